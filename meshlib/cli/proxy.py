@@ -46,6 +46,11 @@ All options, and what to do when a request fails: docs/proxy.md.
     help="Where to listen for the application's own requests; port 0 picks a free one. Repeatable.",
 )
 @click.option(
+    "--transparent",
+    is_flag=True,
+    help="The --outbound ports take what meshlib iptables leads to them, and send it to where it was meant to go.",
+)
+@click.option(
     "--inbound",
     multiple=True,
     metavar="HOST:PORT",
@@ -140,6 +145,7 @@ All options, and what to do when a request fails: docs/proxy.md.
 def proxy(
     configs: tuple[str, ...],
     outbound: tuple[str, ...],
+    transparent: bool,
     inbound: tuple[str, ...],
     apps: tuple[str, ...],
     app_ports: tuple[int, ...],
@@ -184,6 +190,7 @@ def proxy(
         max_connections=max_connections,
         max_memory=max_memory,
         max_lag=max_lag,
+        transparent=transparent,
     )
     options = _options(given, check)
     named = {

@@ -93,6 +93,7 @@ def _settings(options: ProxyOptions, connections: int) -> ProxySettings:
         options.max_memory,
         options.max_lag,
         options.admin,
+        options.transparent,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,7 @@ class Given:
     max_memory: int | None = None
     """MiB."""
     max_lag: float | None = None
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class InboundPair:
 class ProxyOptions:
     """``drain``: seconds from SIGTERM to the end. ``exit_on_zero``: the end comes as soon as no connection is left
     (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_memory`` is in
-    bytes, ``max_lag`` in seconds, None: no limit. ``notes``: what is worth a warning."""
+    bytes, ``max_lag`` in seconds, None: no limit. ``notes``: what is worth a warning. ``transparent``: outbound ports take
+    connections that were meant for others (``transparent.py``)."""
 
     configs: tuple[str, ...]
     outbound: tuple[TcpPlace, ...] = ()
@@ -74,6 +77,7 @@ class ProxyOptions:
     max_memory: int | None = None
     max_lag: float | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+    transparent: bool = False
 
     @property
     def listeners(self) -> int:
@@ -97,6 +101,8 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
             "there is nothing to do: give --outbound 127.0.0.1:15001, for the calls of an application, or --inbound "
             "0.0.0.0:15006 --app 127.0.0.1:8080, for the calls to it, or both"
         )
+    if given.transparent:
+        _transparent(given, wrong)
     health = next(iter(_listens("--health", [given.health] if given.health else [], wrong)), None)
     admin = _admin(given.admin, wrong)
     _no_twins([*outbound, *(pair.listen for pair in inbound), *filter(None, [health, _tcp(admin)])], wrong)
@@ -114,10 +120,20 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         None if given.max_memory is None else given.max_memory * MIB,
         given.max_lag,
         tuple(_notes(outbound)),
+        given.transparent,
     )
     if wrong:
         raise WrongOptions(wrong)
     return found
+
+
+def _transparent(given: Given, wrong: list[str]) -> None:
+    if not given.outbound:
+        wrong.append("--transparent is for the calls of an application: give --outbound 127.0.0.1:15001, too")
+    if sys.platform != "linux":
+        wrong.append(
+            "--transparent takes Linux, which knows where a connection was meant to go; give HTTP_PROXY instead"
+        )
 
 
 def _listens(option: str, texts: Sequence[str], wrong: list[str]) -> list[TcpPlace]:

@@ -23,6 +23,7 @@ from meshlib.proxy.listener import Listener
 from meshlib.proxy.overload import Overload, ResidentMemory
 from meshlib.proxy.shedding import Shedding
 from meshlib.proxy.spans import SpansByProcess
+from meshlib.proxy.transparent import TransparentListener
 from meshlib.transport.runtimes.lateness import LoopLateness
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Inbound(NamedTuple):
 class ProxySettings:
     """``drain``: seconds that requests under way have once the proxy is told to stop (Istio's terminationDrainDuration).
     ``exit_on_zero``, ``most_connections`` (of one process), ``most_memory`` and ``most_lag`` as of ``Drain`` and ``Overload``.
-    ``admin``: the address of the admin endpoint, "" for none."""
+    ``admin``: the address of the admin endpoint, "" for none. ``transparent``: outbound ports take connections that were meant
+    for others."""
 
     drain: float = 5.0
     exit_on_zero: bool = False
@@ -71,6 +73,7 @@ class ProxySettings:
     most_memory: int | None = None
     most_lag: float | None = None
     admin: str = ""
+    transparent: bool = False
 
 
 class ProxyProcess:
@@ -226,8 +229,9 @@ class ProxyProcess:
         return ProxyMetrics(self._mesh._registry, self)
 
     async def _listen(self, forwarder: Forwarder) -> None:
+        outbound = TransparentListener if self._settings.transparent else Listener
         for number, sock in enumerate(self._outbound):
-            self._add(f"{OUTBOUND}-{number + 1}" if number else OUTBOUND, sock, Listener(sock, forwarder))
+            self._add(f"{OUTBOUND}-{number + 1}" if number else OUTBOUND, sock, outbound(sock, forwarder))
         server = self._mesh._server() if self._inbound else None
         for each in self._inbound:
             assert server is not None

@@ -1,0 +1,203 @@
+"""The rules that lead the connections of a machine, or of a container's network namespace, to the proxy without the
+application's knowledge: what ``iptables-restore --noflush`` reads, with the ports and exceptions of Istio's own.
+
+What the application sends goes to one port of the proxy, which asks the kernel where it was meant to go
+(``original_destination.py``). What is sent to a port of the application goes to the port of the proxy that is before it
+(``--inbound``). The proxy's own connections, told apart by the user or group that it runs as, are left alone.
+
+All rules are in chains of our own, so that they can be taken away, or changed, without a look at anybody else's. Each address
+family is one transaction of the kernel: no half of it is ever in force.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+OUTPUT, INBOUND = "MESHLIB_OUTPUT", "MESHLIB_INBOUND"
+CHAINS = (OUTPUT, INBOUND)
+JUMPS = (f"PREROUTING -p tcp -j {INBOUND}", f"OUTPUT -p tcp -j {OUTPUT}")
+"""By which the kernel's own chains lead to ours."""
+
+OUTBOUND_PORT = 15001
+"""Istio's, of the listener that takes what the application sends."""
+USER = 1337
+"""Istio's, of the user and the group that its proxies run as."""
+MAX_PORT = 65535
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Family(Enum):
+    """Of addresses."""
+
+    IPV4 = "iptables"
+    IPV6 = "ip6tables"
+
+    @property
+    def loopback(self) -> str:
+        """Of this machine."""
+        return "127.0.0.1/32" if self is Family.IPV4 else "::1/128"
+
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 4 if self is Family.IPV4 else 6
+
+
+class WrongInterception(ValueError):
+    """These settings cannot be rules. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interception:
+    """What is led to the proxy.
+
+    ``outbound_port``: where the proxy takes what the application sends, None: nowhere. ``inbound``: for ports of the
+    application the port of the proxy that is before it. ``users`` and ``groups``: numbers of those that the proxy runs as.
+    The others are those of the annotations traffic.sidecar.istio.io/includeOutboundIPRanges (None: all of them),
+    excludeOutboundIPRanges, includeOutboundPorts (these, whatever their address) and excludeOutboundPorts.
+
+    Raises ``WrongInterception``.
+    """
+
+    outbound_port: int | None = OUTBOUND_PORT
+    inbound: Mapping[int, int] = field(default_factory=dict)
+    users: Sequence[int] = (USER,)
+    groups: Sequence[int] = ()
+    networks: Sequence[Network] | None = None
+    not_networks: Sequence[Network] = ()
+    ports: Sequence[int] = ()
+    not_ports: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if self.outbound_port is None and not self.inbound:
+            raise WrongInterception("nothing is led to the proxy: name an outbound port, an inbound one, or both")
+        if not (self.users or self.groups):
+            raise WrongInterception(
+                "the proxy's own connections would be led to it again: name the user or group that it runs as"
+            )
+        both = sorted(set(self.ports) & set(self.not_ports))
+        if both:
+            raise WrongInterception(f"port {both[0]} is both included and excluded")
+        for port, to in self.inbound.items():
+            if to in self.inbound:
+                raise WrongInterception(
+                    f"port {port} leads to {to}, which leads on to {self.inbound[to]}: the proxy would be before itself"
+                )
+            if to == self.outbound_port:
+                raise WrongInterception(f"port {port} leads to {to}, where the proxy takes what the application sends")
+
+
+def restored(wanted: Interception, family: Family, jumps: Sequence[str] = ()) -> str:
+    """What ``iptables-restore --noflush`` makes these rules of. ``jumps``: those of ``JUMPS`` that are there already, each as
+    often as it is."""
+    return "\n".join(
+        [
+            "*nat",
+            *(f":{chain} - [0:0]" for chain in CHAINS),  # made, or emptied
+            *(f"-D {jump}" for jump in jumps),
+            *(f"-A {INBOUND} {rule}" for rule in _inbound(wanted)),
+            *(f"-A {OUTPUT} {rule}" for rule in _outbound(wanted, family)),
+            *(f"-A {jump}" for jump in _jumps(wanted)),
+            "COMMIT",
+            "",
+        ]
+    )
+
+
+def removed(jumps: Sequence[str], chains: Sequence[str] = CHAINS) -> str:
+    """What takes them away: these jumps and these chains of ours, which are there."""
+    return "\n".join(
+        [
+            "*nat",
+            *(f"-D {jump}" for jump in jumps),
+            *(f"-F {chain}" for chain in chains),
+            *(f"-X {chain}" for chain in chains),
+            "COMMIT",
+            "",
+        ]
+    )
+
+
+def _jumps(wanted: Interception) -> Iterator[str]:
+    if wanted.inbound:
+        yield JUMPS[0]
+    yield JUMPS[1]
+
+
+def _inbound(wanted: Interception) -> Iterator[str]:
+    for port, to in wanted.inbound.items():
+        yield f"-p tcp --dport {port} -j REDIRECT --to-ports {to}"
+
+
+def _outbound(wanted: Interception, family: Family) -> Iterator[str]:
+    """Of what processes of this machine send; the first that fits decides."""
+    for port in wanted.not_ports:
+        yield f"-p tcp --dport {port} -j RETURN"
+    owners = [*(f"--uid-owner {user}" for user in wanted.users), *(f"--gid-owner {group}" for group in wanted.groups)]
+    # the application has called a service that it is an endpoint of: the proxy connects to this machine by its address, and
+    # that is inbound, as from elsewhere
+    for owner in owners:
+        for port, to in wanted.inbound.items():
+            yield (f"! -d {family.loopback} -o lo -p tcp --dport {port} -m owner {owner} -j REDIRECT --to-ports {to}")
+    for owner in owners:
+        yield f"-m owner {owner} -j RETURN"
+    # processes that talk to each other on this machine: by localhost, or by its own address
+    yield "-o lo -j RETURN"
+    yield f"-d {family.loopback} -j RETURN"
+    if wanted.outbound_port is None:
+        return
+    for network in wanted.not_networks:
+        if network.version == family.version:
+            yield f"-d {network} -j RETURN"
+    proxy = f"-j REDIRECT --to-ports {wanted.outbound_port}"
+    for port in wanted.ports:
+        yield f"-p tcp --dport {port} {proxy}"
+    if wanted.networks is None:
+        yield f"-p tcp {proxy}"
+        return
+    for network in wanted.networks:
+        if network.version == family.version:
+            yield f"-d {network} -p tcp {proxy}"
+
+
+def networks(text: str) -> Sequence[Network] | None:
+    """Of ``10.0.0.0/8,fd00::/8``; ``*``: None, all of them. Raises ``WrongInterception``."""
+    if text.strip() == "*":
+        return None
+    found: list[Network] = []
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            found.append(ipaddress.ip_network(each))
+        except ValueError as error:
+            raise WrongInterception(f"{each} is not a network such as 10.0.0.0/8: {error}") from None
+    return found
+
+
+def ports(text: str) -> Sequence[int]:
+    """Of ``25,3306``. Raises ``WrongInterception``."""
+    return [_port(each) for each in filter(None, (part.strip() for part in text.split(",")))]
+
+
+def led(texts: Sequence[str]) -> Mapping[int, int]:
+    """Of ``8080:15006``: the application's port, and the proxy's. Raises ``WrongInterception``."""
+    found: dict[int, int] = {}
+    for text in texts:
+        port, colon, to = text.partition(":")
+        if not colon:
+            raise WrongInterception(f"{text} is not PORT:PROXY_PORT, such as 8080:15006")
+        if _port(port) in found:
+            raise WrongInterception(f"port {port} leads to two ports of the proxy")
+        found[_port(port)] = _port(to)
+    return found
+
+
+def _port(text: str) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:6]) <= MAX_PORT):
+        raise WrongInterception(f"{text or 'an empty text'} is not a port from 1 to {MAX_PORT}")
+    return int(text)

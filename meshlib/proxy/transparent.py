@@ -1,0 +1,300 @@
+"""Connections that the kernel has led here without the application's knowledge: each goes on to where it was meant to go, by
+the rules of the mesh.
+
+What a connection is to be read as follows from its destination, as from a sidecar's listeners. An address and port of a
+service of TCP: bytes, from the first on, whoever speaks first. A port that services of HTTP or HTTPS have: what the client's
+first bytes are; requests of HTTP go by their Host and the port that was meant, TLS by the name that it asks for (SNI). All else
+is bytes, to the destination itself (ALLOW_ANY), or is closed (REGISTRY_ONLY).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from meshlib.proxy.connect import connect
+from meshlib.proxy.connect_request import ConnectRequest
+from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
+from meshlib.proxy.listener import Listener, http2_reader, where
+from meshlib.proxy.original_destination import original_destination
+from meshlib.proxy.slow_clients import Wait
+from meshlib.serving.hello_names import NotTls, hello_of
+from meshlib.transport.asgi.peer import address
+
+if TYPE_CHECKING:
+    import random
+
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.connect import Connecting
+    from meshlib.proxy.connect_tunnel import ConnectTunnel
+    from meshlib.proxy.forward import Forwarder, Forwarding
+    from meshlib.proxy.http2_downstream import Http2Downstream
+    from meshlib.proxy.listener import Downstream
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import Responder
+    from meshlib.transport.protocol.http1_request import Refused
+
+log = logging.getLogger("meshlib.proxy")
+
+TLS = 0x16
+"""The first byte of a connection that begins with a handshake."""
+LONGEST_METHOD = 32
+"""Bytes, with the space behind it."""
+_METHOD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&'*+-.^_`|~0123456789")
+
+
+class Reading(Enum):
+    """What is to be made of a connection's bytes."""
+
+    BYTES = "bytes"
+    FIRST = "whatever its first bytes are"
+
+
+def reading_of(snapshot: Snapshot, ip: str, port: int) -> Reading:
+    """Of a connection to this address and port."""
+    if snapshot.virtual_host(address(ip, port), "https").tcp or snapshot.virtual_host(address(ip, port), "http").tcp:
+        return Reading.BYTES
+    return Reading.FIRST if port in snapshot.ports or port in snapshot.tls_ports else Reading.BYTES
+
+
+def is_http(first: bytes) -> bool | None:
+    """Whether a connection that begins so is one of HTTP; None: there is too little to tell. A method and a space, which HTTP/2
+    begins with, too."""
+    method, space, _ = first[:LONGEST_METHOD].partition(b" ")
+    if not _METHOD.issuperset(method) or (space and not method):
+        return False
+    if space:
+        return True
+    return None if len(first) < LONGEST_METHOD else False
+
+
+class TransparentListener(Listener):
+    """Takes what ``iptables.py`` leads to it. A client that connects to this very port uses it as one of ``Listener``."""
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        self.forwarder.upstream.own.add(self._sock.getsockname()[:2])
+        self._server = await self.forwarder.loop.create_server(lambda: Led(self), sock=self._sock)
+
+    def explicit(self) -> Chosen:
+        """What reads a connection to this very port."""
+        return Chosen(self, self._reader)
+
+
+class Led(asyncio.Protocol):
+    """A connection, until it is known what reads it; after that, the client of a tunnel, if bytes are all that is known."""
+
+    def __init__(self, listener: TransparentListener) -> None:
+        self._listener = listener
+        self.transport: Any = None
+        self._meant = ("", 0)
+        self._first = b""
+        self._connecting: Connecting | None = None
+        self._tunnel: ConnectTunnel | None = None
+        self._decided = False
+
+    # -- asyncio's callbacks --------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        meant = original_destination(transport.get_extra_info("socket"))
+        if meant is None:
+            self._pass_on(self._listener.explicit())
+            return
+        self._meant = meant
+        self._listener.opened(self)
+        live = self._listener.forwarder.core.live
+        if transport.is_closing():  # one too many
+            return
+        if live is None or reading_of(live.snapshot, *meant) is Reading.BYTES:
+            self._splice(address(*meant))
+
+    def data_received(self, data: bytes) -> None:
+        if self._tunnel is not None:
+            self._tunnel.received(data)
+            return
+        self._first += data
+        if not self._decided:
+            self._decide()
+
+    def eof_received(self) -> bool:
+        if self._tunnel is not None:
+            return self._tunnel.ended()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.closed(self)
+        if self._tunnel is not None:
+            self._tunnel.lost()
+        elif self._connecting is not None:
+            self._connecting.cancel()
+
+    def pause_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.writable(False)
+
+    def resume_writing(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.writable(True)
+
+    # -- what it is -----------------------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        live = self._listener.forwarder.core.live
+        first, port = self._first, self._meant[1]
+        if live is None or (port not in live.snapshot.ports and first[:1] != bytes((TLS,))):
+            self._splice(address(*self._meant))
+        elif first[0] == TLS:
+            self._read_hello(live.snapshot)
+        else:
+            http = is_http(first)
+            if http is not None:
+                if http:
+                    self._read_requests()
+                else:
+                    self._splice(address(*self._meant))
+
+    def _read_hello(self, snapshot: Snapshot) -> None:
+        """Where a connection over TLS goes: by its SNI where the mesh knows that, else where it was meant to."""
+        try:
+            hello = hello_of(self._first)
+        except NotTls:  # what it is, is for where it was meant to go
+            self._splice(address(*self._meant))
+            return
+        if hello is None:
+            return
+        by_name = address(hello.sni, self._meant[1])
+        known = hello.sni and snapshot.virtual_host(by_name, "https").tcp
+        self._splice(by_name if known else address(*self._meant))
+
+    def _read_requests(self) -> None:
+        port = RequestsTo(self._listener, self._meant)
+        made = Chosen(port, port.reader)
+        self._listener.passed_on(self)
+        self._pass_on(made)
+
+    def _pass_on(self, reader: Chosen) -> None:
+        self._decided = True
+        transport = self.transport
+        transport.set_protocol(reader)
+        reader.connection_made(transport)
+        if self._first:
+            reader.data_received(self._first)
+
+    def _splice(self, authority: str) -> None:
+        self._decided = True
+        self.transport.pause_reading()
+        self._connecting = connect(
+            self._listener.forwarder, ConnectRequest(authority.encode("latin-1"), b"", b"\r\n"), self
+        )
+
+    # -- as the client of a tunnel --------------------------------------------------------------------------------------
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """There is no tunnel: nothing can be said to who has asked for none."""
+        self._connecting = None
+        log.debug("no connection to %s for %s: %d", address(*self._meant), self._peer(), status)
+        self.transport.abort()
+
+    def connected(self, tunnel: ConnectTunnel) -> None:
+        """There is one."""
+        self._connecting = None
+        self._tunnel = tunnel
+        first, self._first = self._first, b""
+        if first:
+            tunnel.received(first)
+        tunnel.join(self.transport)
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _peer(self) -> str:
+        return where(self.transport.get_extra_info("peername"))
+
+    # -- as a client's connection ---------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """It has said nothing yet; or it is bytes, of which nobody knows when they are over."""
+        if not self._decided:
+            self.transport.close()
+
+    def waits(self) -> tuple[Wait, int] | None:
+        """What the client is waited for (``slow_clients.py``)."""
+        if self._decided:
+            return None
+        return (Wait.HEAD if self._first else Wait.NEXT), 0
+
+    def give_up(self, wait: Wait) -> None:
+        """It is not waited for any longer."""
+        self.transport.close()
+
+
+class RequestsTo:
+    """What the protocol of a connection takes for its listener: its requests go to the port that they were meant for."""
+
+    __slots__ = ("_ip", "_listener", "_port", "core", "loop", "proto", "rng")
+
+    tunnels = None
+    """CONNECT is for a proxy that the client knows of."""
+
+    def __init__(self, listener: TransparentListener, meant: tuple[str, int]) -> None:
+        self._listener = listener
+        self._ip, self._port = meant
+        self.proto = listener.proto
+        self.rng: random.Random = listener.rng
+        self.core = listener.forwarder.core
+        self.loop = listener.forwarder.loop
+
+    @property
+    def forwarder(self) -> RequestsTo:
+        """What takes its requests."""
+        return self
+
+    @property
+    def draining(self) -> bool:
+        """Whether responses are the last of their connection."""
+        return self._listener.draining
+
+    def reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
+        """What reads it."""
+        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
+
+    def passed_on(self, connection: Downstream) -> None:
+        """It goes on as another object."""
+        self._listener.passed_on(connection)
+
+    def opened(self, connection: Downstream) -> None:
+        """It is there."""
+        self._listener.opened(connection)
+
+    def closed(self, connection: Downstream) -> None:
+        """It has gone."""
+        self._listener.closed(connection)
+
+    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
+        """A request was refused before anything was decided about it."""
+        self._listener.refused(refused, client)
+
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
+        """The connection over HTTP/2 had to be closed."""
+        self._listener.broken(why, bug, client)
+
+    def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
+        """Begin. Its Host chooses among the hosts of the port that was meant, whatever port Host says; one that is none of
+        them is called at the address that was meant."""
+        live = self.core.live
+        if live is not None:
+            name = _without_port(request.authority)
+            by_name = f"{name}:{self._port}"
+            unknown = live.snapshot.is_unknown(live.snapshot.virtual_host(by_name, request.scheme, request.authority))
+            request.dialled = address(self._ip, self._port) if unknown else by_name
+        forwarder: Forwarder = self._listener.forwarder
+        return forwarder.forward(request, responder)
+
+
+def _without_port(authority: str) -> str:
+    name, colon, port = authority.rpartition(":")
+    return name if colon and port.isdigit() else authority

@@ -1,0 +1,380 @@
+"""Connections that were meant for others: in network namespaces, with the rules of ``meshlib iptables`` in force."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+import meshlib
+from meshlib.proxy import transparent
+from meshlib.proxy.process import ProxySettings
+from meshlib.proxy.slow_clients import Wait
+from meshlib.proxy.transparent import Reading, is_http, reading_of
+from tests.support.eventually import eventually
+from tests.support.h2_client import H2Client
+from tests.support.namespace import Namespace, namespaces, why_none
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service, service_entry
+from tests.support.servers import EchoServer
+
+kernel = pytest.mark.skipif(bool(why_none()), reason=why_none())
+
+GROUP = 1337
+MESHLIB = [sys.executable, "-c", "from meshlib_command import main; main()"]
+
+SERVER = """
+import socketserver, sys, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+name = sys.argv[1]
+
+class Http(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = f"{name} {self.headers['host']} {self.path}".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+
+class Tcp(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(f"{name} greets\\n".encode())
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+
+class Threading(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+
+for host, port, server in [each.split(",") for each in sys.argv[2:]]:
+    made = (ThreadingHTTPServer if server == "http" else Threading)((host, int(port)), Http if server == "http" else Tcp)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+print("up", flush=True)
+threading.Event().wait()
+"""
+GET = """
+import http.client, sys
+host, port, name, path = sys.argv[1:]
+connection = http.client.HTTPConnection(host, int(port), timeout=20)
+connection.request("GET", path, headers={"Host": name})
+response = connection.getresponse()
+print(response.status, response.read().decode())
+"""
+TALK = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as sock:
+    first = bytes.fromhex(sys.argv[3])
+    sock.sendall(first)
+    said = b""
+    while said.count(b"\\n") < int(sys.argv[4]):
+        more = sock.recv(1000)
+        if not more:
+            break
+        said += more
+print(*said.decode("latin-1").splitlines()[: int(sys.argv[4])], sep="\\n")
+"""
+
+
+def cluster() -> list[dict]:
+    """Services at addresses where nobody is: HTTP on 9080, TCP on 3306."""
+    reviews = service("reviews", ports=[{"name": "http", "port": 9080, "targetPort": 8001}])
+    reviews["spec"]["clusterIP"] = "10.1.0.5"
+    database = service("database", ports=[{"name": "tcp-db", "port": 3306, "targetPort": 8002}])
+    database["spec"]["clusterIP"] = "10.1.0.6"
+    secure = service_entry(
+        "secure",
+        "secure.example.com",
+        ports=[{"number": 443, "name": "tls", "protocol": "TLS"}],
+        endpoints=[{"address": "127.0.0.1", "ports": {"tls": 8002}}],
+    )
+    return [reviews, pod("reviews", "v1", 8001), database, pod("database", "v1", 8002), secure]
+
+
+def hello(name: str) -> bytes:
+    """How a client of TLS begins that wants this server."""
+    out = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return out.read()
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]]:
+    """A namespace whose connections a proxy takes, and the world around it."""
+    folder = tmp_path_factory.mktemp("mesh")
+    (folder / "mesh.yaml").write_text(yaml.safe_dump_all(cluster()))
+    with namespaces() as (here, world):
+        servers = [
+            here.start([sys.executable, "-c", SERVER, "mine", "127.0.0.1,8001,http", "127.0.0.1,8002,tcp"]),
+            world.start(
+                [sys.executable, "-c", SERVER, "world", "10.1.9.9,9080,http", "10.1.9.9,7000,tcp", "10.1.9.9,443,tcp"]
+            ),
+        ]
+        proxy = here.start(
+            [*MESHLIB, "proxy", "--config", str(folder), "--outbound", "127.0.0.1:15001", "--transparent"], GROUP
+        )
+        try:
+            for server in servers:
+                assert server.stdout.readline() == "up\n"
+            for line in proxy.stdout:
+                if "listening on" in line:
+                    break
+            done = here.run(*MESHLIB, "iptables", "apply", "--proxy-group", str(GROUP))
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == "iptables: in force\nip6tables: in force\n"
+            yield here, world
+        finally:
+            for process in (*servers, proxy):
+                process.terminate()
+                process.communicate(timeout=20)
+
+
+@kernel
+@pytest.mark.parametrize(
+    ("address", "port", "host", "answer"),
+    [
+        ("10.1.0.5", 9080, "reviews", "200 mine reviews /x\n"),
+        (
+            "10.1.0.5",
+            9080,
+            "reviews.default.svc.cluster.local:9080",
+            "200 mine reviews.default.svc.cluster.local:9080 /x\n",
+        ),
+        ("10.1.0.77", 9080, "reviews", "200 mine reviews /x\n"),  # by its Host, as at a sidecar's 0.0.0.0_9080
+        ("10.1.9.9", 9080, "elsewhere", "200 world elsewhere /x\n"),
+    ],
+)
+def test_requests_go_by_their_host_and_the_port_that_was_meant(proxied, address, port, host, answer):
+    assert proxied[0].python(GET, address, str(port), host, "/x") == answer
+
+
+@kernel
+def test_a_server_of_tcp_speaks_first(proxied):
+    assert proxied[0].python(TALK, "10.1.0.6", "3306", b"hello\n".hex(), "2") == "mine greets\nHELLO\n"
+
+
+@kernel
+def test_ports_that_the_mesh_does_not_know_go_where_they_were_meant_to(proxied):
+    assert proxied[0].python(TALK, "10.1.9.9", "7000", b"hello\n".hex(), "2") == "world greets\nHELLO\n"
+
+
+@kernel
+def test_what_is_no_http_at_a_port_of_http_goes_where_it_was_meant_to(proxied):
+    said = proxied[0].python(TALK, "10.1.9.9", "9080", b"\x00\x01\n\r\n\r\n".hex(), "1")
+    assert "400" in said or said.startswith("<!DOCTYPE"), said  # of the world's server, which takes it for HTTP/0.9
+
+
+@kernel
+def test_tls_goes_by_the_name_that_it_asks_for_and_else_to_where_it_was_meant_to(proxied):
+    here = proxied[0]
+    assert here.python(TALK, "10.1.9.9", "443", hello("secure.example.com").hex(), "1") == "mine greets\n"
+    assert here.python(TALK, "10.1.9.9", "443", hello("other.example.com").hex(), "1") == "world greets\n"
+
+
+@kernel
+def test_a_client_may_use_the_port_as_a_proxy_that_it_knows(proxied):
+    assert proxied[0].python(GET, "127.0.0.1", "15001", "reviews:9080", "/x") == "200 mine reviews:9080 /x\n"
+
+
+@kernel
+def test_the_proxys_own_connections_are_left_alone(proxied):
+    assert proxied[0].python(TALK, "10.1.9.9", "7000", b"a\n".hex(), "2").startswith("world")
+    done = proxied[0].run(sys.executable, "-c", GET, "10.1.9.9", "9080", "reviews", "/x", group=GROUP)
+    assert done.stdout == "200 world reviews /x\n", done.stderr
+
+
+# -- without a kernel that leads them: where a connection was meant to go is made up -------------------------------------------
+
+
+def tcp_echo(greets: bytes = b"hi\n") -> Iterator[int]:
+    """A server that speaks first, and then says what it hears."""
+
+    class Echo(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(greets)
+            while data := self.request.recv(65536):
+                self.request.sendall(data)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+echo = pytest.fixture(tcp_echo)
+
+
+@pytest.fixture
+def meant(monkeypatch):
+    """Where connections were meant to go."""
+    place: list[tuple[str, int] | None] = [None]
+    monkeypatch.setattr(transparent, "original_destination", lambda sock: place[0])
+    return place
+
+
+def led(resources: list[dict], **mesh: object) -> Proxy:
+    return Proxy(resources, ProxySettings(drain=2, transparent=True), **mesh)
+
+
+def mesh_of(http: int, tcp: int) -> list[dict]:
+    found = cluster()
+    for each in found:
+        if each["kind"] == "Pod":
+            port = http if each["metadata"]["labels"]["app"] == "reviews" else tcp
+            each["spec"]["containers"][0]["ports"][0]["containerPort"] = port
+        elif each["kind"] == "Service":
+            each["spec"]["ports"][0]["targetPort"] = "http"
+        else:
+            each["spec"]["endpoints"][0]["ports"]["tls"] = tcp
+    return found
+
+
+def test_bytes_go_both_ways_and_ends_are_told(meant, echo):
+    meant[0] = ("10.1.0.6", 3306)
+    with led(mesh_of(1, echo)) as proxy, proxy.client() as client:
+        assert client.until(b"\n") == b"hi\n"
+        client.send(b"x" * 300_000)
+        assert client.exactly(300_000) == b"x" * 300_000
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.closed()
+        assert proxy.metric("istio_tcp_connections_opened_total") == 1
+        eventually(lambda: proxy.metric("istio_tcp_connections_closed_total") == 1)
+
+
+def test_a_name_of_the_mesh_is_not_asked_of_a_port_that_has_it_not(meant, echo):
+    meant[0] = ("127.0.0.1", echo)
+    with led(mesh_of(1, 1)) as proxy, proxy.client() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert client.until(b"\r\n\r\n").startswith(b"hi\nGET / HTTP/1.1")
+
+
+def test_under_registry_only_what_the_mesh_does_not_know_is_closed(meant, echo):
+    meant[0] = ("127.0.0.1", echo)
+    config = {
+        "apiVersion": "meshlib.dev/v1",
+        "kind": "MeshConfig",
+        "metadata": {"name": "mesh"},
+        "spec": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}},
+    }
+    with led([*mesh_of(1, 1), config]) as proxy, proxy.client() as client:
+        assert client.closed()
+        meant[0] = ("10.1.0.5", 9080)
+        with proxy.client() as other:
+            assert other.get("/", "GET", "unknown").status == 502
+
+
+def test_a_request_that_is_told_in_pieces_is_one_of_http(meant):
+    with EchoServer("v1") as server:
+        meant[0] = ("10.1.0.5", 9080)
+        with led(mesh_of(server.port, 1)) as proxy, proxy.client() as client:
+            for each in (b"G", b"ET", b" / HTTP/1.1\r\nHost: rev", b"iews\r\n\r\n"):
+                client.send(each)
+            assert client.response().status == 200
+            assert client.get("/again", "GET", "reviews").status == 200  # on the same connection
+
+
+def test_http2_is_led_like_any_other(meant):
+    with EchoServer("v1") as server:
+        meant[0] = ("10.1.0.5", 9080)
+        with led(mesh_of(server.port, 1)) as proxy, H2Client(proxy.port) as client:
+            assert client.get(host="reviews").status == 200
+
+
+def test_connect_is_for_a_proxy_that_the_client_knows_of(meant):
+    meant[0] = ("10.1.0.5", 9080)
+    with led(mesh_of(1, 1)) as proxy, proxy.client() as client:
+        client.send(b"CONNECT reviews:9080 HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert client.head().status == 501
+
+
+@pytest.mark.parametrize("first", [b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"\x16nonsense"])
+def test_what_begins_like_tls_and_is_none_goes_where_it_was_meant_to(meant, echo, first):
+    meant[0] = ("127.0.0.1", echo)
+    found = mesh_of(1, 1)
+    found[-1]["spec"]["ports"][0]["number"] = echo  # a port of TLS
+    with led(found) as proxy, proxy.client() as client:
+        client.send(first)
+        assert client.exactly(3 + len(first)) == b"hi\n" + first
+
+
+def test_a_client_that_says_nothing_or_leaves_is_let_go(meant):
+    meant[0] = ("10.1.0.5", 9080)
+    with led(mesh_of(1, 1)) as proxy:
+        with proxy.client() as client:
+            client.send(b"G")
+            eventually(lambda: proxy.process.connections == 1)
+        eventually(lambda: proxy.process.connections == 0)
+        with proxy.client() as client:
+            eventually(lambda: proxy.process.connections == 1)
+            (led_one,) = proxy.process.listener._connections
+            assert led_one.waits() == (Wait.NEXT, 0)
+            client.send(b"G")
+            eventually(lambda: led_one.waits() == (Wait.HEAD, 0))
+            proxy.loop.call_soon_threadsafe(led_one.give_up, Wait.HEAD)
+            assert client.closed()
+
+
+def test_a_connection_that_has_said_nothing_is_closed_by_a_drain(meant):
+    meant[0] = ("10.1.0.5", 9080)
+    with led(mesh_of(1, 1)) as proxy, proxy.client() as client:
+        eventually(lambda: proxy.process.connections == 1)
+        proxy.stop()
+        assert client.closed()
+        assert proxy.join()
+
+
+def test_an_endpoint_that_does_not_take_connections_closes_them(meant):
+    meant[0] = ("10.1.0.6", 3306)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    with led(mesh_of(1, nobody)) as proxy, proxy.client() as client:
+        assert client.closed()
+
+
+@pytest.mark.parametrize(
+    ("first", "http"),
+    [
+        (b"", None),
+        (b"GET", None),
+        (b"GET ", True),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", True),
+        (b" GET /", False),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", False),
+        (b"\x00\x01", False),
+        (b"x" * 40, False),
+    ],
+)
+def test_a_method_and_a_space_are_http(first, http):
+    assert is_http(first) is http
+
+
+@pytest.mark.parametrize(
+    ("ip", "port", "reading"),
+    [
+        ("10.1.0.6", 3306, Reading.BYTES),
+        ("10.1.0.5", 9080, Reading.FIRST),
+        ("10.9.9.9", 9080, Reading.FIRST),
+        ("10.9.9.9", 443, Reading.FIRST),
+        ("10.9.9.9", 7000, Reading.BYTES),
+    ],
+)
+def test_what_a_connection_is_read_as_follows_from_where_it_was_meant_to_go(ip, port, reading):
+    with meshlib.Mesh.from_resources(cluster(), https_rules="istio") as mesh:
+        assert reading_of(mesh._core.live.snapshot, ip, port) is reading
