@@ -86,6 +86,8 @@ class Protection:
     ``max_header`` in bytes, 0: no limit (of a body None: no limit)."""
 
     resource: str
+    where: tuple[str, int, int] = field(default=("", 0, 0), compare=False)
+    """Its file, line and column."""
     limits: tuple[RateLimit, ...] = ()
     shedding: Shedding | None = None
     max_concurrent: int = 0
@@ -164,6 +166,7 @@ def _protection(policy: ResiliencePolicy, domain: str) -> Protection:
     health = HEALTH_CHECKS if spec.health_checks is None else [m for t in spec.health_checks if (m := matcher(t))]
     return Protection(
         resource=policy.id,
+        where=(policy.origin.file, policy.origin.line, policy.origin.column),
         limits=tuple(limits),
         shedding=None
         if shedding is None

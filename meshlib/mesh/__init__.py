@@ -405,8 +405,9 @@ class Mesh(Doors):
     @property
     def problems(self) -> list[Problem]:
         """Problems of the last load: errors in edits, warnings and notices. Also warnings if the certificate's namespace,
-        service account or trust domain differs from the workload's."""
-        return [*self._problems, *self._disagreements]
+        service account or trust domain differs from the workload's, and notices of what a server does not tell that policies
+        need (how long requests wait for a thread, which route was matched), once requests have come."""
+        return [*self._problems, *self._disagreements, *self._core.notices.problems()]
 
     def _compare_identity(self) -> None:
         """On a certificate or a configuration that is new. What differs is logged once."""

@@ -54,7 +54,7 @@ class Lateness:
 
     def _end(self, now: float) -> None:
         if self._samples:
-            self._last, self._last_ended = _percentile(self._samples), now
+            self._last, self._last_ended = _percentile(self._samples), min(now, self._began + WINDOW)
             self._samples = []
         self._began = now
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshlib.proxy")
 
 BROKEN = Refusal(500, "Internal Server Error", detail="proxy_failed")
+NO_THREADS = "the application's threads are not the proxy's"
 ENDED = {status: Ended(status) for status in range(100, 600)}
 
 
@@ -84,6 +85,10 @@ class Serving:
         self._grpc: int | None = None
         self.over = False
         self.call: InboundCall = server.call(request, deadline, lasts=lasts)
+        if self.call.admission is not None and self.call.admission.looks_at_queue:
+            server.queue_unknown(
+                self.call, NO_THREADS, "maxLag looks at the proxy's event loop, maxConcurrent at the application"
+            )
         self._exchange: InboundExchange
 
     def start(self) -> None:

@@ -11,8 +11,10 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from meshlib.clock import SystemClock
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.peer import SNI
+from meshlib.transport.runtimes.thread_line import PoolThreads
 from meshlib.transport.wsgi.connection import SOCKET
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 SOFTWARE = "meshlib"
 """``SERVER_SOFTWARE``: names of headers with ``_`` do not reach the application."""
+
+
+TICKET = "meshlib.ticket"
+"""Where the scope has what the request stands in line by."""
 
 
 class BodyCutShort(OSError):
@@ -35,7 +41,9 @@ class WsgiApplication:
             from a2wsgi import WSGIMiddleware
         except ImportError as error:
             raise MeshError("--wsgi needs a2wsgi: pip install 'sidecarless[serve]'") from error
-        self._asgi = cast("Callable[..., Awaitable[None]]", WSGIMiddleware(_Told(app), workers=threads))  # type: ignore[arg-type]
+        self.threads = PoolThreads(SystemClock.monotonic)
+        told = _Told(app, self.threads)
+        self._asgi = cast("Callable[..., Awaitable[None]]", WSGIMiddleware(told, workers=threads))  # type: ignore[arg-type]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -43,6 +51,12 @@ class WsgiApplication:
             headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
             scope = {**scope, "headers": headers}
             receive = _whole(receive)
+            ticket = scope[TICKET] = self.threads.line.join()
+            try:
+                await self._asgi(scope, receive, send)
+            finally:
+                self.threads.line.leave(ticket)
+            return
         await self._asgi(scope, receive, send)
 
 
@@ -64,11 +78,13 @@ def _whole(receive: Receive) -> Receive:
 class _Told:
     """The application, told of the connection what gunicorn would tell."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, threads: PoolThreads) -> None:
         self._app = app
+        self._threads = threads
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         scope = environ["asgi.scope"]
+        self._threads.line.begin(scope.get(TICKET, -1))
         environ["SERVER_SOFTWARE"] = SOFTWARE
         environ["wsgi.input_terminated"] = True  # else frameworks read nothing of a body without a length
         raw = scope.get("raw_path") or b""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import random
+import threading
 from typing import Any
 
 import pytest
+from anyio.to_thread import current_default_thread_limiter
+from starlette.concurrency import run_in_threadpool
 
 import meshlib
 from meshlib.workload import Workload
@@ -186,6 +189,59 @@ def test_a_loop_that_handlers_block_sheds_load_and_recovers():
     with asyncio.Runner(loop_factory=Blockable) as runner:
         loop: Any = runner.get_loop()
         assert runner.run(served()) == [200, 200, 503, 200, 200]
+
+
+def test_starlettes_threads_that_all_are_busy_shed_load_and_recover():
+    clock = FakeClock()
+    began, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        assert go_on.wait(30)
+
+    async def endpoint(scope: Any, receive: Any, send: Any) -> None:
+        await run_in_threadpool(hold if scope["path"] == "/hold" else int)
+        await responds()(scope, receive, send)
+
+    served, app = asgi(protection(loadShedding={"maxQueueTime": "1s"}), app=endpoint, clock=clock)
+
+    async def statuses() -> None:
+        current_default_thread_limiter().total_tokens = 1
+        first = asyncio.create_task(ask(app, http_scope("/hold")))
+        await asyncio.to_thread(began.wait, 30)
+        second = asyncio.create_task(ask(app, http_scope("/waits")))
+        await asyncio.sleep(0)
+        clock.advance(1.5)
+        assert (await ask(app)).status == 503, "somebody stands in line for so long"
+        healthy = asyncio.create_task(ask(app, http_scope("/healthz")))
+        await asyncio.sleep(0)
+        go_on.set()
+        assert [each.status for each in await asyncio.gather(first, second, healthy)] == [200] * 3
+        clock.advance(0.3)
+        assert (await ask(app)).status == 200
+
+    asyncio.run(statuses())
+    assert served.mesh.problems == []
+    served.mesh.close()
+
+
+def test_a_server_that_does_not_tell_of_its_threads_is_a_notice_of_the_configuration_in_force(caplog):
+    shedding = protection(loadShedding={"maxQueueTime": "1s"})
+    with meshlib.Mesh.from_resources([shedding], workload=REVIEWS) as mesh:
+        for _ in range(3):
+            assert wsgi(answers, mesh)[0] == 200
+        (problem,) = mesh.problems
+        assert (problem.code, problem.severity) == ("queue-time-unknown", "notice")
+        assert problem.path == "spec.inbound.loadShedding.maxQueueTime"
+        assert "does not tell how long requests wait for a thread" in problem.message
+        mesh.apply([shedding])
+        assert mesh.problems == [], "until somebody meets it again"
+        wsgi(answers, mesh)
+        assert len(mesh.problems) == 1
+        mesh.apply([protection(loadShedding={"maxLag": "1s"})])
+        wsgi(answers, mesh)
+        assert mesh.problems == []
+    assert len([each for each in caplog.records if "queue-time-unknown" in each.getMessage()]) == 1
 
 
 def test_asgi_requests_cancelled_at_any_moment_leave_no_slot():

@@ -35,6 +35,15 @@ def test_a_window_counts_until_the_next_is_over_and_is_forgotten_then():
     assert late.seconds(1.0 + 2 * WINDOW + 0.04) == 0.0
 
 
+def test_a_window_is_over_when_its_time_is_whenever_somebody_asks_next():
+    late = Lateness()
+    late.record(0.3, 1.0)
+    assert late.seconds(60.0) == 0.0
+    late.record(0.2, 61.0)
+    late.record(0.0, 90.0)
+    assert late.seconds(90.0) == 0.0
+
+
 def test_nobody_is_late_before_anything_was_measured():
     assert Lateness().seconds(5.0) == 0.0
 

@@ -391,7 +391,9 @@ async def test_a_client_that_goes_ends_its_request_once_whether_its_checks_have_
     monkeypatch.setattr(inbound_serving, "inbound", checks)
     telemetry = SimpleNamespace(began=lambda call: None, broken=lambda call, span: said.append("broken"))
     server = SimpleNamespace(
-        call=lambda *_, **__: None, telemetry=telemetry, awaited=SimpleNamespace(sleep=asyncio.sleep)
+        call=lambda *_, **__: SimpleNamespace(admission=None),
+        telemetry=telemetry,
+        awaited=SimpleNamespace(sleep=asyncio.sleep),
     )
     forwarder = SimpleNamespace(loop=asyncio.get_running_loop())
     request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None)
@@ -404,3 +406,10 @@ async def test_a_client_that_goes_ends_its_request_once_whether_its_checks_have_
     for _ in range(3):
         await asyncio.sleep(0)
     assert (said, serving.over) == (["closed", "broken"], True)
+
+
+def test_the_threads_of_the_application_are_not_the_proxys_and_that_is_said(app):
+    with InboundProxy(app.port, protection(loadShedding={"maxQueueTime": "1s"}), policy_port=9080) as proxy:
+        with proxy.client() as client:
+            assert client.get().status == 200
+        assert [problem.code for problem in proxy.mesh.problems] == ["queue-time-unknown"]

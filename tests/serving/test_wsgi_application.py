@@ -19,8 +19,10 @@ from meshlib.serving.wsgi_application import WsgiApplication
 from meshlib.transport.wsgi.connection import peer_of, sni_of
 from meshlib.transport.wsgi.middleware import MeshWSGIMiddleware
 from tests.serving.test_http_server import ONLY_PRODUCTPAGE, ask
+from tests.support.fake_clock import FakeClock
 from tests.support.identities import CLIENT, World
 from tests.support.mesh_server import SECONDS, MeshServer
+from tests.support.protection import protection
 
 Environ = dict[str, Any]
 
@@ -171,3 +173,38 @@ def test_a_certificate_is_told_as_der_alone() -> None:
     assert told.getpeercert(True) == leaf
     with pytest.raises(ValueError, match="binary_form"):
         told.getpeercert()
+
+
+def test_a_line_for_its_threads_that_is_too_long_is_shed_before_anybody_joins_it() -> None:
+    clock, held, go_on = FakeClock(), threading.Event(), threading.Event()
+
+    def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/hold":
+            held.set()
+            assert go_on.wait(SECONDS)
+        start_response("200 OK", [])
+        return [b"{}"]
+
+    served = WsgiApplication(app, 1)
+    shedding = protection(loadShedding={"maxQueueTime": "1s"})
+    with Mesh.from_resources([shedding], clock=clock) as mesh, MeshServer(served, mesh) as server:
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(ask, server, None, "/hold")
+            assert held.wait(SECONDS)
+            second = pool.submit(ask, server, None, "/waits")
+            while not served.threads.line._standing:
+                threading.Event().wait(0.001)
+            clock.advance(0.9)
+            third = pool.submit(ask, server, None, "/waits-too")
+            while len(served.threads.line._standing) < 2:
+                threading.Event().wait(0.001)
+            clock.advance(0.2)
+            assert ask(server, None, "/one-too-many") == 503
+            assert ask(server, None, "/healthz/deep") == 503
+            go_on.set()
+            assert [each.result() for each in (first, second, third)] == [{}] * 3, "who was let in is served"
+        assert ask(server, None) == 503, "the window is not over"
+        clock.advance(0.3)
+        assert ask(server, None) == {}
+        assert mesh.problems == []
+    assert served.threads.line._standing == {}

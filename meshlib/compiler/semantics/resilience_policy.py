@@ -104,7 +104,11 @@ ROWS: tuple[Row, ...] = (
     *mounted("inbound", (*limit("rateLimits", "1s"), *limit("quotas"))),
     honoured("inbound.loadShedding.mode", MODE, PROTECTION, "enforce"),
     honoured("inbound.loadShedding.maxLag", "of the event loop, 99th percentile of 100 ms; more: 503 UO", PROTECTION),
-    honoured("inbound.loadShedding.maxQueueTime", "the same, of requests in line for a thread", PROTECTION),
+    honoured(
+        "inbound.loadShedding.maxQueueTime",
+        "the same, of requests in line for a thread; a notice where the server does not tell",
+        PROTECTION,
+    ),
     honoured("inbound.maxConcurrent", "requests at once; more: 503 UO", PROTECTION),
     honoured("inbound.adaptiveConcurrency.mode", MODE, PROTECTION, "enforce"),
     honoured(

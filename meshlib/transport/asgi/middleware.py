@@ -23,8 +23,10 @@ from meshlib.transport.asgi.peer import peers_of
 from meshlib.transport.asgi.request import AsgiRequest, requests_of, told_of
 from meshlib.transport.asgi.straight import Straight
 from meshlib.transport.asgi.websocket import WebSocketServing
+from meshlib.transport.runtimes.loop_threads import LoopThreads
 from meshlib.transport.runtimes.requests_met import RequestsMet
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES, server_of
+from meshlib.transport.runtimes.thread_line import PoolThreads
 
 if TYPE_CHECKING:
     from meshlib.engine.check import Check
@@ -42,6 +44,11 @@ log = logging.getLogger("meshlib.asgi")
 # bound once: CPython 3.11 would bind them anew at each call (row asgi-cost of the benchmarks)
 deadline_around = deadlines.current.get
 set_current, reset_current = current.set, current.reset
+
+NO_THREADS = (
+    "nothing here uses the threads of anyio, in which Starlette and FastAPI run plain functions, and the line for others "
+    "cannot be seen"
+)
 
 CALL = "meshlib.call"
 """Where the call is in the scope that the application gets, for who serves it to look at."""
@@ -75,6 +82,7 @@ class MeshASGIMiddleware:
         self._names: tuple[str, ...] = ()
         self._deadline_headers: list[tuple[str, bytes]] = []
         self._warned = False
+        self._threads = self._threads_of(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it. Raises what the application raises, and NotImplementedError for connections of a type that no
@@ -198,6 +206,15 @@ class MeshASGIMiddleware:
         finally:
             leave(call, tokens)
 
+    def _threads_of(self, app: App) -> PoolThreads | LoopThreads:
+        """Where requests stand in line for a thread behind this door."""
+        now = self._server.clock.monotonic
+        threads = getattr(app, "threads", None)
+        if not isinstance(threads, PoolThreads):
+            return LoopThreads(now)
+        threads.go_by(now)
+        return threads
+
     def _begin(self, live: LiveMesh | None) -> tuple[BoundPorts, Met]:
         """Nothing was met yet of the configuration in force; None: of a mesh that is closed."""
         made: tuple[BoundPorts, Met] = SHUT if live is None else live.inbound, RequestsMet()
@@ -262,6 +279,10 @@ class MeshASGIMiddleware:
             call.checks = (_malformed,)
         elif left is not None and bound is not None and call.checks is bound.checks:
             call.checks = left
+        if call.admission is not None and call.admission.looks_at_queue:
+            call.queued = self._threads.seconds()
+            if not self._threads.known:
+                server.queue_unknown(call, NO_THREADS, "maxLag looks at the event loop")
         return call
 
     def _is_usual(self, request: AsgiRequest) -> bool:

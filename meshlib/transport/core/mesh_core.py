@@ -30,6 +30,7 @@ from meshlib.telemetry.observe import InboundTelemetry, Telemetry
 from meshlib.transport.core import events
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
+from meshlib.transport.core.door_notices import DoorNotices
 from meshlib.transport.core.pool_counts import PoolCount, pool_counts
 from meshlib.transport.core.shared_limits import SharedLimits
 from meshlib.transport.core.shared_storages import SharedStorages
@@ -115,6 +116,7 @@ class MeshCore:
         self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=self._resilience, rng=rng)
         self.inbound.tokens.key_sets.report = events.fetch_failure
         self.inbound.authorization.report = self.inbound.peers.report = events.authorization
+        self.notices = DoorNotices()
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)
         self.owner: object = None
@@ -195,6 +197,7 @@ class MeshCore:
         )
         live.tells = self.logs or bool(told.client.access_logs)
         self.live = live
+        self.notices.forget()
         self.peers.reloaded()
         self.telemetry.reconfigured(told.client)
         if self.serving is not None:

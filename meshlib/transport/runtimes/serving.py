@@ -128,6 +128,17 @@ class Server:
             call.tells = True
         return call
 
+    def queue_unknown(self, call: InboundCall, why: str, hint: str) -> None:
+        """Nobody can know how long ``call``, of which that matters, has stood in line for a thread: said once."""
+        assert call.admission is not None
+        self.core.notices.say(
+            call.admission.settings,
+            "queue-time-unknown",
+            "spec.inbound.loadShedding.maxQueueTime",
+            f"has no effect: {why}",
+            hint,
+        )
+
     def straight(self, port: int) -> BoundInbound | None:
         """What is bound for requests to ``port`` (0: nobody knows), where nothing is asked of those that have no protocol,
         deadline or form of their own but by checks that ``asked_at_once`` may ask; else None, and they take the exchange.

@@ -18,6 +18,7 @@ from meshlib.transport.wsgi.known_environ import KnownEnviron, facts_of, known_e
 from meshlib.transport.wsgi.refusals import refused
 from meshlib.transport.wsgi.request import WsgiRequest, request_of
 from meshlib.transport.wsgi.response import Head, context_of, responded
+from meshlib.transport.wsgi.server_threads import ServerThreads
 from meshlib.transport.wsgi.straight import Straight
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from meshlib.transport.wsgi.connection import Peer
     from meshlib.transport.wsgi.contracts import Application, Environ, Pieces, StartResponse
     from meshlib.transport.wsgi.known_environ import Key, Met, MetEnviron
+
+NO_LINE = "this WSGI server does not tell how long requests wait for a thread"
 
 
 class MeshWSGIMiddleware:
@@ -55,6 +58,7 @@ class MeshWSGIMiddleware:
         self._peer_of = peers_of(self._server.peers)
         self._met: tuple[BoundPorts, Met] = SHUT, RequestsMet()
         """What was met of the configuration in force. One tuple: other threads see all of it or nothing."""
+        self._threads = ServerThreads(self._server.clock.monotonic, self._server.clock.time)
         self._names: tuple[str, ...] = ()
         self._deadline_keys: list[tuple[str, str]] = []
 
@@ -157,6 +161,14 @@ class MeshWSGIMiddleware:
             max_body = call.inbound.protection.max_body
             if max_body is not None and "HTTP_TRANSFER_ENCODING" in environ:
                 call.checks = (*call.checks, whole_body_check(max_body))
+        if call.admission is not None and call.admission.looks_at_queue:
+            queued = self._threads.seconds(environ)
+            if queued is None:
+                self._server.queue_unknown(
+                    call, NO_LINE, "run it by gunicorn's gthread, waitress or meshlib serve --wsgi"
+                )
+            else:
+                call.queued = queued
         return call
 
     def _begin(self, live: LiveMesh | None) -> tuple[BoundPorts, Met]:

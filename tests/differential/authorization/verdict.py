@@ -37,13 +37,14 @@ def asks(case: Case, operations: tuple[str, ...], key: str) -> bool:
 
 
 def path_of_many_spellings(case: Case, request: Request) -> bool:
-    """The path can be read in another way than Envoy does, and a rule is about paths."""
+    """The path can be read in another way than Envoy does, and a rule is about paths, or about the header ``:path``."""
     path = request.target.partition("#")[0].partition("?")[0]
     asked = any(
         name in ("paths", "notPaths")
         for rule in rules_of(case, "ALLOW", "DENY")
         for name in fields_of(rule, "to", "operation")
     )
+    asked = asked or asks(case, (), "request.headers[:path]")
     return asked and PLAIN_PATH.fullmatch(path) is None
 
 

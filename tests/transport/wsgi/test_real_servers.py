@@ -8,13 +8,17 @@ import os
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import waitress
 
+import meshlib
 from tests.support import wsgi_served
+from tests.support.fake_clock import FakeClock
 from tests.support.gunicorn_server import connected, exchange, get, gunicorn
+from tests.support.protection import protection
 from tests.support.spiffe import Authority
 
 PRODUCTPAGE = "spiffe://cluster.local/ns/default/sa/bookinfo-productpage"
@@ -57,13 +61,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def in_thread() -> Iterator[int]:
+def in_thread(app: Any = wsgi_served.app, threads: int = 2) -> Iterator[Any]:
     """waitress, in this process."""
-    server = waitress.create_server(wsgi_served.app, host="127.0.0.1", port=0, threads=2)
+    server: Any = waitress.create_server(app, host="127.0.0.1", port=0, threads=threads)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        yield int(server.effective_port)
+        yield server
     finally:
         server.trigger.pull_trigger(server.close)
         server.task_dispatcher.shutdown()
@@ -73,8 +77,8 @@ def in_thread() -> Iterator[int]:
 @pytest.fixture(scope="module", params=SERVERS)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     if request.param == "waitress":
-        with in_thread() as port:
-            yield Running(request.param, port)
+        with in_thread() as server:
+            yield Running(request.param, int(server.effective_port))
         return
     if request.param == "gunicorn sync":
         with gunicorn() as port:
@@ -226,3 +230,59 @@ def test_a_mesh_that_has_served_before_the_fork_serves_after_it(running: Running
     if running.kind != "waitress":
         assert told["pid"] != os.getpid()
     assert running.told()["results"]["200 -"] > told["results"].get("200 -", 0)
+
+
+# -- the line for threads ---------------------------------------------------------------------------------------------
+
+
+def test_waitress_sheds_load_while_requests_stand_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, held, go_on = FakeClock(), threading.Event(), threading.Event()
+    monkeypatch.setattr("waitress.channel.time", clock)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/hold":
+            held.set()
+            assert go_on.wait(60)
+        start_response("200 OK", [("content-length", "0")])
+        return []
+
+    shedding = protection(loadShedding={"maxQueueTime": "1s"})
+    with meshlib.Mesh.from_resources([shedding], clock=clock) as mesh:
+        with in_thread(meshlib.MeshWSGIMiddleware(app, mesh), threads=1) as server, ThreadPoolExecutor() as pool:
+            port = int(server.effective_port)
+            first = pool.submit(exchange, port, get("/hold"))
+            assert held.wait(60)
+            second = pool.submit(exchange, port, get("/waits"))
+            while not server.task_dispatcher.queue:
+                threading.Event().wait(0.001)
+            clock.advance(2.0)
+            go_on.set()
+            assert first.result()[0] == 200
+            assert second.result()[0] == 503
+            clock.advance(0.3)
+            assert exchange(port, get("/"))[0] == 200
+        assert mesh.problems == []
+
+
+@pytest.mark.parametrize(
+    ("worker", "status", "noticed"),
+    [(["--worker-class=gthread", "--threads=1"], 503, 0), ([], 200, 1)],
+    ids=["gthread", "sync"],
+)
+def test_gunicorn_sheds_load_where_it_has_threads_and_says_so_where_it_has_none(
+    worker: list[str], status: int, noticed: int
+) -> None:
+    with gunicorn(*worker, app="tests.support.wsgi_held:app") as port:
+
+        def asked(target: str) -> int:
+            return exchange(port, get(target))[0]
+
+        # five seconds pass while it is served: whoever looks how long the line is stands there meanwhile
+        assert asked("/?seconds=5") == 200
+        found = [asked("/healthz"), asked("/"), asked("/healthz?seconds=1")]
+        assert found == [200, status, 200]
+        assert asked("/") == 200
+        told = json.loads(exchange(port, get("/healthz"))[1])
+    assert len(told) == noticed
+    for problem in told:
+        assert problem.startswith("queue-time-unknown: spec.inbound.loadShedding.maxQueueTime")

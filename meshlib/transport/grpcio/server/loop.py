@@ -23,6 +23,7 @@ from meshlib.transport.grpcio.contracts import Pairs, Req
 from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.server import threads
 from meshlib.transport.grpcio.server.context_proxy import ContextProxy
+from meshlib.transport.grpcio.server.queued import timed
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,
     Behaviour,
@@ -70,7 +71,14 @@ class MeshAioServerInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: HandlerCallDetails,
     ) -> RpcMethodHandler:
         """The handler of a call, inside the exchange. Methods that are not there are served, too: refused or counted."""
-        return self._wrapped.of(handler_call_details.method, await continuation(handler_call_details))
+        handler = self._wrapped.of(handler_call_details.method, await continuation(handler_call_details))
+        served = self._served
+        if not served.looks_at_queue:
+            return handler
+        behaviour = behaviour_of(handler)
+        if inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour):
+            return handler
+        return rebuilt(handler, timed(behaviour, served.clock.monotonic()))
 
 
 def wrap(served: Served, method: str, handler: RpcMethodHandler | None) -> RpcMethodHandler:

@@ -26,10 +26,11 @@ def timed(behaviour: Callable[..., Any], arrived: float) -> Callable[..., Any]:
     return serve
 
 
-def seconds_in_line(now: float) -> float:
-    """Of the call whose handler begins here and now. Told once: the next call of this thread may not be timed."""
+def seconds_in_line(now: float) -> float | None:
+    """Of the call whose handler begins here and now; None when it was not timed, or runs in no thread of a pool. Told once: the
+    next call of this thread may not be timed."""
     arrived = _arrived.get()
     if arrived is None:
-        return 0.0
+        return None
     _arrived.set(None)
     return max(0.0, now - arrived)

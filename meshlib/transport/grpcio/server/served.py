@@ -16,6 +16,7 @@ from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.grpcio.server.queued import seconds_in_line
 from meshlib.transport.grpcio.server.spliced import at
 from meshlib.transport.runtimes.serving import Server
+from meshlib.transport.runtimes.thread_line import ThreadLine
 
 if TYPE_CHECKING:
     from grpc import RpcMethodHandler
@@ -83,13 +84,14 @@ class Served(Server):
     """Makes the engine's calls of the calls that grpcio hands to one mesh's interceptors. ``port``: the port that they come
     to, which grpcio does not tell; 0: unknown."""
 
-    __slots__ = ("_port",)
+    __slots__ = ("_line", "_port")
 
     def __init__(
         self, core: MeshCore, telemetry: InboundTelemetry, propagates: bool = True, port: int | None = None
     ) -> None:
         super().__init__(core, telemetry, propagates)
         self._port = port or 0
+        self._line = ThreadLine(core.clock.monotonic)
 
     def is_of(self, core: MeshCore) -> bool:
         """Whether it judges calls for this mesh."""
@@ -135,7 +137,11 @@ class Served(Server):
         deadline = None if left is None or left > NO_DEADLINE else self.clock.monotonic() + left
         call = self.call(request, deadline)
         if call.admission is not None:
-            call.queued = seconds_in_line(self.clock.monotonic())
+            waited = seconds_in_line(self.clock.monotonic())
+            if waited is not None:
+                self._line.waited(waited)
+            if call.admission.looks_at_queue:
+                call.queued = self._line.seconds()
         return call
 
 
