@@ -97,22 +97,27 @@ async def test_plain_functions_of_an_asyncio_server_stand_in_line_for_its_pool()
         server = grpc.aio.server(pool, handlers=[Generic()], interceptors=mesh.aio_grpc_server_interceptors())
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            method, other = channel.unary_unary("/a/slow"), channel.unary_unary("/a/quick")
-            first = asyncio.ensure_future(method(b"", timeout=30))
-            await asyncio.to_thread(began.wait, 30)
-            second = asyncio.ensure_future(method(b"", timeout=30))
-            while pool._work_queue.empty():
-                await asyncio.sleep(0.001)
-            assert await other(b"", timeout=30) == b"quick", "it needs no thread, and nobody has waited too long yet"
-            clock.advance(2.5)
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                method, other = channel.unary_unary("/a/slow"), channel.unary_unary("/a/quick")
+                first = asyncio.ensure_future(method(b"", timeout=30))
+                await asyncio.to_thread(began.wait, 30)
+                second = asyncio.ensure_future(method(b"", timeout=30))
+                while pool._work_queue.empty():
+                    await asyncio.sleep(0.001)
+                assert await other(b"", timeout=30) == b"quick", (
+                    "it needs no thread, and nobody has waited too long yet"
+                )
+                clock.advance(2.5)
+                go_on.set()
+                assert await first == b"done"
+                with pytest.raises(grpc.aio.AioRpcError) as shed:
+                    await second
+                assert shed.value.code() is grpc.StatusCode.UNAVAILABLE
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await other(b"", timeout=30)
+                clock.advance(2 * WINDOW)
+                assert await other(b"", timeout=30) == b"quick"
+        finally:
             go_on.set()
-            assert await first == b"done"
-            with pytest.raises(grpc.aio.AioRpcError) as shed:
-                await second
-            assert shed.value.code() is grpc.StatusCode.UNAVAILABLE
-            with pytest.raises(grpc.aio.AioRpcError):
-                await other(b"", timeout=30)
-            clock.advance(2 * WINDOW)
-            assert await other(b"", timeout=30) == b"quick"
-        await server.stop(0)
+            await server.stop(0)
