@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from meshlib.clock import SystemClock
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.peer import SNI
 from meshlib.transport.runtimes.thread_line import PoolThreads
@@ -41,7 +40,7 @@ class WsgiApplication:
             from a2wsgi import WSGIMiddleware
         except ImportError as error:
             raise MeshError("--wsgi needs a2wsgi: pip install 'sidecarless[serve]'") from error
-        self.threads = PoolThreads(SystemClock.monotonic)
+        self.threads = PoolThreads()
         told = _Told(app, self.threads)
         self._asgi = cast("Callable[..., Awaitable[None]]", WSGIMiddleware(told, workers=threads))  # type: ignore[arg-type]
 

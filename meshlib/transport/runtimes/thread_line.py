@@ -88,6 +88,10 @@ class ThreadLine:
         return True
 
 
+def _no_time() -> float:
+    return 0.0
+
+
 class PoolThreads:
     """The line for a pool that meshlib has itself, for the door in front of it: ``line`` is told who comes and goes."""
 
@@ -95,11 +99,11 @@ class PoolThreads:
 
     known = True
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self.line = ThreadLine(now)
+    def __init__(self) -> None:
+        self.line = ThreadLine(_no_time)
 
     def go_by(self, now: Callable[[], float]) -> None:
-        """``now`` tells the time from here on: the mesh's clock does."""
+        """``now`` tells the time from here on: the mesh's clock does. Before, nobody asks."""
         self.line = ThreadLine(now)
 
     def seconds(self) -> float:

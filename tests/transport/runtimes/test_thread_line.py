@@ -109,7 +109,7 @@ def test_many_threads_come_and_go_at_once(line):
 
 
 def test_a_pools_line_goes_by_the_clock_of_the_mesh(clock):
-    threads = PoolThreads(lambda: 0.0)
+    threads = PoolThreads()
     threads.go_by(clock.monotonic)
     threads.line.join()
     clock.advance(1.5)
