@@ -30,7 +30,7 @@ help:
 	@echo "make prometheus   a real Prometheus for the tests that ask one: Debian's package, unpacked into .venv"
 	@echo "make browser   a real Chromium for the tests that look at pages in one: Debian's package, unpacked into .venv"
 	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
-	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy"
+	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy; go-spiffe"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
@@ -163,8 +163,8 @@ h2spec: $(STAMP)
 	$(BIN)/python -m pytest -q -rs tests/interop/test_http2_judges.py -k "not grpc"
 
 grpc-interop: $(STAMP)
-	@$(BIN)/python -m tests.support.go_tools interop-client interop-server
-	$(BIN)/python -m pytest -q -rs tests/interop/test_http2_judges.py -k grpc
+	@$(BIN)/python -m tests.support.go_tools interop-client interop-server spiffe-grpc
+	$(BIN)/python -m pytest -q -rs tests/interop/test_http2_judges.py tests/interop/test_grpc_go_spiffe.py -k grpc
 
 # a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
 sslyze: $(STAMP)

@@ -1,4 +1,4 @@
-"""Judges that are written in Go: h2spec, and the client and server of grpc-go's interop suite.
+"""Judges that are written in Go: h2spec, the client and server of grpc-go's interop suite, and grpc-go with go-spiffe.
 
 They come from ``make h2spec`` and ``make grpc-interop``, which build them into .venv/go-tools. Where there is no Go, or no way
 to its modules, tests are skipped and say so (``needs``).
@@ -17,6 +17,8 @@ import pytest
 
 BUILT = Path(__file__).parents[2] / ".venv" / "go-tools"
 SECONDS = 600
+OURS = {"spiffe-grpc": Path(__file__).parent / "go_spiffe_grpc"}
+"""Programs of our own around others' modules; built again when they have changed."""
 MODULES = {
     "h2spec": "github.com/summerwind/h2spec/cmd/h2spec@latest",
     "interop-client": "google.golang.org/grpc/interop/client@v1.66.0",
@@ -48,16 +50,27 @@ def build(tool: str) -> None:
     """
     BUILT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="go-tools-") as folder:
-        subprocess.run(
-            ["go", "install", MODULES[tool]], env={**os.environ, "GOBIN": folder}, check=True, timeout=SECONDS
-        )
-        (made,) = Path(folder).iterdir()
+        made = Path(folder) / tool
+        if tool in OURS:
+            subprocess.run(["go", "build", "-o", made, "."], cwd=OURS[tool], check=True, timeout=SECONDS)
+        else:
+            environment = {**os.environ, "GOBIN": folder}
+            subprocess.run(["go", "install", MODULES[tool]], env=environment, check=True, timeout=SECONDS)
+            (made,) = Path(folder).iterdir()
         shutil.move(made, BUILT / tool)
+
+
+def _outdated(tool: str) -> bool:
+    """Whether it was built of a program of ours that has changed since."""
+    built = BUILT / tool
+    if tool not in OURS or not built.exists():
+        return False
+    return any(each.stat().st_mtime > built.stat().st_mtime for each in OURS[tool].iterdir())
 
 
 if __name__ == "__main__":
     for wanted in sys.argv[1:]:
-        if found(wanted) is None:
+        if found(wanted) is None or _outdated(wanted):
             try:
                 build(wanted)
             except (OSError, subprocess.SubprocessError) as failure:
