@@ -50,6 +50,21 @@ def inbound(listen: int, application: int, scene: Scene) -> dict[str, Any]:
     return bootstrap(listen, hosts, [cluster], scene)
 
 
+def admitting(count: int) -> dict[str, Any]:
+    """The filter that says what ``resources.admitting`` says."""
+    policies = {}
+    for n, rule in enumerate(resources.admitting(count)[0]["spec"]["rules"]):
+        (path,) = rule["to"][0]["operation"]["paths"]
+        method = {"header": {"name": ":method", "string_match": {"exact": "GET"}}}
+        url = {"url_path": {"path": {"prefix": path.removesuffix("*")}}}
+        policies[f"rule-{n}"] = {
+            "permissions": [{"and_rules": {"rules": [method, url]}}],
+            "principals": [{"any": True}],
+        }
+    made = typed("filters.http.rbac.v3", "RBAC", rules={"action": "ALLOW", "policies": policies})
+    return {"name": "envoy.filters.http.rbac", "typed_config": made}
+
+
 def bootstrap(listen: int, hosts: list[dict[str, Any]], clusters: list[dict[str, Any]], scene: Scene) -> dict[str, Any]:
     """With these virtual hosts."""
     router = {"name": "envoy.filters.http.router", "typed_config": typed("filters.http.router.v3", "Router")}

@@ -194,14 +194,18 @@ def serve_rounds(calls_of: Callable[[Asked], Call]) -> None:
 
 async def serve_rounds_on_a_loop(calls_of: Callable[[Asked], AsyncCall]) -> None:
     """The same on this loop."""
+    await serve_taken(lambda asked: on_a_loop(calls_of(asked), asked))
+
+
+async def serve_taken(take: Callable[[Asked], Awaitable[Taken]]) -> None:
+    """The same of whoever takes a round by itself."""
     loop = asyncio.get_running_loop()
     reply({"ready": True})
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         asked = asked_by(line)
         try:
-            call = calls_of(asked)
             began, cpu = time.perf_counter(), time.process_time()
-            taken = await on_a_loop(call, asked)
+            taken = await take(asked)
             reply(summary(taken, time.perf_counter() - began, time.process_time() - cpu))
         except Exception as error:  # noqa: BLE001 (what the round met, which the parent tells)
             reply(told(error))

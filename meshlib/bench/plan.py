@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, field
 
-from meshlib.bench import http_client
-from meshlib.bench.scene import Settings
+from meshlib.bench import http_client, server
+from meshlib.bench.scene import APPLICATION, Settings
 
 DIRECT, ENVOY, ENVOYS, PROXY, PROXIES = "direct", "1 Envoy", "2 Envoys", "1 meshlib proxy", "2 meshlib proxies"
 KB = 1 << 10
-LIBRARY, GRPC = ONLY = ("library", "grpc")
+LIBRARY, GRPC, PROXY_ONLY, SERVERS = ONLY = ("library", "grpc", "proxy", "servers")
 ASYNCIO, SYNC = "asyncio", "sync"
+GENERATOR, ASGI, WSGI = "generator", "asgi", "wsgi"
 MESH_NAME, GRPC_MESH_NAME = "httpx through meshlib", "gRPC through meshlib"
 
 
@@ -86,6 +87,29 @@ GRPC_PROXY = Way("gRPC through 1 meshlib proxy", http_client.BARE, BARE_GRPC.nam
 GRPC_SHORT = (BARE_GRPC, GRPC_MESH, GRPC_ENVOY)
 GRPC_WAYS = (*GRPC_SHORT, GRPC_ENVOYS, GRPC_PROXY)
 
+NO_PROXY = Way("no proxy", "", via=DIRECT)
+BEHIND = (
+    NO_PROXY,
+    Way("1 Envoy", "", via=ENVOY),
+    Way("1 meshlib proxy", "", "1 Envoy", PROXY),
+    Way("2 Envoys", "", via=ENVOYS),
+    Way("2 meshlib proxies", "", "2 Envoys", PROXIES),
+)
+"""CPU is the proxies'; so those of Envoy are what ours are told against."""
+
+
+def _servers(kind: str, name: str) -> tuple[Way, ...]:
+    return (
+        Way(f"bare {name}", kind),
+        Way(f"{name} with meshlib", f"{kind}+mesh", f"bare {name}"),
+        Way(f"{name} behind 1 Envoy", kind, f"bare {name}", ENVOY),
+        Way(f"{name} behind 1 meshlib proxy", kind, f"bare {name}", PROXY),
+    )
+
+
+WITH_MESH = "+mesh"
+ASGI_WAYS, WSGI_WAYS = _servers(server.FASTAPI, "FastAPI"), _servers(server.FLASK, "Flask")
+
 NO_XDS = (
     "grpcio xds:/// is left out: it needs a control plane that speaks xDS, which the wheel does not have; `make bench` in a "
     "clone measures it"
@@ -101,14 +125,28 @@ COMPARED = (
     (GRPC_MESH_NAME, BARE_GRPC.name),
     (GRPC_MESH_NAME, GRPC_ENVOY.name),
     (GRPC_PROXY.name, GRPC_ENVOY.name),
+    ("1 meshlib proxy", "1 Envoy"),
+    ("2 meshlib proxies", "2 Envoys"),
+    ("FastAPI with meshlib", "bare FastAPI"),
+    ("FastAPI with meshlib", "FastAPI behind 1 Envoy"),
+    ("Flask with meshlib", "bare Flask"),
+    ("Flask with meshlib", "Flask behind 1 Envoy"),
 )
 """What sentences are made of."""
 
 
 def quick(only: str | None) -> list[Part]:
-    """Under a minute."""
+    """Under a minute; of proxies and servers only where they are asked for."""
     points = (Point(1), Point(32))
     parts = [Part(LIBRARY, ASYNCIO, SHORT, points), Part(GRPC, ASYNCIO, GRPC_SHORT, points, Settings(protocol="grpc"))]
+    if only == PROXY_ONLY:
+        parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND[:3], points))
+    if only == SERVERS:
+        application = Settings(protocol=APPLICATION)
+        parts += [
+            Part(SERVERS, ASGI, ASGI_WAYS, points, application),
+            Part(SERVERS, WSGI, WSGI_WAYS, points, application),
+        ]
     return [part for part in parts if only in (None, part.group)]
 
 
@@ -127,6 +165,13 @@ def full(only: str | None) -> list[Part]:
         settings = Settings(protocol="grpc")
         parts.append(Part(GRPC, world, GRPC_WAYS, axes, settings))
         parts.append(Part(GRPC, world, GRPC_WAYS, (Point(32, KB, 200),), settings))
+    parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND, axes))
+    parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND, (Point(32, KB, 500), Point(32, KB, 1000))))
+    parts += [Part(PROXY_ONLY, GENERATOR, BEHIND[:3], (Point(),), Settings(rules=rules)) for rules in (100, 10_000)]
+    for world, ways in ((ASGI, ASGI_WAYS), (WSGI, WSGI_WAYS)):
+        for rules, points in ((1, (Point(1), Point(8), Point(32), Point(32, KB << 6))), (100, (Point(8),))):
+            parts.append(Part(SERVERS, world, ways, points, Settings(rules=rules, protocol=APPLICATION)))
+        parts.append(Part(SERVERS, world, ways, (Point(8, KB, 200),), Settings(protocol=APPLICATION)))
     return [part for part in parts if only in (None, part.group)]
 
 

@@ -105,3 +105,17 @@ def measured(port: int, protocol: str = "http", more_rules: int = 0, principal: 
             if each["kind"] == "Pod":
                 each["spec"]["serviceAccountName"] = principal
     return made
+
+
+def admitting(count: int) -> list[Resource]:
+    """Of a server: an AuthorizationPolicy of ``count`` rules, of which the last lets in what is asked for."""
+    paths = [*(f"/service-{n}/*" for n in range(count - 1)), "/size/*"]
+    allowed = [{"to": [{"operation": {"paths": [path], "methods": ["GET"]}}]} for path in paths]
+    return [
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "allow", "namespace": "default"},
+            "spec": {"action": "ALLOW", "rules": allowed},
+        }
+    ]

@@ -15,28 +15,34 @@ from meshlib.bench.measuring import PERCENTILES, Asked, upper_ms
 from meshlib.bench.plan import Pace, Part, Point, Way
 from meshlib.bench.processes import Died, NotMeasured, Process, python
 from meshlib.bench.result import CLOSED, CPU, MEMORY, RATE, Measure, Row
-from meshlib.bench.scene import NO_ENVOY, Scene
+from meshlib.bench.scene import NO_ENVOY, Hops, Scene
 
 REPLY_SECONDS = 60.0
 SERVER_CPU = "server cpu/1000"
+GENERATOR_CPU = "generator cpu/1000"
+"""Of the load generator, where it is no part of what is measured."""
 NOISY = 0.1
 """Of the time that processes waited for a core others had, from which on a run is called noisy."""
 LATE = "late p99"
 """How long after it was due a call began, in ms: beyond a ms or two the generator could not keep the rate."""
 PROGRAMS = {plan.LIBRARY: "meshlib.bench.http_client", plan.GRPC: "meshlib.bench.grpc_client"}
+GENERATOR = "meshlib.bench.generator"
 
 
 @dataclass
 class Running:
-    """A way whose processes run: the client's, and proxies."""
+    """A way whose processes run: the client's, and the ``others`` that are measured: proxies, a server. ``counts_client``: it
+    is measured, too; a load generator is not."""
 
     way: Way
     client: Process
-    proxies: tuple[Process, ...]
+    others: tuple[Process, ...]
+    counts_client: bool
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        return (self.client, *self.proxies)
+        """Those whose CPU time and memory the row has."""
+        return (self.client, *self.others) if self.counts_client else self.others
 
 
 @dataclass
@@ -119,21 +125,24 @@ class Runner:
         self._advanced(max(0.0, left))
 
     def _started(self, part: Part, made: Scene) -> list[Running]:
-        ways, hops = [], {}
+        ways: list[Running] = []
+        hops: dict[str, Hops] = {}
         for way in part.ways:
             why = plan.missing(way)
             if why:
                 self.note(why)
                 continue
+            key = way.name if part.group == plan.SERVERS else way.via
             try:
-                if way.via not in hops:
-                    hops[way.via] = _hops(way.via, made)
+                if key not in hops:
+                    hops[key] = _served(way, made) if part.group == plan.SERVERS else _hops(way.via, made)
             except NotMeasured as error:
                 self.note(str(error) if str(error) == NO_ENVOY else f"{way.name} is left out: {error}")
                 continue
-            port, proxies = hops[way.via]
-            client = made.start(f"client of {way.name}", _command(part, way, made, port), talks=True)
-            ways.append(Running(way, client, proxies))
+            counts = part.group in PROGRAMS
+            name = f"client of {way.name}" if counts else "load generator"
+            client = made.start(name, _command(part, way, made, hops[key].port), talks=True)
+            ways.append(Running(way, client, hops[key].processes, counts))
         for each in list(ways):
             try:
                 each.client.reply(REPLY_SECONDS)
@@ -192,12 +201,19 @@ def load(point: Point) -> str:
     return f"open {point.rate:g}/s" if point.rate else CLOSED
 
 
-def _hops(via: str, made: Scene) -> tuple[int, tuple[Process, ...]]:
+def _hops(via: str, made: Scene) -> Hops:
+    """Proxies before the backend. Raises NotMeasured."""
     if via == plan.DIRECT:
-        return (made.tls if made.settings.tls else made.port), ()
+        return Hops(made.tls if made.settings.tls else made.port, ())
     envoy, hops = via in (plan.ENVOY, plan.ENVOYS), 1 if via in (plan.ENVOY, plan.PROXY) else 2
-    found = made.envoys(hops) if envoy else made.meshlib_proxies(hops)
-    return found.port, found.processes
+    return made.envoys(hops) if envoy else made.meshlib_proxies(hops)
+
+
+def _served(way: Way, made: Scene) -> Hops:
+    """A server, and what stands in front of it. Raises NotMeasured."""
+    kind = way.client.removesuffix(plan.WITH_MESH)
+    server = made.application(kind, way.client != kind)
+    return server if way.via == plan.DIRECT else made.in_front(server, envoy=way.via == plan.ENVOY)
 
 
 def _command(part: Part, way: Way, made: Scene, port: int) -> list[str]:
@@ -214,19 +230,18 @@ def _command(part: Part, way: Way, made: Scene, port: int) -> list[str]:
     }
     if way.client == plan.MESH.client:
         spec["url"] = f"http://{AUTHORITY}"
-    return python(PROGRAMS[part.group], json.dumps(spec))
+    return python(PROGRAMS.get(part.group, GENERATOR), json.dumps(spec))
 
 
 def _round(running: Running, made: Scene, asked: Asked, taken: Taken) -> None:
     """A round. Raises NotMeasured: it failed, or a process of the way has ended."""
     backend = made.backend
-    assert backend is not None
     try:
-        for each in running.proxies:
+        for each in running.others:
             each.check()
-        cpu = [each.cpu() for each in running.proxies]
-        server = backend.cpu()
-        waited, began = sum(each.waited() for each in running.processes), time.monotonic()
+        cpu = [each.cpu() for each in running.others]
+        server = backend.cpu() if backend is not None else 0.0
+        waited, began = sum(each.waited() for each in (running.client, *running.others)), time.monotonic()
         found = running.client.ask(asdict(asked), asked.seconds + REPLY_SECONDS)
     except Died as error:
         raise NotMeasured(f"it is over: {error}") from None
@@ -235,14 +250,20 @@ def _round(running: Running, made: Scene, asked: Asked, taken: Taken) -> None:
     calls = found["calls"]
     if not calls:
         raise NotMeasured(f"no call came back within {asked.seconds:g} s")
-    spent = found["cpu"] + sum(each.cpu() - before for each, before in zip(running.proxies, cpu, strict=True))
-    waited = sum(each.waited() for each in running.processes) - waited
-    taken.add(CPU, spent / calls * 1000)
-    taken.add(SERVER_CPU, (backend.cpu() - server) / calls * 1000)
+    spent = sum(each.cpu() - before for each, before in zip(running.others, cpu, strict=True))
+    waited = sum(each.waited() for each in (running.client, *running.others)) - waited
+    if running.counts_client:
+        spent += found["cpu"]
+    else:
+        taken.add(GENERATOR_CPU, found["cpu"] / calls * 1000)
+    if running.processes:
+        taken.add(CPU, spent / calls * 1000)
+        taken.add(MEMORY, sum(each.memory() for each in running.processes))
+    if backend is not None:
+        taken.add(SERVER_CPU, (backend.cpu() - server) / calls * 1000)
     taken.add(RATE, calls / found["wall"])
     for name in PERCENTILES:
         taken.add(name, found["ms"][name])
-    taken.add(MEMORY, sum(each.memory() for each in running.processes))
     taken.waited.append(waited / (time.monotonic() - began))
     if asked.rate:
         taken.add(LATE, found["late_ms"])
@@ -250,7 +271,9 @@ def _round(running: Running, made: Scene, asked: Asked, taken: Taken) -> None:
         taken.buckets[bucket] = taken.buckets.get(bucket, 0) + count
 
 
-_UNITS = {CPU: "s", SERVER_CPU: "s", RATE: "/s", MEMORY: "MB", LATE: "ms"} | dict.fromkeys(PERCENTILES, "ms")
+_UNITS = {CPU: "s", SERVER_CPU: "s", GENERATOR_CPU: "s", RATE: "/s", MEMORY: "MB", LATE: "ms"} | dict.fromkeys(
+    PERCENTILES, "ms"
+)
 
 
 def _row(part: Part, point: Point, running: Running, taken: Taken) -> Row:

@@ -46,7 +46,14 @@ def run(
 
     def report() -> Report:
         notes = [f"{pace.rounds} rounds of {pace.seconds:g} s of each, in turn, after one that is not counted"]
-        notes += [*machine.warnings(facts), *runner.notes, *runner.waiting(), *told.noise(runner.rows), CLOSED_LOOP]
+        notes += [
+            *machine.warnings(facts),
+            *runner.notes,
+            *runner.waiting(),
+            *told.noise(runner.rows),
+            *told.limits(runner.rows),
+        ]
+        notes.append(CLOSED_LOOP)
         if any(part.group == plan.GRPC for part in parts):
             notes.append(plan.NO_XDS)
         seconds = round(time.monotonic() - began, 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshlib.bench import envoy_config, resources
+from meshlib.bench import envoy_config, resources, server
 from meshlib.bench.envoy_config import typed
 from meshlib.bench.free_ports import free_port
 from meshlib.bench.processes import NotMeasured, Process, envoy_binary, nginx_binary, python
@@ -24,6 +24,7 @@ NO_ENVOY = (
 )
 NO_NGINX = "nginx is not installed: the backend is a process of our own on uvloop or asyncio, which is slower"
 REPLY_SECONDS = 30.0
+APPLICATION = "application"
 _GRACE = 0.3
 
 _NGINX = """
@@ -55,7 +56,9 @@ _TLS = """
 
 @dataclass(frozen=True)
 class Settings:
-    """What a scene is made with. ``rules``: routes of the service, the one that all requests take being the last."""
+    """What a scene is made with. ``rules``: routes of the service, the one that all requests take being the last. ``protocol``:
+    http or grpc; of APPLICATION there is no backend but the servers that are measured, and ``rules`` are of an
+    AuthorizationPolicy."""
 
     tls: bool = False
     rules: int = 1
@@ -130,13 +133,37 @@ class Scene:
     def meshlib_proxies(self, hops: int) -> Hops:
         """``meshlib proxy``, one worker each, likewise. Raises NotMeasured."""
         if hops == 1:
-            client = self._meshlib("meshlib proxy", self.resources.with_suffix(".yaml"), "--outbound")
+            client = self._meshlib_outbound(self.resources.with_suffix(".yaml"))
             return Hops(client[0], (client[1],))
         server = self._meshlib_inbound()
         config = self.folder / "two.yaml"
         write(config, self._resources(server[0]))
-        client = self._meshlib("meshlib proxy", config, "--outbound")
+        client = self._meshlib_outbound(config)
         return Hops(client[0], (client[1], server[1]))
+
+    # -- servers ---------------------------------------------------------------------------------------------------------
+
+    def application(self, kind: str, mesh: bool) -> Hops:
+        """A server of ``server.py``; alone on its port. Raises NotMeasured."""
+        lacks = server.missing(kind)
+        if lacks:
+            raise NotMeasured(f"{lacks} is not installed")
+        port = free_port()
+        spec = {"kind": kind, "mesh": mesh, "port": port, "resources": str(self.resources), "sizes": SIZES}
+        process = self.start(f"{kind} with meshlib" if mesh else kind, python("meshlib.bench.server", json.dumps(spec)))
+        process.wait_for("127.0.0.1", port)
+        return Hops(port, (process,))
+
+    def in_front(self, of: Hops, *, envoy: bool) -> Hops:
+        """An inbound proxy with the same policies before a server. Raises NotMeasured."""
+        if envoy:
+            filters = (envoy_config.admitting(self.settings.rules),)
+            made = envoy_config.Scene(filters=filters)
+            port, process = self._envoy("Envoy", lambda port: envoy_config.inbound(port, of.port, made))
+        else:
+            config, app = self.resources.with_suffix(".yaml"), f"--app=127.0.0.1:{of.port}"
+            port, process = self._meshlib("meshlib proxy", config, "--inbound=127.0.0.1:{port}", app)
+        return Hops(port, (process, *of.processes))
 
     @property
     def _http2(self) -> bool:
@@ -195,28 +222,41 @@ class Scene:
         process.wait_for("127.0.0.1", port)
         return port, process
 
-    def _meshlib(self, name: str, config: Path, way: str) -> tuple[int, Process]:
+    def _meshlib(self, name: str, config: Path, *more: str) -> tuple[int, Process]:
+        """``more``: options; {port} is the port it listens on."""
         port = free_port()
         command = python("meshlib", "proxy", "--config", str(config), "--log-level", "warning")
-        inbound = way == "--inbound"
-        for address in ALL_ADDRESSES if inbound else ALL_ADDRESSES[:1]:
-            command += [way, f"{address}:{port}", *([f"--app={address}:{self.port}"] if inbound else [])]
-        if self.settings.tls:
-            prefix = "" if inbound else "c-"
-            command += [f"--{each}={self.certificates / f'{prefix}{each}.pem'}" for each in ("cert", "key")]
-            command += [f"--bundle={self.certificates / 'bundle.pem'}"]
-        process = self.start(name, command)
+        process = self.start(name, command + [each.format(port=port) for each in more])
         process.wait_for(ALL_ADDRESSES[0], port)
         return port, process
+
+    def _meshlib_outbound(self, config: Path) -> tuple[int, Process]:
+        return self._meshlib("meshlib proxy", config, "--outbound=127.0.0.1:{port}", *self._identity("c-"))
+
+    def _identity(self, prefix: str) -> list[str]:
+        if not self.settings.tls:
+            return []
+        folder = self.certificates
+        return [
+            *(f"--{each}={folder / f'{prefix}{each}.pem'}" for each in ("cert", "key")),
+            f"--bundle={folder / 'bundle.pem'}",
+        ]
 
     def _meshlib_inbound(self) -> tuple[int, Process]:
         config = self.folder / "inbound.yaml"
         write(
             config, [*resources.measured(self.port, self.settings.protocol), *([_STRICT] if self.settings.tls else [])]
         )
-        return self._meshlib("meshlib proxy of the server", config, "--inbound")
+        listeners = [
+            each
+            for address in ALL_ADDRESSES
+            for each in (f"--inbound={address}:{{port}}", f"--app={address}:{self.port}")
+        ]
+        return self._meshlib("meshlib proxy of the server", config, *listeners, *self._identity(""))
 
     def _resources(self, port: int) -> list[dict[str, Any]]:
+        if self.settings.protocol == APPLICATION:
+            return resources.admitting(self.settings.rules)
         principal = ""
         if self.settings.tls:
             from meshlib.bench.certificates import SERVER
@@ -247,7 +287,7 @@ def opened(settings: Settings) -> Iterator[Scene]:
             _make_certificates(scene)
         if settings.protocol == "grpc":
             _grpc_backend(scene)
-        else:
+        elif settings.protocol != APPLICATION:
             _web_backend(scene)
         made = scene._resources(scene.tls if settings.tls else scene.port)
         write(scene.resources.with_suffix(".yaml"), made)

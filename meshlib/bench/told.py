@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from meshlib.bench.plan import COMPARED, Pace
-from meshlib.bench.result import CPU, MEMORY, P50, P99, RATE, Report, Row
-from meshlib.bench.rounds import LATE
+from meshlib.bench.plan import COMPARED, NO_PROXY, Pace
+from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, P99, RATE, Report, Row
+from meshlib.bench.rounds import GENERATOR_CPU, LATE
 from meshlib.bench.verdict import LEAST, MANY, Ratio, ratio
 
 COLUMNS = ("", "CPU us a call", "against the baseline", "p50 ms", "p99 ms", "calls/s", "MB")
 LATE_MS = 5.0
 """From which on a generator did not keep its rate."""
 LEGEND = (
-    "CPU: of the caller's process and all proxies, the backend aside; medians of rounds. Against the baseline: the median of "
+    "CPU: of the caller's process and all proxies, the backend aside; of proxies and servers by themselves, where a load "
+    "generator calls, without it; medians of rounds. Against the baseline: the median of "
     "the ratios of paired rounds, and where it is with nine chances in ten; ~ where that does not tell it from 1. "
     "MB: proportional set size of the same processes."
 )
@@ -32,10 +33,12 @@ def cells(row: Row, rows: Sequence[Row]) -> tuple[str, ...]:
     base = next((each for each in rows if each.name == row.baseline), None)
     found = cpu_ratio(row, base) if base is not None else None
     told = "-" if found is None else _told(found)
+    if row.baseline is None:
+        told = "1" if CPU in row.measures else "-"
     return (
         row.name,
         _number(row, CPU, 1000),
-        "1" if row.baseline is None else told,
+        told,
         *(_number(row, name) for name in (P50, P99, RATE, MEMORY)),
     )
 
@@ -85,6 +88,19 @@ def sentence(of: str, to: str, found: Ratio, seconds: float) -> str:
         f"{found.rounds_needed} rounds ({found.rounds_needed * seconds / 60:.1f} min) would tell: --rounds "
         f"{found.rounds_needed}."
     )
+
+
+def limits(rows: Iterable[Row]) -> list[str]:
+    """What the load generator makes by itself."""
+    alone = [row for row in rows if row.name == NO_PROXY.name and row.load == CLOSED and GENERATOR_CPU in row.measures]
+    if not alone:
+        return []
+    best = max(alone, key=lambda row: row.measures[RATE].median)
+    spent = best.measures[GENERATOR_CPU].median * 1000
+    return [
+        f"the load generator's own limit on this machine is {best.measures[RATE].median:,.0f} requests/s (row {best.name!r}, "
+        f"{best.in_flight} in flight, {spent:.0f} us of CPU a request): rates of rows that come near are its own"
+    ]
 
 
 def noise(rows: Iterable[Row]) -> list[str]:

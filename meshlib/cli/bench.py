@@ -44,7 +44,7 @@ How to read it: docs/benchmark.md.
 """,
 )
 @click.option("--quick", is_flag=True, help="Only what is asked first; under a minute.")
-@click.option("--only", type=click.Choice(["library", "grpc"]), help="Just these rows.")
+@click.option("--only", type=click.Choice(["library", "grpc", "proxy", "servers"]), help="Just these rows.")
 @click.option("--json", "json_file", type=FILE, help="Write the report here, after each part and at the end.")
 @click.option("--html", "html_file", type=FILE, help="Write it as a page with plots here, likewise.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each row.  [default: 11, quick 7]")

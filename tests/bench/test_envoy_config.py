@@ -25,6 +25,11 @@ def test_timeout_retries_and_weights_are_those_of_the_rules() -> None:
     assert weights == [each["weight"] for each in ours["route"]]
 
 
+def test_a_policy_of_a_server_has_as_many_rules_in_envoys_words() -> None:
+    rules = envoy_config.admitting(100)["typed_config"]["rules"]
+    assert (rules["action"], len(rules["policies"])) == ("ALLOW", 100)
+
+
 def test_a_listener_in_front_of_all_endpoints_is_at_all_their_addresses() -> None:
     for everywhere, count in ((False, 1), (True, 4)):
         (listener,) = envoy_config.inbound(1, 2, Scene(everywhere=everywhere))["static_resources"]["listeners"]

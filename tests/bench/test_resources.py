@@ -20,6 +20,12 @@ def test_everything_is_armed_and_nothing_is_without_effect() -> None:
         assert (route["timeout"], route["retries"]["attempts"]) == ("5s", 2)
 
 
+def test_a_server_lets_in_what_is_asked_for_by_the_last_of_its_rules() -> None:
+    (policy,) = resources.admitting(100)
+    *others, last = [rule["to"][0]["operation"]["paths"] for rule in policy["spec"]["rules"]]
+    assert (len(others), last) == (99, ["/size/*"])
+
+
 def test_with_a_principal_callers_speak_mtls_to_it() -> None:
     made = resources.measured(1, principal="server")
     assert made[-2]["spec"]["trafficPolicy"]["tls"] == {"mode": "ISTIO_MUTUAL"}

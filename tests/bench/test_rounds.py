@@ -11,7 +11,7 @@ import pytest
 from meshlib.bench import plan, rounds, scene
 from meshlib.bench.plan import Pace, Part, Point
 from meshlib.bench.result import CPU, MEMORY, P50, RATE
-from meshlib.bench.rounds import LATE, SERVER_CPU, Runner
+from meshlib.bench.rounds import GENERATOR_CPU, LATE, SERVER_CPU, Runner
 from meshlib.bench.scene import Scene, Settings
 
 SHORT = Pace(2, 0.05)
@@ -80,6 +80,24 @@ def test_a_hop_costs_cpu_of_its_own(seen: Seen) -> None:
     seen.runner.measure(Part("library", "sync", (plan.BARE, plan.ONE_PROXY), (Point(1),)))
     assert [row.name for row in seen.runner.rows] == [plan.BARE.name, plan.ONE_PROXY.name]
     assert seen.runner.rows[1].processes == (f"client of {plan.ONE_PROXY.name}", "meshlib proxy")
+
+
+def test_of_proxies_by_themselves_the_load_generator_is_no_part(seen: Seen) -> None:
+    alone, proxy = plan.NO_PROXY, plan.BEHIND[2]
+    seen.runner.measure(Part("proxy", plan.GENERATOR, (alone, proxy), (Point(2),)))
+    nothing, ours = seen.runner.rows
+    assert (nothing.processes, ours.processes) == ((), ("meshlib proxy",))
+    assert {CPU, MEMORY} & nothing.measures.keys() == set()
+    assert all(row.measures[GENERATOR_CPU].median > 0 for row in (nothing, ours))
+    assert ours.measures[CPU].median > 0
+
+
+def test_of_servers_the_row_has_the_server_and_what_stands_before_it(seen: Seen) -> None:
+    settings = Settings(protocol=scene.APPLICATION)
+    seen.runner.measure(Part("servers", plan.ASGI, (plan.ASGI_WAYS[0], plan.ASGI_WAYS[3]), (Point(2),), settings))
+    bare, behind = seen.runner.rows
+    assert (bare.processes, behind.processes) == (("fastapi",), ("meshlib proxy", "fastapi"))
+    assert behind.measures[MEMORY].median > bare.measures[MEMORY].median
 
 
 def test_without_envoy_the_rest_is_measured_and_it_is_said_once(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:

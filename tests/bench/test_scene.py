@@ -18,10 +18,12 @@ from meshlib.bench.web_backend import ALL_ADDRESSES
 REQUEST = f"GET /size/1024 HTTP/1.1\r\nhost: {AUTHORITY}\r\nconnection: close\r\n\r\n".encode()
 
 
-def response(port: int, context: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> bytes:
+def response(
+    port: int, context: ssl.SSLContext | None = None, address: str = "127.0.0.1", request: bytes = REQUEST
+) -> bytes:
     with socket.create_connection((address, port), 30) as plain:
         sock = context.wrap_socket(plain) if context is not None else plain
-        sock.sendall(REQUEST)
+        sock.sendall(request)
         read = b""
         while piece := sock.recv(65536):
             read += piece
@@ -65,6 +67,31 @@ def test_hops_forward_what_a_sidecars_client_sends(kind: str, count: int, tls: b
         for _ in range(20):  # all endpoints have their turn
             assert is_good(response(hops.port))
         made.check_backend()
+
+
+@pytest.mark.parametrize("kind", ["fastapi", "flask"])
+@pytest.mark.parametrize("before", ["nothing", "mesh", "Envoy", "meshlib proxy"])
+def test_a_server_responds_and_what_stands_before_it_refuses_what_its_policy_does_not_allow(
+    kind: str, before: str
+) -> None:
+    if before == "Envoy" and scene.envoy_binary() is None:
+        pytest.skip("Envoy is not installed: nothing tells whether it works in front of a server")
+    with opened(Settings(rules=2, protocol=scene.APPLICATION)) as made:
+        hops = made.application(kind, before == "mesh")
+        if before in HOPS:
+            hops = made.in_front(hops, envoy=before == "Envoy")
+        assert is_good(response(hops.port))
+        status = response(hops.port, request=REQUEST.replace(b"GET", b"POST")).split()[1]
+    assert status == (b"405" if before == "nothing" else b"403")
+
+
+def test_a_server_whose_framework_is_not_installed_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.server, "missing", lambda kind: "uvicorn")
+    with (
+        opened(Settings(protocol=scene.APPLICATION)) as made,
+        pytest.raises(NotMeasured, match="uvicorn is not installed"),
+    ):
+        made.application("fastapi", mesh=False)
 
 
 def test_without_envoy_a_hop_of_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from meshlib.bench import plan, told
 from meshlib.bench.plan import Pace
-from meshlib.bench.result import CPU, Measure, Report, Row
-from meshlib.bench.rounds import LATE
+from meshlib.bench.result import CPU, RATE, Measure, Report, Row
+from meshlib.bench.rounds import GENERATOR_CPU, LATE
 from meshlib.bench.verdict import Ratio
 
 
@@ -71,6 +71,15 @@ def test_nothing_is_concluded_where_the_spread_is_larger_than_the_difference(fou
     sentence = told.sentence("a", "b", found, seconds=4.0)
     assert sentence.startswith("no conclusion on the CPU of a and b")
     assert said in sentence
+
+
+def test_the_load_generators_own_limit_is_said() -> None:
+    measures = {RATE: Measure("/s", (8000.0,)), GENERATOR_CPU: Measure("s", (0.1,))}
+    alone = Row("proxy", plan.NO_PROXY.name, None, "generator", 32, 1024, False, 1, "closed", measures)
+    (said,) = told.limits([alone, BASE])
+    assert "limit on this machine is 8,000 requests/s (row 'no proxy', 32 in flight, 100 us of CPU a request)" in said
+    assert told.cells(alone, [alone])[1:3] == ("-", "-")
+    assert told.limits([BASE]) == []
 
 
 def test_noise_and_rates_that_were_not_kept_are_said() -> None:
