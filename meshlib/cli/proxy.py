@@ -27,6 +27,7 @@ Examples:
   curl -x http://127.0.0.1:15001 http://reviews:9080/reviews/0
   meshlib proxy --config mesh/ --inbound 0.0.0.0:15006 --app 127.0.0.1:8080 --cert cert.pem --key key.pem --bundle ca.pem
   meshlib proxy --config mesh/ --outbound 127.0.0.1:15001 --workers auto --admin 127.0.0.1:15000 --health 0.0.0.0:15021
+  meshlib proxy --config mesh/ --gateway istio-system/public --gateway-port 80=8080 --gateway-port 443=8443
   meshlib proxy --config mesh/ --outbound 127.0.0.1:15001 --check
 
 \b
@@ -72,6 +73,15 @@ All options, and what to do when a request fails: docs/proxy.md.
     metavar="PORT",
     help="Port by which policies know the application of an --app unix:PATH. Repeatable, in their order.",
 )
+@click.option(
+    "--gateway", "gateways", multiple=True, metavar="NS/NAME",
+    help="Be a gateway: serve this Gateway, whatever it selects. Repeatable.",
+)  # fmt: skip
+@click.option("--gateways", "all_gateways", is_flag=True, help="Be a gateway: serve all Gateways that select --labels.")
+@click.option(
+    "--gateway-port", "gateway_ports", multiple=True, metavar="N=[HOST:]PORT",
+    help="Where to listen for port N of the Gateways, such as 80=8080.  [default: N at all addresses]",
+)  # fmt: skip
 @identity_options
 @click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
 @click.option("--namespace", "-n", help="Namespace of this workload.  [env: MESHLIB_NAMESPACE]")
@@ -149,6 +159,9 @@ def proxy(
     inbound: tuple[str, ...],
     apps: tuple[str, ...],
     app_ports: tuple[int, ...],
+    gateways: tuple[str, ...],
+    all_gateways: bool,
+    gateway_ports: tuple[str, ...],
     cert: str | None,
     key: str | None,
     bundles: tuple[str, ...],
@@ -169,9 +182,9 @@ def proxy(
     check: bool,
     log_level: str,
 ) -> None:
-    """Forward the requests of an application that is not Python (--outbound), and those to it (--inbound, --app): routing,
-    retries, timeouts, mTLS, authorization and the rest, as the resources of the mesh say. Changes to certificates and
-    resources take effect while it runs."""
+    """Forward the requests of an application that is not Python (--outbound), and those to it (--inbound, --app), or be a
+    gateway (--gateway): routing, retries, timeouts, mTLS, authorization and the rest, as the resources of the mesh say.
+    Changes to certificates and resources take effect while it runs."""
     from meshlib.problems import MeshError
     from meshlib.proxy.options import Given
 
@@ -182,6 +195,9 @@ def proxy(
         inbound,
         apps,
         app_ports,
+        gateways,
+        all_gateways,
+        gateway_ports,
         admin=admin or "",
         health=health or "",
         workers=workers,
@@ -195,7 +211,7 @@ def proxy(
     options = _options(given, check)
     named = {
         "MESHLIB_WORKLOAD": workload,
-        "MESHLIB_NAMESPACE": namespace,
+        "MESHLIB_NAMESPACE": namespace or _namespace_of(gateways),
         "MESHLIB_LABELS": labels,
         "MESHLIB_SERVICE_ACCOUNT": service_account,
     }
@@ -206,7 +222,13 @@ def proxy(
             _check(
                 options,
                 lambda: _mesh(
-                    options.configs, who, make_identity(cert, key, bundles), None, watch=False, https_rules="istio"
+                    options.configs,
+                    who,
+                    make_identity(cert, key, bundles),
+                    None,
+                    watch=False,
+                    https_rules="istio",
+                    gateways=options.gateways,
                 ),
             )
             return
@@ -223,6 +245,7 @@ def proxy(
                 watch=watch,
                 tracer_provider=spans,
                 https_rules="istio",
+                gateways=options.gateways,
             ),
             share=reuse_port,
         )
@@ -235,6 +258,12 @@ def proxy(
             raise SystemExit(EXIT_PROBLEMS) from None
         raise
     raise SystemExit(code)
+
+
+def _namespace_of(gateways: tuple[str, ...]) -> str | None:
+    """That of the Gateways, where nobody says one: their workload's, as it would be in Kubernetes, with its Secrets."""
+    found = {name.partition("/")[0] for name in gateways}
+    return None if len(found) != 1 or os.environ.get("MESHLIB_NAMESPACE") else found.pop()
 
 
 def _spans(otlp: str | None, who: Workload) -> SpansByProcess | None:

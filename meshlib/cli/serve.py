@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from meshlib.compiler.compile import HttpsRules
+    from meshlib.compiler.gateway_model import GatewayChoice
     from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.workload import Workload
@@ -222,6 +223,7 @@ def _mesh(
     watch: bool = True,
     tracer_provider: TracerProvider | None = None,
     https_rules: HttpsRules | None = None,
+    gateways: GatewayChoice | None = None,
 ) -> Mesh:
     from meshlib.mesh import Mesh
     from meshlib.mesh.access_log import from_env
@@ -236,6 +238,7 @@ def _mesh(
         admin=admin,
         tracer_provider=tracer_provider,
         https_rules=https_rules or "mesh",
+        gateways=gateways,
         endpoints=endpoints_from_env(os.environ, workload.namespace),
         access_log=to,
         access_log_format=form,

@@ -65,22 +65,35 @@ class Policies:
 
 def compile_authorization(resources: Sequence[AuthorizationPolicy], workload: Workload, mesh: MeshSettings) -> Policies:
     """For the server of ``workload``. Problems are about all resources, whichever workloads they select."""
-    domains = (mesh.trust_domain, *mesh.trust_domain_aliases)
     problems: list[Problem] = []
-    policies: list[Policy] = []
     for resource in resources:
         problems += _problems(resource)
+    policies = counting(resources, workload, mesh, problems)
+    custom = tuple(policy for policy in policies if policy.action == "CUSTOM")
+    judged = Authorization(policies, mesh.path_normalization)
+    return Policies(judged or None, custom, problems)
+
+
+def counting(
+    resources: Sequence[AuthorizationPolicy],
+    workload: Workload,
+    mesh: MeshSettings,
+    problems: list[Problem] | None = None,
+) -> list[Policy]:
+    """Those that count for the server of ``workload``; one that cannot be used refuses all, which ``problems`` get to know."""
+    domains = (mesh.trust_domain, *mesh.trust_domain_aliases)
+    policies: list[Policy] = []
+    for resource in resources:
         if not counts_for(resource, workload, mesh.root_namespace):
             continue
         policy = policy_of(resource, domains)
         why = _unusable(policy, mesh)
         if why:
             policy = stand_in(policy, why)
-            problems.append(_problem(resource, Severity.ERROR, "refuses-everything", f"{REFUSES}: {why}"))
+            if problems is not None:
+                problems.append(_problem(resource, Severity.ERROR, "refuses-everything", f"{REFUSES}: {why}"))
         policies.append(policy)
-    custom = tuple(policy for policy in policies if policy.action == "CUSTOM")
-    judged = Authorization(policies, mesh.path_normalization)
-    return Policies(judged or None, custom, problems)
+    return policies
 
 
 def custom_rules(policies: Sequence[Policy], normalization: Normalization) -> dict[str, RuleTable]:

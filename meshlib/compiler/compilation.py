@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler import reports
+from meshlib.compiler.authorization import counting
 from meshlib.compiler.clusters import DEFAULT_LIMITS
+from meshlib.compiler.connection_authorization import for_connections
 from meshlib.compiler.delegates import Delegates, Route
 from meshlib.compiler.destination_rules import DestinationRules
 from meshlib.compiler.destinations import Destinations
 from meshlib.compiler.forwarding import Forwarding
-from meshlib.compiler.gateways import GatewayRoutes
+from meshlib.compiler.gateway_model import GatewayChoice
+from meshlib.compiler.gateway_ports import GatewayPorts, plain_tables
+from meshlib.compiler.gateways import virtual_host
 from meshlib.compiler.inbound import compile_inbound
 from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
@@ -33,6 +37,7 @@ from meshlib.compiler.telemetry.compile import compile_telemetry
 from meshlib.compiler.tls_secrets import Secrets
 from meshlib.compiler.visible import Visible
 from meshlib.pace import take_turns
+from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.rule_index import RuleIndex
 from meshlib.registry.original_destinations import original_destinations
 from meshlib.workload import Workload
@@ -69,8 +74,7 @@ CATCH_ALL = RuleIndex([()])
 
 
 class Compilation:
-    """One run from resources to a snapshot. ``gateway_port`` 0: for the client of a workload; else for that port of the
-    gateways it runs."""
+    """One run from resources to a snapshot: for the client of a workload, or (``gateways``) for the gateway that it is."""
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class Compilation:
         workload: Workload,
         domain: str,
         https_rules: HttpsRules,
-        gateway_port: int = 0,
+        gateways: GatewayChoice | None = None,
         settings: MeshSettings | None = None,
         mesh_tls: MeshTls | None = None,
     ) -> None:
@@ -99,12 +103,12 @@ class Compilation:
         self.workload = workload = workload.in_trust_domain(settings.trust_domain)
         self.domain = domain
         self.https_rules = https_rules
-        self.gateway_port = gateway_port
+        self.gateways = gateways
         self.registry = registry
         services = kinds.virtual_services
         self.delegates = Delegates(services, domain)
         self.destination_rules = DestinationRules(kinds.destination_rules, workload, domain, settings.root_namespace)
-        self.scope: SidecarScope = sidecar_scope([] if gateway_port else kinds.sidecars, workload, settings)
+        self.scope: SidecarScope = sidecar_scope([] if gateways else kinds.sidecars, workload, settings)
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
         self.destinations = Destinations(
             self.visible.find, self.destination_rules, workload, domain, mesh_tls, settings.peer_metadata
@@ -213,9 +217,9 @@ class Compilation:
         """All of it. What ``Incremental`` asks of a compilation is known then. Clusters that are as ``before`` stay the same
         objects: what is bound to them need not be bound anew."""
         passthrough, blocked = self._passthrough(), self._blocked()
-        if self.gateway_port:
-            table = self._gateway_hosts()
-            ports = tls_ports = {self.gateway_port: table}
+        served = self._served()
+        if served is not None:
+            ports = tls_ports = plain_tables(served.ports.values())
         else:
             ports, tls_ports = self._mesh_hosts(passthrough if self.scope.allow_any else blocked)
         inbound, self.about_inbound = compile_inbound(
@@ -230,7 +234,11 @@ class Compilation:
         telemetry, about_telemetry = compile_telemetry(self.kinds, self.workload, self.settings.root_namespace)
         self.about_inbound += about_telemetry
         self.leads = Leads()
-        self.leads.add(ports, tls_ports, self.l4)
+        if served is None:
+            tables, secure = ports, tls_ports
+        else:
+            tables = secure = dict(enumerate(served.tables()))
+        self.leads.add(tables, secure, self.l4)
         self.leads.uses.update(custom.cluster for custom in inbound.custom if custom.cluster)
         clusters = self.destinations.clusters
         resilience = acting({clusters[key].host for key in self.leads.uses}, self.policies.find)
@@ -242,7 +250,9 @@ class Compilation:
             old = before.get(key) if before else None
             if old is not None and old.same_as(cluster):
                 clusters[key] = old
-        self.said = Counter(self._problems(ports, tls_ports))
+        self.said = Counter(self._problems(tables, secure))
+        if served is not None:
+            self.said.update(served.problems)
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
         local = reports.local_endpoints(
@@ -268,6 +278,8 @@ class Compilation:
             inbound=inbound,
             telemetry=telemetry,
             dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
+            gateway={} if served is None else served.ports,
+            connections=None if served is None else self._about_connections(),
         )
         return self.made
 
@@ -291,44 +303,46 @@ class Compilation:
             tls_ports[port] = hosts.tls(port) if self.https_rules == "istio" else hosts.as_http(port, ports[port])
         return ports, tls_ports
 
-    def _gateway_hosts(self) -> PortTable:
-        port = self.gateway_port
-        gateways = GatewayRoutes(
-            self.kinds.gateways,
-            self.kinds.virtual_services,
+    def _served(self) -> GatewayPorts | None:
+        """The ports of the gateway that the workload is; None: it is none."""
+        if self.gateways is None:
+            return None
+        served = GatewayPorts(
+            self.gateways,
+            self.kinds,
             self.delegates,
             self.workload,
-            port,
             self.domain,
             self.settings,
+            self.mesh_tls.secrets,
+            self.destinations.of_model,
         )
-        names: dict[str, VirtualHost] = {}
-        for host in gateways.hosts():
-            resource, rules, skipped = gateways.rules(host, self.destinations.of_model)
-            names[host] = _make_virtual_host(host, port, resource, rules, skipped)
-        return PortTable(
-            {host: vhost for host, vhost in names.items() if not host.startswith("*")},
-            {host[1:]: vhost for host, vhost in names.items() if host.startswith("*")},
-        )
+        self.l4 = served.l4
+        return served
+
+    def _about_connections(self) -> Authorization | None:
+        """What AuthorizationPolicies say of connections to the gateway."""
+        policies = counting(self.kinds.authorization_policies, self.workload, self.settings)
+        return Authorization(for_connections(policies), self.settings.path_normalization) or None
 
     def _blocked(self) -> VirtualHost:
         of = f" of {self.scope.resource})" if self.scope.resource else ")"
-        return _make_virtual_host("*", 0, "", [], [], f"the host is not in the registry: blocked (REGISTRY_ONLY{of}")
+        return virtual_host("*", 0, "", [], [], f"the host is not in the registry: blocked (REGISTRY_ONLY{of}")
 
     def _passthrough(self) -> VirtualHost:
-        if self.gateway_port:
-            return _make_virtual_host("*", 0, "", [], [], "no VirtualService serves this host at the gateway")
+        if self.gateways is not None:
+            return virtual_host("*", 0, "", [], [], "no VirtualService serves this host at the gateway")
         proxy = self.scope.egress_proxy
         if proxy is not None:
             target = self.destinations.of_model(proxy, self.workload.namespace, HTTP_DEFAULT_PORT)
             note = f"the host is not in the registry: sent to the egress proxy of {self.scope.resource}"
-            return _make_virtual_host("*", 0, "", [passthrough_rule(target)], [], note)
+            return virtual_host("*", 0, "", [passthrough_rule(target)], [], note)
         self.destinations.clusters[PASSTHROUGH] = Cluster(
             PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough"
         )
         destination = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
         note = "the host is not in the registry: passed through (ALLOW_ANY)"
-        return _make_virtual_host("*", 0, "", [passthrough_rule(destination)], [], note)
+        return virtual_host("*", 0, "", [passthrough_rule(destination)], [], note)
 
     def _problems(self, *tables: Mapping[int, PortTable]) -> list[Problem]:
         by_id = {}
@@ -345,21 +359,10 @@ class Compilation:
             *self.destination_rules.problems,
             *self.delegates.problems,
             *self.policies.problems,
-            *inert_fields(self.resources),
+            *inert_fields(
+                self.resources if self.gateways is None else [r for r in self.resources if r.kind != "Gateway"]
+            ),
             *reports.overlaps(*(table for claims in self.visible.claims() for table in claims.tables())),
             *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),
             *reports.mirrors_to_themselves(virtual_hosts.values(), by_id),
         ]
-
-
-def _make_virtual_host(
-    host: str,
-    port: int,
-    resource: str,
-    rules: Sequence[Rule],
-    skipped: Sequence[SkippedRule],
-    note: str = "",
-) -> VirtualHost:
-    single = rules[0] if rules and not rules[0].matches else None
-    index = RuleIndex([rule.matches for rule in rules], take_turns)
-    return VirtualHost(host, port, resource, tuple(rules), index, tuple(skipped), note, single)

@@ -4,12 +4,14 @@ that a change costs what it touches (``incremental.py``)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.changes import Differences, ListFollower, everything
 from meshlib.compiler.compilation import HTTPS_RULES as HTTPS_RULES
 from meshlib.compiler.compilation import Compilation
 from meshlib.compiler.compilation import HttpsRules as HttpsRules
+from meshlib.compiler.gateway_model import GatewayChoice
 from meshlib.compiler.incremental import Incremental
 from meshlib.compiler.mesh_settings import MeshSettings
 from meshlib.compiler.mesh_tls import MeshTls
@@ -48,12 +50,14 @@ def compile_gateway(
     serves there is answered 404."""
     registry = build_registry(resources, domain, workload.namespace)
     version = Version().take(everything(resources))
-    return Compilation(resources, registry, workload, domain, "mesh", port).snapshot(version)
+    made = Compilation(resources, registry, workload, domain, "mesh", GatewayChoice()).snapshot(version)
+    ports = {port: made.ports[port]} if port in made.ports else {}
+    return replace(made, ports=ports, tls_ports=ports, seen={})
 
 
 class Compiler:
-    """Compiles for one workload, again and again. ``dns``: what has no endpoints is called at its name. Not for several threads
-    at once."""
+    """Compiles for one workload, again and again. ``dns``: what has no endpoints is called at its name. ``gateways``: it is a
+    gateway, for which all is compiled each time. Not for several threads at once."""
 
     def __init__(
         self,
@@ -62,8 +66,10 @@ class Compiler:
         https_rules: HttpsRules = "mesh",
         *,
         dns: bool = False,
+        gateways: GatewayChoice | None = None,
     ) -> None:
         self._dns = dns
+        self._gateways = gateways
         self._workload = workload
         self._domain = domain
         self._https_rules = https_rules
@@ -102,7 +108,7 @@ class Compiler:
         hashed = self._version.take(change)
         version = version or hashed
         last = self._last
-        if last is not None and not change.whole:
+        if last is not None and not change.whole and self._gateways is None:
             snapshot = last.after(change, registry, self._registry.redefined, version, len(resources))
             if snapshot is not None:
                 return snapshot
@@ -130,6 +136,7 @@ class Compiler:
             self._workload,
             self._domain,
             self._https_rules,
+            self._gateways,
             settings=self._settings,
             mesh_tls=self._mesh_tls,
         )

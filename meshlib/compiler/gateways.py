@@ -1,4 +1,4 @@
-"""The routes of a gateway port: VirtualServices that are bound to a Gateway, by host, one after the other.
+"""The routes of a gateway's servers: VirtualServices that are bound to their Gateways, by host, one after the other.
 
 Unlike in the mesh, where the oldest VirtualService claims a host, at a gateway the rules of all of them count: oldest
 first, and rules that match everything after all others.
@@ -6,129 +6,172 @@ first, and rules that match everything after all others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.delegates import Delegates
+from meshlib.compiler.gateway_model import Hosts
+from meshlib.compiler.gateway_servers import OneServer, redirects
 from meshlib.compiler.mesh_settings import MeshSettings
-from meshlib.compiler.routes import Resolver, Rule, SkippedRule
-from meshlib.compiler.rules import DEFAULT_RETRY, SOLE, catch_alls_last, compile_rules
+from meshlib.compiler.routes import PortTable, Resolver, Rule, SkippedRule, VirtualHost
+from meshlib.compiler.rules import DEFAULT_RETRY, SOLE, catch_alls_last, compile_rules, sort_claims
+from meshlib.compiler.scope import export_rank, exported_to
+from meshlib.pace import take_turns
 from meshlib.policy.rewrite import Redirect
-from meshlib.registry.names import resolve, wildcard_matches
+from meshlib.policy.rule_index import RuleIndex
+from meshlib.registry.names import is_within, overlap, resolve
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
-    from meshlib.resources.gateway import Gateway, Server
     from meshlib.resources.virtual_service import VirtualService
 
 
+class BoundServices:
+    """The VirtualServices that a gateway's workload sees, by the Gateways (``namespace/name``) that they are bound to."""
+
+    def __init__(self, services: Iterable[VirtualService], workload: Workload, domain: str) -> None:
+        client = workload.namespace
+        visible = [s for s in services if s.spec.hosts and exported_to(s.spec.export_to, s.namespace, client)]
+        self._by_gateway: dict[str, list[VirtualService]] = {}
+        self._hosts: dict[str, list[str]] = {}
+        for service in sort_claims(visible, lambda s: export_rank(s.spec.export_to, s.namespace, client)):
+            self._hosts[service.id] = [resolve(host, service.namespace, domain) for host in service.spec.hosts or ()]
+            for name in dict.fromkeys(full_name(text, service.namespace) for text in service.spec.gateways or ()):
+                self._by_gateway.setdefault(name, []).append(service)
+
+    def of(self, gateway: str) -> Sequence[VirtualService]:
+        """Those of one, in the order in which they count."""
+        return self._by_gateway.get(gateway, ())
+
+    def gateways(self) -> Iterable[tuple[str, Sequence[VirtualService]]]:
+        """All that are named."""
+        return self._by_gateway.items()
+
+    def hosts(self, service: VirtualService) -> list[str]:
+        """Its hosts in full."""
+        return self._hosts[service.id]
+
+    def shared(self, server: OneServer, service: VirtualService) -> list[str]:
+        """Hosts of a VirtualService that the server lets in: of two that cover each other, the narrower."""
+        found: dict[str, None] = {}
+        for namespace, allowed in server.hosts:
+            if namespace in ("*", service.namespace):
+                for name in self._hosts[service.id]:
+                    if is_within(allowed, name):
+                        found[allowed] = None
+                    elif is_within(name, allowed):
+                        found[name] = None
+        return list(found)
+
+    def meets(self, server: OneServer, service: VirtualService) -> bool:
+        """Whether the server lets any host of it in, as it is asked for connections."""
+        return any(
+            namespace in ("*", service.namespace) and any(overlap(name, allowed) for name in self._hosts[service.id])
+            for namespace, allowed in server.hosts
+        )
+
+
 class GatewayRoutes:
-    """The hosts of one port of the gateways that run on ``workload``."""
+    """Makes the virtual hosts of servers."""
 
     def __init__(
         self,
-        gateways: Sequence[Gateway],
-        services: Sequence[VirtualService],
+        services: BoundServices,
         delegates: Delegates,
         workload: Workload,
-        port: int,
-        domain: str,
         settings: MeshSettings,
+        destination: Resolver,
     ) -> None:
-        self._settings = settings
-        self._workload = workload
-        self._port = port
+        self._services = services
         self._delegates = delegates
-        self._domain = domain
-        self._services = sorted((s for s in services if s.spec.hosts), key=lambda s: s.age_key)
-        self.servers = [
-            (gateway, server)
-            for gateway in sorted(gateways, key=lambda g: g.age_key)
-            if all(workload.labels.get(k) == v for k, v in (gateway.spec.selector or {}).items())
-            for server in gateway.spec.servers or ()
-            if server.port.number == port
-        ]
+        self._workload = workload
+        self._settings = settings
+        self._destination = destination
 
-    def hosts(self) -> Iterator[str]:
-        """Every host that a request may name, each once."""
-        seen = set()
-        for gateway, server in self.servers:
-            if _redirects(server):
-                names = [_split(text, gateway.namespace)[1] for text in server.hosts]
-            else:
-                names = [h for s in self._services for h in self._shared(gateway, server, s)]
-            for name in names:
-                if name not in seen:
-                    seen.add(name)
-                    yield name
+    def hosts(self, servers: Sequence[OneServer], number: int) -> Hosts:
+        """Those of servers that share their routes, on port ``number``."""
+        found: dict[str, _Host] = {}
+        for server in servers:
+            sent_away = redirects(server.server)
+            made: dict[str, tuple[list[Rule], list[SkippedRule]]] = {}
+            for service in self._services.of(server.gateway_name):
+                for host in self._services.shared(server, service):
+                    if service.id not in made:
+                        made[service.id] = self._rules(server, service)
+                    there = found.setdefault(host, _Host())
+                    there.sent_away |= sent_away
+                    if service.id not in there.names:  # once, though several servers let it in
+                        there.names.append(service.id)
+                        there.rules += made[service.id][0]
+                        there.skipped += made[service.id][1]
+            for _, host in server.hosts if sent_away else ():
+                there = found.setdefault(host, _Host())
+                there.sent_away, there.gateway = True, server.gateway.id
+        secure = {host: each.virtual_host(host, number) for host, each in found.items()}
+        plain = {
+            host: _sent_away(host, number, each.gateway) if each.sent_away else secure[host]
+            for host, each in found.items()
+        }
+        table = _table(secure)
+        return Hosts(_table(plain) if any(each.sent_away for each in found.values()) else table, table)
 
-    def rules(self, host: str, destination: Resolver) -> tuple[str, list[Rule], list[SkippedRule]]:
-        """(the VirtualServices, the rules, those left out) of one host."""
-        rules: list[Rule] = []
-        skipped: list[SkippedRule] = []
-        names: list[str] = []
-        for gateway, server in self.servers:
-            if _redirects(server) and any(
-                wildcard_matches(_split(text, gateway.namespace)[1], host) for text in server.hosts
-            ):
-                return gateway.id, [_to_https()], []
-        for service in self._services:
-            for gateway, server in self.servers:
-                if host not in self._shared(gateway, server, service):
-                    continue
-                name = f"{gateway.namespace}/{gateway.name}"
-                made, left_out = compile_rules(
-                    self._delegates.routes(service), self._workload, self._port, destination, name, self._settings
-                )
-                rules += made
-                skipped += left_out
-                names.append(service.id)
-                break  # once, though several servers may let it in
-        return ", ".join(names), catch_alls_last(rules), skipped
-
-    def _shared(self, gateway: Gateway, server: Server, service: VirtualService) -> list[str]:
-        """Hosts of a VirtualService that the server lets in: of two that cover each other, the narrower."""
-        if not _bound(service, gateway):
-            return []
-        found = []
-        for text in server.hosts:
-            namespace, allowed = _split(text, gateway.namespace)
-            if namespace not in ("*", service.namespace):
-                continue
-            for host in service.spec.hosts or ():
-                name = resolve(host, service.namespace, self._domain)
-                if wildcard_matches(allowed, name):
-                    found.append(name)
-                elif wildcard_matches(name, allowed):
-                    found.append(allowed)
-        return found
+    def _rules(self, server: OneServer, service: VirtualService) -> tuple[list[Rule], list[SkippedRule]]:
+        return compile_rules(
+            self._delegates.routes(service),
+            self._workload,
+            server.server.port.number,
+            self._destination,
+            spellings(server, service),
+            self._settings,
+        )
 
 
-def _bound(service: VirtualService, gateway: Gateway) -> bool:
-    wanted = f"{gateway.namespace}/{gateway.name}"
-    for name in service.spec.gateways or ():
-        namespace, slash, short = name.rpartition("/")
-        if not slash or namespace == ".":
-            namespace = service.namespace
-        if f"{namespace}/{short}" == wanted:
-            return True
-    return False
+class _Host:
+    """What is gathered of one host."""
+
+    __slots__ = ("gateway", "names", "rules", "sent_away", "skipped")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rules: list[Rule] = []
+        self.skipped: list[SkippedRule] = []
+        self.sent_away = False
+        self.gateway = ""
+
+    def virtual_host(self, host: str, number: int) -> VirtualHost:
+        return virtual_host(host, number, ", ".join(self.names), catch_alls_last(self.rules), self.skipped)
 
 
-def _split(text: str, namespace: str) -> tuple[str, str]:
-    """(namespace, host) of ``ns/host``, ``./host``, ``*/host`` or ``host``."""
-    where, slash, host = text.partition("/")
-    if not slash:
-        return "*", text.lower()
-    return (namespace if where == "." else where), host.lower()
+def full_name(text: str, namespace: str) -> str:
+    """``namespace/name`` of an entry of ``gateways`` in a VirtualService of ``namespace``; ``mesh`` stays."""
+    if text == "mesh":
+        return text
+    where, slash, short = text.rpartition("/")
+    if not slash or where == ".":
+        where = namespace
+    return f"{where}/{short}"
 
 
-def _redirects(server: Server) -> bool:
-    return server.tls is not None and bool(server.tls.https_redirect)
+def spellings(server: OneServer, service: VirtualService) -> frozenset[str]:
+    """How the VirtualService may write the server's Gateway."""
+    gateway = server.gateway
+    names = {server.gateway_name}
+    if gateway.namespace == service.namespace:
+        names |= {gateway.name, f"./{gateway.name}"}
+    return frozenset(names)
 
 
-def _to_https() -> Rule:
-    return Rule(
+def virtual_host(
+    host: str, port: int, resource: str, rules: Sequence[Rule], skipped: Sequence[SkippedRule] = (), note: str = ""
+) -> VirtualHost:
+    """Of rules that are there already."""
+    single = rules[0] if rules and not rules[0].matches else None
+    index = RuleIndex([rule.matches for rule in rules], take_turns)
+    return VirtualHost(host, port, resource, tuple(rules), index, tuple(skipped), note, single)
+
+
+def _sent_away(host: str, number: int, gateway: str) -> VirtualHost:
+    rule = Rule(
         index=-1,
         name="https-redirect",
         matches=(),
@@ -136,4 +179,12 @@ def _to_https() -> Rule:
         choice=SOLE,
         retry=DEFAULT_RETRY,
         redirect=Redirect(code=301, scheme="https"),
+    )
+    return virtual_host(host, number, gateway, [rule], note="httpsRedirect")
+
+
+def _table(hosts: dict[str, VirtualHost]) -> PortTable:
+    return PortTable(
+        {host: vhost for host, vhost in hosts.items() if not host.startswith("*")},
+        {host[1:]: vhost for host, vhost in hosts.items() if host.startswith("*")},
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.matches import not_for_client
 from meshlib.compiler.routes import Destination, L4Host, L4Rule, Resolver
-from meshlib.compiler.scope import MESH_GATEWAY
+from meshlib.compiler.scope import IN_MESH
 from meshlib.policy.l4_match import L4Match, networks
 from meshlib.policy.weights import WeightedChoice
 from meshlib.resources.validation.addresses import is_subnet
@@ -26,7 +26,7 @@ def compile_l4(
     port: int,
     workload: Workload,
     destination: Resolver,
-    gateway: str = MESH_GATEWAY,
+    gateway: Collection[str] = IN_MESH,
 ) -> L4Host | None:
     """The tls and tcp rules of one VirtualService for one host and port; None when none is for this client."""
     spec = service.spec

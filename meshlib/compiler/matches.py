@@ -6,10 +6,10 @@ they are decided here, as istiod decides them when it writes a sidecar's routes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.scope import MESH_GATEWAY
+from meshlib.compiler.scope import IN_MESH
 from meshlib.policy.http_match import CompiledMatch, HttpMatch
 from meshlib.policy.regex import wire
 from meshlib.policy.string_match import StringMatcher
@@ -27,13 +27,13 @@ def not_for_client(
     match: HttpMatchRequest | TlsMatchAttributes | L4MatchAttributes,
     workload: Workload,
     port: int,
-    gateway: str = MESH_GATEWAY,
+    gateway: Collection[str] = IN_MESH,
 ) -> str | None:
-    """Why this match block can never apply to ``workload`` calling ``port`` (or to requests at ``gateway``); None when it
-    can."""
+    """Why this match block can never apply to ``workload`` calling ``port`` (or to requests at ``gateway``, which is all the
+    ways to write its name); None when it can."""
     if match.model_fields_set.isdisjoint(_OF_CLIENT):
         return None
-    if match.gateways and gateway not in match.gateways:
+    if match.gateways and not any(name in gateway for name in match.gateways):
         return f"only for gateways {', '.join(match.gateways)}"
     if match.port and match.port != port:
         return f"only for port {match.port}, this is port {port}"

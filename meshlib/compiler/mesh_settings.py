@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from meshlib.compiler.gateway_topology import compile_topology
 from meshlib.compiler.proxy_headers import compile_proxy_headers
 from meshlib.compiler.rule_settings import DEFAULT_RETRY, HASHED_RETRY, retry_of
-from meshlib.compiler.telemetry.proxies import exchanges_metadata, headers_of_annotation
+from meshlib.compiler.telemetry.proxies import exchanges_metadata, headers_of_annotation, topology_of_annotation
+from meshlib.policy.edge_headers import NO_PROXIES, Edge
 from meshlib.policy.peer_metadata import OwnMetadata, own_metadata
 from meshlib.policy.retry import RESET_BEFORE_REQUEST, RetryOn, RetryPolicy
 from meshlib.policy.sidecar_headers import DEFAULT as DEFAULT_HEADERS
@@ -88,6 +90,7 @@ class MeshSettings:
     tls13: bool = False  # whether our servers take no older TLS under mTLS of the mesh
     inbound_retry: RetryPolicy = INBOUND_RETRY  # of requests that a proxy hands to its application
     proxy_headers: ProxyHeaders = DEFAULT_HEADERS  # of what it hands on
+    edge: Edge = NO_PROXIES  # what stands before it where it is a gateway
     peer_metadata: OwnMetadata | None = None  # what peers inside the mesh are told of this workload, None: nothing
 
     def facts(self) -> dict[str, object]:
@@ -124,7 +127,12 @@ def mesh_settings(
         return settings, problems
     defaults = None if chosen is None else chosen.spec.default_config
     said = None if defaults is None else defaults.proxy_headers
-    settings = replace(settings, proxy_headers=compile_proxy_headers([said, headers_of_annotation(annotated)]))
+    topology = None if defaults is None else defaults.gateway_topology
+    settings = replace(
+        settings,
+        proxy_headers=compile_proxy_headers([said, headers_of_annotation(annotated)]),
+        edge=compile_topology([topology, topology_of_annotation(annotated)]),
+    )
     exchanges = exchanges_metadata(said, annotated)
     if exchanges:
         w = workload

@@ -49,12 +49,12 @@ class ClusterTls:
 class MeshTls:
     """Of one configuration, for one workload."""
 
-    __slots__ = ("_identities", "_secrets", "_settings", "peers")
+    __slots__ = ("_identities", "_settings", "peers", "secrets")
 
     def __init__(self, peers: PeerAuthentications, settings: MeshSettings, secrets: Secrets) -> None:
         self.peers = peers
         self._settings = settings
-        self._secrets = secrets
+        self.secrets = secrets
         self._identities: dict[str, tuple[Service, tuple[str, ...]]] = {}
 
     def of_cluster(
@@ -117,13 +117,13 @@ class MeshTls:
         )
         if not tls.credential_name:
             return ClusterTls(made)
-        found = self._secrets.credential(
+        found = self.secrets.credential(
             tls.credential_name, mutual=tls.mode == "MUTUAL", verifies=not made.insecure_skip_verify
         )
         refusal = f"{name} needs the TLS secret {tls.credential_name}: {found.problem}" if found.problem else ""
         made = replace(
             made,
-            credential=f"Secret {self._secrets.namespace}/{tls.credential_name}",
+            credential=f"Secret {self.secrets.namespace}/{tls.credential_name}",
             ca_pem=found.ca,
             crl_pem=found.crl,
             certificate_pem=found.certificate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.matches import compile_match, not_for_client
@@ -19,7 +19,7 @@ from meshlib.compiler.rule_settings import (
     retry_of,
     rewrite_of,
 )
-from meshlib.compiler.scope import MESH_GATEWAY
+from meshlib.compiler.scope import IN_MESH
 from meshlib.pace import take_turns
 from meshlib.policy.header_ops import HeaderOps, compile_ops, merge
 from meshlib.policy.retry import NO_RETRY, RetryPolicy
@@ -42,14 +42,14 @@ def compile_rules(
     workload: Workload,
     port: int,
     destination: Resolver,
-    gateway: str = MESH_GATEWAY,
+    gateway: Collection[str] = IN_MESH,
     settings: MeshSettings = DEFAULTS,
 ) -> tuple[list[Rule], list[SkippedRule]]:
     """Rules in order, and those left out with the reason. An empty list means that the VirtualService does not exist
     for this client on this port (Istio then looks at the next one, or routes by default)."""
     rules: list[Rule] = []
     skipped: list[SkippedRule] = []
-    known: dict[tuple[int, str, bool], Destination] = {}  # rules may have targets in common
+    known: dict[tuple[int, str], Destination] = {}  # rules may have targets in common
     for route in routes:
         take_turns()
         model = route.model
@@ -107,20 +107,19 @@ def _plain_rule(
     matches: tuple[CompiledMatch, ...],
     port: int,
     destination: Resolver,
-    known: dict[tuple[int, str, bool], Destination],
+    known: dict[tuple[int, str], Destination],
     settings: MeshSettings,
 ) -> Rule:
     """The same as ``_rule``, of a rule that only sends requests, to one target: as most are. ``known`` are targets by the
-    object and the namespace that they were made of, and by whether calls are counted by the names of matches."""
+    object and the namespace that they were made of."""
     model, namespace = route.model, route.namespace
     if not model.route or len(model.route) > 1:
         return _rule(route, name, matches, port, destination, settings)
     (target,) = model.route
-    counted_by_name = any(match.settings.stat_prefix for match in matches)
-    found = known.get((id(target), namespace, counted_by_name))
+    found = known.get((id(target), namespace))
     if found is None:
         found = _target(destination(target.destination, namespace, port), target, model, True)
-        known[id(target), namespace, counted_by_name] = found
+        known[id(target), namespace] = found
     hashing = found.hash_policy
     return Rule(
         index=route.index,
@@ -131,7 +130,7 @@ def _plain_rule(
         retry=settings.retry if hashing is None else settings.hashed_retry,
         hash_policies=() if hashing is None else (hashing,),
         delegate=route.delegate,
-        has_stat_prefix=counted_by_name,
+        has_stat_prefix=any(match.settings.stat_prefix for match in matches),
     )
 
 

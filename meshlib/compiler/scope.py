@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 MESH_GATEWAY = "mesh"
+IN_MESH = (MESH_GATEWAY,)
 
 
 def exported_to(export_to: Sequence[str] | None, namespace: str, client_namespace: str) -> bool:

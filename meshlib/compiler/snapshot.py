@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meshlib.changes import changed_keys
+from meshlib.compiler.gateway_model import GatewayPort, Place
 from meshlib.compiler.inbound import NO_INBOUND, InboundPorts
 from meshlib.compiler.resilience import Resilience
 from meshlib.compiler.routes import NO_TABLE
@@ -19,6 +20,7 @@ from meshlib.compiler.routes import Rule as Rule
 from meshlib.compiler.routes import VirtualHost as VirtualHost
 from meshlib.compiler.rule_settings import DEFAULT_RETRY
 from meshlib.pace import in_turns
+from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.retry import RetryPolicy
 from meshlib.policy.telemetry_settings import DEFAULT_TELEMETRY, WorkloadTelemetry
 from meshlib.problems import Problem
@@ -51,6 +53,8 @@ class Snapshot:
     retry: RetryPolicy = DEFAULT_RETRY  # of routes that say nothing of retries
     inbound: InboundPorts = NO_INBOUND  # what happens to the requests that this workload serves
     telemetry: WorkloadTelemetry = DEFAULT_TELEMETRY  # what is told of calls made and served
+    gateway: Mapping[Place, GatewayPort] = field(default_factory=dict)  # what is listened on by a gateway
+    connections: Authorization | None = None  # what policies say of connections to it of which no requests are seen
     # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone
     since: tuple[object, frozenset[str]] | None = None
     mark: object = field(default_factory=object)

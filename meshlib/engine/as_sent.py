@@ -33,13 +33,10 @@ class AsSent:
         self.body = body
         self.counted = False  # whether headers hold the number of the first attempt
 
-    def sent_bytes(self) -> int:
+    @property
+    def size(self) -> int:
         """Its bytes: method, target, names and values of headers, and body."""
         return size_of(self.headers) + len(self.method) + len(self.target) + len(self.body or b"")
-
-    def body_bytes(self) -> int:
-        """Those of its body."""
-        return len(self.body or b"")
 
     alike = None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.explanation import Exchange
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import VirtualHost
+    from meshlib.compiler.routes import PortTable, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.http_match import RequestView
 
@@ -34,6 +35,20 @@ def route_connection(snapshot: Snapshot, authority: str) -> Exchange:
     if not (vhost.tcp or snapshot.is_unknown(vhost)):
         vhost = snapshot.passthrough if snapshot.allow_any else snapshot.blocked
     return Exchange(vhost, vhost.single or next(iter(vhost.rules), None), snapshot.version)
+
+
+def route_in(table: PortTable | None, snapshot: Snapshot, view: RequestView) -> Exchange:
+    """Which rule of these virtual hosts the request takes, its Host's port ignored. A host that is none of them, as all are to
+    no table, is served by nobody."""
+    vhost = None if table is None else table.find(split_authority(view.authority)[0])
+    if vhost is None:
+        return Exchange(snapshot.passthrough, None, snapshot.version)
+    rule = vhost.single
+    if rule is None:
+        found = vhost.index.find(view)
+        if found >= 0:
+            rule = vhost.rules[found]
+    return Exchange(vhost, rule, snapshot.version)
 
 
 def straight(snapshot: Snapshot, path: VirtualHost) -> Exchange:

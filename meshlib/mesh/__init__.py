@@ -74,6 +74,8 @@ class Mesh(Doors):
     "unix:PATH" ("{pid}" in it stands for the process), or a loopback address such as "127.0.0.1:15000". None: there is
     nothing to connect to. Raises ``ConfigError`` for another address, and ``MeshError`` when it cannot be listened at.
 
+    ``gateways`` is for ``meshlib proxy --gateway``: the process is a gateway, and serves these (``GatewayChoice``).
+
     ``metric_exporter`` exports the registry's metrics through OpenTelemetry's SDK (extra ``otel``): a ``MetricExporter`` of it,
     such as ``OTLPMetricExporter()``; every OTEL_METRIC_EXPORT_INTERVAL milliseconds, and when the mesh is closed. Give it to
     one mesh of a registry.
@@ -143,7 +145,9 @@ class Mesh(Doors):
         endpoints = options.get("endpoints")
         self._dns = endpoints == "dns"  # what has no endpoints is called at its name
         self._local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
-        self._compiler = Compiler(self.workload, https_rules=https_rules, dns=self._dns)
+        self._compiler = Compiler(
+            self.workload, https_rules=https_rules, dns=self._dns, gateways=options.get("gateways")
+        )
         self._objects = ObjectMemo()
         self._reloads = Reloads(clock)
         if identity is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from meshlib.clock import Clock
     from meshlib.compiler.compile import HttpsRules
+    from meshlib.compiler.gateway_model import GatewayChoice
     from meshlib.identity.identity import Identity
     from meshlib.mesh.access_log import LogFormat, LogTo
     from meshlib.resources.endpoints_argument import EndpointsByHost
@@ -36,6 +37,7 @@ class MeshOptions(TypedDict, total=False):
     identity: Identity | None
     endpoints: EndpointsByHost | Literal["dns"] | None
     admin: str | None
+    gateways: GatewayChoice | None
     access_log: LogTo | Sequence[LogTo] | None
     access_log_format: LogFormat | None
     access_log_rate: str | None

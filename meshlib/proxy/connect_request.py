@@ -21,6 +21,7 @@ class ConnectRequest(ProxyRequest):
         """Nothing mirrors a tunnel."""
         raise NotImplementedError
 
-    def body_bytes(self) -> int:
-        """What came through the tunnel."""
-        return super().body_bytes() + self.received
+    @property
+    def size(self) -> int:
+        """Bytes of the head, and of what came through the tunnel."""
+        return super().size + self.received

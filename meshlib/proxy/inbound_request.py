@@ -74,7 +74,7 @@ class ServedRequest(InboundRequest):
     _for_caller: tuple[Change, ...] = ()
     _told: list[tuple[bytes, bytes]] | None = None
 
-    def __init__(self, sent: ToApplication, peer: str, local_ip: str, port: int, sni: str, secure: bool) -> None:
+    def __init__(self, sent: ProxyRequest, peer: str, local_ip: str, port: int, sni: str, secure: bool) -> None:
         self.sent_on = sent
         self.method = sent.method
         self.path = sent.path
@@ -116,9 +116,9 @@ class ServedRequest(InboundRequest):
 
     def header_bytes(self) -> int:
         """As ``InboundRequest``'s."""
-        return self.sent_on.sent_bytes() - len(self.sent_on.body if isinstance(self.sent_on.body, bytes) else b"")
+        return self.sent_on.size - len(self.sent_on.body if isinstance(self.sent_on.body, bytes) else b"")
 
-    def for_the_application(self) -> ToApplication:
+    def for_the_application(self) -> ProxyRequest:
         """What is sent on, as the checks have changed it."""
         sent, changes = self.sent_on, self.for_application
         if changes is not None:

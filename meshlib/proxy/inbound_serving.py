@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.engine.body_source import NO_BODY
 from meshlib.engine.drivers import finish, run_async
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.forward import Forwarding
-    from meshlib.proxy.inbound_hop import ApplicationForwarder
+    from meshlib.proxy.inbound_hop import Waiting
     from meshlib.proxy.inbound_request import ServedRequest
     from meshlib.proxy.responder import Responder
     from meshlib.telemetry.inbound_tracing import ServedSpan
@@ -39,6 +39,14 @@ log = logging.getLogger("meshlib.proxy")
 BROKEN = Refusal(500, "Internal Server Error", detail="proxy_failed")
 NO_THREADS = "the application's threads are not the proxy's"
 ENDED = {status: Ended(status) for status in range(100, 600)}
+
+
+class Hops(Protocol):
+    """Where what is let in goes."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    def serve(self, request: Any, waiting: Waiting, http2: bool, /) -> Forwarding | None: ...
 
 
 class Serving:
@@ -65,7 +73,7 @@ class Serving:
     def __init__(
         self,
         server: Server,
-        forwarder: ApplicationForwarder,
+        forwarder: Hops,
         settings: ProxyHeaders,
         request: ServedRequest,
         responder: Responder,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.clock import SystemClock
 from meshlib.proxy.descriptors import make_room, possible, room
+from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.inbound_application import address_of as app_address
 from meshlib.proxy.notify import notify
 from meshlib.proxy.process import Inbound, ProxyProcess, ProxySettings, address_of, connections_each, run
@@ -60,6 +61,7 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
         for note in about_others(mesh._resources, mesh.workload):
             log.info("%s", note)
         settings = _settings(options, space.connections)
+        gateway = _gateway(options, mesh, share)
         if options.workers > 1:
             from meshlib.proxy.supervise import Fleet
 
@@ -67,15 +69,39 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
                 _ready(outbound, inbound)
 
             clock = SystemClock()
-            return Fleet(mesh, options.workers, clock, settings, outbound, inbound, health, all_ready).run()
+            return Fleet(
+                mesh, options.workers, clock, settings, outbound, inbound, health, all_ready, gateway=gateway
+            ).run()
 
         def ready() -> None:
             notify("READY=1")
             _ready(outbound, inbound)
 
         mine = [Inbound(sockets[0], app) for sockets, app in inbound]
-        run(lambda: ProxyProcess(mesh, [each[0] for each in outbound], settings, mine, health=health), ready)
+        run(
+            lambda: ProxyProcess(mesh, [each[0] for each in outbound], settings, mine, health=health, gateway=gateway),
+            ready,
+        )
     return 0
+
+
+def _gateway(options: ProxyOptions, mesh: Mesh, share: bool) -> GatewayPlaces | None:
+    """Where a gateway listens, of which each process opens what is its own. With several of them the ports are tried first, as
+    what they share another proxy could share too. Raises ``MeshError``."""
+    if options.gateways is None:
+        return None
+    several = options.workers > 1
+    places = GatewayPlaces(options.gateway_ports, share or several)
+    live = mesh._core.live
+    ports = [] if live is None else [port for port in live.snapshot.gateway.values() if port.chains]
+    if not ports:
+        log.warning(
+            "nothing is listened on: no Gateway that this process is to serve has a server with routes; see the notices "
+            "of --check, and --gateway, --gateways and --labels"
+        )
+    for port in ports if several else ():
+        places.open(port, share).close()
+    return places
 
 
 def _opened(undo: contextlib.ExitStack, sockets: Sequence[socket.socket]) -> Sequence[socket.socket]:

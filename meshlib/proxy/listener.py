@@ -94,7 +94,11 @@ class Listener:
     async def start(self) -> None:
         """Accept from now on."""
         self.forwarder.upstream.own.add(self._sock.getsockname()[:2])
-        self._server = await self.forwarder.loop.create_server(lambda: Chosen(self, self._reader), sock=self._sock)
+        self._server = await self.forwarder.loop.create_server(self.protocol, sock=self._sock)
+
+    def protocol(self) -> asyncio.Protocol:
+        """For a connection that has just come."""
+        return Chosen(self, self._reader)
 
     def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
         return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
@@ -183,7 +187,7 @@ class Listener:
 
     async def _greet(self, accepted: socket.socket) -> None:
         try:
-            await self.forwarder.loop.connect_accepted_socket(lambda: Chosen(self, self._reader), accepted)
+            await self.forwarder.loop.connect_accepted_socket(self.protocol, accepted)
         except OSError:  # it has gone
             accepted.close()
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from meshlib.problems import ConfigError, MeshError
+from meshlib.proxy.gateway_options import gateway_choice, gateway_places
 from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place
+
+if TYPE_CHECKING:
+    from meshlib.compiler.gateway_model import GatewayChoice
 
 MOST_WORKERS = 1024
 DRAIN_SECONDS = 5.0
@@ -36,6 +41,9 @@ class Given:
     inbound: Sequence[str] = ()
     apps: Sequence[str] = ()
     app_ports: Sequence[int] = ()
+    gateways: Sequence[str] = ()
+    all_gateways: bool = False
+    gateway_ports: Sequence[str] = ()
     admin: str = ""
     health: str = ""
     workers: str = "1"
@@ -62,12 +70,15 @@ class InboundPair:
 class ProxyOptions:
     """``drain``: seconds from SIGTERM to the end. ``exit_on_zero``: the end comes as soon as no connection is left
     (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_memory`` is in
-    bytes, ``max_lag`` in seconds, None: no limit. ``notes``: what is worth a warning. ``transparent``: outbound ports take
+    bytes, ``max_lag`` in seconds, None: no limit. ``gateways``: which ones it serves, None: it is no gateway; their ports are
+    listened on where ``gateway_ports`` says. ``notes``: what is worth a warning. ``transparent``: outbound ports take
     connections that were meant for others (``transparent.py``)."""
 
     configs: tuple[str, ...]
     outbound: tuple[TcpPlace, ...] = ()
     inbound: tuple[InboundPair, ...] = ()
+    gateways: GatewayChoice | None = None
+    gateway_ports: Mapping[int, TcpPlace] = field(default_factory=dict)
     admin: str = ""
     health: TcpPlace | None = None
     workers: int = 1
@@ -82,7 +93,7 @@ class ProxyOptions:
     @property
     def listeners(self) -> int:
         """How many sockets of one worker take requests."""
-        return len(self.outbound) + len(self.inbound)
+        return len(self.outbound) + len(self.inbound) + (self.gateways is not None)
 
 
 def checked(given: Given, cores: int | None = None) -> ProxyOptions:
@@ -96,10 +107,11 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         )
     outbound = tuple(_listens("--outbound", given.outbound, wrong))
     inbound = tuple(_pairs(given, wrong))
-    if not given.outbound and not given.inbound and not given.apps:
+    gateways = gateway_choice(given, wrong)
+    if not given.outbound and not given.inbound and not given.apps and gateways is None:
         wrong.append(
             "there is nothing to do: give --outbound 127.0.0.1:15001, for the calls of an application, or --inbound "
-            "0.0.0.0:15006 --app 127.0.0.1:8080, for the calls to it, or both"
+            "0.0.0.0:15006 --app 127.0.0.1:8080, for the calls to it, or both, or --gateway NAMESPACE/NAME"
         )
     if given.transparent:
         _transparent(given, wrong)
@@ -111,6 +123,8 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         configs,
         outbound,
         inbound,
+        gateways,
+        gateway_places(given, wrong),
         admin,
         health,
         _workers(given.workers, cores, wrong),

@@ -24,11 +24,13 @@ from meshlib.proxy.overload import Overload, ResidentMemory
 from meshlib.proxy.shedding import Shedding
 from meshlib.proxy.spans import SpansByProcess
 from meshlib.proxy.transparent import TransparentListener
+from meshlib.transport.core.mesh_core import on_loop
 from meshlib.transport.runtimes.lateness import LoopLateness
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+    from meshlib.proxy.gateway_listeners import GatewayPlaces
     from meshlib.proxy.metrics import ProxyMetrics
     from meshlib.transport.runtimes.serving import Server
 
@@ -78,8 +80,8 @@ class ProxySettings:
 
 class ProxyProcess:
     """Forwards what comes on ``outbound`` by ``mesh``, and serves what comes on each of ``inbound`` to its application; all
-    listen already, and so does ``health``, the port for probes. ``parent`` is a descriptor that ends with the process that has
-    begun this one, -1 for none."""
+    listen already, and so does ``health``, the port for probes. ``gateway``: the ports of Gateways are its own to open.
+    ``parent`` is a descriptor that ends with the process that has begun this one, -1 for none."""
 
     def __init__(
         self,
@@ -90,12 +92,14 @@ class ProxyProcess:
         *,
         health: socket.socket | None = None,
         parent: int = -1,
+        gateway: GatewayPlaces | None = None,
     ) -> None:
         self._mesh = mesh
         self._outbound = [outbound] if isinstance(outbound, socket.socket) else list(outbound)
         self._inbound = inbound
         self._health = health
         self._parent = parent
+        self._gateway = gateway
         self._settings = settings
         self._changed = asyncio.Event()
         self._drain = Drain(settings.drain, mesh._core.clock.monotonic, on_zero=settings.exit_on_zero)
@@ -107,6 +111,7 @@ class ProxyProcess:
         self._over = False
         self._loop: asyncio.AbstractEventLoop
         self._reloading: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     # -- what is done to it -------------------------------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ class ProxyProcess:
     @property
     def connections(self) -> int:
         """Of clients, open now."""
-        return sum(listener.connections for listener in self._listeners.values())
+        return sum(listener.connections for listener in list(self._listeners.values()))
 
     @property
     def state(self) -> str:
@@ -166,7 +171,7 @@ class ProxyProcess:
 
     def listeners(self) -> Sequence[tuple[str, str, Listener]]:
         """Name and address of each."""
-        return [(name, self._where[name], listener) for name, listener in self._listeners.items()]
+        return [(name, self._where.get(name, ""), listener) for name, listener in list(self._listeners.items())]
 
     def drain_listeners(self, inbound_only: bool) -> None:
         """``close_listeners`` from another thread."""
@@ -239,13 +244,34 @@ class ProxyProcess:
             name = f"inbound:{port}" if f"inbound:{port}" not in self._where else f"inbound:{port}-{len(self._where)}"
             self._add(name, each.sock, InboundListener(each.sock, server, each.app))
         for listener in self._listeners.values():
-            listener.overload = self.overload
-            listener.all_connections = lambda: self.connections
             await listener.start()
+        if self._gateway is not None:
+            await self._serve_gateway(forwarder, self._gateway)
+
+    async def _serve_gateway(self, forwarder: Forwarder, places: GatewayPlaces) -> None:
+        """Its ports, and from now on those that reloads bring and take away."""
+        from meshlib.proxy.gateway_listeners import GatewayListeners
+
+        listeners = GatewayListeners(forwarder, places, self._settings.drain, self._add, self._remove)
+        await listeners.begin()
+
+        def reloaded() -> None:
+            if self._drain.phase(self.connections) is Phase.SERVING:
+                self._following = self._loop.create_task(listeners.follow())
+
+        core = self._mesh._core
+        core.on_install = lambda: on_loop(self._loop, reloaded)
+        await listeners.follow()  # what has come meanwhile
 
     def _add(self, name: str, sock: socket.socket, listener: Listener) -> None:
         self._listeners[name] = listener
         self._where[name] = address_of(sock)
+        listener.overload = self.overload
+        listener.all_connections = lambda: self.connections
+
+    def _remove(self, name: str) -> None:
+        self._listeners.pop(name, None)
+        self._where.pop(name, None)
 
     def _handle_signals(self, undo: contextlib.ExitStack) -> None:
         loop = self._loop

@@ -101,6 +101,12 @@ class ProxyRequest:
             at = lower.find(key, start)
         return value.decode("latin-1")
 
+    def retarget(self, target: bytes) -> None:
+        """Its target is another one: before anybody has decided by it."""
+        self.target = target
+        self.full_path = full_path = target.decode("latin-1")
+        self.path, _, self.query = full_path.partition("?")
+
     def relined(self, lines: bytes, lower: bytes) -> None:
         """It came with these header lines: before anybody has decided by others."""
         self.lower = lower
@@ -144,16 +150,13 @@ class ProxyRequest:
         """Value of a header as it is sent."""
         return self.header(name) if self._headers is self._received else joined_value(self._headers, name)
 
-    def sent_bytes(self) -> int:
+    @property
+    def size(self) -> int:
         """Bytes of method, target, names and values of headers, and as much of the body as has been seen."""
-        headers = self._headers
+        headers, body = self._headers, self.body
         head = len(headers.lines) - 4 * headers.lines.count(_LINE_END) if type(headers) is RawHead else size_of(headers)
-        return head + len(self.method) + len(self.target) + self.body_bytes()
-
-    def body_bytes(self) -> int:
-        """As much of its body as has been seen."""
-        body = self.body
-        return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
+        seen = 0 if body is None else len(body) if isinstance(body, bytes) else body.size
+        return head + len(self.method) + len(self.target) + seen
 
     @property
     def replayable(self) -> bool:

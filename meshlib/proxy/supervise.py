@@ -33,6 +33,7 @@ from meshlib.serving.workers import Workers
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
+    from meshlib.proxy.gateway_listeners import GatewayPlaces
     from meshlib.proxy.inbound_application import ApplicationAddress
     from meshlib.proxy.process import Proxied
 
@@ -44,7 +45,8 @@ Slots = Sequence[socket.socket]
 
 class Fleet:
     """``outbound`` and each of ``inbound`` have a socket for each of ``count`` workers, which forward by ``mesh``. ``settings``
-    are those of one worker, but ``admin``, which is the parent's; ``health`` is the port for probes."""
+    are those of one worker, but ``admin``, which is the parent's; ``health`` is the port for probes. The ports of a ``gateway``
+    each worker opens for itself."""
 
     def __init__(
         self,
@@ -56,12 +58,15 @@ class Fleet:
         inbound: Sequence[tuple[Slots, ApplicationAddress]] = (),
         health: socket.socket | None = None,
         ready: Callable[[], object] = lambda: None,
+        *,
+        gateway: GatewayPlaces | None = None,
     ) -> None:
         self._mesh = mesh
         self._settings = settings
         self._outbound = outbound
         self._inbound = inbound
         self._health = health
+        self._gateway = gateway
         self._ready = ready
         self._folder = tempfile.mkdtemp(prefix="meshlib-proxy-")  # of mode 0700
         self.workers = Workers(
@@ -125,7 +130,7 @@ class Fleet:
         settings = replace(self._settings, admin=f"unix:{socket_of(self._folder, slot)}")
         outbound = [slots[slot] for slots in self._outbound if slots[slot].fileno() >= 0]
         inbound = [Inbound(slots[slot], app) for slots, app in self._inbound if slots[slot].fileno() >= 0]
-        process = ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent)
+        process = ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent, gateway=self._gateway)
         if self._drained is not None:
             process.close_listeners(self._drained)
         return process

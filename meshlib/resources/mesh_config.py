@@ -12,6 +12,7 @@ from pydantic import Field
 
 from meshlib.resources.base import Model, Resource
 from meshlib.resources.destination_rule import LocalityLbSetting, ZoneAwareLbSetting
+from meshlib.resources.gateway_topology import GatewayTopology
 from meshlib.resources.kubernetes import KubernetesResource, Loose
 from meshlib.resources.proxy_headers import ProxyHeaders
 from meshlib.resources.telemetry_providers import (
@@ -128,6 +129,7 @@ class ProxyDefaults(Loose):
     proxy_metadata: dict[str, str] | None = None
     tracing: ProxyTracing | None = Field(default=None, repr=False)
     proxy_headers: ProxyHeaders | None = None
+    gateway_topology: GatewayTopology | None = None
 
 
 class ServiceSettings(Model):

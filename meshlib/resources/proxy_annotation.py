@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from meshlib.resources.base import Resource
+from meshlib.resources.gateway_topology import GatewayTopology
 from meshlib.resources.kubernetes import Loose
 from meshlib.resources.proxy_headers import ProxyHeaders
 from meshlib.resources.telemetry_providers import ProxyTracing
@@ -19,6 +20,7 @@ class AnnotatedConfig(Loose):
     proxy_metadata: dict[str, str] | None = None
     tracing: ProxyTracing | None = Field(default=None, repr=False)
     proxy_headers: ProxyHeaders | None = None
+    gateway_topology: GatewayTopology | None = None
 
 
 def annotation_text(resource: Resource) -> str:

@@ -26,6 +26,7 @@ NAMES = [
     "identity",
     "endpoints",
     "admin",
+    "gateways",
     "access_log",
     "access_log_format",
     "access_log_rate",

@@ -12,6 +12,7 @@ SPANS = "tests/compiler/telemetry/test_tracing.py"
 LOGS = "tests/compiler/telemetry/test_logs.py"
 PROVIDERS = "tests/compiler/telemetry/test_providers.py"
 HEADERS = "tests/compiler/test_proxy_headers.py"
+TOPOLOGY = "tests/compiler/test_gateway_topology.py"
 PROXIES = "tests/compiler/telemetry/test_proxies.py"
 EXCHANGE = "tests/telemetry/test_peer_metadata_exchange.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
@@ -129,6 +130,18 @@ ROWS: tuple[Row, ...] = (
         EXCHANGE,
         "off unless IN_MESH is said: UNDEFINED, which is Istio's default, tells everybody, outside the mesh as well",
         "UNDEFINED",
+    ),
+    honoured(
+        "defaultConfig.gatewayTopology.numTrustedProxies",
+        "meshlib proxy --gateway: proxies in front of it whose X-Forwarded-For and X-Forwarded-Proto count",
+        TOPOLOGY,
+        "0",
+    ),
+    honoured(
+        "defaultConfig.gatewayTopology.forwardClientCertDetails",
+        "meshlib proxy --gateway: X-Forwarded-Client-Cert",
+        TOPOLOGY,
+        "SANITIZE_SET",
     ),
     *(
         honoured(f"defaultConfig.proxyHeaders.{field}", does, HEADERS, default)

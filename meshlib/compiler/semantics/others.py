@@ -11,6 +11,8 @@ NAMES = "tests/transport/upstream/test_names.py"
 SIDECARS = "tests/compiler/test_sidecars.py"
 EGRESS = "tests/compiler/test_sidecar_listeners.py"
 GATEWAYS = "tests/compiler/test_gateways.py"
+GATEWAY_PORTS = "tests/compiler/test_gateway_ports.py"
+_PROXYS = "gateways are the proxy's"
 MESH_TLS = "tests/compiler/test_mesh_tls.py"
 INBOUND = "tests/compiler/test_inbound_faults.py"
 LOCAL = "tests/registry/test_local.py"
@@ -88,13 +90,18 @@ SIDECAR: tuple[Row, ...] = (
 )
 
 GATEWAY: tuple[Row, ...] = (
-    not_here("selector", "gateways are the proxy's", "compiled: workloads that serve it", GATEWAYS),
-    not_here("servers.port", "gateways are the proxy's", "compiled: the port served", GATEWAYS),
-    not_here("servers.hosts", "gateways are the proxy's", "compiled: hosts let in", GATEWAYS),
-    not_here("servers.tls.httpsRedirect", "gateways are the proxy's", "compiled: 301 to https", GATEWAYS),
-    not_here("servers.tls", "gateways are the proxy's"),
-    not_here("servers.name", "gateways are the proxy's"),
-    not_here("servers.bind", "gateways are the proxy's"),
+    not_here("selector", _PROXYS, "meshlib proxy --gateways: workloads that serve it", GATEWAYS),
+    not_here("servers.port", _PROXYS, "meshlib proxy --gateway: the port served", GATEWAYS),
+    not_here("servers.hosts", _PROXYS, "meshlib proxy --gateway: hosts let in", GATEWAYS),
+    not_here("servers.tls.httpsRedirect", _PROXYS, "meshlib proxy --gateway: 301 to https", GATEWAYS),
+    not_here(
+        "servers.tls",
+        _PROXYS,
+        "meshlib proxy --gateway: certificates, versions, clients; not AUTO_PASSTHROUGH, ecdhCurves",
+        "tests/proxy/test_gateway_tls.py",
+    ),
+    not_here("servers.name", "it names statistics in Istio, too"),
+    not_here("servers.bind", _PROXYS, "meshlib proxy --gateway: the address, unless unix:", GATEWAY_PORTS),
     not_here("servers.defaultEndpoint", "Istio does not implement it either"),
 )
 

@@ -22,6 +22,7 @@ from meshlib.resources.yaml_reader import read
 
 if TYPE_CHECKING:
     from meshlib.resources.base import Resource
+    from meshlib.resources.gateway_topology import GatewayTopology
     from meshlib.resources.kubernetes import Deployment, Pod
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.proxy_config import ProxyConfig
@@ -91,11 +92,18 @@ def exchanges_metadata(defaults: ProxyHeaders | None, annotated: Iterable[Deploy
 
 def headers_of_annotation(annotated: Iterable[Deployment | Pod]) -> ProxyHeaders | None:
     """``proxyHeaders`` of the first annotation that can be read. What is wrong with one ``proxy_defaults`` says."""
-    for resource in annotated:
-        said, _, _ = annotation_of(resource)
-        if said is not None:
-            return said.proxy_headers
-    return None
+    said = _first(annotated)
+    return None if said is None else said.proxy_headers
+
+
+def topology_of_annotation(annotated: Iterable[Deployment | Pod]) -> GatewayTopology | None:
+    """``gatewayTopology`` of it."""
+    said = _first(annotated)
+    return None if said is None else said.gateway_topology
+
+
+def _first(annotated: Iterable[Deployment | Pod]) -> AnnotatedConfig | None:
+    return next((said for resource in annotated if (said := annotation_of(resource)[0]) is not None), None)
 
 
 def _mode(headers: ProxyHeaders | None) -> str | None:

@@ -94,7 +94,7 @@ def _files(tls: ServerTls, loc: Loc) -> Iterator[Notice]:
                 yield refused("tls-files", where, f"mode {mode} needs {name}", f"add {name}, or use credentialName")
 
 
-_CIPHERS = frozenset(
+KNOWN_CIPHERS = frozenset(
     f"{exchange}{cipher}"
     for exchange, ciphers in (
         ("ECDHE-ECDSA-", ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305", "AES128-SHA", "AES256-SHA")),
@@ -118,12 +118,12 @@ def server_tls_warnings(tls: ServerTls | None, loc: Loc) -> Iterator[Notice]:
         )
     seen: set[str] = set()
     for index, cipher in enumerate(tls.cipher_suites or ()):
-        if cipher not in _CIPHERS and cipher[:1].isalnum() and cipher != "ALL":
+        if cipher not in KNOWN_CIPHERS and cipher[:1].isalnum() and cipher != "ALL":
             yield warned(
                 "unknown-cipher",
                 (*loc, "cipherSuites", index),
                 f"Istio does not know the cipher {cipher} and leaves it out",
-                f"for example {min(_CIPHERS)}",
+                f"for example {min(KNOWN_CIPHERS)}",
             )
         elif cipher in seen:
             yield warned("duplicate-cipher", (*loc, "cipherSuites", index), f"{cipher} is there twice", "remove one")

@@ -85,7 +85,8 @@ class MadeEntry(Entry):
 
     def request_bytes(self) -> int | None:
         """As ``Entry``'s."""
-        return self._request.body_bytes()
+        request = self._request
+        return request.size - size_of(request.headers) - len(request.method) - len(request.target)
 
     def request_head_bytes(self) -> int | None:
         """As ``Entry``'s."""

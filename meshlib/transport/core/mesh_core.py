@@ -111,6 +111,8 @@ class MeshCore:
         self.logs = False
         """Whether the program has an access log of its own, beside those of resources."""
         self.live: LiveMesh | None = None
+        self.on_install: Callable[[], None] = lambda: None
+        """Told of each snapshot that is served from now on, in the thread that has made it."""
         self.shared_limits = SharedLimits(clock)
         self._resilience = functools.partial(events.resilience, telemetry)
         self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=self._resilience, rng=rng)
@@ -198,6 +200,7 @@ class MeshCore:
         live.tells = self.logs or bool(told.client.access_logs)
         self.live = live
         self.notices.forget()
+        self.on_install()
         self.peers.reloaded()
         self.telemetry.reconfigured(told.client)
         if self.serving is not None:

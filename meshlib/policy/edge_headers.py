@@ -1,0 +1,95 @@
+"""What a gateway changes about the headers of a request before anything decides by them: it is the edge, and believes of
+whoever sends a request only what a trusted proxy in front of it has said.
+
+As Envoy does it where it has ``use_remote_address``, as Istio's gateways do: the client's address is appended to
+X-Forwarded-For, X-Forwarded-Proto is that of the connection unless there are trusted proxies, x-request-id is a new one,
+x-envoy-external-address says who the client is, and what only proxies of the mesh tell each other is taken away.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from dataclasses import dataclass
+
+from meshlib.policy.forwarded_client_cert import HEADER as CLIENT_CERT
+from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert, forwarded
+from meshlib.policy.sidecar_headers import FOR_THE_PROXY, NOT_BELIEVED
+
+FORWARDED, PROTO, REQUEST_ID = b"x-forwarded-for", b"x-forwarded-proto", b"x-request-id"
+EXTERNAL = b"x-envoy-external-address"
+_TAKEN_AWAY = (
+    NOT_BELIEVED
+    | FOR_THE_PROXY
+    | {REQUEST_ID, EXTERNAL}
+    | {b"x-envoy-" + name for name in (b"downstream-service-cluster", b"downstream-service-node", b"original-path")}
+)
+_OURS = frozenset((CLIENT_CERT, FORWARDED, PROTO))
+_LINE_END = b"\r\n"
+_BLANK = b" \t"
+DETAILS = CertDetails(subject=True, cert=True, dns=True, uri=True)
+"""What istiod has gateways tell of a client's certificate."""
+MOST_SEEN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """``gatewayTopology`` of Istio's ProxyConfig. ``trusted``: proxies in front of the gateway that are believed
+    (numTrustedProxies)."""
+
+    trusted: int = 0
+    client_cert: ForwardClientCert = ForwardClientCert.SANITIZE_SET
+    proxy_protocol: bool = False
+
+
+NO_PROXIES = Edge()
+
+
+def edge_lines(
+    lines: bytes, edge: Edge, peer: str, secure: bool, request_id: str, mine: bytes | None
+) -> tuple[bytes, str, str]:
+    """(header lines as policies and the upstream see them, the client's IP, ``http`` or ``https`` as the client spoke it).
+
+    ``lines``: as they came, each with its line end, without those that were for the client's connection. ``peer``: the IP that
+    the connection is from, "" for none; ``mine``: the element about the certificate that it has shown, None where it has
+    shown none."""
+    kept: list[bytes] = []
+    came: dict[bytes, list[bytes]] = {name: [] for name in _OURS}
+    for line in lines.split(_LINE_END)[:-1]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        like = name.replace(b"_", b"-")
+        if name in _OURS:
+            came[name].append(value.strip(_BLANK))
+        elif like not in _OURS and name not in _TAKEN_AWAY:  # to applications that read as CGI does, _ is -
+            kept += (line, _LINE_END)
+    before = b",".join([value for value in came[FORWARDED] if value]).decode("latin-1")
+    client = (forwarded_at(before, edge.trusted) if edge.trusted else "") or peer
+    proto = b"https" if secure else b"http"
+    said = came[PROTO][-1].lower() if edge.trusted and came[PROTO] else b""
+    if said in (b"http", b"https"):
+        proto = said
+    path = ",".join(filter(None, (before, peer))).encode("latin-1")
+    if path:
+        kept.append(b"x-forwarded-for: %b\r\n" % path)
+    kept.append(b"x-forwarded-proto: %b\r\n" % proto)
+    if client:
+        kept.append(b"x-envoy-external-address: %b\r\n" % client.encode())
+    kept.append(b"x-request-id: %b\r\n" % request_id.encode())
+    cert = forwarded(edge.client_cert, came[CLIENT_CERT], mine)
+    if cert is not None:
+        kept.append(b"%b: %b\r\n" % (CLIENT_CERT, cert))
+    return b"".join(kept), client, proto.decode()
+
+
+@functools.lru_cache(MOST_SEEN)
+def forwarded_at(forwarded_for: str, trusted: int) -> str:
+    """The address that so many trusted proxies vouch for: the one at that place from the end. "" where there are fewer, or it
+    is none."""
+    parts = forwarded_for.split(",")
+    if len(parts) < trusted:
+        return ""
+    try:
+        return str(ipaddress.ip_address(parts[-trusted].strip(" \t").partition("%")[0]))
+    except ValueError:
+        return ""

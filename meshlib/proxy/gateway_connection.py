@@ -1,0 +1,265 @@
+"""One HTTP connection of a client of a gateway: its requests are judged as those to an application are, and forwarded as those
+of an application are, by the routes of the server that it came to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.compiler.mesh_settings import DEFAULTS
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.route import route_in
+from meshlib.policy import deadline as deadlines
+from meshlib.policy.client_address import ip_of
+from meshlib.policy.edge_headers import DETAILS, edge_lines
+from meshlib.policy.forwarded_client_cert import element
+from meshlib.policy.request_ids import new_request_id
+from meshlib.policy.sidecar_headers import proto_line
+from meshlib.proxy.forward import Forwarding
+from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
+from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
+from meshlib.proxy.inbound_serving import Handle, Serving
+from meshlib.proxy.listener import http2_reader
+from meshlib.proxy.responder import mesh_closed
+from meshlib.proxy.shedding import turn_away
+from meshlib.security.shown_certificate import shown_certificate
+from meshlib.transport.asgi.peer import address
+
+if TYPE_CHECKING:
+    import asyncio
+    import random
+    from collections import Counter
+
+    from meshlib.alarms import Cancellable
+    from meshlib.compiler.gateway_model import GatewayChain, GatewayPort
+    from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.proxy.forward import Forwarder
+    from meshlib.proxy.gateway_tls import Contexts, GatewayPeer
+    from meshlib.proxy.http2_downstream import Http2Downstream
+    from meshlib.proxy.inbound_hop import Waiting
+    from meshlib.proxy.listener import Downstream
+    from meshlib.proxy.overload import Overload
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import Responder
+    from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.protocol.http1_request import Refused
+    from meshlib.transport.runtimes.serving import Server
+
+
+class Greets(Protocol):
+    """A connection over TLS whose handshake is not over. ``alarm`` rings when that has taken too long."""
+
+    alarm: Cancellable | None
+    transport: asyncio.Transport
+
+
+class Gate(Protocol):
+    """A port of a gateway as its connections know it: a ``GatewayListener``, which says what each of these is."""
+
+    core: MeshCore
+    server: Server
+    forwarder: Forwarder
+    contexts: Contexts
+    counts: Counter[str]
+    rng: random.Random
+    draining: bool
+    overload: Overload | None
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def port(self) -> GatewayPort | None: ...
+    def chain(self, name: str, /) -> GatewayChain | None: ...
+    def opened(self, connection: Downstream, /) -> None: ...
+    def passed_on(self, connection: Downstream, /) -> None: ...
+    def closed(self, connection: Downstream, /) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None: ...
+    def greeting(self, connection: Greets, /) -> None: ...
+    def greeted(self, connection: Greets, /) -> None: ...
+    def say(self, sentence: str, /) -> None: ...
+    def not_shaken(self, transport: asyncio.BaseTransport, error: BaseException | None, /) -> None: ...
+
+
+class GatewayConnection:
+    """What the protocol of a connection takes for its listener, and for what forwards. ``chain``: as it was when it came;
+    ``tls`` None in plain text."""
+
+    __slots__ = (
+        "_chain",
+        "_element",
+        "_listener",
+        "_local_ip",
+        "_peer",
+        "_peer_ip",
+        "_tls",
+        "core",
+        "loop",
+        "proto",
+        "rng",
+    )
+
+    tunnels = None
+    """CONNECT is for outbound ports."""
+
+    def __init__(self, listener: Gate, chain: GatewayChain, tls: GatewayPeer | None) -> None:
+        self._listener = listener
+        self._chain = chain.name
+        self._tls = tls
+        self._peer = self._peer_ip = self._local_ip = ""
+        self._element: bytes | None = None
+        self.proto = proto_line(tls is not None)
+        self.core = listener.core
+        self.loop = listener.forwarder.loop
+        self.rng = listener.rng
+
+    # -- as a listener --------------------------------------------------------------------------------------------------
+
+    @property
+    def forwarder(self) -> GatewayConnection:
+        """What takes its requests."""
+        return self
+
+    @property
+    def draining(self) -> bool:
+        """Whether responses are the last of their connection: also where its server is no more."""
+        return self._listener.draining or self._listener.chain(self._chain) is None
+
+    def protocol(self) -> asyncio.Protocol:
+        """What reads it, by ALPN or by its first bytes."""
+        return Chosen(self, self._reader)
+
+    def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
+        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
+
+    def passed_on(self, connection: Downstream) -> None:
+        """It goes on as another object."""
+        self._listener.passed_on(connection)
+
+    def opened(self, connection: Downstream) -> None:
+        """It is there."""
+        name = connection.transport.get_extra_info("peername")
+        self._peer = address(name[0], name[1]) if isinstance(name, tuple) else ""
+        self._peer_ip = ip_of(self._peer)
+        name = connection.transport.get_extra_info("sockname")
+        self._local_ip = name[0] if isinstance(name, tuple) else ""
+        self._listener.opened(connection)
+
+    def closed(self, connection: Downstream) -> None:
+        """It has gone."""
+        self._listener.closed(connection)
+
+    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
+        """A request was refused before anything was decided about it."""
+        self._listener.refused(refused, client)
+
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
+        """The connection over HTTP/2 had to be closed."""
+        self._listener.broken(why, bug, client)
+
+    # -- requests -------------------------------------------------------------------------------------------------------
+
+    def forward(self, request: ProxyRequest, responder: Responder) -> Handle | None:
+        """Serve it; the response may be on its way before this returns. What this returns cancels it; None: it was turned
+        away, and the client was told."""
+        listener = self._listener
+        if listener.overload is not None and listener.overload.refuses_request():
+            turn_away(responder)
+            return None
+        server, mesh, tls = listener.server, _settings(self), self._tls
+        found = None if tls is None else tls.identity()
+        lines, client_ip, scheme = edge_lines(
+            request.lines,
+            mesh.edge,
+            self._peer_ip,
+            tls is not None,
+            new_request_id(self.rng),
+            self._about_the_peer(),
+        )
+        sent = GatewayRequest(
+            request.method.encode("latin-1"),
+            request.authority.encode("latin-1"),
+            request.target,
+            lines,
+            request.body,
+            scheme,
+        )
+        served = GatewayServed(
+            sent,
+            self._peer,
+            self._local_ip,
+            listener.number,
+            "" if tls is None else tls.sni,
+            tls is not None,
+            client_ip,
+        )
+        if request.version is not None:
+            served.version = request.version
+            served.http2 = request.version[:6] == "HTTP/2"
+        if tls is not None:
+            _note(served, tls, found)
+        upgrade = served.header("upgrade")
+        serving = Serving(
+            server,
+            self,
+            mesh.proxy_headers,
+            served,
+            responder,
+            None if upgrade else self._deadline(served),
+            lasts=upgrade is not None,
+        )
+        serving.start()
+        return Handle(serving)
+
+    def serve(self, request: GatewayRequest, waiting: Waiting, _http2: bool) -> Forwarding | None:
+        """Policies have let it in: forward it by the routes of its server. As of ``ApplicationForwarder``."""
+        forwarder = self._listener.forwarder
+        core = forwarder.core
+        live = core.live
+        if live is None:
+            mesh_closed(waiting)
+            return None
+        call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
+        chain = self._listener.chain(self._chain)
+        hosts = None if chain is None else chain.http
+        table = None if hosts is None else hosts.secure if request.scheme == "https" else hosts.plain
+        call.record = route_in(table, live.snapshot, request)
+        rule = call.record.rule_object
+        if rule is None or (rule.redirect is None and rule.direct is None):
+            request.scheme = "http"  # what the client has spoken ends here: TLS to the upstream is the cluster's to say
+        waiting.call.hop = call
+        forwarding = Forwarding(forwarder, call, waiting)
+        forwarding.start()
+        return forwarding
+
+    def _about_the_peer(self) -> bytes | None:
+        """The element of X-Forwarded-Client-Cert; None where no certificate was shown."""
+        tls = self._tls
+        if tls is None or not tls.leaf:
+            return None
+        if self._element is None:
+            self._element = element(shown_certificate(tls.ours, tls.leaf, tls.chain), DETAILS)
+        return self._element
+
+    def _deadline(self, request: GatewayServed) -> float | None:
+        """When the caller gives up, by the mesh's clock; None: it does not say."""
+        server = self._listener.server
+        for name in server.deadline_names():
+            value = request.header(name)
+            if value is not None:
+                seconds = deadlines.read(name, value)
+                if seconds is not None:
+                    return server.clock.monotonic() + seconds
+        return None
+
+
+def _note(served: GatewayServed, tls: GatewayPeer, found: SpiffeId | None) -> None:
+    served.mutual = bool(tls.leaf)
+    if found is not None:
+        served.peer_id, served.principal = found, found.text
+
+
+def _settings(connection: GatewayConnection) -> MeshSettings:
+    live = connection.core.live
+    return DEFAULTS if live is None else live.inbound.default.settings.mesh

@@ -1,0 +1,165 @@
+"""A connection over TLS to a gateway until it is known which server it is for: by the first message of its client, before
+anything is decided about its certificate. Then its handshake, where TLS ends here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from meshlib.proxy.gateway_connection import Gate, GatewayConnection
+from meshlib.proxy.gateway_tcp import GatewayTcp
+from meshlib.proxy.gateway_tls import NotServed
+from meshlib.serving.hello_names import Hello, NotTls, hello_of
+from meshlib.serving.joined_writes import JoinedWrites
+from meshlib.transport.upstream.loop_tls import LoopTls
+
+if TYPE_CHECKING:
+    import ssl
+
+    from meshlib.alarms import Cancellable
+    from meshlib.compiler.gateway_model import GatewayChain, GatewayTls
+    from meshlib.proxy.slow_clients import Wait
+
+
+class Greeting(asyncio.Protocol):
+    """``listener`` keeps it as long as it takes, and cuts it off when that is too long."""
+
+    def __init__(self, listener: Gate) -> None:
+        self._listener = listener
+        self._first = b""
+        self.alarm: Cancellable | None = None
+        self.transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._listener.opened(self)
+        if not self.transport.is_closing():
+            self._listener.greeting(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._first += data
+        try:
+            hello = hello_of(self._first)
+        except NotTls:
+            self._drop("not_tls")
+            return
+        if hello is not None:
+            self._choose(hello)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.greeted(self)
+        self._listener.closed(self)
+
+    def _choose(self, hello: Hello) -> None:
+        listener = self._listener
+        port = listener.port
+        chain = None if port is None or not port.tls else port.find(hello.sni, hello.alpn)
+        if chain is None:
+            self._drop("no_server")
+        elif chain.refusal:
+            listener.say(f"connections to {chain.server} are closed: {chain.refusal}")
+            self._drop("refused")
+        elif chain.tls is not None:
+            self._end_tls(chain, chain.tls, hello)
+        else:
+            listener.counts["passed_through"] += 1
+            self._hand_over(GatewayTcp(listener, chain, hello.sni, self._first))
+
+    def _end_tls(self, chain: GatewayChain, tls: GatewayTls, hello: Hello) -> None:
+        listener, transport = self._listener, self.transport
+        try:
+            context = listener.contexts.context(tls, chain.server)
+        except NotServed as error:
+            listener.say(str(error))
+            self._drop("refused")
+            return
+        secured = LoopTls(listener.forwarder.loop, _Handshake(self, chain, tls, hello.sni), _Accepts(context), None)
+        secured.handshake.add_done_callback(self._shaken)
+        transport.set_protocol(secured)
+        secured.connection_made(transport)
+        secured.data_received(self._first)
+        self._first = b""
+
+    def _shaken(self, handshake: asyncio.Future[None]) -> None:
+        """It has ended, well or not."""
+        listener = self._listener
+        listener.greeted(self)
+        if handshake.cancelled() or handshake.exception() is not None:
+            listener.counts["handshake_failed"] += 1
+            listener.closed(self)
+            error = None if handshake.cancelled() else handshake.exception()
+            listener.not_shaken(self.transport, error)
+
+    def shaken(
+        self, chain: GatewayChain, tls: GatewayTls, sni: str, transport: asyncio.Transport
+    ) -> asyncio.Protocol | None:
+        """What serves a connection whose handshake is over; None: nobody does."""
+        listener = self._listener
+        try:
+            peer = listener.contexts.peer(tls, chain.server, transport.get_extra_info("ssl_object"), sni)
+        except NotServed as error:
+            listener.counts["refused_peer"] += 1
+            listener.say(str(error))
+            listener.closed(self)
+            return None
+        listener.counts["tls"] += 1
+        listener.passed_on(self)
+        if chain.http is not None:
+            return GatewayConnection(listener, chain, peer).protocol()
+        return GatewayTcp(listener, chain, sni, tls=peer)
+
+    def _hand_over(self, protocol: asyncio.Protocol) -> None:
+        self._listener.greeted(self)
+        self._listener.passed_on(self)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+
+    def _drop(self, why: str) -> None:
+        self._listener.counts[why] += 1
+        self._listener.greeted(self)
+        self.transport.close()
+
+    # -- as a connection of its listener --------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """It may still come to something, within the patience of its listener."""
+
+    def waits(self) -> tuple[Wait, int] | None:
+        """Its listener's patience is another one."""
+        return None
+
+    def give_up(self, wait: Wait) -> None:
+        """It is not waited for any longer."""
+        self.transport.abort()
+
+
+class _Handshake(asyncio.Protocol):
+    """Who hears of the end of a handshake."""
+
+    def __init__(self, greeting: Greeting, chain: GatewayChain, tls: GatewayTls, sni: str) -> None:
+        self._greeting = greeting
+        self._asked = chain, tls, sni
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        joined = JoinedWrites(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
+        serving = self._greeting.shaken(*self._asked, joined)
+        if serving is None:
+            joined.abort()
+            return
+        joined.set_protocol(serving)
+        serving.connection_made(joined)
+
+
+class _Accepts:
+    """The server's side of a context."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
+    ) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``."""
+        return self._context.wrap_bio(incoming, outgoing, server_side=True)

@@ -1,0 +1,58 @@
+"""A request that came to a gateway: as policies see it (``GatewayServed``), and as it is routed and goes on
+(``GatewayRequest``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.proxy.inbound_request import ServedRequest
+from meshlib.proxy.request import ProxyRequest
+
+if TYPE_CHECKING:
+    from meshlib.transport.protocol.request_body import ReplayBody
+
+
+class GatewayRequest(ProxyRequest):
+    """On its way to where the gateway's routes lead. ``scheme`` is what the client has spoken, to the gateway or to a trusted
+    proxy before it."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        method: bytes,
+        authority: bytes,
+        target: bytes,
+        lines: bytes,
+        body: bytes | ReplayBody | None,
+        scheme: str,
+    ) -> None:
+        super().__init__(method, authority, target, lines, b"\r\n" + lines.lower(), body, scheme)
+
+
+class GatewayServed(ServedRequest):
+    """``client_ip``: who the client is, by trusted proxies or by its connection."""
+
+    sent_on: GatewayRequest
+
+    def __init__(
+        self, sent: GatewayRequest, peer: str, local_ip: str, port: int, sni: str, secure: bool, client_ip: str
+    ) -> None:
+        super().__init__(sent, peer, local_ip, port, sni, secure)
+        self.scheme = sent.scheme
+        self._client_ip = client_ip
+
+    @property
+    def remote_ip(self) -> str:
+        """Nobody but trusted proxies says who the client is."""
+        return self._client_ip
+
+    def for_the_application(self) -> GatewayRequest:
+        """What is sent on, as the checks have changed it, and as it is routed then."""
+        sent, changes = self.sent_on, self.for_application
+        if changes is not None:
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in changes.applied(sent.headers)])
+            sent.relined(lines, b"\r\n" + lines.lower())
+            if changes.target is not None:
+                sent.retarget(changes.target)
+        return sent

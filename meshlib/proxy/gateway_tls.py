@@ -1,0 +1,217 @@
+"""TLS that a gateway ends: what each server shows, and what it demands of clients.
+
+Every ``tls`` of a server is a context of its own, made when the first connection asks for it and kept as long as nothing about
+it changes; a certificate that is replaced is a new context, and touches no other.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ssl
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.gateway_model import ALPN, GatewayTls, KeyPair
+from meshlib.identity.credentials import CIPHERS
+from meshlib.identity.memory_file import memory_file
+from meshlib.security.chain import parsed
+from meshlib.security.pem import CERTIFICATE, Unusable, blocks
+from meshlib.serving.tls_peer import Chains, HandshakeDone, peer_of
+from meshlib.transport.upstream.followed import Followed, UnusableFiles
+
+if TYPE_CHECKING:
+    from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.transport.core.mesh_core import MeshCore
+
+VERSIONS = {
+    "TLSV1_0": ssl.TLSVersion.TLSv1,
+    "TLSV1_1": ssl.TLSVersion.TLSv1_1,
+    "TLSV1_2": ssl.TLSVersion.TLSv1_2,
+    "TLSV1_3": ssl.TLSVersion.TLSv1_3,
+}
+NOBODY: Callable[[], SpiffeId | None] = lambda: None  # noqa: E731
+
+
+class NotServed(Exception):
+    """Why a connection over TLS is not served."""
+
+
+class GatewayPeer:
+    """A client over TLS. ``ours``: the certificate that it was shown, DER; ``leaf`` and ``chain``: what it has shown and what
+    stands behind that, empty where it has shown none. ``identity``: who it is in the mesh, asked at each request."""
+
+    __slots__ = ("chain", "identity", "leaf", "ours", "sni")
+
+    def __init__(
+        self,
+        sni: str,
+        ours: bytes = b"",
+        leaf: bytes = b"",
+        chain: Sequence[bytes] = (),
+        identity: Callable[[], SpiffeId | None] = NOBODY,
+    ) -> None:
+        self.sni = sni
+        self.ours = ours
+        self.leaf = leaf
+        self.chain = tuple(chain)
+        self.identity = identity
+
+
+class Contexts:
+    """Those of a process, by what they are made of."""
+
+    def __init__(self, core: MeshCore, alpn: Sequence[str] = ALPN) -> None:
+        self._core = core
+        self._alpn = tuple(alpn)
+        self._made: dict[GatewayTls, Followed[tuple[ssl.SSLContext, bytes]]] = {}
+        self._chains = Chains()
+
+    def keep(self, wanted: Sequence[GatewayTls]) -> None:
+        """A reload has these, and no others."""
+        there = set(wanted)
+        for tls in [tls for tls in self._made if tls not in there]:
+            del self._made[tls]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def context(self, tls: GatewayTls, server: str) -> ssl.SSLContext:
+        """For a connection that is accepted now. Raises ``NotServed``."""
+        if tls.mode == "ISTIO_MUTUAL":
+            identity = self._core.identity
+            current = None if identity is None else identity.current()
+            if current is None:
+                raise NotServed(
+                    f"{server} is ISTIO_MUTUAL, and there is no certificate of the mesh: give --cert, --key and --bundle"
+                )
+            return current.server_context(self._alpn)
+        return self._of(tls, server)[0]
+
+    def _of(self, tls: GatewayTls, server: str) -> tuple[ssl.SSLContext, bytes]:
+        found = self._made.get(tls)
+        if found is None:
+            files = [
+                tls.ca_file,
+                tls.crl_file,
+                *(f for pair in tls.pairs for f in (pair.certificate_file, pair.key_file)),
+            ]
+            found = Followed(f"the certificate of {server}", files, lambda: made(tls, self._alpn))
+            self._made[tls] = found
+        try:
+            return found.current()
+        except UnusableFiles as error:
+            del self._made[tls]
+            raise NotServed(f"{server} is not served: {error}") from error
+
+    def peer(self, tls: GatewayTls, server: str, done: HandshakeDone, sni: str) -> GatewayPeer:
+        """The client of a connection whose handshake has ended. Raises ``NotServed`` where it is not one that may come in."""
+        if tls.mode == "ISTIO_MUTUAL":
+            return self._of_the_mesh(tls, server, done, sni)
+        ours = self._of(tls, server)[1]
+        leaf = done.getpeercert(True) if tls.asks_clients else None
+        if not isinstance(leaf, bytes) or not leaf:
+            return GatewayPeer(sni, ours)
+        check_client(tls, leaf)
+        return GatewayPeer(sni, ours, leaf)
+
+    def _of_the_mesh(self, tls: GatewayTls, server: str, done: HandshakeDone, sni: str) -> GatewayPeer:
+        identity = self._core.identity
+        current = None if identity is None else identity.current()
+        peer = None if current is None else peer_of(done, current, self._chains)
+        judge = self._core.peers.identity_of
+        found = None if peer is None else judge(peer.leaf, peer.chain)
+        if peer is None or found is None:
+            raise NotServed(f"a client of {server} has no identity of the mesh")
+        if tls.names and found.text not in tls.names:
+            raise NotServed(f"{found.text} is none of the subjectAltNames of {server}")
+        leaf, chain = peer.leaf, peer.chain
+        return GatewayPeer(sni, peer.credentials.svid.leaf, leaf, chain, lambda: judge(leaf, chain))
+
+
+def made(tls: GatewayTls, alpn: Sequence[str]) -> tuple[ssl.SSLContext, bytes]:
+    """A context, and the certificate that it shows (DER). Raises OSError (ssl.SSLError too) and ValueError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version, context.maximum_version = VERSIONS[tls.minimum], VERSIONS[tls.maximum]
+    old = tls.minimum in ("TLSV1_0", "TLSV1_1")
+    ciphers = ":".join(tls.ciphers) or CIPHERS
+    # OpenSSL has versions before 1.2 only below its usual level
+    context.set_ciphers(f"{ciphers}:@SECLEVEL=0" if old else ciphers)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(list(alpn))
+    for pair in tls.pairs:
+        _load(context, pair)
+    if tls.asks_clients:
+        if tls.ca_file:
+            context.load_verify_locations(tls.ca_file)
+        else:
+            context.load_verify_locations(cadata=tls.ca.decode("ascii", "replace"))
+        if tls.crl_file or tls.crl:
+            _revoked(context, tls)
+        context.verify_mode = ssl.CERT_REQUIRED if tls.needs_clients else ssl.CERT_OPTIONAL
+    return context, _shown(tls.pairs[0])
+
+
+def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
+    # no password: a key that wants one is an error, not a question on somebody's terminal
+    if pair.certificate_file:
+        context.load_cert_chain(pair.certificate_file, pair.key_file or None, password="")
+        return
+    with memory_file(pair.key, pair.certificate) as path:
+        context.load_cert_chain(path, password="")
+
+
+def _revoked(context: ssl.SSLContext, tls: GatewayTls) -> None:
+    if tls.crl_file:
+        context.load_verify_locations(tls.crl_file)
+    else:
+        with memory_file(tls.crl) as path:
+            context.load_verify_locations(path)
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def _shown(pair: KeyPair) -> bytes:
+    text = pair.certificate
+    if pair.certificate_file:
+        with open(pair.certificate_file, "rb") as file:
+            text = file.read()
+    try:
+        return next(block.content for block in blocks(text, "the certificate") if block.label == CERTIFICATE)
+    except (Unusable, StopIteration) as error:
+        raise ValueError(f"there is no certificate in it: {error}") from error
+
+
+def check_client(tls: GatewayTls, leaf: bytes) -> None:
+    """Whether a client's certificate, which a root has vouched for, is one that the server takes. Raises ``NotServed``."""
+    if tls.hashes or tls.keys:
+        digest = hashlib.sha256(leaf).hexdigest()
+        if not any(hmac.compare_digest(digest, each) for each in tls.hashes) and not _has_key(tls, leaf):
+            raise NotServed("a client's certificate is none of verifyCertificateHash and verifyCertificateSpki")
+    if tls.names and not set(tls.names) & set(_names(leaf)):
+        raise NotServed("a client's certificate has none of the subjectAltNames")
+
+
+def _has_key(tls: GatewayTls, leaf: bytes) -> bool:
+    certificate = parsed(leaf) if tls.keys else None
+    if certificate is None:
+        return False
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    found = base64.b64encode(hashlib.sha256(key).digest()).decode()
+    return any(hmac.compare_digest(found, each) for each in tls.keys)
+
+
+def _names(leaf: bytes) -> Sequence[str]:
+    """The URIs, DNS names and addresses that a certificate is for."""
+    from cryptography import x509
+
+    certificate = parsed(leaf)
+    if certificate is None:
+        return ()
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    return [str(name.value) for name in found]

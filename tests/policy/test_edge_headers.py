@@ -1,0 +1,97 @@
+"""What the edge makes of a request's headers."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.policy.edge_headers import Edge, edge_lines, forwarded_at
+from meshlib.policy.forwarded_client_cert import ForwardClientCert
+
+
+def edge(*lines, trusted=0, peer="9.9.9.9", secure=False, mode=ForwardClientCert.SANITIZE_SET, mine=None):
+    text = b"".join(line.encode() + b"\r\n" for line in ("Host: a.test", *lines))
+    made, client, proto = edge_lines(text, Edge(trusted, mode), peer, secure, "id-1", mine)
+    pairs = [line.partition(b": ") for line in made.split(b"\r\n")[:-1]]
+    return [(name.decode().lower(), value.decode()) for name, _, value in pairs], client, proto
+
+
+def value(found, name):
+    return [text for key, text in found[0] if key == name]
+
+
+def test_a_request_without_proxies_is_from_who_has_connected():
+    found = edge()
+    assert found[1:] == ("9.9.9.9", "http")
+    assert value(found, "x-forwarded-for") == ["9.9.9.9"]
+    assert value(found, "x-envoy-external-address") == ["9.9.9.9"]
+    assert value(found, "x-forwarded-proto") == ["http"]
+    assert value(found, "x-request-id") == ["id-1"]
+    assert value(found, "host") == ["a.test"]
+
+
+def test_what_strangers_say_of_themselves_is_appended_to_and_not_believed():
+    found = edge("X-Forwarded-For: 1.1.1.1", "x-forwarded-for: 2.2.2.2", "x-forwarded-proto: https", secure=False)
+    assert value(found, "x-forwarded-for") == ["1.1.1.1,2.2.2.2,9.9.9.9"]
+    assert found[1:] == ("9.9.9.9", "http")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "came", "client"),
+    [
+        (1, "1.1.1.1, 2.2.2.2", "2.2.2.2"),
+        (2, "1.1.1.1, 2.2.2.2", "1.1.1.1"),
+        (3, "1.1.1.1, 2.2.2.2", "9.9.9.9"),
+        (1, "nonsense", "9.9.9.9"),
+        (1, "", "9.9.9.9"),
+        (1, "::1", "::1"),
+    ],
+)
+def test_trusted_proxies_vouch_for_the_one_before_them(trusted, came, client):
+    assert edge(f"x-forwarded-for: {came}", trusted=trusted)[1] == client
+
+
+def test_trusted_proxies_say_what_the_client_has_spoken():
+    assert edge("x-forwarded-proto: HTTPS", trusted=1)[2] == "https"
+    assert edge("x-forwarded-proto: gopher", trusted=1, secure=True)[2] == "https"
+    assert edge(trusted=1)[2] == "http"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x-request-id: mine",
+        "x-envoy-decorator-operation: x",
+        "x-envoy-peer-metadata: x",
+        "x-envoy-external-address: 1.1.1.1",
+        "x-envoy-original-path: /",
+        "x-envoy-upstream-rq-timeout-ms: 1",
+        "x-envoy-internal: true",
+        "x_forwarded_for: 1.1.1.1",
+        "X-Forwarded_Client-Cert: URI=x",
+    ],
+)
+def test_what_only_proxies_of_the_mesh_say_is_taken_away(line):
+    name, _, said = line.partition(": ")
+    assert said not in value(edge(line), name.lower())
+
+
+def test_what_is_the_applications_stays():
+    found = edge("X-Mine: 1", "cookie: a=b", "x-envoy-my-own: 2", "traceparent: 00-1")
+    assert [value(found, name) for name in ("x-mine", "cookie", "x-envoy-my-own", "traceparent")] == [
+        ["1"],
+        ["a=b"],
+        ["2"],
+        ["00-1"],
+    ]
+
+
+def test_a_clients_certificate_is_told_of_as_the_mode_says():
+    mine = b"Hash=1"
+    assert value(edge("x-forwarded-client-cert: old", mine=mine), "x-forwarded-client-cert") == ["Hash=1"]
+    assert value(edge("x-forwarded-client-cert: old"), "x-forwarded-client-cert") == []
+    append = edge("x-forwarded-client-cert: old", mine=mine, mode=ForwardClientCert.APPEND_FORWARD)
+    assert value(append, "x-forwarded-client-cert") == ["old,Hash=1"]
+
+
+def test_places_are_counted_from_the_end():
+    assert [forwarded_at("1.1.1.1,2.2.2.2 ,3.3.3.3", n) for n in (1, 2, 3, 4)] == ["3.3.3.3", "2.2.2.2", "1.1.1.1", ""]

@@ -1,0 +1,170 @@
+"""Requests that come to a gateway in plain text: by whose routes they go, what they say of their client, who refuses them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.gateway_proxy import Gateway, gateway, server
+from tests.support.inbound_policies import authorization_policy
+from tests.support.mesh_config import mesh_config
+from tests.support.resources import service_entry, to, virtual_service
+from tests.support.servers import EchoServer
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[49ab][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@pytest.fixture
+def app():
+    with EchoServer("app") as made:
+        yield made
+
+
+def backend(app, host="app.internal.test"):
+    return service_entry(
+        "app",
+        host,
+        ports=[{"number": 8000, "name": "http", "protocol": "HTTP"}],
+        resolution="STATIC",
+        endpoints=[{"address": "127.0.0.1", "ports": {"http": app.port}}],
+    )
+
+
+def bound(*hosts, name="shop", gateways=("gw",), **rule):
+    return virtual_service(
+        name,
+        {"route": [to("app.internal.test", port=8000)], **rule},
+        hosts=list(hosts),
+        gateways=list(gateways),
+    )
+
+
+def headers(response):
+    assert response.status == 200, response.status
+    return json.loads(response.body)["headers"]
+
+
+def test_a_request_goes_where_the_virtual_services_of_the_gateway_say(app):
+    with Gateway(backend(app), gateway(server("shop.test")), bound("shop.test")) as gw:
+        response = gw.get("shop.test", "/cart?q=1")
+        assert (response.status, json.loads(response.body)["path"]) == (200, "/cart?q=1")
+        assert response.header("server") == "istio-envoy"
+        assert gw.get("shop.test:8080", "/").status == 200, "the port of Host is ignored"
+
+
+def test_a_host_that_no_virtual_service_of_the_gateway_has_is_404(app):
+    with Gateway(
+        backend(app),
+        gateway(server("*.test")),
+        bound("shop.test", match=[{"uri": {"prefix": "/cart"}}]),
+        bound("mesh.test", name="in-mesh", gateways=["mesh"]),
+    ) as gw:
+        assert gw.get("other.test").status == 404
+        assert gw.get("mesh.test").status == 404
+        assert gw.get("shop.test", "/elsewhere").status == 404
+        assert gw.get("app.internal.test").status == 404, "a gateway does not lead into the mesh by itself"
+        assert gw.get("shop.test", "/cart").status == 200
+        assert gw.metric("istio_requests_total", reporter="source", response_code="404", response_flags="NR") == 4
+
+
+def test_calls_are_told_as_a_caller_tells_them(app):
+    with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw:
+        gw.get("shop.test")
+        eventually(lambda: gw.metric("istio_requests_total") == 1)
+        assert gw.metric("istio_requests_total", reporter="source", source_workload="ingress", response_code="200") == 1
+        assert gw.metric("istio_requests_total", reporter="destination") == 0
+
+
+# -- the edge ------------------------------------------------------------------------------------------------
+
+
+def test_the_client_is_who_has_connected_whatever_it_says(app):
+    with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw:
+        told = headers(
+            gw.get(
+                "shop.test",
+                "/",
+                "x-forwarded-for: 1.2.3.4",
+                "x-forwarded-proto: https",
+                "x-envoy-external-address: 1.2.3.4",
+                "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/default/sa/admin",
+                "x-request-id: mine",
+                "x-envoy-decorator-operation: op",
+                "x-envoy-upstream-rq-timeout-ms: 1",
+            )
+        )
+        assert told["x-forwarded-for"] == "1.2.3.4,127.0.0.1"
+        assert told["x-forwarded-proto"] == "http"
+        assert told["x-envoy-external-address"] == "127.0.0.1"
+        assert UUID.fullmatch(told["x-request-id"])
+        assert "x-forwarded-client-cert" not in told
+        assert not {"x-envoy-decorator-operation", "x-envoy-upstream-rq-timeout-ms"} & told.keys()
+
+
+def test_trusted_proxies_say_who_the_client_is(app):
+    config = mesh_config(defaultConfig={"gatewayTopology": {"numTrustedProxies": 2}})
+    only = authorization_policy("only", "ALLOW", {"from": [{"source": {"remoteIpBlocks": ["7.7.7.7"]}}]})
+    only["spec"]["selector"] = {"matchLabels": {"istio": "ingress"}}
+    with Gateway(config, only, backend(app), gateway(server("*")), bound("shop.test")) as gw:
+        told = headers(
+            gw.get("shop.test", "/", "x-forwarded-for: 6.6.6.6, 7.7.7.7,8.8.8.8", "x-forwarded-proto: https")
+        )
+        assert told["x-envoy-external-address"] == "7.7.7.7"
+        assert told["x-forwarded-for"] == "6.6.6.6, 7.7.7.7,8.8.8.8,127.0.0.1"
+        assert told["x-forwarded-proto"] == "https"
+        assert gw.get("shop.test", "/", "x-forwarded-for: 7.7.7.7").status == 403, "fewer than trusted: the connection"
+
+
+def test_http_is_sent_to_https_unless_a_trusted_proxy_has_spoken_it(app):
+    config = mesh_config(defaultConfig={"gatewayTopology": {"numTrustedProxies": 1}})
+    resources = backend(app), gateway(server("shop.test", tls={"httpsRedirect": True})), bound("shop.test")
+    with Gateway(*resources) as gw:
+        response = gw.get("shop.test", "/cart?q=1", "x-forwarded-proto: https")
+        assert (response.status, response.header("location")) == (301, "https://shop.test/cart?q=1")
+    with Gateway(config, *resources) as gw:
+        assert gw.get("shop.test", "/", "x-forwarded-proto: https").status == 200
+        assert gw.get("shop.test").status == 301
+
+
+# -- policies ------------------------------------------------------------------------------------------------
+
+
+def test_policies_that_select_the_gateway_refuse_before_anything_is_routed(app):
+    deny = authorization_policy("deny", "DENY", {"to": [{"operation": {"paths": ["/admin*"]}}]})
+    deny["spec"]["selector"] = {"matchLabels": {"istio": "ingress"}}
+    with Gateway(backend(app), deny, gateway(server("*")), bound("shop.test")) as gw:
+        refused = gw.get("shop.test", "/admin/x")
+        assert (refused.status, refused.body) == (403, b"RBAC: access denied")
+        assert refused.header("server") == "istio-envoy"
+        assert gw.get("shop.test", "/%61dmin").status == 403
+        assert gw.get("shop.test", "/").status == 200
+        assert len(app.seen) == 1
+        assert gw.metric("istio_requests_total", reporter="source", response_code="403") == 2
+
+
+def test_policies_for_other_workloads_do_not_act(app):
+    deny = authorization_policy("deny", "DENY", {"to": [{"operation": {"paths": ["*"]}}]})
+    deny["spec"]["selector"] = {"matchLabels": {"app": "reviews"}}
+    with Gateway(backend(app), deny, gateway(server("*")), bound("shop.test")) as gw:
+        assert gw.get("shop.test").status == 200
+
+
+# -- reloads -------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_changes_routes_of_connections_that_are_open(app):
+    resources = [backend(app), gateway(server("*")), bound("shop.test")]
+    with Gateway(*resources) as gw, gw.client() as client:
+        assert client.get("/", "GET", "shop.test").status == 200
+        gw.mesh.apply([*resources[:2], bound("new.test")])
+        assert client.get("/", "GET", "shop.test").status == 404
+        assert client.get("/", "GET", "new.test").status == 200
+
+
+def test_a_body_and_its_response_go_through(app):
+    with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw, gw.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000)
+        assert len(json.loads(client.response().body)["body"]) == 200000

@@ -1,0 +1,74 @@
+"""The ports of a gateway come and go with its configuration."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from meshlib.compiler.gateway_model import GatewayPort
+from meshlib.problems import MeshError
+from meshlib.proxy.gateway_listeners import GatewayPlaces
+from meshlib.proxy.places import TcpPlace
+from tests.support.eventually import eventually
+from tests.support.gateway_proxy import Gateway, gateway, server
+from tests.support.resources import virtual_service
+
+DIRECT = {"directResponse": {"status": 200}}
+SHOP = virtual_service("shop", DIRECT, hosts=["shop.test"], gateways=["gw"])
+
+
+def test_a_reload_adds_and_takes_away_ports_and_drops_no_other_connection():
+    with Gateway(gateway(server("*")), SHOP) as gw, gw.client() as kept:
+        assert kept.get("/", "GET", "shop.test").status == 200
+        gw.mesh.apply([gateway(server("*"), server("*", port=81)), SHOP])
+        assert gw.get("shop.test", number=81).status == 200
+        with gw.client(81) as leaving:
+            assert leaving.get("/", "GET", "shop.test").status == 200
+            gw.mesh.apply([gateway(server("*")), SHOP])
+            assert eventually(lambda: not gw.has(81))
+            assert leaving.sock.recv(1) == b"", "an idle connection of a port that is gone closes"
+        assert kept.get("/", "GET", "shop.test").status == 200
+
+
+def test_a_port_that_came_back_is_listened_on_again():
+    with Gateway(gateway(server("*")), SHOP) as gw:
+        for _ in range(3):
+            gw.mesh.apply([gateway(server("*", port=81)), SHOP])
+            assert gw.get("shop.test", number=81).status == 200
+            gw.mesh.apply([gateway(server("*")), SHOP])
+            assert gw.get("shop.test").status == 200
+
+
+def port(number=80, bind=""):
+    return GatewayPort(number, number, bind, [], tls=False, place="Gateway/ns/gw servers[0] (gw.yaml:7)")
+
+
+def test_a_port_is_where_the_command_line_says_else_where_the_gateway_does():
+    places = GatewayPlaces({80: TcpPlace("", 8080), 443: TcpPlace("127.0.0.1", 8443)})
+    assert places.of(port()) == TcpPlace("0.0.0.0", 8080)
+    assert places.of(port(bind="10.0.0.1")) == TcpPlace("10.0.0.1", 8080)
+    assert places.of(port(443, "10.0.0.1")) == TcpPlace("127.0.0.1", 8443)
+    assert places.of(port(81)) == TcpPlace("0.0.0.0", 81)
+
+
+def test_a_port_that_is_taken_is_said_with_its_server_and_the_remedy():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        places = GatewayPlaces({80: TcpPlace("127.0.0.1", number)})
+        with pytest.raises(MeshError) as raised:
+            places.open(port(), share=False)
+    assert str(raised.value).startswith(
+        f"Gateway/ns/gw servers[0] (gw.yaml:7) 127.0.0.1:{number}: port {number} is in use"
+    )
+    assert "--gateway-port 80=" in str(raised.value)
+
+
+def test_a_port_that_cannot_be_listened_at_stops_no_other(caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken, Gateway(gateway(server("*")), SHOP) as gw:
+        number = taken.getsockname()[1]
+        gw._places.mapped[82] = TcpPlace("127.0.0.1", number)  # type: ignore[index]
+        gw.mesh.apply([gateway(server("*"), server("*", port=82), server("*", port=83)), SHOP])
+        assert gw.get("shop.test", number=83).status == 200
+        assert not gw.has(82)
+        assert f"port {number} is in use" in caplog.text

@@ -1,0 +1,33 @@
+"""A request of a gateway's client, before and after its policies."""
+
+from __future__ import annotations
+
+from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
+
+
+def served(lines=b"Host: a.test\r\nX-A: 1\r\n", client_ip="7.7.7.7"):
+    sent = GatewayRequest(b"GET", b"a.test", b"/x?q=1", lines, None, "https")
+    return GatewayServed(sent, "127.0.0.1:1", "127.0.0.1", 443, "a.test", True, client_ip)
+
+
+def test_who_the_client_is_was_decided_at_the_edge():
+    request = served(b"Host: a.test\r\nx-forwarded-for: 1.1.1.1\r\n")
+    assert (request.remote_ip, request.source_ip) == ("7.7.7.7", "127.0.0.1")
+    assert request.scheme == "https"
+
+
+def test_a_request_that_no_policy_changes_goes_on_as_it_came():
+    request = served()
+    assert request.for_the_application() is request.sent_on
+    assert request.sent_on.lines == b"Host: a.test\r\nX-A: 1\r\n"
+
+
+def test_it_is_routed_by_what_policies_have_made_of_it():
+    request = served()
+    request.put("x-a", b"2")
+    request.add("x-claim", b"admin")
+    request.retarget("q=2")
+    sent = request.for_the_application()
+    assert (sent.header("x-a"), sent.header("x-claim")) == ("2", "admin")
+    assert (sent.target, sent.query, sent.full_path) == (b"/x?q=2", "q=2", "/x?q=2")
+    assert sent.header("host") == "a.test"
