@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.policy.spiffe_id import SCHEME
 from meshlib.problems import MeshError
+from meshlib.security.pem import blocks
 from meshlib.security.workload_messages import X509Svid, X509SvidResponse, write_bundles, write_svids
 
 if TYPE_CHECKING:
@@ -155,11 +156,5 @@ def _chain(svid: Svid) -> bytes:
 
 
 def _key(svid: Svid) -> bytes:
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        load_pem_private_key,
-    )
-
-    return load_pem_private_key(svid.key_pem, None).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    (block,) = blocks(svid.key_pem, "the key")  # PKCS#8
+    return block.content

@@ -44,10 +44,12 @@ from meshlib.ca.state import FILE, State
 from meshlib.security.authority import ROOT_TTL, SVID_TTL, Authority
 from meshlib.security.certificate_forms import trust_domain_of, workload_of
 from meshlib.security.issuers import issuers_of
+from meshlib.security.keys import signing_key
 from meshlib.security.trust_bundles import TrustBundles
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
+    from meshlib.security.keys import PrivateKey
     from meshlib.security.svid import Svid
 
 ROOT, ROOT_KEY, SIGNER, SIGNER_KEY = "root.pem", "root.key", "signer.pem", "signer.key"
@@ -245,7 +247,7 @@ class Store:
             root = _read(self.place(number) / ROOT, issuers_of)[-1]
             roots.append(root.public_bytes(Encoding.DER))
         place = self.place(state.signing)
-        key = read_secret(place / SIGNER_KEY)
+        key = _key(place / SIGNER_KEY)
         signer = _read(place / SIGNER, lambda text: Authority.from_pem(text, key, trust_domain=state.trust_domain))
         return Current(state, signer, TrustBundles({state.trust_domain: tuple(roots)}))
 
@@ -258,6 +260,14 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self.folder}>"
+
+
+def _key(file: Path) -> PrivateKey:
+    """An authority's key. What is wrong with it is said with the name of its file."""
+    try:
+        return signing_key(read_secret(file))
+    except ValueError as error:
+        raise BadStore(f"{file}: {error}; or put it back from a backup, or make a new CA") from error
 
 
 def _read(file: Path, read: Callable[[bytes], T]) -> T:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.security.certificate_forms import authority_form, svid_form, trust_domain_of, workload_of
 from meshlib.security.issuers import issuers_of, path_length_of, spoken_for
-from meshlib.security.keys import digest_for, key_pem, new_key, read_key, usable
+from meshlib.security.keys import digest_for, key_pem, new_key, usable
 from meshlib.security.signing_request import key_of
 from meshlib.security.svid import Svid
 
@@ -56,15 +56,14 @@ class Authority:
         return cls(trust_domain, key, form.sign(key, digest_for(key)))
 
     @classmethod
-    def from_pem(cls, certificates: bytes, key: bytes, *, trust_domain: str = "") -> Authority:
+    def from_pem(cls, certificates: bytes, key: PrivateKey, *, trust_domain: str = "") -> Authority:
         """The authority whose certificate comes first in ``certificates``, followed by those above it up to the root, and
         whose private key is ``key``. ``trust_domain``: only for one whose certificate does not say (a URI spiffe://...).
-        Raises ValueError, as the end of a sentence about what was read, when they do not make an authority."""
+        Raises ValueError, as the end of a sentence about the certificates, when they do not make an authority."""
         chain = issuers_of(certificates)
-        private = read_key(key)
-        if private.public_key() != chain[0].public_key():
+        if key.public_key() != chain[0].public_key():
             raise ValueError("is the certificate of another key")
-        return cls(spoken_for(chain[0], trust_domain), private, chain[0], chain[1:])
+        return cls(spoken_for(chain[0], trust_domain), key, chain[0], chain[1:])
 
     def intermediate(
         self,

@@ -1,8 +1,11 @@
-"""Private and public keys of certificates: which kinds we make and certify, and how they are written and read."""
+"""Private and public keys of certificates: which kinds we make, certify and sign with, and how they are written.
+(``private_key.py`` reads them.)"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from meshlib.security.private_key import load_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -66,17 +69,9 @@ def key_pem(key: PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def read_key(pem: bytes) -> PrivateKey:
-    """A private key in PEM (PKCS#8, PKCS#1 or SEC1, not encrypted). Raises ValueError, without a byte of it."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        found = load_pem_private_key(pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        encrypted = b"ENCRYPTED" in pem
-        raise ValueError(
-            "is an encrypted private key; write it without a passphrase" if encrypted else "is not a valid private key"
-        ) from None
+def signing_key(text: bytes) -> PrivateKey:
+    """A private key in PEM that an authority may sign with. Raises ValueError, without a byte of it: ``Unusable`` for what is
+    not one (``private_key.load_key``), and as ``usable``."""
+    found = load_key(text)
     usable(found.public_key())
     return found  # type: ignore[return-value]  # what ``usable`` takes the public half of

@@ -1,4 +1,5 @@
-"""The private key of a certificate, as files have it: PKCS#8, PKCS#1 or SEC 1 ("EC PRIVATE KEY") in PEM."""
+"""Private keys as files have them: PKCS#8, PKCS#1 or SEC 1 ("EC PRIVATE KEY") in PEM. Whatever key meshlib is given is
+read here."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def read_key(text: bytes, certificate: x509.Certificate) -> bytes:
     is not the key of ``certificate``."""
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    key = _load(text)
+    key = load_key(text)
     _must_suit_tls(key)
     if _public(key) != _encoded(certificate.public_key()):
         raise Unusable(
@@ -34,7 +35,9 @@ def read_key(text: bytes, certificate: x509.Certificate) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _load(text: bytes) -> PrivateKeyTypes:
+def load_key(text: bytes) -> PrivateKeyTypes:
+    """The only private key of a text. Raises ``Unusable``, which holds nothing of it, for what has none, several, one that is
+    encrypted or damaged."""
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     found = blocks(text, PART)

@@ -105,7 +105,7 @@ def test_keys_that_others_may_read_are_not_used(tmp_path: Path, what: str, mode:
         ("ca.json", b"{", "ca.json is damaged"),
         ("ca.json", b'{"format": 2}', "has format 2, which this version"),
         ("authorities/1/signer.pem", b"", "signer.pem has no valid certificate"),
-        ("authorities/1/signer.key", b"c4n4ry", "signer.pem is not a valid private key|signer.key"),
+        ("authorities/1/signer.key", b"c4n4ry", "signer.key: the key is not PEM"),
         ("authorities/1/root.pem", None, "root.pem cannot be read: No such file"),
     ],
 )

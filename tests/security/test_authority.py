@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshlib.identity.credentials import Credentials
 from meshlib.security.authority import SKEW, Authority
+from meshlib.security.keys import signing_key
 from meshlib.security.peer_certificate import identity_of
 from meshlib.security.svid import Svid
 from meshlib.security.trust_bundles import TrustBundles, pem_of
@@ -267,7 +268,7 @@ def test_openssl_takes_the_key_and_the_chain_without_a_file() -> None:
 @pytest.mark.parametrize("shape", CHAINS)
 def test_an_authority_is_read_back_from_what_it_writes(shape: str) -> None:
     made = CHAINS[shape](False)
-    read = Authority.from_pem(made.certificates_pem, made.key_pem)
+    read = Authority.from_pem(made.certificates_pem, signing_key(made.key_pem))
     assert (read.trust_domain, read.root_der, read.chain_pem) == ("cluster.local", made.root_der, made.chain_pem)
     assert read.issue(REVIEWS, NOW).chain_pem.endswith(made.chain_pem)
 
@@ -275,7 +276,7 @@ def test_an_authority_is_read_back_from_what_it_writes(shape: str) -> None:
 def test_the_key_of_another_is_no_authority() -> None:
     root = Authority.root("cluster.local", NOW)
     with pytest.raises(ValueError, match="is the certificate of another key"):
-        Authority.from_pem(root.certificates_pem, root.intermediate(NOW).key_pem)
+        Authority.from_pem(root.certificates_pem, root.intermediate(NOW).key)
 
 
 def test_a_key_is_in_no_repr() -> None:
