@@ -260,8 +260,10 @@ class RequestReader:
                 raise Refused(400, "the request line is not METHOD TARGET HTTP/1.1")
             if parts[2] != b"HTTP/1.1":
                 _refuse_version(parts[2])
-            if _is_no_target(parts[1]):
-                raise Refused(400, "the request's target holds a character that has to be escaped, or names no host")
+            if parts[0] not in METHODS:
+                raise Refused(400, f"the method {parts[0][:40]!r} is not known")
+            if _is_no_target(parts[0], parts[1]):
+                raise Refused(400, "the request's target holds a character that has to be escaped, or is none")
         if _LINES.fullmatch(data, start, end) is None:
             raise Refused(400, "a line of the request's head is not NAME: VALUE")
         self._looked_at = end
@@ -416,11 +418,15 @@ def _length_of(lower: bytes) -> int:
     return int(digits)
 
 
-def _is_no_target(target: bytes) -> bool:
-    """Whether that can be told by the target alone."""
+def _is_no_target(method: bytes, target: bytes) -> bool:
+    """Whether that can be told by the request line alone: it is no path, no URL of HTTP and no authority."""
     if target[:1] == b"/":
-        return bool(target.translate(None, IN_TARGETS))
-    return not (target.partition(b"://")[2].partition(b"/")[0] or target).isascii()
+        return b"#" in target or bool(target.translate(None, IN_TARGETS))
+    if method == b"CONNECT" or target == b"*":
+        return not target.isascii()
+    scheme, found, rest = target.partition(b"://")
+    authority = rest.partition(b"/")[0]
+    return not found or scheme.lower() not in (b"http", b"https") or not authority or not authority.isascii()
 
 
 def _refuse_version(version: bytes) -> None:
