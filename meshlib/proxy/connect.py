@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.forward import Forwarder
     from meshlib.telemetry.tcp_series import TcpSeries
+    from meshlib.transport.protocol.http1_request import Refused
 
 DEFAULT_LIMITS = CircuitLimits()
 log = logging.getLogger("meshlib.proxy")
@@ -71,7 +72,7 @@ class Connecting:
         self._series: TcpSeries
         self._task = forwarder.loop.create_task(self._run())
 
-    def cancel(self) -> None:
+    def cancel(self, _refused: Refused | None = None) -> None:
         """The client has gone before there was a tunnel."""
         self._task.cancel()
 

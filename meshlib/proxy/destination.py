@@ -28,7 +28,7 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     ``Refused``."""
     target, authority = head.target, head.host
     if head.method == b"CONNECT":
-        raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is for outbound ports")
+        raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is for outbound ports", "connect_is_not_allowed")
     if target[:1] != b"/":
         authority, target = _of_url(head)
     elif not is_authority(authority.decode("latin-1")):

@@ -22,11 +22,12 @@ from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route
 from meshlib.policy.sidecar_headers import outbound_lines
-from meshlib.proxy import grpc, http2_attempt
+from meshlib.proxy import grpc, http2_attempt, refusals
 from meshlib.proxy.http2_attempt import Http2Attempt
 from meshlib.proxy.responder import Streaming, mesh_closed
 from meshlib.transport.protocol.framing import NoBody, framing_of
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
+from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.raw_response import RawResponseReader
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_head import InvalidHead, encode_head
@@ -101,6 +102,7 @@ class Forwarding:
         "_http2",
         "_in_task",
         "_over",
+        "_refused",
         "_responder",
         "_send",
         "_span",
@@ -124,6 +126,7 @@ class Forwarding:
         self._unsent = False  # the system has not taken all of the request
         self._streaming = False
         self._over = False
+        self._refused = False  # what it came to was noted
 
     def start(self) -> None:
         """Begin the call, or make its exchange and take the first step of that."""
@@ -150,11 +153,15 @@ class Forwarding:
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._broken()
 
-    def cancel(self) -> None:
-        """The client has gone."""
+    def cancel(self, refused: Refused | None = None) -> None:
+        """The client has gone, or is refused."""
         if self._over:
             return
-        self._call.record.add_flag("DC")
+        if refused is None:
+            self._call.record.add_flag("DC")
+        else:
+            self._refused = True
+            refusals.note(self._call, refused)
         if self._task is not None:
             self._task.cancel()
             if self._in_task:
@@ -163,7 +170,11 @@ class Forwarding:
         self._leave_connection()
         self._close_exchange()
         self._drop()
-        self._forwarder.telemetry.broken(self._call, self._span)
+        self._tell_cut()
+
+    def _tell_cut(self) -> None:
+        telemetry = self._forwarder.telemetry
+        (telemetry.ended if self._refused else telemetry.broken)(self._call, self._span)
 
     def _close_exchange(self) -> None:
         """It is broken off; nothing, where it is over."""
@@ -315,11 +326,13 @@ class Forwarding:
         self._over = True
         self._leave_connection()
         self._close_exchange()
-        self._forwarder.telemetry.broken(self._call, self._span)
         if self._streaming:
+            self._forwarder.telemetry.broken(self._call, self._span)
             self._drop()
             self._responder.cut()
         else:
+            refusals.note(self._call, Refused(500, "a fault of meshlib"))
+            self._forwarder.telemetry.ended(self._call, self._span)
             reply = replies.reply(500)
             self._responder.respond(reply.status, reply.reason, reply.headers, b"", None)
 
@@ -499,7 +512,7 @@ class Forwarding:
         except asyncio.CancelledError:
             self._over = True
             exchange.close()
-            telemetry.broken(call, self._span)
+            self._tell_cut()
             raise
         except Exception:  # noqa: BLE001 (as in ``start``)
             self._broken()

@@ -13,6 +13,7 @@ _IN_PATHS = bytes(range(0x21, 0x7F))
 _KEPT = _IN_PATHS.translate(None, _CHANGED)
 """Bytes that every normalization leaves as they are, but for dots and slashes; ``?``, which ends a path, among them."""
 _NUL = b"%00"
+_FAILED = "path_normalization_failed"
 
 
 def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
@@ -24,7 +25,7 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
         return target  # nearly all: that a query may look like something to normalize only costs the longer way
     path, mark, query = target.partition(b"?")
     if _NUL in path or path.translate(None, _IN_PATHS):
-        raise Refused(400, "the request's path holds %00, or a byte that has to be escaped")
+        raise Refused(400, "the request's path holds %00, or a byte that has to be escaped", _FAILED, "")
     if normalization == "NONE":
         return target
     text = path.decode("latin-1")
@@ -32,5 +33,7 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
     if made == text:
         return target
     if normalize(made, normalization) != made:
-        raise Refused(400, "the request's path changes each time it is normalized, so that two readers see two paths")
+        raise Refused(
+            400, "the request's path changes each time it is normalized, so that two readers see two paths", _FAILED, ""
+        )
     return made.encode("latin-1") + mark + query

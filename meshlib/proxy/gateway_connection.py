@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.inbound_hop import Waiting
     from meshlib.proxy.listener import Downstream
     from meshlib.proxy.overload import Overload
+    from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Responder
     from meshlib.transport.core.mesh_core import MeshCore
@@ -74,7 +75,7 @@ class Gate(Protocol):
     def opened(self, connection: Downstream, /) -> None: ...
     def passed_on(self, connection: Downstream, /) -> None: ...
     def closed(self, connection: Downstream, /) -> None: ...
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None: ...
     def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None: ...
     def greeting(self, connection: Greets, /) -> None: ...
     def greeted(self, connection: Greets, /) -> None: ...
@@ -150,9 +151,9 @@ class GatewayConnection:
         """It has gone."""
         self._listener.closed(connection)
 
-    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
         """A request was refused before anything was decided about it."""
-        self._listener.refused(refused, client)
+        self._listener.refused(refused, client, asked)
 
     def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
         """The connection over HTTP/2 had to be closed."""

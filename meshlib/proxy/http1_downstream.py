@@ -16,6 +16,7 @@ from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import connect_authority, destination
+from meshlib.proxy.refusals import NOTHING, SILENT, Asked
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
@@ -81,7 +82,7 @@ class Port(Protocol):
 
     def opened(self, connection: Http1Downstream) -> None: ...
     def closed(self, connection: Http1Downstream) -> None: ...
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None: ...
 
 
 class Http1Downstream(asyncio.Protocol):
@@ -202,7 +203,7 @@ class Http1Downstream(asyncio.Protocol):
         if wait is Wait.NEXT or wait is Wait.LEAVE:
             (self.transport.close if wait is Wait.NEXT else self.transport.abort)()
             return
-        late = Refused(408, f"{wait.value} did not come in time")
+        late = Refused(408, f"{wait.value} did not come in time", *(SILENT if wait is Wait.BODY else ()))
         source, self._source = self._source, None
         if source is not None:
             source.fail(late)
@@ -210,6 +211,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _next(self) -> None:
         """The next request, if it has come."""
+        head: RequestHead | None = None
         try:
             head = self._reader.head()
             if head is None:
@@ -229,9 +231,9 @@ class Http1Downstream(asyncio.Protocol):
             if self._busy:  # the response may have been sent already
                 self._forwarding = forwarding
         except Refused as refused:
-            self._refuse(refused)
+            self._refuse(refused, head)
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
-            self._broken()
+            self._broken(head)
 
     def _request_of(self, head: RequestHead) -> ProxyRequest:
         """Raises ``Refused``."""
@@ -300,26 +302,27 @@ class Http1Downstream(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
 
-    def _broken(self) -> None:
+    def _broken(self, head: RequestHead | None) -> None:
         """A bug, before the request was anybody's who would say so."""
         log.exception(BROKEN)
         if not self._busy or self.transport.is_closing():  # it has its response
             self.transport.abort()
             return
-        self._refuse(Refused(500, BROKEN))
+        self._refuse(Refused(500, BROKEN), head)
 
-    def _refuse(self, refused: Refused) -> None:
-        """The last that is said on this connection."""
-        self._listener.refused(refused, self.transport)
+    def _refuse(self, refused: Refused, head: RequestHead | None = None) -> None:
+        """The last that is said on this connection. ``head``: of the request, where it could be read."""
         forwarding, self._forwarding = self._forwarding, None
+        asked = NOTHING if head is None else Asked(head.method, head.target, head.host, head.lines, head.lower)
+        self._listener.refused(refused, self.transport, asked if forwarding is None else None)
         if forwarding is not None:
-            forwarding.cancel()
+            forwarding.cancel(refused)
         if self._head is not None:  # in the middle of a response
             self.transport.abort()
             return
         self._busy = True
-        head = response_head(refused.status, b"", [(b"content-length", b"0")], False, 0)
-        self.transport.write(closing(head))
+        made = response_head(refused.status, b"", [(b"content-length", b"0")], False, 0)
+        self.transport.write(closing(made))
         self._close_gently()
 
     # -- Responder ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.http1_downstream import BROKEN
 from meshlib.proxy.http2_body import ClientBody, Source
+from meshlib.proxy.refusals import MALFORMED, SILENT, Asked
 from meshlib.proxy.request import ProxyRequest, is_grpc
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
@@ -73,7 +74,7 @@ class Port(Protocol):
 
     def opened(self, connection: Http2Downstream) -> None: ...
     def closed(self, connection: Http2Downstream) -> None: ...
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None: ...
     def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None: ...
 
 
@@ -250,12 +251,18 @@ class Http2Downstream(asyncio.Protocol):
         head = stream.head
         stream.owner = call = _Call(self, stream)
         if head.refused is not None:
-            call.refuse(Refused(head.refused.status, head.refused.detail))
+            call.refuse(Refused(head.refused.status, head.refused.detail, head.refused.detail, head.refused.flag))
             return
         self._calls.add(call)
         self._new.append(call)
         if head.expects_continue and not stream.request_over:
             self.session.interim(stream, _CONTINUE)
+
+    def on_malformed(self) -> None:
+        """The session's."""
+        self._listener.refused(
+            Refused(0, "its head is none", "http2.violation.of.messaging.rule", "DPE"), self.transport, MALFORMED
+        )
 
     def on_body(self, stream: ServerStream, data: bytes) -> None:
         """The session's."""
@@ -289,9 +296,9 @@ class Http2Downstream(asyncio.Protocol):
             head.target, "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
         )
 
-    def refused(self, refused: Refused) -> None:
+    def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
-        self._listener.refused(refused, self.transport)
+        self._listener.refused(refused, self.transport, asked)
 
     def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
@@ -385,11 +392,9 @@ class _Call:
 
     def too_late(self) -> None:
         """The client has let its response wait for too long."""
-        forwarding, self._forwarding = self._forwarding, None
-        self.source.fail(TimeoutError("the rest of the request's body did not come"))
-        if forwarding is not None:
-            forwarding.cancel()
-        self.refuse(Refused(408, "the rest of the request's body did not come"))
+        late = Refused(408, "the rest of the request's body did not come", *SILENT)
+        self.source.fail(TimeoutError(late.why))
+        self.refuse(late)
 
     def _broken(self) -> None:
         """A bug, before the request was anybody's who would say so."""
@@ -403,7 +408,12 @@ class _Call:
 
     def refuse(self, refused: Refused) -> None:
         """A request that goes no further."""
-        self._down.refused(refused)
+        forwarding, self._forwarding = self._forwarding, None
+        head = self.stream.head
+        asked = Asked(head.method, head.target, head.authority, head.lines, head.lower, "HTTP/2")
+        self._down.refused(refused, asked if forwarding is None else None)
+        if forwarding is not None:
+            forwarding.cancel(refused)
         outcome = replies.reply(refused.status)
         if is_grpc(self.stream.head.lower):
             outcome = grpc.local_reply(outcome)

@@ -22,6 +22,7 @@ from meshlib.proxy.inbound_hop import ApplicationForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.listener import Listener, http2_reader
+from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
 from meshlib.proxy.shedding import turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.serving.acceptor import Acceptor
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.listener import Downstream
+    from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Responder
     from meshlib.serving.tls_peer import TlsPeer
@@ -187,9 +189,17 @@ class InboundConnection:
         """It has gone."""
         self._listener.closed(connection)
 
-    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
-        """A request was refused before anything was decided about it."""
-        self._listener.refused(refused, client)
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
+        """A request was refused before anything was decided about it. ``asked``: as for ``Listener``."""
+        self._listener.count_refusal(refused, client)
+        if asked is not None:
+            self._tell(refused, asked)
+
+    def _tell(self, refused: Refused, asked: Asked) -> None:
+        sent = ToApplication(asked.method, asked.authority, asked.target, asked.lines, asked.lower, None)
+        tls = self._tls
+        found = None if tls is None else _identity(self.core, tls)
+        told_of_inbound(self._listener.server, refused, self._served(sent, asked.version, found))
 
     def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
         """The connection over HTTP/2 had to be closed."""
@@ -203,6 +213,7 @@ class InboundConnection:
         listener = self._listener
         if listener.overload is not None and listener.overload.refuses_request():
             turn_away(responder)
+            self._tell(TURNED_AWAY, asked_of(request))
             return None
         server, core = listener.server, listener.core
         mesh = _settings(core, listener.port)
@@ -210,16 +221,7 @@ class InboundConnection:
         tls = self._tls
         found = None if tls is None else _identity(core, tls)
         sent = self._sent(request, settings, mesh.peer_metadata is not None, found is not None)
-        served = ServedRequest(
-            sent, self._peer, self._local_ip, listener.port, "" if tls is None else tls.sni, tls is not None
-        )
-        if request.version is not None:
-            served.version = request.version
-            served.http2 = request.version[:6] == "HTTP/2"
-        if tls is not None:
-            served.mutual = True
-            if found is not None:
-                served.peer_id, served.principal = found, found.text
+        served = self._served(sent, request.version, found)
         upgrade = served.header("upgrade")
         serving = Serving(
             server,
@@ -232,6 +234,21 @@ class InboundConnection:
         )
         serving.start()
         return Handle(serving)
+
+    def _served(self, sent: ToApplication, version: str | None, found: SpiffeId | None) -> ServedRequest:
+        """``found``: who the peer is."""
+        tls = self._tls
+        served = ServedRequest(
+            sent, self._peer, self._local_ip, self._listener.port, "" if tls is None else tls.sni, tls is not None
+        )
+        if version is not None:
+            served.version = version
+            served.http2 = version[:6] == "HTTP/2"
+        if tls is not None:
+            served.mutual = True
+            if found is not None:
+                served.peer_id, served.principal = found, found.text
+        return served
 
     def _sent(
         self, request: ProxyRequest, settings: ProxyHeaders, metadata_is_read: bool, known: bool

@@ -14,6 +14,7 @@ from meshlib.engine.inbound import CUT, inbound
 from meshlib.engine.wire_headers import size_of
 from meshlib.policy.refusal import Refusal
 from meshlib.proxy.inbound_body import OnceBody, ServedBody, WholeBody
+from meshlib.proxy.refusals import refusal_of
 from meshlib.proxy.server_headers import as_server
 from meshlib.transport.asgi.messages import grpc_status
 from meshlib.transport.asgi.refusals import response_of
@@ -156,10 +157,12 @@ class Serving:
 
     # -- what whoever brought the request tells of its client -----------------------------------------------------------
 
-    def cancel(self) -> None:
-        """It has gone."""
+    def cancel(self, refused: Refused | None = None) -> None:
+        """It has gone, or is refused."""
         if self.over:
             return
+        if refused is not None and not self.call.sent:
+            self.call.refuse(refusal_of(refused))
         if self._task is not None:
             self._task.cancel()
             if not self._in_task:  # nor will it ever be
@@ -169,7 +172,12 @@ class Serving:
         forwarding, self._forwarding = self._forwarding, None
         if forwarding is not None:
             forwarding.cancel()
-        self._end(CUT)
+        if refused is None:
+            self._end(CUT)
+        elif self.call.sent:
+            self._end(Ended(self.call.sent, None, refused.flag))
+        else:
+            self._end(Ended(self.call.status, self.call.grpc_status))
 
     def client_takes(self, writable: bool) -> None:
         """It takes (or for now does not take) what is written to it."""
@@ -329,11 +337,14 @@ class Serving:
         if self.over:
             return
         self.over = True
-        self._exchange.close()
-        self._server.telemetry.broken(self.call, self._span)
         if self.call.sent:
+            self._exchange.close()
+            self._server.telemetry.broken(self.call, self._span)
             self._responder.cut()
             return
+        self.call.refuse(BROKEN)
+        self._exchange.close()
+        self._server.telemetry.ended(self.call, self._span)
         self._responder.respond(BROKEN.status, b"", self._local_headers(BROKEN.http_headers()), BROKEN.content, None)
 
 
@@ -373,9 +384,9 @@ class Handle:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
 
-    def cancel(self) -> None:
-        """Its client has gone."""
-        self._serving.cancel()
+    def cancel(self, refused: Refused | None = None) -> None:
+        """Its client has gone, or is refused."""
+        self._serving.cancel(refused)
 
     def writable(self, writable: bool) -> None:
         """Its client takes what is written, or for now does not."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.proxy.connect import connect
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
+from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.shedding import turn_away
 from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
 from meshlib.transport.asgi.peer import address
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.http2_downstream import Port as Http2Port
     from meshlib.proxy.overload import Overload
+    from meshlib.proxy.refusals import Asked
     from meshlib.transport.protocol.http1_request import Refused
 
 log = logging.getLogger("meshlib.proxy")
@@ -138,6 +140,7 @@ class Listener:
         """Begin a tunnel; ``client`` is told. None: the proxy has too much to do, and the client was told 503."""
         if self.overload is not None and self.overload.refuses_request():
             turn_away(client)
+            told_of_outbound(self.forwarder.core, TURNED_AWAY, asked_of(request))
             return None
         return connect(self.forwarder, request, client)
 
@@ -152,8 +155,17 @@ class Listener:
         if not self._connections and self._emptied is not None:
             self._emptied.set()
 
-    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
-        """A request of this client was refused before anything was decided about it."""
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
+        """A request of this client was refused before anything was decided about it. ``asked``: what is known of it, None:
+        whoever had it in hand tells of it."""
+        self.count_refusal(refused, client)
+        if asked is not None:
+            told_of_outbound(self.forwarder.core, refused, asked)
+
+    def count_refusal(self, refused: Refused, client: asyncio.BaseTransport) -> None:
+        """Of this client."""
+        if not refused.status:  # no response
+            return
         self.refusals[refused.status] = self.refusals.get(refused.status, 0) + 1
         if log.isEnabledFor(logging.DEBUG):
             at, who = (where(client.get_extra_info(name)) for name in ("sockname", "peername"))

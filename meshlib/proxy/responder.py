@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.request import ProxyRequest
     from meshlib.telemetry.attempt_spans import CallSpan
     from meshlib.transport.core.mesh_core import MeshCore
+    from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 
@@ -58,8 +59,8 @@ class Responder(Protocol):
 class UnderWay(Protocol):
     """A request that was begun."""
 
-    def cancel(self) -> None:
-        """Its client has gone."""
+    def cancel(self, refused: Refused | None = None, /) -> None:
+        """Its client has gone, or is ``refused``: then it gets no response but that."""
         ...
 
     def writable(self, writable: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshlib.proxy.forward import Forwarder, Forwarding
 from meshlib.proxy.overload import BODY, HEADERS, STATUS, Overload
+from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 
 if TYPE_CHECKING:
     from meshlib.policy.header_ops import Headers, RawHeaders
@@ -25,6 +26,7 @@ class Shedding(Forwarder):
         """As of ``Forwarder``; None too when it was turned away: the client was told."""
         if self._overload.refuses_request():
             turn_away(responder)
+            told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
             return None
         return super().forward(request, responder)
 

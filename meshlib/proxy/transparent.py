@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.forward import Forwarder, Forwarding
     from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.listener import Downstream
+    from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Responder
     from meshlib.transport.protocol.http1_request import Refused
@@ -274,9 +275,9 @@ class RequestsTo:
         """It has gone."""
         self._listener.closed(connection)
 
-    def refused(self, refused: Refused, client: asyncio.BaseTransport) -> None:
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
         """A request was refused before anything was decided about it."""
-        self._listener.refused(refused, client)
+        self._listener.refused(refused, client, asked)
 
     def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
         """The connection over HTTP/2 had to be closed."""

@@ -217,7 +217,9 @@ class Metrics:
         destination, host = record.destination, record.host
         bound = None if destination is None else call.live.bound.get(destination.cluster)
         state = None if bound is None else bound.state.endpoints.get(record.endpoint)
-        if host == PASSTHROUGH or record.virtual_host is call.live.snapshot.blocked:
+        if not host:  # it was refused before it was for anybody
+            service = name = namespace = UNKNOWN
+        elif host == PASSTHROUGH or record.virtual_host is call.live.snapshot.blocked:
             # never the Host that the caller sent: a crawler would make a series of each
             service, name = UNKNOWN, PASSTHROUGH if host == PASSTHROUGH else BLACK_HOLE
             namespace = UNKNOWN

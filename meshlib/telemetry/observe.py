@@ -131,6 +131,13 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         if self._logs is not None:
             self._write(self._logs, call, span, now)
 
+    def refused(self, call: WatchedCall, counted: bool = True) -> None:
+        """A request that was refused before anything was decided about it; ``counted``: as one that has a response."""
+        if counted:
+            self.ended(call, None)
+        elif self._logs is not None:
+            self._write(self._logs, call, None, self._clock())
+
     def _tell(self, call: WatchedCall, span: WatchedSpan | None, now: float, late: bool) -> None:
         """What is told of few calls, after their metrics. ``late``: it was over before."""
         try:

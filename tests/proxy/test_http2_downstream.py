@@ -466,7 +466,7 @@ class Listener:
         self.said: list[str] = []
         self.refusals: list[int] = []
 
-    def refused(self, refused, client) -> None:
+    def refused(self, refused, client, asked) -> None:
         self.refusals.append(refused.status)
 
     def broken(self, why, bug, client) -> None:
@@ -568,7 +568,7 @@ class Forwarding:
     def writable(self, writable: bool) -> None:
         self.said.append(writable)
 
-    def cancel(self) -> None:
+    def cancel(self, refused=None) -> None:
         self.said.append("cancel")
 
 

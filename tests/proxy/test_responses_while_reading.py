@@ -157,7 +157,7 @@ def test_a_client_that_goes_away_amid_both_takes_the_upstreams_connection_with_i
             client.send(b"POST / HTTP/1.1\r\nHost: reviews:9080\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
             client.until(b"one\r\n")
         assert echo.ended.wait(20)
-        eventually(lambda: proxy.metric("istio_requests_total", response_code="200", response_flags="DC") == 1)
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200", response_flags="DC") == 1)
 
 
 @SIDES
@@ -172,7 +172,7 @@ def test_an_upstream_that_breaks_amid_both_breaks_its_clients_connection(side):
         client.until(b"hi\r\n")
         client.send(b"1\r\nb\r\n")
         assert client.closed()
-        eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == 1)
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == 1)
 
 
 def test_a_body_in_broken_chunks_amid_the_response_breaks_the_connection(echo):
@@ -205,4 +205,6 @@ def test_a_body_that_turns_out_too_long_amid_the_response_cuts_it(echo):
             client.send(b"3\r\ntwo\r\n")
             assert client.closed()
             assert echo.ended.wait(20)
-            eventually(lambda: proxy.metric("istio_requests_total", response_code="200", response_flags="-") == 1)
+            assert eventually(
+                lambda: proxy.metric("istio_requests_total", response_code="200", response_flags="-") == 1
+            )

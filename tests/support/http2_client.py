@@ -38,6 +38,9 @@ class Told:
         self.streams[stream.id] = stream
         self.calls.append(("request", stream.id, stream.request_over))
 
+    def on_malformed(self) -> None:
+        self.calls.append(("malformed",))
+
     def on_body(self, stream: ServerStream, data: bytes) -> None:
         self.calls.append(("body", stream.id, data))
         if self.consumes and self.session is not None:

@@ -45,11 +45,11 @@ class Entry:
 
     def method(self) -> str | None:
         """Of the request."""
-        return self.request.method
+        return self.request.method or None
 
     def path(self) -> str | None:
         """With its query."""
-        return self.request.full_path
+        return self.request.full_path or None
 
     def authority(self) -> str | None:
         """The Host."""

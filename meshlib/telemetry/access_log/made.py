@@ -80,8 +80,9 @@ class MadeEntry(Entry):
         return self._request.sent_header(name)
 
     def protocol(self) -> str | None:
-        """What was spoken; of a call that has reached nobody what its library speaks."""
-        return self.upstream_protocol() or ("HTTP/2" if self._request.protocol == "grpc" else "HTTP/1.1")
+        """What was spoken; of a call that has reached nobody what its library speaks. A proxy's client has said it."""
+        version: str | None = getattr(self._request, "version", None)
+        return version or self.upstream_protocol() or ("HTTP/2" if self._request.protocol == "grpc" else "HTTP/1.1")
 
     def request_bytes(self) -> int | None:
         """As ``Entry``'s."""

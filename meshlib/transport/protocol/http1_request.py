@@ -83,12 +83,33 @@ _TE_LINE = b"te: trailers\r\n"
 
 
 class Refused(Exception):
-    """A request that is not taken: the ``status`` that says so, and why, for the log. Nothing that follows it is read."""
+    """A request that is not taken: the ``status`` that says so, and why, for the log. Nothing that follows it is read.
+    ``detail`` and ``flag`` are Envoy's words for the access log: those of its status where nobody says others."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, detail: str = "", flag: str | None = None) -> None:
         super().__init__(why)
         self.status = status
         self.why = why
+        known, usual = _DETAILS.get(status, ("", ""))
+        self.detail = detail or known
+        self.flag = usual if flag is None else flag
+
+
+_DPE = "DPE"
+_CHARACTERS = "http1.invalid_characters"
+_DETAILS = {
+    400: ("http1.codec_error", _DPE),
+    403: ("upgrade_failed", ""),
+    404: ("absolute_path_rejected", ""),
+    408: ("request_header_timeout", ""),
+    417: ("unknown_expectation", _DPE),
+    426: ("low_version", _DPE),
+    431: ("http1.headers_too_large", _DPE),
+    500: ("proxy_failed", ""),
+    501: ("http1.invalid_transfer_encoding", _DPE),
+    503: ("overload", "OM"),
+}
+"""By status: Envoy's response code details, and its response flag."""
 
 
 class RequestHead:
@@ -200,9 +221,9 @@ class RequestReader:
         left = head.translate(None, IN_VALUES)
         ends = head.count(_LINE_END)
         if len(left) != 2 * ends or left != _LINE_END * ends:
-            raise Refused(400, "the request's head holds a control character or a bare line break")
+            raise Refused(400, "the request's head holds a control character or a bare line break", _CHARACTERS)
         if ends > MAX_HEADERS + 2:
-            raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
+            raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")
         self._validate(head)
         if target.translate(None, IN_TARGETS) or b"#" in target:
             raise Refused(400, "the request's target holds #, or a character that has to be escaped")
@@ -243,10 +264,10 @@ class RequestReader:
         before = max(0, seen - 1)
         ends = data.count(_LINE_END, before)
         if data.count(b"\n", seen) != ends or data.count(b"\r", before, size - 1) != ends:
-            raise Refused(400, "the request's head holds a bare line break")
+            raise Refused(400, "the request's head holds a bare line break", _CHARACTERS)
         self._ends += ends
         if self._ends > MAX_HEADERS + 1:
-            raise Refused(431, f"the request has more than {MAX_HEADERS} headers")
+            raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")
         if ends:
             self._refuse_lines(data)
 
@@ -275,7 +296,7 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
-            raise Refused(400, f"the request is not HTTP: {said(error)}") from None
+            raise _not_http(head.lower(), said(error)) from None
         if not self._validated:
             raise Refused(400, "the request's head does not end where it seems to")
 
@@ -303,7 +324,11 @@ class RequestReader:
         codings = values_of(lower, _CODING)
         if codings:
             if _LENGTH in lower:
-                raise Refused(400, "the request has both a Content-Length and a Transfer-Encoding")
+                raise Refused(
+                    400,
+                    "the request has both a Content-Length and a Transfer-Encoding",
+                    "http1.content_length_and_chunked_not_allowed",
+                )
             if codings != [b"chunked"]:
                 raise Refused(
                     501, f"Transfer-Encoding is {b', '.join(codings)[:100]!r}: only chunked, once, is accepted"
@@ -403,7 +428,9 @@ def _only(lower: bytes, head: bytes, special: list[bytes]) -> bytes:
     """What Host says. Raises ``Refused``: there is none, or more than one."""
     hosts = special.count(b"host:")
     if hosts != 1:
-        raise Refused(400, "the request has two Host headers" if hosts else "the request has no Host")
+        if hosts:
+            raise Refused(400, "the request has two Host headers")
+        raise Refused(400, "the request has no Host", "missing_host_header", "")
     start = lower.find(_HOST) + len(_HOST)
     return head[start : head.find(_LINE_END, start)].strip(_BLANK)
 
@@ -416,6 +443,14 @@ def _length_of(lower: bytes) -> int:
     if not digits.isdigit() or len(digits) > MOST_DIGITS:
         raise Refused(400, f"Content-Length is {digits[:40]!r}, not a number of at most {MOST_DIGITS} digits")
     return int(digits)
+
+
+def _not_http(lower: bytes, why: str) -> Refused:
+    """What llhttp does not take: with a coding in it, that is why."""
+    codings = values_of(lower, _CODING)
+    if codings and _LENGTH in lower:
+        return Refused(400, f"the request is not HTTP: {why}", "http1.content_length_and_chunked_not_allowed")
+    return Refused(501 if codings and codings != [b"chunked"] else 400, f"the request is not HTTP: {why}")
 
 
 def _is_no_target(method: bytes, target: bytes) -> bool:

@@ -129,9 +129,9 @@ def _one_by_one(headers: Head, tunnels: bool) -> RequestHead:
         elif host.lower() != authority.lower():
             refused = _bad("authority_and_host_differ")
     if len(headers) > MAX_HEADERS:  # pseudo headers are counted, as in Envoy
-        refused = _too_large(f"the request has more than {MAX_HEADERS} headers")
+        refused = _too_large("http2.too_many_headers")
     elif BESIDE * len(headers) + sum(map(len, _flat(headers))) > MAX_HEAD_BYTES:
-        refused = _too_large(f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+        refused = _too_large("http2.header_list_size_too_large")
     expects_continue = False
     if b"expect" in names:
         expects_continue = rest[names.index(b"expect")][1].lower() == b"100-continue"

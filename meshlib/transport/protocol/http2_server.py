@@ -460,6 +460,7 @@ class ServerSession:
             self._given_up(stream, f"the client broke HTTP/2 on this stream ({name_of(code)})")
         else:  # its head was malformed
             self._closed += 1
+            self._sink.on_malformed()
             self._wasted()
 
     def _over(self, event: ConnectionClosed) -> None:

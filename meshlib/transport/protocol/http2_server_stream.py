@@ -33,6 +33,9 @@ class Sink(Protocol):
         """A request has begun; ``stream.head.refused`` says why it must go no further, ``stream.request_over`` that it has no
         body."""
 
+    def on_malformed(self) -> None:
+        """There was a head that is none; its stream is reset."""
+
     def on_body(self, stream: ServerStream, data: bytes) -> None:
         """A piece of its body, to be given back with ``consumed``."""
 

@@ -91,6 +91,9 @@ class Told:
             assert b"\r\ntransfer-encoding:" not in head.lower
             assert written.partition(b"\r\n")[0].count(b" ") == 2
 
+    def on_malformed(self) -> None:
+        """Nothing is known of it."""
+
     def on_body(self, stream: ServerStream, data: bytes) -> None:
         assert self.states[stream.id] == "open"
         assert data

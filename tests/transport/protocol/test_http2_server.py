@@ -386,12 +386,12 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("headers", MALFORMED, ids=str)
-def test_a_malformed_request_ends_its_stream_and_nobody_hears_of_it(headers):
+def test_a_malformed_request_ends_its_stream_and_nobody_hears_more_of_it_than_that(headers):
     client = Client()
     client.request(1, headers)
     assert client.got.resets == {1: Code.PROTOCOL_ERROR}
     client.request(3)
-    assert client.told.calls == [("request", 3, True)]
+    assert client.told.calls == [("malformed",), ("request", 3, True)]
 
 
 @pytest.mark.parametrize("place", ["name", "value", ":path", ":authority", ":method"])
