@@ -49,7 +49,7 @@ def compile_rules(
     for this client on this port (Istio then looks at the next one, or routes by default)."""
     rules: list[Rule] = []
     skipped: list[SkippedRule] = []
-    known: dict[tuple[int, str], Destination] = {}  # rules may have targets in common
+    known: dict[tuple[int, str, bool], Destination] = {}  # rules may have targets in common
     for route in routes:
         take_turns()
         model = route.model
@@ -107,19 +107,20 @@ def _plain_rule(
     matches: tuple[CompiledMatch, ...],
     port: int,
     destination: Resolver,
-    known: dict[tuple[int, str], Destination],
+    known: dict[tuple[int, str, bool], Destination],
     settings: MeshSettings,
 ) -> Rule:
     """The same as ``_rule``, of a rule that only sends requests, to one target: as most are. ``known`` are targets by the
-    object and the namespace that they were made of."""
+    object and the namespace that they were made of, and by whether calls are counted by the names of matches."""
     model, namespace = route.model, route.namespace
     if not model.route or len(model.route) > 1:
         return _rule(route, name, matches, port, destination, settings)
     (target,) = model.route
-    found = known.get((id(target), namespace))
+    counted_by_name = any(match.settings.stat_prefix for match in matches)
+    found = known.get((id(target), namespace, counted_by_name))
     if found is None:
         found = _target(destination(target.destination, namespace, port), target, model, True)
-        known[id(target), namespace] = found
+        known[id(target), namespace, counted_by_name] = found
     hashing = found.hash_policy
     return Rule(
         index=route.index,
@@ -130,7 +131,7 @@ def _plain_rule(
         retry=settings.retry if hashing is None else settings.hashed_retry,
         hash_policies=() if hashing is None else (hashing,),
         delegate=route.delegate,
-        has_stat_prefix=any(match.settings.stat_prefix for match in matches),
+        has_stat_prefix=counted_by_name,
     )
 
 

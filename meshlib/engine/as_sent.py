@@ -33,10 +33,13 @@ class AsSent:
         self.body = body
         self.counted = False  # whether headers hold the number of the first attempt
 
-    @property
-    def size(self) -> int:
+    def sent_bytes(self) -> int:
         """Its bytes: method, target, names and values of headers, and body."""
         return size_of(self.headers) + len(self.method) + len(self.target) + len(self.body or b"")
+
+    def body_bytes(self) -> int:
+        """Those of its body."""
+        return len(self.body or b"")
 
     alike = None
 

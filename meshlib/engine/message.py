@@ -91,10 +91,13 @@ class Request(RequestView, Protocol):
         """Value of a header as it is sent (``name`` in lower case), repeated ones joined with ","; None when absent."""
         ...
 
-    @property
-    def size(self) -> int:
+    def sent_bytes(self) -> int:
         """Bytes of the request, as it is sent: method, target, names and values of headers, and as much of the body as has
         been seen."""
+        ...
+
+    def body_bytes(self) -> int:
+        """What of those is of the body: for gRPC messages, with what frames them."""
         ...
 
     @property

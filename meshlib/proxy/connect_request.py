@@ -21,7 +21,6 @@ class ConnectRequest(ProxyRequest):
         """Nothing mirrors a tunnel."""
         raise NotImplementedError
 
-    @property
-    def size(self) -> int:
-        """Bytes of the head, and of what came through the tunnel."""
-        return super().size + self.received
+    def body_bytes(self) -> int:
+        """What came through the tunnel."""
+        return super().body_bytes() + self.received

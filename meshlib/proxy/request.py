@@ -150,13 +150,16 @@ class ProxyRequest:
         """Value of a header as it is sent."""
         return self.header(name) if self._headers is self._received else joined_value(self._headers, name)
 
-    @property
-    def size(self) -> int:
+    def sent_bytes(self) -> int:
         """Bytes of method, target, names and values of headers, and as much of the body as has been seen."""
-        headers, body = self._headers, self.body
+        headers = self._headers
         head = len(headers.lines) - 4 * headers.lines.count(_LINE_END) if type(headers) is RawHead else size_of(headers)
-        seen = 0 if body is None else len(body) if isinstance(body, bytes) else body.size
-        return head + len(self.method) + len(self.target) + seen
+        return head + len(self.method) + len(self.target) + self.body_bytes()
+
+    def body_bytes(self) -> int:
+        """As much of its body as has been seen."""
+        body = self.body
+        return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
 
     @property
     def replayable(self) -> bool:

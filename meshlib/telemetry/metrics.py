@@ -25,6 +25,7 @@ from meshlib.workload import Workload
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from meshlib.compiler.routes import Destination
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.explanation import Exchange
@@ -59,6 +60,22 @@ class ShortCuts(Generic[Found]):
         self._short_cuts.clear()
 
 
+class Usual:
+    """Calls of HTTP that one destination has responded to with one status, without any flag or metadata of its peer, and by a
+    rule that is not counted by name (a destination belongs to such rules or to others: ``compiler/rules.py``)."""
+
+    __slots__ = ("destination", "served", "status")
+
+    def __init__(self, destination: Destination | None, status: int, served: Served) -> None:
+        self.destination = destination
+        self.status = status
+        self.served = served
+
+
+UNUSUAL = Usual(None, -1, Served(*[CallSeries(()) for _ in range(3)]))
+"""No call is like that."""
+
+
 class Series(NamedTuple):
     """Where calls with one set of labels are counted."""
 
@@ -71,15 +88,17 @@ class Series(NamedTuple):
     """Calls that failed are counted for ``mesh.status()`` too."""
     request_messages: Count | None
     response_messages: Count | None
+    usual: Usual
+    """Where such calls may be noted without ``Metrics.finished``."""
 
     def observe(self, call: Call, milliseconds: float) -> None:
         """One call has ended."""
         served = self.served
         if served is not None:
-            served.note(milliseconds, call.request.size, response_size(call))
+            served.note(milliseconds, call.request.sent_bytes(), response_size(call))
         else:
             self.calls.observe(milliseconds)
-            self.request_bytes.observe(call.request.size)
+            self.request_bytes.observe(call.request.sent_bytes())
             self.response_bytes.observe(response_size(call))
         if self.failed is not None:
             self.failed.inc()
@@ -89,12 +108,24 @@ class Series(NamedTuple):
             self.response_messages.inc(received)
 
 
+def key_of(record: Exchange) -> tuple[object, ...]:
+    """What the series of a call are looked up with."""
+    return (
+        record.destination or record.virtual_host,  # whose host it was, of a response that was made here
+        record.endpoint,
+        record.status,
+        record.flags,
+        record.grpc_status,
+        record.peer_metadata,
+    )
+
+
 class Metrics:
     """Counts the calls of one client."""
 
     __slots__ = (
         *("_cluster", "_evaluated", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "_tags"),
-        *("_served", "_served_of", "_told", "codes"),
+        *("_told", "codes", "usual"),
     )
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
@@ -104,8 +135,8 @@ class Metrics:
         size_families(registry)  # registered where the program sees what is wrong with its registry
         self._registry = registry
         self._series: ShortCuts[Series] = ShortCuts()
-        self._served: ShortCuts[Served] = ShortCuts()
-        self._served_of = self._served.of
+        self.usual: dict[str, Usual] = {}
+        """What most calls to an endpoint are like: those of the kind that was met last."""
         self._source = of_workload(workload)
         self._cluster = workload.cluster
         self._told = ToldPeers()
@@ -115,39 +146,24 @@ class Metrics:
 
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
-        record = call.record
-        key: tuple[object, ...] = record.destination, record.endpoint, record.status, record.flags, record.grpc_status
-        if record.peer_metadata is not None:
-            key = (*key, record.peer_metadata)
-        served = self._served_of(key)
-        if served is None:
-            self._finished(call, now, key)
-        else:  # as ``Served.note``, without its call (row telemetry of the benchmarks)
-            outcome = call.outcome
-            size = outcome.size if outcome is not None and outcome.whole is not None else 0
-            numbers = ((now - record.started) * 1000.0, call.request.size, size or response_size(call))
-            noted = served.noted  # no call from here to where they are there: another thread may take what is noted
-            noted += numbers
-            if len(noted) >= served.most:
-                served.filled()
-        rule = record.rule_object
-        if rule is not None and rule.has_stat_prefix:
-            taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
-            if taken:
-                self._families.routes.labels(record.resource, taken, str(record.status)).inc()
-
-    def _finished(self, call: Call, now: float, key: tuple[object, ...]) -> None:
-        """The first call of its kind, or one of those that are counted one by one."""
+        record, rule = call.record, call.record.rule_object
         values: tuple[str, ...] = ()
+        key = key_of(record)
         if self._evaluated is not None:
             values = self._evaluated.values(call, now, self._labels)
             key = (*key, values)
         found = self._series.of(key)
         if found is None:
             found = self._series.learn(key, self._make(call, values))
-            if found.served is not None and found.request_messages is None and self._evaluated is None:
-                self._served.learn(key, found.served)
-        found.observe(call, (now - call.record.started) * 1000.0)
+        found.observe(call, (now - record.started) * 1000.0)
+        if rule is None or not rule.has_stat_prefix:
+            if len(self.usual) >= MAX_SHORT_CUTS:
+                self.usual.clear()
+            self.usual[record.endpoint] = UNUSUAL if self._evaluated is not None else found.usual
+            return
+        taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
+        if taken:
+            self._families.routes.labels(record.resource, taken, str(record.status)).inc()
 
     def connection(self, call: Call, now: float) -> TcpSeries:
         """Where a connection that is open, or has failed, is counted."""
@@ -160,10 +176,7 @@ class Metrics:
     def traced(self, call: Call, now: float, trace: Mapping[str, str]) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
         record = call.record
-        key: tuple[object, ...] = record.destination, record.endpoint, record.status, record.flags, record.grpc_status
-        if record.peer_metadata is not None:
-            key = (*key, record.peer_metadata)
-        found = None if self._evaluated is not None else self._series.of(key)
+        found = None if self._evaluated is not None else self._series.of(key_of(record))
         if found is not None and isinstance(found.calls, CallSeries):
             found.calls.exemplify((now - record.started) * 1000.0, trace)
 
@@ -188,8 +201,12 @@ class Metrics:
             families, peers = message_families(self._registry), labels[: len(PEER_LABELS)]
             sent = tags.messages("request_messages_total", families.requests, peers, values)
             received = tags.messages("response_messages_total", families.responses, peers, values)
-            return Series(calls, requests, responses, served, failed, sent, received)
-        return Series(calls, requests, responses, served, failed, None, None)
+            return Series(calls, requests, responses, served, failed, sent, received, UNUSUAL)
+        record = call.record
+        usual = UNUSUAL
+        if served is not None and record.destination is not None and not record.flags and record.peer_metadata is None:
+            usual = Usual(record.destination, record.status, served)
+        return Series(calls, requests, responses, served, failed, None, None, usual)
 
     def override(self, tags: TagOverrides[Call] | None) -> None:
         """What Telemetries change about the metrics of calls from here on; None: nothing."""
@@ -200,7 +217,7 @@ class Metrics:
     def forget_short_cuts(self) -> None:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
         self._series.forget()
-        self._served.forget()
+        self.usual.clear()
         self._labelled.clear()
 
     def vouched(self, endpoint: str) -> None:

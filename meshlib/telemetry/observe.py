@@ -26,7 +26,8 @@ from meshlib.telemetry.attempt_spans import CallSpan, spanned
 from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
 from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
-from meshlib.telemetry.metrics import Metrics
+from meshlib.telemetry.metrics import UNUSUAL, Metrics
+from meshlib.telemetry.sizes import response_size
 from meshlib.telemetry.tag_overrides import made, overrides_of, served
 from meshlib.telemetry.tcp_series import UNCOUNTED, TcpSeries
 from meshlib.telemetry.tracing import Tracing
@@ -91,18 +92,28 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._metrics = metrics(registry)
         self._tracing = tracing
         self._clock = clock
+        self._tells = False
+        """Whether somebody wants more of a call than numbers and a span."""
         self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
         self.failures = 0
         self.settings: TelemetrySettings = DEFAULT_SETTINGS
         """What is to be told of calls, as the newest resources say it."""
-        self.remember: Callable[[WatchedCall, float, str], None] | None = None
-        """Keeps the last calls (``recent.py``), from when they are over, with the trace of their span ("": they have none);
-        None: nobody asks for them."""
+        self._remember: Callable[[WatchedCall, float, str], None] | None = None
         self._logs: AccessLogs[WatchedCall] | None = None
         """None: nobody wants lines."""
-        """Attributes of spans that are made of a call that is over; None: there are none."""
         self._made_logs: Callable[[], AccessLogs[WatchedCall]] | None = None
         self._all_logs: AccessLogs[WatchedCall] | None = None
+
+    @property
+    def remember(self) -> Callable[[WatchedCall, float, str], None] | None:
+        """Keeps the last calls (``recent.py``), from when they are over, with the trace of their span ("": they have none);
+        None: nobody asks for them."""
+        return self._remember
+
+    @remember.setter
+    def remember(self, remember: Callable[[WatchedCall, float, str], None] | None) -> None:
+        self._remember = remember
+        self._tells = remember is not None or self._logs is not None
 
     def began(self, call: WatchedCall) -> WatchedSpan | None:
         """A call begins; what this returns goes to ``ended`` or ``broken``. For callers that are sure to come to an end
@@ -126,7 +137,12 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self._metrics.finished(call, now)
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
-        if span is not None or self.remember is not None:
+        if span is not None or self._tells:
+            self._told(call, span, now)
+
+    def _told(self, call: WatchedCall, span: WatchedSpan | None, now: float) -> None:
+        """All but the metrics of a call that is over since ``now``."""
+        if span is not None or self._remember is not None:
             self._tell(call, span, now, late=False)
         if self._logs is not None:
             self._write(self._logs, call, span, now)
@@ -148,8 +164,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 context = self._context_of(span)
                 trace = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
                 self._metrics.traced(call, now, trace)
-            if self.remember is not None:
-                self.remember(call, now, "" if span is None else f"{self._context_of(span).trace_id:032x}")
+            if self._remember is not None:
+                self._remember(call, now, "" if span is None else f"{self._context_of(span).trace_id:032x}")
         except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
             self._failed()
 
@@ -242,6 +258,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self._all_logs = self._made_logs()
         self._all_logs.take(wanted)
         self._logs = self._all_logs if self._all_logs.active else None
+        self._tells = self._logs is not None or self._remember is not None
 
     def access_logs(self) -> list[dict[str, object]]:
         """For ``mesh.status()``."""
@@ -281,7 +298,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 self._metrics.finished(call, at)
             except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
                 self._failed()
-            if span is not None or self.remember is not None:
+            if span is not None or self._remember is not None:
                 self._tell(call, span, at, late=True)
             if self._logs is not None:
                 self._write(self._logs, call, span, at, cut=True)
@@ -317,6 +334,45 @@ class Telemetry(Watcher[Call, CallSpan]):
         tracing = Tracing(provider, workload, seed)
         self.workload = workload
         super().__init__(registry, lambda there: Metrics(there, workload), tracing, clock)
+        self._usual = self._metrics.usual
+
+    def ended(self, call: Call, span: CallSpan | None) -> None:
+        """A call is over, whichever way."""
+        record, outcome = call.record, call.outcome
+        try:
+            # ``Metrics.finished`` and ``Served.note`` for most calls, without theirs (row telemetry of the benchmarks)
+            try:
+                found = self._usual[record.endpoint]
+            except KeyError:
+                found = UNUSUAL
+            if (
+                found.status == record.status
+                and found.destination is record.destination
+                and outcome is not None
+                and outcome.whole is not None
+                and (ended := record.attempted) is not None
+                and not record.flags
+                and record.grpc_status is None
+                and record.peer_metadata is None
+            ):  # it has ended when its response came, and it came whole
+                sent, received = call.request.sent_bytes(), outcome.size or response_size(call)
+                took = (ended[3] - record.started) * 1000.0
+                served = found.served
+                if sent == served.sent and received == served.received:  # no call from here on: see there
+                    noted = served.took
+                    noted.append(took)
+                else:
+                    numbers = took, sent, received
+                    noted = served.noted
+                    noted.extend(numbers)
+                if len(noted) >= served.most:
+                    served.filled()
+            else:
+                self._metrics.finished(call, self._clock())
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
+            self._failed()
+        if span is not None or self._tells:
+            self._told(call, span, self._clock())
 
     def spanned(self, span: CallSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
         """``exchange``, with a span for each attempt."""
@@ -346,10 +402,8 @@ class Telemetry(Watcher[Call, CallSpan]):
             series.closed.inc()
         except Exception:  # noqa: BLE001 (whatever a registry raises, the connection has ended well)
             self._failed()
-        if self.remember is not None:
-            self._tell(call, None, now, late=False)
-        if self._logs is not None:
-            self._write(self._logs, call, None, now)
+        if self._tells:
+            self._told(call, None, now)
 
     def not_connected(self, call: Call) -> None:
         """There was none to be had: opened and closed at once, with the flags of what was wrong."""
@@ -417,7 +471,7 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which is over, are noted; None: they are told of one by one."""
-        return self._metrics.noting(call) if self.remember is None and self._logs is None else None
+        return self._metrics.noting(call) if not self._tells else None
 
     def _context_of(self, span: ServedSpan) -> Traced:
         return span.span.get_span_context()

@@ -21,9 +21,9 @@ def test_it_is_for_its_host_and_port_and_has_no_path() -> None:
 
 def test_what_came_through_the_tunnel_counts_as_its_body() -> None:
     request = made()
-    before = request.size
+    before = request.sent_bytes()
     request.received = 1000
-    assert request.size == before + 1000
+    assert request.sent_bytes() == before + 1000
 
 
 def test_nothing_mirrors_it() -> None:

@@ -60,9 +60,9 @@ def test_its_protocol_is_that_of_metrics(content, protocol):
 
 def test_its_size_is_that_of_its_parts():
     request = request_of(b"Host: a\r\nX-A: 12\r\n", b"body")
-    assert request.size == len("Hosta") + len("X-A12") + len("GET") + len("/p?q=1") + 4
+    assert request.sent_bytes() == len("Hosta") + len("X-A12") + len("GET") + len("/p?q=1") + 4
     request.headers = [(b"h", b"a")]
-    assert request.size == 2 + len("GET") + len("/p?q=1") + 4
+    assert request.sent_bytes() == 2 + len("GET") + len("/p?q=1") + 4
 
 
 def test_a_mirror_has_its_own_host():

@@ -50,7 +50,7 @@ _RECORD = SimpleNamespace(
 CALL = SimpleNamespace(
     record=_RECORD,
     live=SimpleNamespace(snapshot=SimpleNamespace(blocked=None), bound={}),
-    request=SimpleNamespace(protocol="http", size=100, scheme="http"),
+    request=SimpleNamespace(protocol="http", sent_bytes=lambda: 100, scheme="http"),
     outcome=None,
 )
 

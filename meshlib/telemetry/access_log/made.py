@@ -86,8 +86,7 @@ class MadeEntry(Entry):
 
     def request_bytes(self) -> int | None:
         """As ``Entry``'s."""
-        request = self._request
-        return request.size - size_of(request.headers) - len(request.method) - len(request.target)
+        return self._request.body_bytes()
 
     def request_head_bytes(self) -> int | None:
         """As ``Entry``'s."""

@@ -165,14 +165,18 @@ class HttpxRequest:
             return self.headers
         return [pair if pair[0] != ATTEMPT_COUNT else (ATTEMPT_COUNT, b"%d" % attempt) for pair in self.headers]
 
-    @property
-    def size(self) -> int:
+    def sent_bytes(self) -> int:
         """Its bytes: method, target, names and values of headers, and as much of the body as has been seen."""
         met, headers, body = self._met, self.headers, self.body
         head = met.size if met is not None and headers is met.headers else size_of(headers)
         if body is None:
             return head + len(self.method) + len(self.target)
         return head + len(self.method) + len(self.target) + (len(body) if isinstance(body, bytes) else body.size)
+
+    def body_bytes(self) -> int:
+        """As much of its body as has been seen."""
+        body = self.body
+        return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
 
     @property
     def replayable(self) -> bool:

@@ -195,15 +195,18 @@ class GrpcRequest(Generic[Messages]):
         rest = [pair for pair in self.headers if pair[0].lower() != name]
         self._raw = [*rest, (name, write_deadline(header, seconds).encode())]
 
-    @property
-    def size(self) -> int:
+    def sent_bytes(self) -> int:
         """Its bytes: method, path, metadata, and as many messages as have been seen, with what frames them."""
         head = len(self.method) + len(self.path) + (size_of(self.headers) if self._metadata or self._raw else 0)
+        return head + self.body_bytes()
+
+    def body_bytes(self) -> int:
+        """As many messages as have been seen, with what frames them."""
         messages = self.messages
         if isinstance(messages, bytes):
-            return head + FRAME + len(messages)
+            return FRAME + len(messages)
         count, size = messages.seen()
-        return head + FRAME * count + size
+        return FRAME * count + size
 
     @property
     def replayable(self) -> bool:
