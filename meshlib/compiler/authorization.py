@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.target_refs import refs_of, why_not_attached
 from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.authorization.fields import BadCondition
 from meshlib.policy.authorization.peers import SCHEME
@@ -108,8 +109,7 @@ def custom_rules(policies: Sequence[Policy], normalization: Normalization) -> di
 
 
 def counts_for(resource: AuthorizationPolicy, workload: Workload, root_namespace: str) -> bool:
-    """Whether it is in the workload's namespace or the root namespace, and selects it. Those with targetRefs are for waypoints
-    and gateways."""
+    """Whether it is in the workload's namespace or the root namespace, and selects it, by labels or targetRefs."""
     return not why_not_for(resource, workload, root_namespace)
 
 
@@ -120,8 +120,8 @@ def why_not_for(resource: AuthorizationPolicy, workload: Workload, root_namespac
         return ""
     if resource.namespace not in (workload.namespace, root_namespace):
         return f"it is in namespace {resource.namespace}"
-    if spec.target_ref or spec.target_refs:
-        return "its targetRefs are waypoints and gateways"
+    if refs := refs_of(spec):
+        return why_not_attached(refs, resource.namespace, workload)
     wanted = (spec.selector.match_labels or {}) if spec.selector is not None else {}
     missing = [f"{key}={value}" for key, value in wanted.items() if workload.labels.get(key) != value]
     return f"its selector wants {', '.join(missing)}" if missing else ""

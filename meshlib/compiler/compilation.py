@@ -19,6 +19,7 @@ from meshlib.compiler.gateway_model import GatewayChoice
 from meshlib.compiler.gateway_ports import GatewayPorts, plain_tables
 from meshlib.compiler.gateways import virtual_host
 from meshlib.compiler.inbound import compile_inbound
+from meshlib.compiler.inbound_filters import GATEWAY, SIDECAR
 from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
@@ -33,6 +34,7 @@ from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.compiler.sidecars import WHOLE_MESH, SidecarScope, sidecar_scope
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.compiler.splice import Leads, fallback_clusters
+from meshlib.compiler.target_refs import targets
 from meshlib.compiler.telemetry.compile import compile_telemetry
 from meshlib.compiler.tls_secrets import Secrets
 from meshlib.compiler.visible import Visible
@@ -230,6 +232,7 @@ class Compilation:
             self.visible.find,
             self.destinations,
             self.mesh_tls.peers,
+            SIDECAR if self.gateways is None else GATEWAY,
         )
         telemetry, about_telemetry = compile_telemetry(self.kinds, self.workload, self.settings.root_namespace)
         self.about_inbound += about_telemetry
@@ -320,6 +323,15 @@ class Compilation:
         self.l4 = served.l4
         return served
 
+    def _not_of_gateways(self) -> list[Resource]:
+        """The resources of which the same has no effect at a gateway as at clients and servers."""
+        kinds, workload = self.kinds, self.workload
+        named = {
+            *(id(p) for p in kinds.authorization_policies if targets(p.spec, p.namespace, workload)),
+            *(id(p) for p in kinds.request_authentications if targets(p.spec, p.namespace, workload)),
+        }
+        return [r for r in self.resources if r.kind != "Gateway" and id(r) not in named]
+
     def _about_connections(self) -> Authorization | None:
         """What AuthorizationPolicies say of connections to the gateway."""
         policies = counting(self.kinds.authorization_policies, self.workload, self.settings)
@@ -359,9 +371,7 @@ class Compilation:
             *self.destination_rules.problems,
             *self.delegates.problems,
             *self.policies.problems,
-            *inert_fields(
-                self.resources if self.gateways is None else [r for r in self.resources if r.kind != "Gateway"]
-            ),
+            *inert_fields(self.resources if self.gateways is None else self._not_of_gateways()),
             *reports.overlaps(*(table for claims in self.visible.claims() for table in claims.tables())),
             *reports.missing_destinations(virtual_hosts.values(), self.l4.values(), by_id),
             *reports.mirrors_to_themselves(virtual_hosts.values(), by_id),

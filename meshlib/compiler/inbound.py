@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.authorization import compile_authorization, custom_rules
 from meshlib.compiler.custom import compile_custom, unusable
-from meshlib.compiler.inbound_filters import NO_FILTERS, PortFilters, compile_filters
+from meshlib.compiler.inbound_filters import NO_FILTERS, SIDECAR, PortFilters, compile_filters
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.compiler.peer_authentication import PeerAuthentications, PortMode
@@ -96,11 +96,12 @@ def compile_inbound(
     find: Callable[[str], Registered | None],
     clusters: Clusters,
     peers: PeerAuthentications,
+    context: str = SIDECAR,
 ) -> tuple[InboundPorts, list[Problem]]:
-    """For the server of ``workload``. ``find`` gives the service of a host that it sees, ``clusters`` what checks ask.
-    Notices are about all resources, whichever workloads they select."""
-    filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh)
-    modes = peers.of(workload.namespace, workload.labels)
+    """For the server of ``workload``, or (``context``) the gateway that it is, of which PeerAuthentication says nothing.
+    ``find`` gives the service of a host that it sees, ``clusters`` what checks ask. Notices are about all resources, whichever
+    workloads they select."""
+    filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh, context)
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)
@@ -119,13 +120,6 @@ def compile_inbound(
         authorization=policies.authorization,
         limits=filters.default,
     )
-    default = _with_mode(default, modes.default)
-    ports = {
-        port: _with_mode(replace(default, limits=filters.ports.get(port, filters.default)), modes.of(port))
-        for port in dict.fromkeys((*filters.ports, *modes.ports))
-    }
-    if modes.of(0) is not modes.default:
-        ports[0] = _with_mode(default, modes.of(0))
     problems = [
         *filters.problems,
         *peer_authentication_problems(kinds.peer_authentications, mesh.root_namespace),
@@ -134,6 +128,16 @@ def compile_inbound(
         *policies.problems,
         *about_custom,
     ]
+    if context != SIDECAR:
+        return InboundPorts(default), problems
+    modes = peers.of(workload.namespace, workload.labels)
+    default = _with_mode(default, modes.default)
+    ports = {
+        port: _with_mode(replace(default, limits=filters.ports.get(port, filters.default)), modes.of(port))
+        for port in dict.fromkeys((*filters.ports, *modes.ports))
+    }
+    if modes.of(0) is not modes.default:
+        ports[0] = _with_mode(default, modes.of(0))
     return InboundPorts(default, ports), problems
 
 

@@ -58,6 +58,9 @@ class PortFilters:
 
 NO_FILTERS = PortFilters()
 
+SIDECAR, GATEWAY = "SIDECAR_INBOUND", "GATEWAY"
+"""Contexts of patches."""
+
 
 @dataclass(slots=True)
 class Filters:
@@ -97,9 +100,14 @@ class _Patches:
 
 
 def compile_filters(
-    filters: Sequence[EnvoyFilter], services: Iterable[Service], workload: Workload, mesh: MeshSettings
+    filters: Sequence[EnvoyFilter],
+    services: Iterable[Service],
+    workload: Workload,
+    mesh: MeshSettings,
+    context: str = SIDECAR,
 ) -> Filters:
-    """For the server of ``workload``. Notices are about all filters, whichever workloads they select."""
+    """For the server of ``workload``, or (``context``) the gateway that it is. Notices are about all filters, whichever
+    workloads they select."""
     made = Filters()
     if not filters:
         return made
@@ -115,7 +123,9 @@ def compile_filters(
         mine = _selected(resource, workload, mesh.root_namespace)
         for position, patch in enumerate(resource.spec.config_patches or ()):
             try:
-                _take(resource, position, patch, mine, faults, patches if mine else others, ports, made.problems)
+                _take(
+                    resource, position, patch, mine, faults, patches if mine else others, ports, made.problems, context
+                )
             except NotActedOn as why:
                 made.problems.append(_notice(resource, position, f"no effect: {why}"))
     made.faults, made.fault_sources = faults.policies()
@@ -144,6 +154,7 @@ def _take(
     patches: _Patches,
     ports: _Ports,
     problems: list[Problem],
+    context: str,
 ) -> None:
     """Sort a patch in. Raises ``NotActedOn``."""
     if patch.patch is None or patch.apply_to not in ("HTTP_FILTER", "HTTP_ROUTE", "VIRTUAL_HOST", "CLUSTER"):
@@ -166,7 +177,7 @@ def _take(
         if name != FAULT and name not in _LIMITS:
             known = f"{FAULT}, {LOCAL_RATELIMIT} and {RATELIMIT} have"
             raise NotActedOn(f"a patch of Envoy's own configuration; of HTTP filters only {known} a counterpart here")
-        _inbound(resource, patch)
+        _at_work(resource, patch, context)
         _placed(operation, name, neighbour)
         kind, settings = typed(value.get("typed_config", value.get("typedConfig")))
         if name == FAULT:
@@ -177,7 +188,9 @@ def _take(
         first = _is_first(operation, neighbour)
         patches.filters.append(_Patch(operation, name, settings, first, None, say))
     else:
-        _inbound(resource, patch)
+        _at_work(resource, patch, context)
+        if context != SIDECAR:
+            raise NotActedOn("a patch of routes; at a gateway HTTP filters act")
         if operation not in ("MERGE", "MERGE_AND_REPLACE_LIST"):
             raise NotActedOn(f"operation {operation} of a route: MERGE acts")
         inside = snake(value)
@@ -188,10 +201,11 @@ def _take(
         (patches.routes if patch.apply_to == "HTTP_ROUTE" else patches.hosts).append(found)
 
 
-def _inbound(resource: EnvoyFilter, patch: ConfigPatche) -> None:
-    context = patch.match.context if patch.match is not None else None
-    if context not in (None, "ANY", "SIDECAR_INBOUND"):
-        raise NotActedOn(f"context {context}: what acts here is on the way in of a workload (SIDECAR_INBOUND)")
+def _at_work(resource: EnvoyFilter, patch: ConfigPatche, context: str) -> None:
+    wanted = patch.match.context if patch.match is not None else None
+    if wanted not in (None, "ANY", context):
+        what = "on the way in of a workload" if context == SIDECAR else "of a gateway"
+        raise NotActedOn(f"context {wanted}: what acts here is {what} ({context})")
     if resource.spec.target_refs:
         raise NotActedOn("targetRefs are gateways and waypoints")
 

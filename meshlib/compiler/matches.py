@@ -69,7 +69,7 @@ def _map(matches: Mapping[str, StringMatch] | None, lower: bool = False) -> tupl
     if not matches:
         return ()
     return tuple(
-        (wire(name.lower() if lower else name), matcher(match) or StringMatcher("present", ""))
+        (wire(name.lower() if lower and name[:1] != "@" else name), matcher(match) or StringMatcher("present", ""))
         for name, match in matches.items()
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.target_refs import refs_of, why_not_attached
 from meshlib.compiler.token_rules import DISCOVERY, KeySource, TokenRule, TokenRules, UnreadTokens, token_rules
 from meshlib.policy.token_locations import ACCESS_TOKEN, AUTHORIZATION, token_locations
 from meshlib.problems import Problem, Severity
@@ -46,10 +47,9 @@ def _may_select(resource: RequestAuthentication, workload: Workload, mesh: MeshS
 
 
 def _selects(resource: RequestAuthentication, workload: Workload) -> bool:
-    """Policies with targetRefs are for gateways and waypoints."""
     spec = resource.spec
-    if spec.target_refs or spec.target_ref is not None:
-        return False
+    if refs := refs_of(spec):
+        return not why_not_attached(refs, resource.namespace, workload)
     wanted = (spec.selector.match_labels or {}) if spec.selector is not None else {}
     return all(workload.labels.get(name) == value for name, value in wanted.items())
 

@@ -39,13 +39,15 @@ def local_ratelimit_check(
         if settings.x_headers and taken is not None:
             told = plain_x_ratelimit(taken.limit, taken.remaining, math.ceil(taken.reset - 1e-6))
         if allowed:
-            request.for_caller += told
+            if told:
+                request.for_caller.extend(told)
             return None
         shadow = not hits(enforced, rng)
         if not tally.note(MECHANISM, "refused", shadow):
             for name, value in settings.request_headers:
                 request.put(name.decode("latin-1"), value)
-            request.for_caller += told
+            if told:
+                request.for_caller.extend(told)
             return None
         untell(request.for_caller)
         wait = 1.0 if taken is None else taken.retry_after

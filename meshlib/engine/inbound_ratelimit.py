@@ -57,10 +57,12 @@ class _RateLimit:
         if not found.over:
             for name, value in found.for_application:
                 request.put(name, value)
-            request.for_caller += told
+            if told:
+                request.for_caller.extend(told)
             return None
         if not self._tally.note(MECHANISM, "refused", not hits(settings.enforced, self._rng)):
-            request.for_caller += told
+            if told:
+                request.for_caller.extend(told)
             return None
         untell(request.for_caller)
         nearest = found.nearest

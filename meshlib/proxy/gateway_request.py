@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.policy.routing_claims import reader_of
 from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.request import ProxyRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from meshlib.transport.protocol.request_body import ReplayBody
 
 
@@ -16,7 +19,7 @@ class GatewayRequest(ProxyRequest):
     """On its way to where the gateway's routes lead. ``scheme`` is what the client has spoken, to the gateway or to a trusted
     proxy before it."""
 
-    __slots__ = ()
+    __slots__ = ("claims",)
 
     def __init__(
         self,
@@ -28,6 +31,21 @@ class GatewayRequest(ProxyRequest):
         scheme: str,
     ) -> None:
         super().__init__(method, authority, target, lines, b"\r\n" + lines.lower(), body, scheme)
+        self.claims: Mapping[str, object] | None = None
+
+    def header(self, name: str) -> str | None:
+        """As ``ProxyRequest``'s; of ``@request.auth.claims``, a claim of the token that the client has shown."""
+        if name[:1] != "@" or (read := reader_of(name)) is None:
+            return super().header(name)
+        texts = read(self.claims)
+        return ",".join(texts) if texts else None
+
+    def header_values(self, name: str) -> list[str] | None:
+        """As ``ProxyRequest``'s."""
+        if name[:1] != "@" or (read := reader_of(name)) is None:
+            return super().header_values(name)
+        texts = read(self.claims)
+        return list(texts) if len(texts) > 1 else None
 
 
 class GatewayServed(ServedRequest):
@@ -50,6 +68,7 @@ class GatewayServed(ServedRequest):
     def for_the_application(self) -> GatewayRequest:
         """What is sent on, as the checks have changed it, and as it is routed then."""
         sent, changes = self.sent_on, self.for_application
+        sent.claims = self.claims
         if changes is not None:
             lines = b"".join([b"%b: %b\r\n" % pair for pair in changes.applied(sent.headers)])
             sent.relined(lines, b"\r\n" + lines.lower())

@@ -78,7 +78,8 @@ def test_policies_that_are_not_for_this_workload_say_why():
     assert found.allowed
     assert {p.policy: p.reason for p in found.policies if not p.matched} == {
         "foo/v2": "DENY: not for this workload: its selector wants version=v2",
-        "foo/way": "ALLOW: not for this workload: its targetRefs are waypoints and gateways",
+        "foo/way": "ALLOW: not for this workload: its targetRefs are waypoints and gateways, and this workload has no "
+        "label gateway.networking.k8s.io/gateway-name",
     }
     assert found.notes == ("1 AuthorizationPolicy of another namespace is not for this workload",)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
+import meshlib
 from tests.support.eventually import eventually
-from tests.support.gateway_proxy import Gateway, gateway, server
+from tests.support.gateway_proxy import INGRESS, Gateway, gateway, server
 from tests.support.inbound_policies import authorization_policy
 from tests.support.mesh_config import mesh_config
+from tests.support.peer_authentication import peer_authentication
+from tests.support.rate_limits import bucket, insert, local
 from tests.support.resources import service_entry, to, virtual_service
 from tests.support.servers import EchoServer
+from tests.support.tokens import issuer
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[49ab][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -168,3 +173,65 @@ def test_a_body_and_its_response_go_through(app):
     with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw, gw.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000)
         assert len(json.loads(client.response().body)["body"]) == 200000
+
+
+def test_strict_peer_authentication_is_not_for_gateways(app):
+    strict = peer_authentication("default", "STRICT", namespace="istio-system")
+    with Gateway(backend(app), strict, gateway(server("*")), bound("shop.test")) as gw:
+        assert gw.get("shop.test").status == 200
+
+
+GATEWAY_API = {"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "public"}
+NAMED = meshlib.Workload("ingress", labels={"istio": "ingress", "gateway.networking.k8s.io/gateway-name": "public"})
+
+
+@pytest.mark.parametrize(("workload", "status"), [(NAMED, 403), (INGRESS, 200)])
+def test_policies_may_name_the_gateway(app, workload, status):
+    deny = authorization_policy("deny", "DENY", {}, targetRefs=[GATEWAY_API])
+    with Gateway(backend(app), deny, gateway(server("*")), bound("shop.test"), workload=workload) as gw:
+        assert gw.get("shop.test").status == status
+
+
+def test_tokens_are_demanded_and_routed_by_at_the_edge(app):
+    who = issuer("ES256")
+    tokens = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "jwt", "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"istio": "ingress"}},
+            "jwtRules": [{"issuer": "us", "jwks": who.jwks(), "forwardOriginalToken": True}],
+        },
+    }
+    of_group = {"headers": {"@request.auth.claims[Groups]": {"exact": "admin"}}}
+    with Gateway(backend(app), tokens, gateway(server("*")), bound("shop.test", match=[of_group])) as gw:
+
+        def status(claims):
+            token = who.token({"iss": "us", "exp": time.time() + 60, **claims})
+            return gw.get("shop.test", "/", f"authorization: Bearer {token}").status
+
+        assert status({"Groups": ["user", "admin"]}) == 200
+        assert status({"Groups": "admin"}) == 200
+        assert status({"Groups": ["user"]}) == 404
+        assert status({}) == 404
+        assert gw.get("shop.test").status == 404
+        assert gw.get("shop.test", "/", "authorization: Bearer x.y.z").status == 401
+
+
+def test_limits_are_those_of_filters_for_gateways(app):
+    filters = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "limits", "namespace": "default"},
+        "spec": {
+            "workloadSelector": {"labels": {"istio": "ingress"}},
+            "configPatches": [
+                insert(local(bucket(2)), context="GATEWAY"),
+                insert(local(bucket(1)), context="SIDECAR_INBOUND"),
+            ],
+        },
+    }
+    with Gateway(backend(app), filters, gateway(server("*")), bound("shop.test")) as gw:
+        assert [gw.get("shop.test").status for _ in range(3)] == [200, 200, 429]
+        (notice,) = [p for p in gw.mesh.problems if p.code == "no-effect"]
+        assert "context SIDECAR_INBOUND: what acts here is of a gateway (GATEWAY)" in notice.message

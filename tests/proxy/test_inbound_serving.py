@@ -18,6 +18,7 @@ from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import SERVICE, InboundProxy
 from tests.support.mesh_config import mesh_config
 from tests.support.protection import protection
+from tests.support.rate_limits import bucket, insert, local
 from tests.support.servers import EchoServer
 from tests.support.tokens import issuer
 
@@ -413,3 +414,12 @@ def test_the_threads_of_the_application_are_not_the_proxys_and_that_is_said(app)
         with proxy.client() as client:
             assert client.get().status == 200
         assert [problem.code for problem in proxy.mesh.problems] == ["queue-time-unknown"]
+
+
+def test_rates_are_limited_as_filters_say(app):
+    filters = envoy_filter({})
+    filters["spec"]["configPatches"] = [insert(local(bucket(1), enable_x_ratelimit_headers="DRAFT_VERSION_03"))]
+    with InboundProxy(app.port, filters) as proxy, proxy.client() as client:
+        first = client.get()
+        assert (first.status, first.header("x-ratelimit-remaining")) == (200, "0")
+        assert client.get().status == 429

@@ -26,8 +26,8 @@ _OPERATION = "rules.to.operation."
 
 ROWS: tuple[Row, ...] = (
     honoured("selector.matchLabels", "workloads it is for; in the root namespace, of every namespace", COMPILER, "all"),
-    ignored("targetRef", "it is a gateway, waypoint or Service"),
-    ignored("targetRefs", "they are gateways, waypoints and Services"),
+    ignored("targetRef", "it is a gateway (meshlib proxy --gateway acts on it), waypoint or Service"),
+    ignored("targetRefs", "they are gateways (meshlib proxy --gateway acts on them), waypoints and Services"),
     honoured("action", "DENY before ALLOW; ALLOW without rules allows no request", COMPILER, "ALLOW"),
     approximated(
         "action", "AUDIT: counted and logged, decides nothing", COMPILER, "Envoy marks an access log", value="AUDIT"
