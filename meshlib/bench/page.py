@@ -30,8 +30,8 @@ from meshlib.bench.result import (
     Report,
     Row,
 )
-from meshlib.bench.series import OURS, Growth, Loss, against, growths, looks, losses, measured, scenes, told_apart
-from meshlib.bench.spread import Change
+from meshlib.bench.series import OURS, Growth, Loss, against, growths, looks, losses, measured, scenes
+from meshlib.bench.verdict import LEAST, Ratio
 
 TITLES = {
     "library": "HTTP clients", "grpc": "gRPC clients", "proxy": "The proxy", "servers": "Servers", "scale": "Scale",
@@ -133,8 +133,8 @@ class _Page:
             for (ours, other), found in ordered
         ]
         table = _table(
-            "The ratio in the worst conditions, and in how many of those that have both it is worse; told apart at 95 % "
-            "confidence. Requests a second: less is worse; all else: more is.",
+            "The ratio in the worst conditions, and in how many of those that have both it is worse; told apart with nine "
+            "chances in ten or better. Requests a second: less is worse; all else: more is.",
             ("", *(MEASURES[name] for name in shown)),
             body,
         )
@@ -236,9 +236,9 @@ class _Page:
 
 READING = """<section><h3>How to read it</h3>
 <p>Figures are medians of rounds in which all rows of one set of conditions took turns, so that what else the machine did hit
-all alike. Ratios stand with the interval they lie in with 95 % confidence (of all ratios of two rounds, as many of the smallest
-and greatest left out as chance allows); ~ is before those whose interval has 1 in it: there the spread is larger than the
-difference, and nothing is concluded.</p>
+all alike. Ratios are medians of the ratios of paired rounds, with the interval in which the true one is with nine chances in
+ten or better; ~ is before those whose interval has 1 in it: there the spread is larger than the difference, and nothing is
+concluded.</p>
 <p>In a closed loop, callers wait for a response before they ask again: a server that stalls is asked less, and its stall counts
 once (coordinated omission). In an open loop, requests are due at a fixed rate, and a latency counts from when its request was
 due. Percentiles that hang on fewer than 10 requests are not drawn.</p></section>"""
@@ -262,18 +262,16 @@ def _group_cards(group: str, rows: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _times(found: Change) -> str:
+def _times(found: Ratio) -> str:
     """``1.06 (1.04 to 1.09)``; ~ before what is not told apart from 1."""
-    text = f"{'' if told_apart(found) else '~'}{svg.number(found.ratio)}"
-    return text + (
-        f" ({svg.number(found.low)} to {svg.number(found.high)})"
-        if found.low is not None and found.high is not None
-        else " (too few rounds)"
-    )
+    text = f"{'' if found.told_apart else '~'}{svg.number(found.median)}"
+    if found.rounds < LEAST:
+        return f"{text} (too few rounds)"
+    return f"{text} ({svg.number(found.low)} to {svg.number(found.high)})"
 
 
 def _lost(loss: Loss | None) -> str:
-    return "–" if loss is None else f"{svg.number(loss.found.ratio)} ({loss.worse} of {loss.all})"
+    return "–" if loss is None else f"{svg.number(loss.found.median)} ({loss.worse} of {loss.all})"
 
 
 def _scene_table(conditions: str, rows: Sequence[Row]) -> str:

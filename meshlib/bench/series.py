@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meshlib.bench.plots import Look
 from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, P99, RATE, Measure, Row, size_of
-from meshlib.bench.spread import Change, change
+from meshlib.bench.verdict import Ratio, ratio
 
 OURS = "meshlib"
 """Rows with this in their name are meshlib's."""
@@ -31,7 +31,7 @@ class Loss:
     ours: str
     other: str
     measure: str
-    found: Change
+    found: Ratio
     conditions: str
     worse: int
     all: int
@@ -112,24 +112,20 @@ def _fixed(axis: str, row: Row) -> str:
     return ", ".join(part for name, part in said.items() if part and name != axis)
 
 
-def against(row: Row, other: Row, measure: str) -> Change | None:
-    """What ``row`` takes of ``measure`` for each that ``other`` takes; None: one has none, or no ratio is of it."""
+def against(row: Row, other: Row, measure: str) -> Ratio | None:
+    """What ``row`` takes of ``measure`` for each that ``other`` takes, by rounds that were neighbours; None: one has none, or
+    no ratio is of it."""
     mine, theirs = row.measures.get(measure), other.measures.get(measure)
-    if mine is None or theirs is None or min(*mine.values, 1) <= 0 or min(*theirs.values, 1) <= 0:
+    if mine is None or theirs is None or min(mine.values) <= 0:
         return None
-    return change(theirs.values, mine.values)
-
-
-def told_apart(found: Change) -> bool:
-    """Whether the spread lets tell that there is a difference."""
-    return found.low is not None and found.high is not None and (found.low > 1 or found.high < 1)
+    return ratio(mine.values, theirs.values)
 
 
 def losses(rows: Sequence[Row], measures: Sequence[str] = (CPU, P50, P99, RATE, MEMORY)) -> list[Loss]:
     """Where meshlib is worse than anything else that took turns with it, the greatest first. What the spread does not tell
     apart is neither a loss nor a win."""
     seen: dict[tuple[str, str, str], int] = defaultdict(int)
-    lost: dict[tuple[str, str, str], list[tuple[float, Change, str]]] = defaultdict(list)
+    lost: dict[tuple[str, str, str], list[tuple[float, Ratio, str]]] = defaultdict(list)
     for conditions, together in scenes(rows).items():
         for ours in (row for row in together if OURS in row.name):
             for other in (row for row in together if OURS not in row.name and row.group == ours.group):
@@ -139,15 +135,15 @@ def losses(rows: Sequence[Row], measures: Sequence[str] = (CPU, P50, P99, RATE, 
                         continue
                     key = (ours.name, other.name, measure)
                     seen[key] += 1
-                    worse = found.ratio < 1 if ours.measures[measure].higher_is_better else found.ratio > 1
-                    if worse and told_apart(found):
-                        size = max(found.ratio, 1 / found.ratio)
+                    worse = found.median < 1 if ours.measures[measure].higher_is_better else found.median > 1
+                    if worse and found.told_apart:
+                        size = max(found.median, 1 / found.median)
                         lost[key].append((size, found, f"{ours.group}: {conditions}"))
     made = []
     for key, found_all in lost.items():
         _, found, conditions = max(found_all, key=lambda each: each[0])
         made.append(Loss(*key, found, conditions, len(found_all), seen[key]))
-    return sorted(made, key=lambda loss: -max(loss.found.ratio, 1 / loss.found.ratio))
+    return sorted(made, key=lambda loss: -max(loss.found.median, 1 / loss.found.median))
 
 
 def measured(rows: Iterable[Row], measure: str) -> list[tuple[Row, Measure]]:
