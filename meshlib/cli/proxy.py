@@ -133,6 +133,12 @@ All options, and what to do when a request fails: docs/proxy.md.
     help="Connections of clients at once, over all workers; more are reset.  [default: by RLIMIT_NOFILE]",
 )
 @click.option(
+    "--max-requests",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Requests under way at once, over all workers, streams of HTTP/2 among them; more get 503.  [default: no limit]",
+)
+@click.option(
     "--max-memory",
     type=click.IntRange(1),
     metavar="MIB",
@@ -177,6 +183,7 @@ def proxy(
     health: str | None,
     otlp: str | None,
     max_connections: int | None,
+    max_requests: int | None,
     max_memory: int | None,
     max_lag: float | None,
     check: bool,
@@ -207,6 +214,7 @@ def proxy(
         max_memory=max_memory,
         max_lag=max_lag,
         transparent=transparent,
+        max_requests=max_requests,
     )
     options = _options(given, check)
     named = {

@@ -3,6 +3,7 @@ of an application are, by the routes of the server that it came to."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.mesh_settings import DEFAULTS
@@ -20,8 +21,9 @@ from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.listener import http2_reader
+from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.responder import mesh_closed
-from meshlib.proxy.shedding import turn_away
+from meshlib.proxy.shedding import counted, turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.transport.asgi.peer import address
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.overload import Overload
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder
+    from meshlib.proxy.responder import Responder, UnderWay
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
@@ -161,13 +163,20 @@ class GatewayConnection:
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> Handle | None:
+    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
         """Serve it; the response may be on its way before this returns. What this returns cancels it; None: it was turned
         away, and the client was told."""
-        listener = self._listener
-        if listener.overload is not None and listener.overload.refuses_request():
+        overload = self._listener.overload
+        if overload is None:
+            return self._serve(request, responder)
+        if overload.refuses_request():
             turn_away(responder)
+            told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
             return None
+        return counted(overload, responder, functools.partial(self._serve, request))
+
+    def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
+        listener = self._listener
         server, mesh, tls = listener.server, _settings(self), self._tls
         found = None if tls is None else tls.identity()
         lines, client_ip, scheme = edge_lines(

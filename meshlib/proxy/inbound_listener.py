@@ -23,7 +23,7 @@ from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.listener import Listener, http2_reader
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
-from meshlib.proxy.shedding import turn_away
+from meshlib.proxy.shedding import counted, turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.serving.acceptor import Acceptor
 from meshlib.serving.port_mode import mode_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.listener import Downstream
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder
+    from meshlib.proxy.responder import Responder, UnderWay
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
@@ -207,14 +207,20 @@ class InboundConnection:
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> Handle | None:
+    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
         """Serve it; the response may be on its way before this returns. What this returns cancels it; None: it was turned
         away, and the client was told."""
-        listener = self._listener
-        if listener.overload is not None and listener.overload.refuses_request():
+        overload = self._listener.overload
+        if overload is None:
+            return self._serve(request, responder)
+        if overload.refuses_request():
             turn_away(responder)
             self._tell(TURNED_AWAY, asked_of(request))
             return None
+        return counted(overload, responder, functools.partial(self._serve, request))
+
+    def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
+        listener = self._listener
         server, core = listener.server, listener.core
         mesh = _settings(core, listener.port)
         settings = mesh.proxy_headers

@@ -118,6 +118,7 @@ def _settings(options: ProxyOptions, connections: int) -> ProxySettings:
         connections if options.max_connections is None else connections_each(connections, options.workers),
         options.max_memory,
         options.max_lag,
+        connections_each(options.max_requests, options.workers),
         options.admin,
         options.transparent,
     )

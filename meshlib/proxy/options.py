@@ -54,6 +54,7 @@ class Given:
     """MiB."""
     max_lag: float | None = None
     transparent: bool = False
+    max_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ class InboundPair:
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
     """``drain``: seconds from SIGTERM to the end. ``exit_on_zero``: the end comes as soon as no connection is left
-    (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_memory`` is in
-    bytes, ``max_lag`` in seconds, None: no limit. ``gateways``: which ones it serves, None: it is no gateway; their ports are
-    listened on where ``gateway_ports`` says. ``notes``: what is worth a warning. ``transparent``: outbound ports take
-    connections that were meant for others (``transparent.py``)."""
+    (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_requests``,
+    ``max_memory`` in bytes, ``max_lag`` in seconds, None: no limit. ``gateways``: which ones it serves, None: it is no gateway;
+    their ports are listened on where ``gateway_ports`` says. ``notes``: what is worth a warning. ``transparent``: outbound
+    ports take connections that were meant for others (``transparent.py``)."""
 
     configs: tuple[str, ...]
     outbound: tuple[TcpPlace, ...] = ()
@@ -89,6 +90,7 @@ class ProxyOptions:
     max_lag: float | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
     transparent: bool = False
+    max_requests: int | None = None
 
     @property
     def listeners(self) -> int:
@@ -135,6 +137,7 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         given.max_lag,
         tuple(_notes(outbound)),
         given.transparent,
+        given.max_requests,
     )
     if wrong:
         raise WrongOptions(wrong)

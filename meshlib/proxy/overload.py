@@ -1,8 +1,9 @@
-"""When the proxy has more than it can do: connections, memory, and how late its event loop runs.
+"""When the proxy has more than it can do: connections, requests under way, memory, and how late its event loop runs.
 
-A connection too many is reset (Envoy's ``global_downstream_max_connections``). While memory or lateness is beyond its limit new
-requests get 503 with ``x-envoy-overloaded: true``, which tells Envoys not to try again. Pure: the clock and both probes are
-handed in, and are asked no more often than every ``LOOK`` seconds.
+A connection too many is reset (Envoy's ``global_downstream_max_connections``). A request too many, and while memory or lateness
+is beyond its limit a new one, gets 503 with ``x-envoy-overloaded: true``, which tells Envoys not to try again. A stream of
+HTTP/2 is a request as one of HTTP/1.1 is: connections alone would be no limit for those, which may have 1,024 each. Pure: the
+clock and both probes are handed in, and are asked no more often than every ``LOOK`` seconds.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ STATUS = 503
 HEADERS = [(b"x-envoy-overloaded", b"true"), (b"content-type", b"text/plain")]
 
 NOTHING = ""
-MEMORY, LAG, CONNECTIONS = "memory", "lag", "connections"
+MEMORY, LAG, CONNECTIONS, REQUESTS = "memory", "lag", "connections", "requests"
 
 
 class Overload:
     """``most_connections`` and so on: the limits, None: there is none. ``memory``: resident bytes; ``lag``: how many seconds
-    late the event loop runs. ``shed`` counts what was turned away, by reason."""
+    late the event loop runs. ``shed`` counts what was turned away, by reason. ``under_way``: requests, counted by whoever lets
+    them through where ``counts_requests``."""
 
     __slots__ = (
         "_lag",
@@ -34,11 +36,13 @@ class Overload:
         "_most_connections",
         "_most_lag",
         "_most_memory",
+        "_most_requests",
         "_now",
         "_why",
         "seen_lag",
         "seen_memory",
         "shed",
+        "under_way",
     )
 
     def __init__(
@@ -48,6 +52,7 @@ class Overload:
         lag: Callable[[], float],
         *,
         most_connections: int | None = None,
+        most_requests: int | None = None,
         most_memory: int | None = None,
         most_lag: float | None = None,
     ) -> None:
@@ -55,13 +60,15 @@ class Overload:
         self._memory = memory
         self._lag = lag
         self._most_connections = most_connections
+        self._most_requests = most_requests
+        self.under_way = 0
         self._most_memory = most_memory
         self._most_lag = most_lag
         self._looked = float("-inf")
         self._why = NOTHING
         self.seen_memory = 0
         self.seen_lag = 0.0
-        self.shed = {CONNECTIONS: 0, MEMORY: 0, LAG: 0}
+        self.shed = {CONNECTIONS: 0, REQUESTS: 0, MEMORY: 0, LAG: 0}
 
     def takes_connection(self, connections: int) -> bool:
         """Whether one more may be accepted beside so many; counts when not."""
@@ -72,12 +79,20 @@ class Overload:
 
     def refuses_request(self) -> str:
         """Why a new request is turned away, "" when it is not; counts."""
+        if self._most_requests is not None and self.under_way >= self._most_requests:
+            self.shed[REQUESTS] += 1
+            return REQUESTS
         if self._most_memory is None and self._most_lag is None:
             return NOTHING
         why = self._looked_at()
         if why:
             self.shed[why] += 1
         return why
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether there is a limit for those under way."""
+        return self._most_requests is not None
 
     @property
     def why(self) -> str:

@@ -65,7 +65,8 @@ class Inbound(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
     """``drain``: seconds that requests under way have once the proxy is told to stop (Istio's terminationDrainDuration).
-    ``exit_on_zero``, ``most_connections`` (of one process), ``most_memory`` and ``most_lag`` as of ``Drain`` and ``Overload``.
+    ``exit_on_zero``, ``most_connections``, ``most_requests`` (of one process), ``most_memory`` and ``most_lag`` as of ``Drain``
+    and ``Overload``.
     ``admin``: the address of the admin endpoint, "" for none. ``transparent``: outbound ports take connections that were meant
     for others."""
 
@@ -74,8 +75,14 @@ class ProxySettings:
     most_connections: int | None = None
     most_memory: int | None = None
     most_lag: float | None = None
+    most_requests: int | None = None
     admin: str = ""
     transparent: bool = False
+
+    @property
+    def sheds(self) -> bool:
+        """Whether there is a limit beyond which requests are turned away."""
+        return self.most_requests is not None or self.most_memory is not None or self.most_lag is not None
 
 
 class ProxyProcess:
@@ -211,20 +218,20 @@ class ProxyProcess:
 
     def _overloaded(self) -> None:
         settings = self._settings
-        if settings.most_connections is None and settings.most_memory is None and settings.most_lag is None:
+        if settings.most_connections is None and not settings.sheds:
             return
         self.overload = Overload(
             self._mesh._core.clock.monotonic,
             self._memory or (lambda: 0),
             LoopLateness(self._loop).seconds,
             most_connections=settings.most_connections,
+            most_requests=settings.most_requests,
             most_memory=settings.most_memory,
             most_lag=settings.most_lag,
         )
 
     def _forwarder(self) -> Forwarder:
-        settings = self._settings
-        if self.overload is None or (settings.most_memory is None and settings.most_lag is None):
+        if self.overload is None or not self._settings.sheds:
             return Forwarder(self._mesh._core)
         return Shedding(self._mesh._core, self.overload)
 

@@ -37,8 +37,17 @@ def test_a_connection_beyond_the_limit_is_not_taken_and_counted(probes: Probes) 
     overload = probes.overload(most_connections=2)
     assert overload.takes_connection(1)
     assert not overload.takes_connection(2)
-    assert overload.shed == {"connections": 1, "memory": 0, "lag": 0}
+    assert overload.shed == {"connections": 1, "requests": 0, "memory": 0, "lag": 0}
     assert probes.overload().takes_connection(10**9)
+
+
+def test_a_request_beyond_the_limit_is_turned_away_until_another_one_is_over(probes: Probes) -> None:
+    overload = probes.overload(most_requests=2)
+    overload.under_way = 2
+    assert (overload.counts_requests, overload.refuses_request()) == (True, "requests")
+    overload.under_way = 1
+    assert overload.refuses_request() == ""
+    assert (overload.shed["requests"], probes.overload().counts_requests) == (1, False)
 
 
 def test_without_limits_nobody_is_asked(probes: Probes) -> None:
