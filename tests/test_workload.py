@@ -29,6 +29,31 @@ def test_one_that_was_named_stays_whatever_it_is(named):
     assert mine.in_trust_domain("td.example") is mine
 
 
+@pytest.mark.parametrize(
+    ("given", "principal"),
+    [
+        ({}, "shop/sa/cart"),
+        ({"namespace": "default"}, "default/sa/default"),  # of another namespace than the service account
+        ({"namespace": "shop"}, "shop/sa/cart"),
+        ({"service_account": "web"}, "shop/sa/web"),
+        ({"namespace": "default", "service_account": "default"}, "default/sa/default"),
+    ],
+)
+def test_what_nobody_has_given_is_named_by_the_certificate(given, principal):
+    named = Workload("reviews", **given).named_by("shop", "cart")
+    assert named.principal == f"spiffe://cluster.local/ns/{principal}"
+    assert named.named_by("other", "other") is named, "once"
+
+
+def test_a_certificate_that_names_nobody_names_the_default():
+    assert Workload().named_by("", "").principal == "spiffe://cluster.local/ns/default/sa/default"
+
+
+def test_the_environment_gives_a_namespace_or_does_not():
+    assert workload_from_env({"MESHLIB_NAMESPACE": "default"}).named_by("shop", "cart").namespace == "default"
+    assert workload_from_env({}).named_by("shop", "cart").namespace == "shop"
+
+
 def test_the_environment_names_one_or_does_not():
     assert workload_from_env({"MESHLIB_TRUST_DOMAIN": "cluster.local"}).names_trust_domain
     assert not workload_from_env({}).names_trust_domain

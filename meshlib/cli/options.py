@@ -11,7 +11,7 @@ import click
 from meshlib.problems import MeshError, Problem
 from meshlib.sources.environment import FILES, identity_of_files, parse_labels
 from meshlib.sources.istiod_environment import identity_of_istiod
-from meshlib.workload import Workload
+from meshlib.workload import DEFAULT, Workload
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -71,7 +71,11 @@ def workload_options(command: F) -> F:
     for option in (
         click.option("--labels", default="", metavar="K=V,K=V", help="Labels of the calling workload (sourceLabels)."),
         click.option(
-            "--namespace", "-n", default="default", show_default=True, help="Namespace of the calling workload."
+            "--namespace",
+            "-n",
+            default=DEFAULT,
+            show_default=True,
+            help="Namespace of the calling workload.",
         ),
         click.option("--workload", default="unknown", help="Name of the calling workload."),
     ):

@@ -1,7 +1,8 @@
-"""Whether the certificate says the same of this process as its mesh was told.
+"""What the certificate says of this process, and whether its mesh was told the same.
 
-A mesh selects policies by the workload that it was given, as a sidecar does by its Pod, never by a certificate. Where the two
-differ, others judge this process by one name and it judges others by another: that is said.
+A mesh selects policies by the workload that it was given, as a sidecar does by its Pod. A namespace and a service account that
+nobody has given are those of the certificate that it starts with, and stay: no rotation changes which policies act. Where a
+certificate differs, others judge this process by one name and it judges others by another: that is said.
 """
 
 from __future__ import annotations
@@ -12,10 +13,20 @@ from typing import TYPE_CHECKING
 from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
+    from meshlib.identity.identity import Identity
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.workload import Workload
 
 CODE = "identity-of-another-workload"
+
+
+def named_by_certificate(workload: Workload, identity: Identity | None) -> Workload:
+    """The workload of a mesh whose identity has been started: see ``Workload.named_by``. An identity that has no certificate
+    yet (the Workload API or istiod does not respond) names nothing."""
+    current = None if identity is None else identity.latest
+    if current is None:
+        return workload.named_by("", "")
+    return workload.named_by(current.svid.identity.namespace, current.svid.identity.service_account)
 
 
 def disagreements(
@@ -36,7 +47,7 @@ def disagreements(
     if identity.service_account and workload.service_account not in ("default", identity.service_account):
         given, shown = workload.service_account, identity.service_account
         found.append((
-            f"the certificate is {identity}, of service account {shown}, and this workload was given service account {given}: "
+            f"the certificate is {identity}, of service account {shown}, and this workload has service account {given}: "
             f"others know it as {shown}",
             f'give Workload(service_account="{shown}") or MESHLIB_SERVICE_ACCOUNT={shown}, or a certificate of {given}',
         ))  # fmt: skip

@@ -20,7 +20,7 @@ from meshlib.changes import Differences, differences
 from meshlib.clock import SystemClock
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_explanation import InboundExplanation
-from meshlib.identity.agreement import disagreements
+from meshlib.identity.agreement import disagreements, named_by_certificate
 from meshlib.mesh import access_log
 from meshlib.mesh.access_log import at_work, log_calls, log_options, log_served
 from meshlib.mesh.admin import admin_from_env, admin_of
@@ -36,6 +36,8 @@ from meshlib.transport.upstream.forked import take_all
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
+    from meshlib.alarms import Alarms
+    from meshlib.clock import Clock
     from meshlib.compiler.compile import HttpsRules
     from meshlib.resources.base import Resource
     from meshlib.resources.endpoints_argument import EndpointsByHost
@@ -100,6 +102,29 @@ class Mesh(Doors):
         **options: Unpack[MeshOptions],
     ) -> None:
         from meshlib.alarms import Alarms
+
+        clock, identity = options.get("clock") or SystemClock(), options.get("identity")
+        alarms = Alarms(clock)
+        if identity is not None:  # before all else: who we are may be what its certificate says
+            identity.start(clock, alarms)
+        try:
+            self._set_up(resources, problems, source, clock, alarms, options)
+        except BaseException:
+            if identity is not None:  # it may be given to another mesh
+                identity.close()
+            alarms.close()
+            raise
+
+    def _set_up(
+        self,
+        resources: Sequence[Resource],
+        problems: Sequence[Problem],
+        source: FileSource | None,
+        clock: Clock,
+        alarms: Alarms,
+        options: MeshOptions,
+    ) -> None:
+        """The rest of ``__init__``, with the identity started."""
         from meshlib.compiler.compile import HTTPS_RULES, Compiler
         from meshlib.engine.live import seeded
         from meshlib.mesh.alive import meshes
@@ -110,7 +135,8 @@ class Mesh(Doors):
         from meshlib.telemetry.observe import Telemetry
         from meshlib.transport.core.mesh_core import MeshCore
 
-        self.workload = options.get("workload") or Workload()
+        identity = options.get("identity")
+        self.workload = named_by_certificate(options.get("workload") or Workload(), identity)
         self._lock = threading.RLock()
         self._changing = threading.RLock()  # held while resources are read and compiled, which takes its time
         self._waiting = 0  # who wants to change something
@@ -119,7 +145,6 @@ class Mesh(Doors):
         self._kept: list[Resource] = []
         self._problems: list[Problem] = []
         self._disagreements: list[Problem] = []
-        clock = options.get("clock") or SystemClock()
         self._registry = options.get("registry")
         self._tracer_provider = options.get("tracer_provider")
         self._seed = options.get("seed")
@@ -128,8 +153,8 @@ class Mesh(Doors):
             seeded(options.get("seed")),
             options.get("retry_wait"),
             Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic, options.get("seed")),
-            Alarms(clock),
-            identity := options.get("identity"),
+            alarms,
+            identity,
         )
         self._logging = log_options(
             options.get("access_log"), options.get("access_log_format"), options.get("access_log_rate")
@@ -153,7 +178,6 @@ class Mesh(Doors):
         if identity is not None:
             me = weakref.ref(self)  # an identity may be given to another mesh, after this one
             identity.subscribe(lambda credentials: _told_of(me))
-            identity.start(clock, self._core.alarms)
         try:
             self._export = metric_export_of(options.get("metric_exporter"), self._registry, self.workload)
             self._install(list(resources), list(problems), [])
@@ -161,8 +185,6 @@ class Mesh(Doors):
                 _raise_about(self._local, self._problems)
         except BaseException:
             self._core.close()
-            if identity is not None:  # it may be given to another mesh
-                identity.close()
             raise
         self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
         if source is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler.compile import HTTPS_RULES, HttpsRules
 from meshlib.problems import MeshError
-from meshlib.workload import DEFAULT_TRUST_DOMAIN, Workload
+from meshlib.workload import DEFAULT, DEFAULT_TRUST_DOMAIN, Workload
 
 if TYPE_CHECKING:
     from meshlib.identity.identity import Identity
@@ -23,9 +23,9 @@ def workload_from_env(environ: Mapping[str, str]) -> Workload:
     labels that are not pairs."""
     return Workload(
         name=environ.get("MESHLIB_WORKLOAD", "unknown"),
-        namespace=environ.get("MESHLIB_NAMESPACE", "default"),
+        namespace=environ.get("MESHLIB_NAMESPACE", DEFAULT),
         labels=parse_labels(environ.get("MESHLIB_LABELS", ""), "MESHLIB_LABELS"),
-        service_account=environ.get("MESHLIB_SERVICE_ACCOUNT", "default"),
+        service_account=environ.get("MESHLIB_SERVICE_ACCOUNT", DEFAULT),
         trust_domain=environ.get("MESHLIB_TRUST_DOMAIN", DEFAULT_TRUST_DOMAIN),
         locality=environ.get("MESHLIB_LOCALITY", ""),
         address=environ.get("MESHLIB_ADDRESS") or environ.get("INSTANCE_IP") or environ.get("POD_IP", ""),

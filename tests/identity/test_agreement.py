@@ -9,12 +9,13 @@ import pytest
 import meshlib
 from meshlib.identity.agreement import CODE, disagreements
 from meshlib.policy.spiffe_id import SpiffeId
-from meshlib.problems import Severity
+from meshlib.problems import MeshError, Severity
 from meshlib.workload import Workload
 from tests.support.mesh_config import mesh_config
 from tests.support.mesh_tls import BUNDLES, identity, svid
 
 WEB = "spiffe://cluster.local/ns/shop/sa/web"
+IN_DEFAULT = Workload(namespace="default")
 
 
 def said(
@@ -72,7 +73,7 @@ class TestAMesh:
 
     def test_says_it_at_its_start(self, caplog: pytest.LogCaptureFixture) -> None:
         mine, _ = identity(svid(WEB), start=False)
-        with meshlib.Mesh.from_resources([], identity=mine) as mesh:
+        with meshlib.Mesh.from_resources([], identity=mine, workload=IN_DEFAULT) as mesh:
             (warning,) = self.warned(caplog)
             assert WEB in warning
             assert [(p.code, p.severity) for p in mesh.problems] == [(CODE, Severity.WARNING)]
@@ -81,7 +82,7 @@ class TestAMesh:
 
     def test_says_it_once_whatever_rotates_and_is_read_again(self, caplog: pytest.LogCaptureFixture) -> None:
         mine, source = identity(svid(WEB), start=False)
-        with meshlib.Mesh.from_resources([], identity=mine) as mesh:
+        with meshlib.Mesh.from_resources([], identity=mine, workload=IN_DEFAULT) as mesh:
             source.publish(svid(WEB), BUNDLES)
             mesh.apply([])
             assert len(self.warned(caplog)) == 1
@@ -97,7 +98,7 @@ class TestAMesh:
 
     def test_is_content_again_with_a_certificate_that_fits(self) -> None:
         mine, source = identity(svid(WEB), start=False)
-        with meshlib.Mesh.from_resources([], identity=mine) as mesh:
+        with meshlib.Mesh.from_resources([], identity=mine, workload=IN_DEFAULT) as mesh:
             source.publish(svid(), BUNDLES)
             assert mesh.problems == []
 
@@ -109,3 +110,41 @@ class TestAMesh:
             assert mesh.status()["mesh_config"]["trustDomain"] == "td.example"
             mesh.apply([mesh_config(trustDomain="td.example", trustDomainAliases=["cluster.local"])])
             assert CODE not in [p.code for p in mesh.problems]
+
+
+class TestAMeshThatNobodyHasNamed:
+    def test_is_in_the_namespace_and_service_account_of_the_certificate_that_it_starts_with(self) -> None:
+        mine, _ = identity(svid(WEB), start=False)
+        elsewhere = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "Sidecar",
+            "metadata": {"name": "default", "namespace": "shop"},
+            "spec": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}},
+        }
+        with meshlib.Mesh.from_resources([elsewhere], identity=mine) as mesh:
+            assert mesh.workload.principal == WEB
+            assert mesh.problems == []
+            assert "REGISTRY_ONLY" in str(mesh.explain(url="http://nowhere.test/")), (
+                "the resources of its namespace act"
+            )
+
+    def test_stays_there_when_a_later_certificate_is_of_another_and_says_so(self) -> None:
+        mine, source = identity(svid(WEB), start=False)
+        with meshlib.Mesh.from_resources([], identity=mine) as mesh:
+            source.publish(svid("spiffe://cluster.local/ns/cart/sa/web"), BUNDLES)
+            mesh.apply([])
+            assert mesh.workload.principal == WEB
+            (problem,) = mesh.problems
+            assert "of namespace cart, and this workload is in namespace shop" in problem.message
+
+    def test_is_in_default_when_the_certificate_comes_later_or_names_no_namespace(self) -> None:
+        for mine, _ in (identity(start=False), identity(svid("spiffe://cluster.local/of/spire"), start=False)):
+            with meshlib.Mesh.from_resources([], identity=mine) as mesh:
+                assert mesh.workload == Workload()
+
+    def test_gives_its_identity_back_when_it_cannot_start(self) -> None:
+        mine, _ = identity(svid(WEB), start=False)
+        with pytest.raises(MeshError, match="https_rules"):
+            meshlib.Mesh.from_resources([], identity=mine, https_rules="neither")  # type: ignore[arg-type]
+        with meshlib.Mesh.from_resources([], identity=mine) as mesh:
+            assert mesh.workload.principal == WEB
