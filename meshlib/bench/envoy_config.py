@@ -50,6 +50,23 @@ def inbound(listen: int, application: int, scene: Scene) -> dict[str, Any]:
     return bootstrap(listen, hosts, [cluster], scene)
 
 
+def tracing(collector: int) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Fields of the connection manager, and clusters, for spans of all requests, sent by OTLP to this port."""
+    service = {
+        "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+        "service_name": "client",
+        "http_service": {
+            "http_uri": {"uri": f"http://127.0.0.1:{collector}/v1/traces", "cluster": "collector", "timeout": "5s"}
+        },
+    }
+    cluster = {
+        "name": "collector",
+        "type": "STATIC",
+        "load_assignment": _assignment("collector", ("127.0.0.1",), collector),
+    }
+    return {"tracing": {"provider": {"name": "envoy.tracers.opentelemetry", "typed_config": service}}}, (cluster,)
+
+
 def admitting(count: int) -> dict[str, Any]:
     """The filter that says what ``resources.admitting`` says."""
     policies = {}

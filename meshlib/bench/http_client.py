@@ -69,7 +69,8 @@ def metrics() -> Any:
 
 
 def mesh_of(spec: dict[str, Any]) -> Any:
-    """A mesh of the scene's resources, with an identity under mTLS."""
+    """A mesh of the scene's resources, with an identity under mTLS, and spans where it is
+    traced."""
     import meshlib
 
     options: dict[str, Any] = {}
@@ -78,6 +79,10 @@ def mesh_of(spec: dict[str, Any]) -> Any:
         options["identity"] = meshlib.Identity.from_files(
             folder / "c-cert.pem", folder / "c-key.pem", folder / "bundle.pem"
         )
+    if spec.get("collector"):
+        from meshlib import otel
+
+        options["tracer_provider"] = otel.tracer_provider(spec["collector"], service="client")
     resources = json.loads(Path(spec["resources"]).read_text())
     return meshlib.Mesh.from_resources(resources, **options)
 

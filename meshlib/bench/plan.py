@@ -6,7 +6,7 @@ Points lie on axes through one of them (1 kB, 32 in flight, plain text, one rule
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshlib.bench import http_client, server
 from meshlib.bench.scene import APPLICATION, Settings
@@ -21,13 +21,15 @@ MESH_NAME, GRPC_MESH_NAME = "httpx through meshlib", "gRPC through meshlib"
 
 @dataclass(frozen=True)
 class Way:
-    """``client``: which of the ways of its program; ``via``: what stands between it and the backend; ``needs``: modules."""
+    """``client``: which of the ways of its program; ``via``: what stands between it and the backend; ``needs``: modules;
+    ``traced``: whoever has the policies sends a span of each call."""
 
     name: str
     client: str
     baseline: str | None = None
     via: str = DIRECT
     needs: str = ""
+    traced: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ ON_A_LOOP = (BARE, HTTPX2, AIOHTTP, BY_HAND, MESH, ONE_ENVOY, TWO_ENVOYS, ONE_PR
 IN_THREADS = tuple(way for way in ON_A_LOOP if way is not AIOHTTP)
 SHORT = (BARE, MESH, ONE_ENVOY)
 
+TRACED = tuple(replace(way, name=f"{way.name}, traced", traced=True) for way in (MESH, ONE_ENVOY, ONE_PROXY))
+
 BARE_GRPC = Way("bare grpcio", http_client.BARE, needs="grpc")
 GRPC_MESH = Way(GRPC_MESH_NAME, http_client.MESH, BARE_GRPC.name, needs="grpc")
 GRPC_ENVOY = Way("gRPC through 1 Envoy", http_client.BARE, BARE_GRPC.name, ENVOY, "grpc")
@@ -120,6 +124,8 @@ COMPARED = (
     (MESH_NAME, BY_HAND.name),
     (MESH_NAME, ONE_ENVOY.name),
     (MESH_NAME, TWO_ENVOYS.name),
+    (f"{MESH_NAME}, traced", MESH_NAME),
+    (f"{MESH_NAME}, traced", f"{ONE_ENVOY.name}, traced"),
     (ONE_PROXY.name, ONE_ENVOY.name),
     (TWO_PROXIES.name, TWO_ENVOYS.name),
     (GRPC_MESH_NAME, BARE_GRPC.name),
@@ -161,6 +167,8 @@ def full(only: str | None) -> list[Part]:
         parts.append(Part(LIBRARY, world, secure, (Point(1), Point(32)), Settings(tls=True)))
         many = (*SHORT, ONE_PROXY)
         parts += [Part(LIBRARY, world, many, (Point(32),), Settings(rules=rules)) for rules in (100, 10_000)]
+    traced = (BARE, MESH, ONE_ENVOY, ONE_PROXY, *TRACED)
+    parts.append(Part(LIBRARY, ASYNCIO, traced, (Point(16),), Settings(tracing=True)))
     for world in (SYNC, ASYNCIO):
         settings = Settings(protocol="grpc")
         parts.append(Part(GRPC, world, GRPC_WAYS, axes, settings))

@@ -132,10 +132,10 @@ class Runner:
             if why:
                 self.note(why)
                 continue
-            key = way.name if part.group == plan.SERVERS else way.via
+            key = way.name if part.group == plan.SERVERS else f"{way.via} {way.traced}"
             try:
                 if key not in hops:
-                    hops[key] = _served(way, made) if part.group == plan.SERVERS else _hops(way.via, made)
+                    hops[key] = _served(way, made) if part.group == plan.SERVERS else _hops(way, made)
             except NotMeasured as error:
                 self.note(str(error) if str(error) == NO_ENVOY else f"{way.name} is left out: {error}")
                 continue
@@ -201,12 +201,13 @@ def load(point: Point) -> str:
     return f"open {point.rate:g}/s" if point.rate else CLOSED
 
 
-def _hops(via: str, made: Scene) -> Hops:
+def _hops(way: Way, made: Scene) -> Hops:
     """Proxies before the backend. Raises NotMeasured."""
+    via = way.via
     if via == plan.DIRECT:
         return Hops(made.tls if made.settings.tls else made.port, ())
     envoy, hops = via in (plan.ENVOY, plan.ENVOYS), 1 if via in (plan.ENVOY, plan.PROXY) else 2
-    return made.envoys(hops) if envoy else made.meshlib_proxies(hops)
+    return made.envoys(hops, traced=way.traced) if envoy else made.meshlib_proxies(hops, traced=way.traced)
 
 
 def _served(way: Way, made: Scene) -> Hops:
@@ -227,6 +228,7 @@ def _command(part: Part, way: Way, made: Scene, port: int) -> list[str]:
         "resources": str(made.resources),
         "certificates": str(made.certificates) if made.settings.tls and direct else None,
         "exact": part.exact,
+        "collector": made.collector_url if way.traced else None,
     }
     if way.client == plan.MESH.client:
         spec["url"] = f"http://{AUTHORITY}"

@@ -4,6 +4,7 @@ of its processes are over with its block."""
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -56,13 +57,17 @@ _TLS = """
 
 @dataclass(frozen=True)
 class Settings:
-    """What a scene is made with. ``rules``: routes of the service, the one that all requests take being the last. ``protocol``:
-    http or grpc; of APPLICATION there is no backend but the servers that are measured, and ``rules`` are of an
-    AuthorizationPolicy."""
+    """What a scene is made with.
+
+    ``rules``: routes of the service, the one that all requests take being the last. ``protocol``: http or grpc; of APPLICATION
+    there is no backend but the servers that are measured, and ``rules`` are of an AuthorizationPolicy. ``tracing``: there is a
+    collector of spans, and those that trace sample every request.
+    """
 
     tls: bool = False
     rules: int = 1
     protocol: str = "http"
+    tracing: bool = False
 
 
 @dataclass
@@ -85,6 +90,7 @@ class Scene:
     backend: Process | None = None
     port: int = 0
     tls: int = 0
+    collector: int = 0
 
     @property
     def certificates(self) -> Path:
@@ -114,13 +120,15 @@ class Scene:
 
     # -- proxies ---------------------------------------------------------------------------------------------------------
 
-    def envoys(self, hops: int) -> Hops:
+    def envoys(self, hops: int, *, traced: bool = False) -> Hops:
         """Real ones, one worker each: on the client's side, and with two on the server's, too. Raises NotMeasured."""
         secure = self.settings.tls
         if hops == 1:
             first = self._envoy(
                 "Envoy",
-                lambda port: envoy_config.outbound(port, self.tls if secure else self.port, self._outbound(secure)),
+                lambda port: envoy_config.outbound(
+                    port, self.tls if secure else self.port, self._outbound(secure, traced)
+                ),
             )
             return Hops(first[0], (first[1],))
         down = self._downstream() if secure else None
@@ -130,10 +138,11 @@ class Scene:
         client = self._envoy("Envoy", lambda port: envoy_config.outbound(port, server[0], outer))
         return Hops(client[0], (client[1], server[1]))
 
-    def meshlib_proxies(self, hops: int) -> Hops:
+    def meshlib_proxies(self, hops: int, *, traced: bool = False) -> Hops:
         """``meshlib proxy``, one worker each, likewise. Raises NotMeasured."""
         if hops == 1:
-            client = self._meshlib_outbound(self.resources.with_suffix(".yaml"))
+            more = [f"--otlp={self.collector_url}"] if traced else []
+            client = self._meshlib_outbound(self.resources.with_suffix(".yaml"), *more)
             return Hops(client[0], (client[1],))
         server = self._meshlib_inbound()
         config = self.folder / "two.yaml"
@@ -169,9 +178,16 @@ class Scene:
     def _http2(self) -> bool:
         return self.settings.protocol == "grpc"
 
-    def _outbound(self, secure: bool) -> envoy_config.Scene:
+    @property
+    def collector_url(self) -> str:
+        return f"http://127.0.0.1:{self.collector}"
+
+    def _outbound(self, secure: bool, traced: bool = False) -> envoy_config.Scene:
         grpc = self.settings.protocol == "grpc"
+        manager, clusters = envoy_config.tracing(self.collector) if traced else ({}, ())
         return envoy_config.Scene(
+            manager=manager,
+            clusters=clusters,
             http2=grpc,
             retry_on="unavailable" if grpc else "5xx",
             upstream_tls=self._upstream() if secure else None,
@@ -230,8 +246,8 @@ class Scene:
         process.wait_for(ALL_ADDRESSES[0], port)
         return port, process
 
-    def _meshlib_outbound(self, config: Path) -> tuple[int, Process]:
-        return self._meshlib("meshlib proxy", config, "--outbound=127.0.0.1:{port}", *self._identity("c-"))
+    def _meshlib_outbound(self, config: Path, *more: str) -> tuple[int, Process]:
+        return self._meshlib("meshlib proxy", config, "--outbound=127.0.0.1:{port}", *self._identity("c-"), *more)
 
     def _identity(self, prefix: str) -> list[str]:
         if not self.settings.tls:
@@ -262,9 +278,16 @@ class Scene:
             from meshlib.bench.certificates import SERVER
 
             principal = SERVER.rpartition("/")[2]
-        return resources.measured(port, self.settings.protocol, self.settings.rules - 1, principal)
+        made = resources.measured(port, self.settings.protocol, self.settings.rules - 1, principal)
+        return [*made, _ALL_SAMPLED] if self.settings.tracing else made
 
 
+_ALL_SAMPLED: dict[str, Any] = {
+    "apiVersion": "telemetry.istio.io/v1",
+    "kind": "Telemetry",
+    "metadata": {"name": "all", "namespace": "default"},
+    "spec": {"tracing": [{"randomSamplingPercentage": 100}]},
+}
 _STRICT: dict[str, Any] = {
     "apiVersion": "security.istio.io/v1",
     "kind": "PeerAuthentication",
@@ -289,6 +312,8 @@ def opened(settings: Settings) -> Iterator[Scene]:
             _grpc_backend(scene)
         elif settings.protocol != APPLICATION:
             _web_backend(scene)
+        if settings.tracing:
+            _collector(scene)
         made = scene._resources(scene.tls if settings.tls else scene.port)
         write(scene.resources.with_suffix(".yaml"), made)
         scene.resources.write_text(json.dumps(made))
@@ -333,6 +358,19 @@ def _web_backend(scene: Scene) -> None:
     )
     for port in filter(None, (scene.port, scene.tls)):
         scene.backend.wait_for(ALL_ADDRESSES[-1], port)
+
+
+def _collector(scene: Scene) -> None:
+    """Whatever comes to it is responded to with 200."""
+    for module in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise NotMeasured(f"tracing is left out: {module} is not installed (pip install 'sidecarless[otel]')")
+    process = scene.start("collector of spans", python("meshlib.bench.web_backend"), talks=True)
+    scene.collector = process.reply(REPLY_SECONDS)["port"]
 
 
 def _grpc_backend(scene: Scene) -> None:

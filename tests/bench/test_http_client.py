@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import urllib.request
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from meshlib.bench import http_client
 from meshlib.bench.http_client import AUTHORITY, Wrong, opened, opened_in_threads, sized, unlike_any
 from meshlib.bench.scene import Scene, Settings
 from meshlib.bench.scene import opened as opened_scene
+from tests.support.eventually import eventually
 
 WAYS = (http_client.BARE, http_client.HTTPX2, http_client.AIOHTTP, http_client.BY_HAND, http_client.MESH)
 
@@ -73,6 +76,21 @@ def test_every_way_calls_in_threads(spec: dict[str, Any]) -> None:
 def test_a_response_that_was_not_asked_for_is_no_figure(status: int, length: int) -> None:
     with pytest.raises(Wrong, match=f"was responded to with {status} and {length} bytes, not with 200 and 1024 bytes"):
         sized(status, length, 1024, "http://x/size/1024")
+
+
+def test_a_mesh_that_is_traced_sends_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # ms, where 5 s are usual
+
+    def came() -> int:
+        """Requests that the collector has had, this one among them."""
+        with urllib.request.urlopen(f"{made.collector_url}/", timeout=30) as asked:
+            return int(asked.headers["X-Id"], 16)
+
+    with opened_scene(Settings(tracing=True)) as made, contextlib.ExitStack() as stack:
+        spec = {"way": http_client.MESH, "resources": str(made.resources), "collector": made.collector_url}
+        before = came()
+        opened_in_threads(spec, stack)(*unlike_any(f"http://{AUTHORITY}", 0))
+        assert eventually(lambda looked=count(before + 1): came() > next(looked), seconds=60)
 
 
 def test_no_request_is_like_another() -> None:

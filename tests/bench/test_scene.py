@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import urllib.request
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from meshlib.bench.http_client import AUTHORITY, tls_context
 from meshlib.bench.processes import Died, NotMeasured
 from meshlib.bench.scene import NO_NGINX, Hops, Scene, Settings, opened
 from meshlib.bench.web_backend import ALL_ADDRESSES
+from tests.support.eventually import eventually
 
 REQUEST = f"GET /size/1024 HTTP/1.1\r\nhost: {AUTHORITY}\r\nconnection: close\r\n\r\n".encode()
 
@@ -52,7 +55,7 @@ def test_a_backend_responds_at_every_address_and_over_mtls() -> None:
         assert (NO_NGINX in made.notes) is (made.backend is not None and made.backend.name == "backend")
 
 
-HOPS: dict[str, Callable[[Scene, int], Hops]] = {"Envoy": Scene.envoys, "meshlib proxy": Scene.meshlib_proxies}
+HOPS: dict[str, Callable[..., Hops]] = {"Envoy": Scene.envoys, "meshlib proxy": Scene.meshlib_proxies}
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "mtls"])
@@ -92,6 +95,31 @@ def test_a_server_whose_framework_is_not_installed_is_not_measured(monkeypatch: 
         pytest.raises(NotMeasured, match="uvicorn is not installed"),
     ):
         made.application("fastapi", mesh=False)
+
+
+@pytest.mark.parametrize("kind", HOPS)
+def test_what_is_traced_sends_spans(kind: str) -> None:
+    if kind == "Envoy" and scene.envoy_binary() is None:
+        pytest.skip("Envoy is not installed: nothing tells whether it sends spans")
+
+    def came() -> int:
+        """Requests that the collector has had, this one among them."""
+        with urllib.request.urlopen(f"{made.collector_url}/", timeout=30) as asked:
+            return int(asked.headers["X-Id"], 16)
+
+    with opened(Settings(tracing=True)) as made:
+        hops = HOPS[kind](made, 1, traced=True)
+        before = came()
+        for _ in range(8):
+            assert is_good(response(hops.port))
+        assert eventually(lambda looked=count(before + 1): came() > next(looked), seconds=60)
+
+
+def test_without_opentelemetry_tracing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotMeasured, match="tracing is left out: opentelemetry.sdk is not installed"):
+        with opened(Settings(tracing=True)):
+            pass
 
 
 def test_without_envoy_a_hop_of_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
