@@ -98,7 +98,8 @@ class Scene:
 
     @property
     def resources(self) -> Path:
-        return self.folder / "resources.json"
+        """As JSON, and beside it as YAML; in a folder of their own, which proxies watch."""
+        return self.folder / "resources" / "resources.json"
 
     def start(self, name: str, command: Sequence[str], *, talks: bool = False, **more: Any) -> Process:
         """A process that ends with the scene."""
@@ -145,7 +146,7 @@ class Scene:
             client = self._meshlib_outbound(self.resources.with_suffix(".yaml"), *more)
             return Hops(client[0], (client[1],))
         server = self._meshlib_inbound()
-        config = self.folder / "two.yaml"
+        config = self.folder / "two" / "resources.yaml"
         write(config, self._resources(server[0]))
         client = self._meshlib_outbound(config)
         return Hops(client[0], (client[1], server[1]))
@@ -259,7 +260,7 @@ class Scene:
         ]
 
     def _meshlib_inbound(self) -> tuple[int, Process]:
-        config = self.folder / "inbound.yaml"
+        config = self.folder / "inbound" / "resources.yaml"
         write(
             config, [*resources.measured(self.port, self.settings.protocol), *([_STRICT] if self.settings.tls else [])]
         )
@@ -298,6 +299,7 @@ _STRICT: dict[str, Any] = {
 
 def write(file: Path, made: Sequence[Any]) -> None:
     """As YAML documents, of which JSON is one form."""
+    file.parent.mkdir(exist_ok=True)
     file.write_text("\n---\n".join(json.dumps(each) for each in made) + "\n")
 
 
@@ -314,6 +316,7 @@ def opened(settings: Settings) -> Iterator[Scene]:
             _web_backend(scene)
         if settings.tracing:
             _collector(scene)
+        scene.resources.parent.mkdir()
         made = scene._resources(scene.tls if settings.tls else scene.port)
         write(scene.resources.with_suffix(".yaml"), made)
         scene.resources.write_text(json.dumps(made))

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from meshlib.bench.plan import COMPARED, NO_PROXY, Pace
 from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, P99, RATE, Report, Row
-from meshlib.bench.rounds import GENERATOR_CPU, LATE
+from meshlib.bench.rounds import GENERATOR_CPU
 from meshlib.bench.verdict import LEAST, MANY, Ratio, ratio
 
 COLUMNS = ("", "CPU us a call", "against the baseline", "p50 ms", "p99 ms", "calls/s", "MB")
-LATE_MS = 5.0
-"""From which on a generator did not keep its rate."""
+KEPT = 0.97
+"""Of a rate that was asked for: less is not kept."""
 LEGEND = (
     "CPU: of the caller's process and all proxies, the backend aside; of proxies and servers by themselves, where a load "
     "generator calls, without it; medians of rounds. Against the baseline: the median of "
@@ -105,16 +105,20 @@ def limits(rows: Iterable[Row]) -> list[str]:
 
 def noise(rows: Iterable[Row]) -> list[str]:
     """How much rounds differed, and what could not keep its rate."""
-    made = []
+    rows, made = list(rows), []
     spread = sorted(row.measures[CPU].spread for row in rows if CPU in row.measures)
     if spread:
         made.append(
             f"noise: the quartiles of CPU a call are {spread[len(spread) // 2]:.0%} of the median apart in the middle row, "
             f"{spread[-1]:.0%} in the worst"
         )
-    late = [row for row in rows if LATE in row.measures and row.measures[LATE].median > LATE_MS]
+    behind: dict[str, list[str]] = {}
+    for row in rows:
+        if row.load != CLOSED and RATE in row.measures:
+            asked, reached = float(row.load.split()[1].removesuffix("/s")), row.measures[RATE].median
+            if reached < KEPT * asked:
+                behind.setdefault(f"{row.group}, {row.conditions}", []).append(f"{row.name} ({reached:.0f}/s)")
     return made + [
-        f"{row.name} ({row.conditions}) did not keep the rate: calls began {row.measures[LATE].median:.0f} ms (p99) after they "
-        "were due, and its latencies grow with the length of the run"
-        for row in late
+        f"{where}: the rate was not kept by {', '.join(names)}; their latencies grow with the length of the run"
+        for where, names in behind.items()
     ]

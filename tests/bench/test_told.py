@@ -9,7 +9,7 @@ import pytest
 from meshlib.bench import plan, told
 from meshlib.bench.plan import Pace
 from meshlib.bench.result import CPU, RATE, Measure, Report, Row
-from meshlib.bench.rounds import GENERATOR_CPU, LATE
+from meshlib.bench.rounds import GENERATOR_CPU
 from meshlib.bench.verdict import Ratio
 
 
@@ -83,8 +83,14 @@ def test_the_load_generators_own_limit_is_said() -> None:
 
 
 def test_noise_and_rates_that_were_not_kept_are_said() -> None:
-    late = row("a", {CPU: Measure("s", (1.0, 1.0, 2.0)), LATE: Measure("ms", (80.0,))})
-    noise, rate = told.noise([late])
+    noisy = row("a", {CPU: Measure("s", (1.0, 1.0, 2.0))})
+    slow, fast = (
+        Row("library", name, None, "asyncio", 32, 1024, False, 1, "open 500/s", {RATE: Measure("/s", (rate,))})
+        for name, rate in (("a", 450.0), ("b", 499.0))
+    )
+    noise, rate = told.noise([noisy, slow, fast])
     assert "50% of the median apart" in noise
-    assert "a (asyncio, 1 in flight, 1 kB, plain, 1 rule) did not keep the rate: calls began 80 ms" in rate
+    assert rate.startswith(
+        "library, asyncio, 32 in flight, 1 kB, plain, 1 rule, open 500/s: the rate was not kept by a (450/s);"
+    )
     assert told.noise([]) == []
