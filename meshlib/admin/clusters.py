@@ -6,7 +6,7 @@ call has used have no counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from meshlib.admin.page import JSON, TEXT, Page, json_list
@@ -25,14 +25,15 @@ Value = str | int | float
 Facts = dict[str, Value]
 
 
-def clusters_page(seen: Seen, *, as_json: bool) -> Page:
-    """Of the snapshot in force; empty once the mesh is closed."""
-    live, counts = seen.core.live, seen.recent.endpoints
+def clusters_page(seen: Seen, *, as_json: bool, beside: Iterable[Live] = ()) -> Page:
+    """Of the snapshot in force, and of those ``beside`` it; empty once the mesh is closed."""
+    counts = seen.recent.endpoints
+    lives = () if seen.core.live is None else (seen.core.live, *beside)
     seen.core.telemetry.catch_up()
     if as_json:
-        statuses = () if live is None else (cluster_status(live, spec, counts) for spec in _specs(live))
+        statuses = (cluster_status(live, spec, counts) for live in lives for spec in _specs(live))
         return Page(json_list('{"cluster_statuses": [', statuses, "]}\n"), JSON)
-    return Page(() if live is None else _texts(live, counts), TEXT)
+    return Page((text for live in lives for text in _texts(live, counts)), TEXT)
 
 
 def _specs(live: Live) -> Iterator[Cluster]:

@@ -54,13 +54,15 @@ def address_of(pair: InboundPair) -> ApplicationAddress:
 
 
 class Application:
-    """``address`` of ``core``'s workload, by the configuration of this moment."""
+    """``address`` of ``core``'s workload, by the configuration of this moment. ``listens``: the port at which others reach it
+    through the proxy, 0: nobody knows."""
 
-    __slots__ = ("_address", "_core", "_live", "_paths", "_seen")
+    __slots__ = ("_address", "_core", "_listens", "_live", "_paths", "_seen")
 
-    def __init__(self, core: MeshCore, address: ApplicationAddress) -> None:
+    def __init__(self, core: MeshCore, address: ApplicationAddress, listens: int = 0) -> None:
         self._core = core
         self._address = address
+        self._listens = listens
         self._seen: Snapshot | None = None
         self._live: Live | None = None
         self._paths: tuple[VirtualHost, VirtualHost] | None = None
@@ -69,6 +71,11 @@ class Application:
     def address(self) -> ApplicationAddress:
         """Where it is."""
         return self._address
+
+    @property
+    def live(self) -> Live | None:
+        """Its clusters, for whoever looks at them; None: there were no requests yet, or the mesh is closed."""
+        return None if self._core.live is None else self._live
 
     def path(self, http2: bool) -> tuple[Live, VirtualHost]:
         """What is at work now, and the virtual host that leads to the application. ``http2``: the request came so. Raises
@@ -83,7 +90,7 @@ class Application:
 
     def _compiled(self, snapshot: Snapshot, tells: bool) -> tuple[Live, tuple[VirtualHost, VirtualHost]]:
         port = self._address.known_as
-        mine = _own_cluster(snapshot, port)
+        mine = _own_cluster(snapshot, port, self._listens)
         limits = CircuitLimits() if mine is None else mine.limits
         protocol = "" if mine is None else mine.protocol
         key = f"inbound|{port}||"
@@ -92,7 +99,7 @@ class Application:
         paths = []
         for http2 in (False, True):
             over_http2 = protocol in OVER_HTTP2 or (http2 and protocol in UNKNOWN)
-            name = f"{key}h2" if over_http2 else key
+            name = f"{key}h2" if over_http2 and protocol in UNKNOWN else key
             if name not in clusters:
                 clusters[name] = self._cluster(name, limits, over_http2)
             destination = Destination("", "", port, 1, name)
@@ -129,18 +136,22 @@ class Application:
         )
 
 
-def _own_cluster(snapshot: Snapshot, port: int) -> Cluster | None:
+def _own_cluster(snapshot: Snapshot, port: int, listens: int) -> Cluster | None:
     """The cluster of this workload's own service that has its endpoints on ``port``, as clients here see it: connectionPool of
-    its DestinationRule counts for what comes in, too, as in Istio. Where nothing intercepts connections, endpoints are at the
-    proxy's port and none is at the application's: then the service's port of that number."""
+    its DestinationRule counts for what comes in, too, as in Istio. Where nothing intercepts connections, endpoints (and a
+    Service's targetPort) are at the proxy's port ``listens`` and none is at the application's: then the service's port of the
+    application's number, and where there is none, the one that leads to the proxy's, the lowest of several."""
     service = snapshot.inbound.service
     if not service:
         return None
     numbered: Cluster | None = None
+    led: Cluster | None = None
     for cluster in snapshot.clusters.values():
         if cluster.host == service and not cluster.subset:
             if any(e.port == port for e in cluster.endpoints):
                 return cluster
             if cluster.port == port:
                 numbered = cluster
-    return numbered
+            if any(e.port == listens for e in cluster.endpoints) and (led is None or cluster.port < led.port):
+                led = cluster
+    return numbered or led

@@ -33,6 +33,7 @@ from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.engine.live import Live
     from meshlib.policy.forwarded_client_cert import CertDetails
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
@@ -64,7 +65,7 @@ class InboundListener(Listener):
     ) -> None:
         self.server = server
         self.core = core = server.core
-        self.application = Application(core, application)
+        self.application = Application(core, application, sock.getsockname()[1])
         self.port = application.known_as
         self.to_application = ApplicationForwarder(core, self.application)
         super().__init__(sock, self.to_application, rng)
@@ -85,6 +86,8 @@ class InboundListener(Listener):
         """Accept from now on."""
         self.connections_over_tls.start()
         self.acceptor.start()
+        if self.core.live is not None:
+            self.application.path(False)  # which pages show before the first request has come
         why = self.why_not_ready()
         if why:
             log.error(
@@ -92,6 +95,11 @@ class InboundListener(Listener):
                 self.application.address,
                 why,
             )
+
+    @property
+    def beside(self) -> Live | None:
+        """The application's own clusters."""
+        return self.application.live
 
     def why_not_ready(self) -> str:
         """Why nobody can be let in, in words; "" when somebody can. From any thread."""

@@ -19,6 +19,7 @@ from meshlib.transport.asgi.peer import address
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.engine.live import Live
     from meshlib.proxy.connect import ConnectClient, Connecting
     from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.forward import Forwarder
@@ -88,6 +89,11 @@ class Listener:
         self._arriving: set[asyncio.Task[None]] = set()  # accepted as it stopped
         self._server: asyncio.Server | None = None
         self._emptied: asyncio.Event | None = None
+
+    @property
+    def beside(self) -> Live | None:
+        """Clusters that are none of the mesh's; None: there are none."""
+        return None
 
     def why_not_ready(self) -> str:
         """Why nobody can be served here, in words; "" when somebody can. From any thread."""

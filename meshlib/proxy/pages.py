@@ -9,12 +9,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from meshlib.admin.clusters import clusters_page
 from meshlib.admin.page import JSON, TEXT, Page, as_json, text, whole
 from meshlib.admin.pages import PAGES, index_page, not_ready, respond
 
 if TYPE_CHECKING:
     from meshlib.admin.request import AdminRequest
     from meshlib.admin.seen import Seen
+    from meshlib.engine.live import Live
 
 DRAIN, QUIT = "/drain_listeners", "/quitquitquit"
 CHANGING = frozenset([DRAIN, QUIT])
@@ -27,6 +29,11 @@ class Connected(Protocol):
 
     @property
     def connections(self) -> int: ...
+    @property
+    def beside(self) -> Live | None:
+        """Clusters of its own."""
+        ...
+
     def why_not_ready(self) -> str:
         """Why nobody can be served here; "" when somebody can."""
         ...
@@ -89,6 +96,13 @@ def _listeners(controls: Controls, _seen: Seen, request: AdminRequest) -> Page:
     return whole("".join(f"{name}::{where}\n" for name, where, _ in found).encode(), TEXT)
 
 
+def _clusters(controls: Controls, seen: Seen, request: AdminRequest) -> Page:
+    found = dict.fromkeys(each.beside for _, _, each in controls.listeners())  # Istio's inbound ones
+    return clusters_page(
+        seen, as_json=request.query.get("format") == "json", beside=[live for live in found if live is not None]
+    )
+
+
 def _drain(controls: Controls, _seen: Seen, request: AdminRequest) -> Page:
     controls.drain_listeners("inboundonly" in request.query)
     return text(OK)
@@ -110,6 +124,7 @@ OWN: dict[str, Callable[[Controls, Seen, AdminRequest], Page]] = {
     "/healthz/ready": _ready,
     "/server_info": _server_info,
     "/listeners": _listeners,
+    "/clusters": _clusters,
     DRAIN: _drain,
     QUIT: _quit,
 }

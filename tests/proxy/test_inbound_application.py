@@ -88,6 +88,26 @@ def test_where_endpoints_are_at_the_proxys_port_the_services_port_of_the_applica
         assert [cluster(*other.path(http2)).spec.http2 for http2 in (False, True)] == [False, True]
 
 
+def test_a_services_target_port_may_be_the_proxys_and_its_port_another_number_than_the_applications():
+    """80 leads to ``--inbound`` 15006, and that to the application's 8080: the service's port says what is spoken there."""
+    ports = [{"name": "grpc", "port": 80, "targetPort": 15006}, {"name": "http-other", "port": 81, "targetPort": 15007}]
+    pool = {"tcp": {"maxConnections": 3}}
+    resources = [
+        service("reviews", ports=ports),
+        pod("reviews", "v1", 15006),
+        destination_rule("reviews", connectionPool=pool),
+    ]
+    with meshlib.Mesh.from_resources(resources, workload=REVIEWS) as mesh:
+        found = [
+            cluster(*Application(mesh._core, ApplicationAddress("127.0.0.1", 8080), listens).path(False)).spec
+            for listens in (15006, 15008)
+        ]
+    assert [(each.key, each.http2, each.limits.max_connections == 3) for each in found] == [
+        ("inbound|8080||", True, True),
+        ("inbound|8080||", False, False),
+    ]
+
+
 def test_a_port_that_an_endpoint_is_at_comes_before_the_service_port_of_the_same_number():
     ports = [{"name": "grpc", "port": 9080, "targetPort": 9090}, {"name": "http", "port": 80, "targetPort": 9080}]
     pods = pod("reviews", "v1", 9080)

@@ -19,6 +19,7 @@ from tests.support.inbound_policies import authorization_policy
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
 from tests.support.peer_authentication import peer_authentication
+from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
 
 RATINGS = "spiffe://cluster.local/ns/default/sa/ratings"
@@ -276,3 +277,24 @@ def test_a_bug_before_a_request_is_served_is_500_and_lets_nobody_in(app, monkeyp
         assert client.get().status == 500
         assert (proxy.listener.refusals, app.seen) == ({500: 1}, [])
     assert "a fault of meshlib, please report it" in caplog.text
+
+
+def test_behind_a_service_of_another_port_policies_see_the_applications_and_metrics_the_service(app):
+    own = [
+        service("reviews", ports=[{"name": "http", "port": 80, "targetPort": 15006}]),
+        pod("reviews", "v1", 15006),
+    ]
+    denied = authorization_policy(
+        "denied", "DENY", {"to": [{"operation": {"ports": [str(app.port)], "paths": ["/no"]}}]}
+    )
+    others = authorization_policy("others", "DENY", {"to": [{"operation": {"ports": ["80", "15006"]}}]})
+    with InboundProxy(app.port, denied, others, own=own) as proxy, proxy.client() as client:
+        assert client.get("/yes", "GET", "reviews").status == 200
+        assert client.get("/no", "GET", "reviews:80").status == 403
+        labels = {"destination_service": "reviews.default.svc.cluster.local", "reporter": "destination"}
+        assert proxy.metric("istio_requests_total", **labels) == 2
+    assert headers_of(app)[0]["host"] == "reviews"
+
+
+def headers_of(app):
+    return [each["headers"] for each in app.seen]

@@ -12,9 +12,11 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.admin.page import Page
 from meshlib.admin.request import AdminRequest
+from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.pages import CHANGING, DRAIN, QUIT, proxy_pages
 from tests.support.admin import seen
 from tests.support.fake_clock import FakeClock
+from tests.support.resources import pod, service
 
 
 class FakeControls:
@@ -22,11 +24,16 @@ class FakeControls:
         self.state = "LIVE"
         self.done: list[str] = []
         self.why = ""
+        self.own: object = None
 
     def listeners(self) -> list[tuple[str, str, SimpleNamespace]]:
         return [
-            ("outbound", "127.0.0.1:15001", SimpleNamespace(connections=3, why_not_ready=lambda: "")),
-            ("inbound", "0.0.0.0:15006", SimpleNamespace(connections=0, why_not_ready=lambda: self.why)),
+            ("outbound", "127.0.0.1:15001", SimpleNamespace(connections=3, why_not_ready=lambda: "", beside=None)),
+            (
+                "inbound",
+                "0.0.0.0:15006",
+                SimpleNamespace(connections=0, why_not_ready=lambda: self.why, beside=self.own),
+            ),
         ]
 
     def drain_listeners(self, inbound_only: bool) -> None:
@@ -75,6 +82,23 @@ def test_it_is_not_ready_while_a_listener_can_serve_nobody(controls: FakeControl
     controls.why = "PeerAuthentication says STRICT for port 8080 and the proxy has no certificate"
     page, text = body(controls, mesh, "/ready")
     assert (page.status, text) == (503, f"{controls.why}\n")
+
+
+def test_clusters_of_applications_are_shown_beside_the_meshs(controls: FakeControls) -> None:
+    resources = [service("reviews"), pod("reviews", "v1", 9080)]
+    workload = meshlib.Workload("reviews-v1", labels={"app": "reviews", "version": "v1"})
+    with meshlib.Mesh.from_resources(resources, registry=CollectorRegistry(), workload=workload) as mesh:
+        assert "inbound|" not in body(controls, mesh, "/clusters")[1]
+        controls.own, _ = Application(mesh._core, ApplicationAddress("127.0.0.1", 8080)).path(False)
+        shown = body(controls, mesh, "/clusters")[1]
+        assert "outbound|9080||reviews.default.svc.cluster.local::" in shown
+        assert "inbound|8080||::127.0.0.1:8080::health_flags::healthy" in shown
+        names = [
+            each["name"] for each in json.loads(body(controls, mesh, "/clusters", format="json")[1])["cluster_statuses"]
+        ]
+        assert "inbound|8080||" in names
+        mesh.close()
+        assert body(controls, mesh, "/clusters")[1] == ""
 
 
 def test_listeners_are_shown_with_their_connections(controls: FakeControls, mesh: meshlib.Mesh) -> None:
