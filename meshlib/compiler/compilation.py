@@ -318,7 +318,8 @@ class Compilation:
             self.domain,
             self.settings,
             self.mesh_tls.secrets,
-            self.destinations.of_model,
+            self.destinations,
+            [pair for seen in self.visible.seen for pair in seen.services],
         )
         self.l4 = served.l4
         return served

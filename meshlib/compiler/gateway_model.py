@@ -81,7 +81,7 @@ class GatewayChain:
     """Connections that are served alike (a filter chain of Envoy). ``name`` stays the same from one configuration to the next:
     istiod's name of the routes, or of the rule. ``snis``: the server names that it is for, empty: any. ``alpn``: one of which a
     client must offer, empty: it need not. ``tls`` None: it is not ended here. ``http`` None: its bytes go where ``path`` leads.
-    ``refusal``: why nobody is served, "" when they are."""
+    ``refusal``: why nobody is served, "" when they are. ``judged``: AuthorizationPolicies count for its connections."""
 
     name: str
     server: str  # Gateway/namespace/name servers[0]
@@ -91,6 +91,7 @@ class GatewayChain:
     http: Hosts | None = None
     path: VirtualHost | None = None
     refusal: str = ""
+    judged: bool = True
 
 
 class GatewayPort:

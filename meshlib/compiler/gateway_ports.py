@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from meshlib.compiler.gateway_auto import ALPN as AUTO_ALPN
+from meshlib.compiler.gateway_auto import passed_through
 from meshlib.compiler.gateway_certificates import Unusable, compile_tls
 from meshlib.compiler.gateway_model import GatewayChain, GatewayChoice, GatewayPort, GatewayTls
 from meshlib.compiler.gateway_servers import HTTP, TCP, MergedPort, OneServer, chosen, ends_tls, merged
 from meshlib.compiler.gateways import BoundServices, GatewayRoutes, spellings
-from meshlib.compiler.l4_rules import compile_l4
+from meshlib.compiler.l4_rules import SOLE, compile_l4
 from meshlib.compiler.routes import L4Host, L4Rule, PortTable, Rule, VirtualHost
 from meshlib.policy.retry import NO_RETRY
 from meshlib.policy.rule_index import RuleIndex
@@ -17,11 +19,12 @@ from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
     from meshlib.compiler.delegates import Delegates
+    from meshlib.compiler.destinations import Destinations
     from meshlib.compiler.gateway_model import Place
     from meshlib.compiler.kinds import Kinds
     from meshlib.compiler.mesh_settings import MeshSettings
-    from meshlib.compiler.routes import Resolver
     from meshlib.compiler.tls_secrets import Secrets
+    from meshlib.registry.service import Service, ServicePort
     from meshlib.resources.gateway import Gateway
     from meshlib.resources.virtual_service import VirtualService
     from meshlib.workload import Workload
@@ -42,8 +45,11 @@ class GatewayPorts:
         domain: str,
         settings: MeshSettings,
         secrets: Secrets,
-        destination: Resolver,
+        destinations: Destinations,
+        visible: Iterable[tuple[Service, Sequence[ServicePort]]],
     ) -> None:
+        self._destinations, self._visible = destinations, list(visible)
+        destination = destinations.of_model
         self._workload = workload
         self._secrets = secrets
         self._destination = destination
@@ -94,15 +100,7 @@ class GatewayPorts:
             return
         if not ends_tls(server.server):
             if written.mode == "AUTO_PASSTHROUGH":
-                self.problems.append(
-                    server.problem(
-                        "no-effect",
-                        f"{server.name} is AUTO_PASSTHROUGH, which is not served yet: connections to it are closed",
-                        "write mode PASSTHROUGH, and tls rules with sniHosts",
-                        "tls",
-                        "mode",
-                    )
-                )
+                yield from self._of_services(server)
                 return
             yield from self._passed_through(server)
             return
@@ -133,7 +131,7 @@ class GatewayPorts:
             for rule in found.tcp if found is not None else ():
                 if rule.destinations:
                     self._keep(server, service, (), (rule,))
-                    path = _path(server, service, rule)
+                    path = _path(server, service.id, rule)
                     yield GatewayChain(server.route_name, server.name, snis, tls=tls, path=path, refusal=refusal)
                     return
         self.problems.append(
@@ -167,7 +165,7 @@ class GatewayPorts:
                 some = True
                 self._keep(server, service, (rule,), ())
                 name = f"{server.route_name}|{service.id}|{rule.index}"
-                yield GatewayChain(name, server.name, names, path=_path(server, service, rule))
+                yield GatewayChain(name, server.name, names, path=_path(server, service.id, rule))
         if not some:
             self.problems.append(
                 server.problem(
@@ -177,6 +175,15 @@ class GatewayPorts:
                     "tls: [{match: [{sniHosts: [...]}], route: [...]}] in a VirtualService with this gateway",
                 )
             )
+
+    def _of_services(self, server: OneServer) -> Iterator[GatewayChain]:
+        """Mutual TLS of the mesh, by the names that its clients ask for."""
+        for name, destination in passed_through(server, self._visible, self._destinations):
+            rule = L4Rule("tls", -1, (), (destination,), SOLE)
+            self.l4[name, server.port] = L4Host(name, server.port, "", (rule,), ())
+            path = _path(server, "", rule)
+            chain = f"{server.route_name}|{name}"
+            yield GatewayChain(chain, server.name, (name,), AUTO_ALPN, path=path, judged=False)
 
     def _l4(self, server: OneServer, service: VirtualService) -> L4Host | None:
         return compile_l4(
@@ -226,11 +233,13 @@ class GatewayPorts:
                 )
 
 
-def _path(server: OneServer, service: VirtualService, rule: L4Rule) -> VirtualHost:
+def _path(server: OneServer, resource: str, rule: L4Rule) -> VirtualHost:
     """Where a rule of connections leads, as what requests take."""
     made = Rule(rule.index, "", (), rule.destinations, rule.choice, NO_RETRY)
-    note = f"{rule.kind}[{rule.index}] of {service.id} decides"
-    return VirtualHost(server.name, server.port, service.id, (made,), CATCH_ALL, note=note, single=made, tcp=True)
+    note = (
+        f"{rule.kind}[{rule.index}] of {resource} decides" if resource else "the name that is asked for is a service's"
+    )
+    return VirtualHost(server.name, server.port, resource, (made,), CATCH_ALL, note=note, single=made, tcp=True)
 
 
 def _no_proxy_protocol(kinds: Kinds) -> Problem:

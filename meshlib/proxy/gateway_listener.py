@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from meshlib.proxy.gateway_connection import GatewayConnection
@@ -50,8 +49,6 @@ class GatewayListener(Listener):
         self.place = place
         self.server = Server(self.core, Refusals(self.core))  # type: ignore[arg-type]
         self.contexts = contexts
-        self.counts: Counter[str] = Counter()
-        """What became of connections over TLS."""
         self._greetings: dict[Greets, None] = {}
         self._said: set[str] = set()
 

@@ -146,7 +146,7 @@ class GatewayTcp(asyncio.Protocol):
 
     def _may(self, live: LiveMesh) -> bool:
         policies = live.snapshot.connections
-        if policies is None:
+        if policies is None or not self._chain.judged:
             return True
         tls = self._tls
         found = None if tls is None else tls.identity()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import socket
+from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.proxy.connect import connect
@@ -85,6 +86,8 @@ class Listener:
         self.accepted = 0
         self.refusals: dict[int, int] = {}
         """Requests that were no requests, by the status that said so."""
+        self.counts: Counter[str] = Counter()
+        """What became of connections over TLS, at a port of a gateway."""
         self._connections: set[Downstream] = set()
         self._arriving: set[asyncio.Task[None]] = set()  # accepted as it stopped
         self._server: asyncio.Server | None = None

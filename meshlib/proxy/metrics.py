@@ -20,6 +20,7 @@ ACTIVE = "meshlib_proxy_downstream_connections_active"
 ACCEPTED = "meshlib_proxy_downstream_connections_total"
 REFUSED = "meshlib_proxy_refused_requests_total"
 SHED = "meshlib_proxy_overload_total"
+GREETED = "meshlib_proxy_tls_connections_total"
 
 
 class Counted(Protocol):
@@ -51,19 +52,23 @@ class ProxyMetrics:
 
     def collect(self) -> Iterable[Metric]:
         """As of now."""
-        active, accepted, refused, shed = found = self._families()
+        active, accepted, refused, shed, greeted = found = self._families()
         for name, _, listener in self._process.listeners():
             active.add_metric([name], listener.connections)
             accepted.add_metric([name], listener.accepted)
             for status, count in list(listener.refusals.items()):
                 refused.add_metric([name, str(status)], count)
+            for result, count in list(listener.counts.items()):
+                greeted.add_metric([name, result], count)
         if self._process.overload is not None:
             for reason, count in self._process.overload.shed.items():
                 shed.add_metric([reason], count)
         return found
 
     @staticmethod
-    def _families() -> tuple[GaugeMetricFamily, CounterMetricFamily, CounterMetricFamily, CounterMetricFamily]:
+    def _families() -> tuple[
+        GaugeMetricFamily, CounterMetricFamily, CounterMetricFamily, CounterMetricFamily, CounterMetricFamily
+    ]:
         return (
             GaugeMetricFamily(
                 ACTIVE, "Open connections of clients (Envoy: downstream_cx_active).", labels=["listener"]
@@ -80,5 +85,11 @@ class ProxyMetrics:
                 SHED,
                 "What was turned away, by what was beyond its limit: connections, memory or lag of the event loop.",
                 labels=["reason"],
+            ),
+            CounterMetricFamily(
+                GREETED,
+                "Connections to a gateway's ports over TLS, by what became of them: tls, passed_through; no_server (Envoy: "
+                "no_filter_chain_match), refused, refused_peer, handshake_failed, not_tls, timed_out, cut.",
+                labels=["listener", "result"],
             ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -11,6 +12,7 @@ from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.places import TcpPlace
 from tests.support.eventually import eventually
+from tests.support.gateway_certificates import client, leaf, tls_secret
 from tests.support.gateway_proxy import Gateway, gateway, server
 from tests.support.resources import virtual_service
 
@@ -72,3 +74,44 @@ def test_a_port_that_cannot_be_listened_at_stops_no_other(caplog):
         assert gw.get("shop.test", number=83).status == 200
         assert not gw.has(82)
         assert f"port {number} is in use" in caplog.text
+
+
+def test_reloads_and_rotations_under_load_fail_no_request_and_drop_no_stream():
+    renewed = [leaf("shop.test", f"v{number}.shop.test") for number in range(2)]
+    servers = [
+        server("*"),
+        server("shop.test", port=443, protocol="HTTPS", tls={"mode": "SIMPLE", "credentialName": "shop"}),
+    ]
+    failed: list[object] = []
+    done = {80: 0, 443: 0}
+    stop = threading.Event()
+
+    def call(gw, number):
+        context = client()
+        secure = (lambda sock: context.wrap_socket(sock, server_hostname="shop.test")) if number == 443 else None
+        while not stop.is_set():
+            try:
+                with gw.client(number, secure) as made:
+                    for _ in range(5):
+                        status = made.get("/", "GET", "shop.test").status
+                        if status != 200:
+                            failed.append(status)
+                        done[number] += 1
+            except Exception as error:
+                failed.append(error)
+
+    with Gateway(gateway(*servers), SHOP, tls_secret("shop", renewed[0])) as gw:
+        threads = [threading.Thread(target=call, args=(gw, number)) for number in done]
+        for thread in threads:
+            thread.start()
+        try:
+            for turn in range(20):
+                before = dict(done)
+                extra = [gateway(server("*", port=81), name="other")] if turn % 2 else []
+                gw.mesh.apply([gateway(*servers), *extra, SHOP, tls_secret("shop", renewed[turn % 2])])
+                assert eventually(lambda before=before: all(done[n] > before[n] for n in done) or failed)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(20)
+        assert failed == []

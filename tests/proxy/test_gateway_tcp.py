@@ -285,3 +285,25 @@ def test_a_stream_goes_on_through_reloads():
             assert heard(gw, 5432) == b"new:hello"
             made.send(b"2")
             assert made.until(b"2") == b"2"
+
+
+def test_mtls_of_the_mesh_is_passed_through_to_the_service_that_is_asked_for():
+    inside = entry("shop", 1, "TLS")
+    name = "outbound_.5000_._.shop.internal.test"
+    with Echo("shop", leaf(name)) as shop:
+        inside["spec"].update(
+            location="MESH_INTERNAL",
+            endpoints=[
+                {"address": "127.0.0.1", "ports": {"p": shop.port}, "labels": {"security.istio.io/tlsMode": "istio"}}
+            ],
+        )
+        auto = server("*.internal.test", port=15443, protocol="TLS", tls={"mode": "AUTO_PASSTHROUGH"})
+        nobody = authorization_policy("nobody", "ALLOW")  # is for what ends here
+        with Gateway(inside, nobody, gateway(auto)) as gw:
+
+            def wrap(sock, *offers):
+                return client(alpn=offers).wrap_socket(sock, server_hostname=name)
+
+            assert heard(gw, 15443, wrap=lambda sock: wrap(sock, "istio", "h2")) == b"shop:hello"
+            with pytest.raises(GONE):
+                heard(gw, 15443, wrap=lambda sock: wrap(sock, "h2"))

@@ -30,7 +30,7 @@ def test_they_are_gone_with_the_process() -> None:
 
     registry = CollectorRegistry()
     metrics = ProxyMetrics(registry, Nothing())  # type: ignore[arg-type]
-    assert len(list(registry.collect())) == 4
+    assert len(list(registry.collect())) == 5
     metrics.close()
     metrics.close()
     assert list(registry.collect()) == []

@@ -97,7 +97,7 @@ GATEWAY: tuple[Row, ...] = (
     not_here(
         "servers.tls",
         _PROXYS,
-        "meshlib proxy --gateway: certificates, versions, clients; not AUTO_PASSTHROUGH, ecdhCurves",
+        "meshlib proxy --gateway: certificates, versions, clients; not ecdhCurves",
         "tests/proxy/test_gateway_tls.py",
     ),
     not_here("servers.name", "it names statistics in Istio, too"),
