@@ -63,14 +63,14 @@ def test_a_row_is_a_line() -> None:
 @given(st.lists(NUMBERS, min_size=1).map(tuple), st.floats(0, 1))
 def test_a_quantile_is_between_the_least_and_the_greatest(values: tuple[float, ...], part: float) -> None:
     found = quantile(values, part)
-    slack = 1e-9 * max(abs(min(values)), abs(max(values)))
+    slack = 1e-9 * max(abs(min(values)), abs(max(values))) + 1e-300
     assert min(values) - slack <= found <= max(values) + slack
 
 
 @given(st.lists(NUMBERS, min_size=1).map(tuple))
 def test_quartiles_are_in_order_whatever_the_order_of_the_rounds(values: tuple[float, ...]) -> None:
     measure = Measure("ms", values)
-    slack = 1e-9 * max(map(abs, values))
+    slack = 1e-9 * max(map(abs, values)) + 1e-300  # halves of the smallest numbers are none
     assert measure.low <= measure.median + slack
     assert measure.median <= measure.high + slack
     assert Measure("ms", values[::-1]).median == measure.median
