@@ -192,9 +192,12 @@ class Http2Downstream(asyncio.Protocol):
         session, transport = self.session, self.transport
         if transport.is_closing():
             return
+        more = session.holds_back
         out = session.outgoing()
         if out:
             transport.write(out)
+        if more:
+            self.loop.call_soon(self._go_on)
         if session.over:
             if session.broken:
                 self._listener.broken(session.broken, session.bug, transport)
@@ -202,6 +205,11 @@ class Http2Downstream(asyncio.Protocol):
         elif transport.get_write_buffer_size() > BACKLOG_MOST:
             self._listener.broken("the client does not read what it asks for", False, transport)
             transport.abort()
+
+    def _go_on(self) -> None:
+        """With what was held back until a write."""
+        self.session.go_on()
+        self.flush_soon()
 
     # -- ends -----------------------------------------------------------------------------------------------------------
 

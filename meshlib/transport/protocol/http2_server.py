@@ -46,6 +46,7 @@ from meshlib.transport.protocol.http2_server_limits import (
     MAX_STREAMS,
     RESETS_JUDGED,
     STREAM_WINDOW,
+    UNWRITTEN,
 )
 from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
 
@@ -80,6 +81,7 @@ class ServerSession:
         "_resets",
         "_sink",
         "_tunnels",
+        "_unwritten",
         "broken",
         "bug",
         "draining",
@@ -118,6 +120,7 @@ class ServerSession:
         self._events: deque[Event] = deque()
         self._out: list[bytes] = []
         self._promised = 0  # bytes of bodies that nghttp2 has and has not written
+        self._unwritten = 0  # bytes of bodies since ``outgoing``
         self._blocked: dict[ServerStream, None] = {}
         self._last = 0  # the newest stream
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
@@ -147,8 +150,9 @@ class ServerSession:
             self._response_over(stream)
 
     def send(self, stream: ServerStream, data: bytes, end: bool) -> int:
-        """As much of ``data``, which is not empty, as windows and socket take now, and the end of the response when it is all
-        and ``end``. Returns the number of bytes: call again with the rest until it is 0, then wait for ``on_room``."""
+        """As much of ``data``, which is not empty, as windows, socket and ``UNWRITTEN`` take now, and the end of the response
+        when it is all and ``end``. Returns the number of bytes: call again with the rest until it is 0, then wait for
+        ``on_room``."""
         if stream.id not in self.streams or stream.response_over:
             return 0
         connection, size = self._connection, len(data)
@@ -159,11 +163,12 @@ class ServerSession:
                 if room < size and self._promised:
                     self._flush()
                     room = self._room(stream)
-                taken = min(size, SEND_AT_ONCE, max(0, room))
+                taken = max(0, min(size, SEND_AT_ONCE, room, UNWRITTEN - self._unwritten))
                 if taken:
                     last = end and taken == size
                     connection.send_data(stream.id, data if taken == size else data[:taken], end_stream=last)
                     self._promised += taken
+                    self._unwritten += taken
                     self._budget.earned += BUDGET_A_FRAME
             except ngh2.NGH2Error:
                 return 0  # as above
@@ -214,6 +219,11 @@ class ServerSession:
         if woken:
             self._wake_blocked()
 
+    def go_on(self) -> None:
+        """What ``outgoing`` returned has been written: bodies that waited for that go on, if the socket takes more."""
+        if self.writable and self.broken is None:
+            self._wake_blocked()
+
     def drain(self) -> None:
         """Say that there will be no new streams here: first that the client should open none, and what it has opened meanwhile
         is still taken; ``drained`` when it has seen that. Those under way go on."""
@@ -249,9 +259,15 @@ class ServerSession:
         """Nothing more will happen here."""
         return self.broken is not None or ((self._final or self._peer_left) and not self.streams)
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether bodies wait until ``outgoing`` has been written: call ``go_on`` then."""
+        return self._unwritten >= UNWRITTEN
+
     def outgoing(self) -> bytes:
         """What must be written to the client."""
         self._flush()
+        self._unwritten = 0
         out = self._out
         if not out:
             return b""

@@ -15,6 +15,10 @@ MAX_STREAMS = 1024
 STREAM_WINDOW = 256 * 1024
 """Bytes of a request that may wait for its consumer."""
 
+UNWRITTEN = 2 * 1024 * 1024
+"""Bytes of bodies that are made ready for one write: windows of many streams together have room for far more, which would all
+lie in the socket's buffer before it could say that it is full."""
+
 CONNECTION_WINDOW = 16 * 1024 * 1024
 """Bytes of all requests of a connection that may wait."""
 

@@ -29,7 +29,7 @@ from meshlib.transport.protocol.http2_client_frames import PREFACE
 from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.http2_response import response_head
 from meshlib.transport.protocol.http2_server import ServerSession
-from meshlib.transport.protocol.http2_server_limits import MAX_STREAMS
+from meshlib.transport.protocol.http2_server_limits import MAX_STREAMS, UNWRITTEN
 from meshlib.transport.protocol.request_head import IN_VALUES
 from tests.support.http2_client import GET, POST, Client, Told
 
@@ -241,6 +241,53 @@ def test_while_the_socket_takes_nothing_no_body_is_sent():
     session.set_writable(True)
     assert client.told.of("room") == [("room", 1)]
     assert session.send(stream, b"x", True) == 1
+
+
+def test_however_much_room_windows_have_only_so_much_is_made_ready_for_one_write():
+    client = Client()
+    client.send(SettingsFrame(0, settings={4: 1 << 24}), WindowUpdateFrame(0, 1 << 28))
+    for number in range(1, 64, 2):
+        client.request(number)
+        client.session.respond(stream_of(client, number), OK, False)
+    session, body = client.session, b"x" * (1 << 20)
+
+    def send(stream):
+        left = body[len(client.got.bodies.get(stream.id, b"")) :]
+        while left and (sent := session.send(stream, left, True)):
+            left = left[sent:]
+
+    client.told.on_room = send  # type: ignore[method-assign]
+    for stream in list(client.told.streams.values()):
+        send(stream)
+    writes = 0
+    while session.holds_back:
+        before = sum(map(len, client.got.bodies.values()))
+        client.read()
+        assert sum(map(len, client.got.bodies.values())) - before <= UNWRITTEN
+        session.go_on()
+        writes += 1
+    client.read()
+    assert writes >= (32 << 20) // UNWRITTEN
+    assert {len(each) for each in client.got.bodies.values()} == {1 << 20}
+    assert len(client.got.ended) == 32
+
+
+def test_what_is_held_back_does_not_go_on_while_the_socket_takes_nothing():
+    client = Client()
+    client.send(SettingsFrame(0, settings={4: 1 << 24}), WindowUpdateFrame(0, 1 << 28))
+    client.request()
+    session, stream = client.session, stream_of(client)
+    session.respond(stream, OK, False)
+    left = UNWRITTEN + 1
+    while sent := session.send(stream, b"x" * left, True):
+        left -= sent
+    assert (left, session.holds_back) == (1, True)
+    session.set_writable(False)
+    client.read()
+    session.go_on()
+    assert client.told.of("room") == []
+    session.set_writable(True)
+    assert client.told.of("room") == [("room", 1)]
 
 
 def test_one_stream_of_those_woken_may_end_another():
