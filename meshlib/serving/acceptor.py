@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 import ssl
@@ -20,7 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.serving.first_byte import Verdict, verdict
+from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Waiting, accept_turn, usable
+from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.serving.joined_writes import JoinedWrites
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
 from meshlib.transport.upstream.loop_tls import LoopTls
@@ -34,17 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.serving")
 
-PATIENCE = 10.0
-"""Seconds from accepting a connection to its first byte and the end of its handshake."""
 LAST_PATIENCE = 0.3
 """The same for those that come as we stop."""
-MOST_WAITING = 1024
-"""Connections of which that has not come yet; the oldest is cut off when there is one more."""
-BATCH = 64
-"""Connections that are accepted in one turn of the loop."""
-BACKOFF = 1.0
-"""Seconds without accepting when the process or the machine has no descriptor (or memory) left."""
-NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends RST and keeps nothing."""
 HTTP_1 = ("http/1.1",)
@@ -93,10 +84,9 @@ class Acceptor:
         self._connections = connections
         self._alpn = tuple(alpn)
         self._patience = patience
-        self._most_waiting = most_waiting
         self._batch = batch
         self._minimum = minimum
-        self._waiting: dict[_Waiting, None] = {}
+        self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._chains = Chains()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,24 +134,19 @@ class Acceptor:
 
     def _accept(self) -> bool:
         """A batch; whether there may be more."""
-        for _ in range(self._batch):
-            try:
-                connection, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return False
-            except OSError as error:
-                if error.errno in NO_ROOM:
-                    self._back_off(error)
-                    return False
-                self.counts["gone"] += 1  # before it was accepted
-                continue
+        turn = accept_turn(self._sock, self._batch)
+        if turn.gone:
+            self.counts["gone"] += turn.gone
+        for connection in turn.connections:
             self._begin(connection)
-        return True
+        if turn.no_room is not None:
+            self._back_off(turn.no_room)
+        return turn.more
 
     def _back_off(self, error: OSError) -> None:
         assert self._loop is not None
         self.counts["no_room"] += 1
-        for waiting in list(self._waiting)[: self._batch]:  # those that have waited longest make room
+        for waiting in self._waiting.longest(self._batch):
             self._cut(waiting, "no_room_cut")
         self._loop.remove_reader(self._sock.fileno())
         self._later = self._alarms.on_loop(self._loop, BACKOFF, self._again)
@@ -177,12 +162,12 @@ class Acceptor:
 
     def _begin(self, connection: socket.socket) -> None:
         assert self._loop is not None
-        connection.setblocking(False)
         with contextlib.suppress(OSError):  # a unix socket
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.counts["accepted"] += 1
-        if len(self._waiting) >= self._most_waiting:
-            self._cut(next(iter(self._waiting)), "cut")
+        too_many = self._waiting.one_too_many()
+        if too_many is not None:
+            self._cut(too_many, "cut")
         waiting = _Waiting(connection)
         self._waiting[waiting] = None
         self._wait_for(waiting, self._patience)
@@ -213,10 +198,10 @@ class Acceptor:
 
     def _decide(self, waiting: _Waiting, first: int) -> None:
         assert self._loop is not None
-        mode, credentials = self._mode(), self._usable()
+        mode, credentials = self._mode(), usable(self._identity, self._clock.time())
         found = verdict(first, mode, credentials is not None)
         if found is Verdict.RESET:
-            self._refuse(waiting, first, mode)
+            self._refuse(waiting, why_reset(first))
             return
         if found is Verdict.TLS:
             assert credentials is not None
@@ -226,13 +211,6 @@ class Acceptor:
         waiting.task = task = self._loop.create_task(serving)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _usable(self) -> Credentials | None:
-        """What can be shown now; an expired certificate is none."""
-        current = None if self._identity is None else self._identity.current()
-        if current is None or current.svid.not_after <= self._clock.time():
-            return None
-        return current
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
@@ -282,10 +260,10 @@ class Acceptor:
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def _refuse(self, waiting: _Waiting, first: int, mode: MtlsMode) -> None:
+    def _refuse(self, waiting: _Waiting, why: Refusal) -> None:
         self.counts["reset"] += 1
         port = self._sock.getsockname()[1] if self._sock.family != socket.AF_UNIX else self._sock.getsockname()
-        if verdict(first, mode, True) is Verdict.TLS:
+        if why is Refusal.NO_CERTIFICATE:
             self._say(
                 "no certificate",
                 f"a client has started TLS at port {port}, and we have no certificate to present "

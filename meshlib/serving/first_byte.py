@@ -26,6 +26,15 @@ class Verdict(Enum):
     """Reset it (RST), as an Envoy without a filter chain that matches does."""
 
 
+class Refusal(Enum):
+    """Why a connection is reset."""
+
+    PLAIN_TEXT = "plain text"
+    """The port takes TLS only."""
+    NO_CERTIFICATE = "no certificate"
+    """It is TLS, and there is nothing that we can show."""
+
+
 def verdict(first: int, mode: MtlsMode, has_certificate: bool) -> Verdict:
     """``first``: the first byte that the client has sent. ``has_certificate``: whether there is one that we can show now;
     without one nobody can be spoken to over TLS. DISABLE looks at nothing: what is not HTTP is refused by its reader."""
@@ -34,3 +43,8 @@ def verdict(first: int, mode: MtlsMode, has_certificate: bool) -> Verdict:
     if first == HANDSHAKE:
         return Verdict.TLS if has_certificate else Verdict.RESET
     return Verdict.PLAIN if mode is MtlsMode.PERMISSIVE else Verdict.RESET
+
+
+def why_reset(first: int) -> Refusal:
+    """Of a connection whose verdict is RESET, by its first byte."""
+    return Refusal.NO_CERTIFICATE if first == HANDSHAKE else Refusal.PLAIN_TEXT

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from meshlib.problems import MeshError
+from meshlib.serving.admission import BACKOFF, BATCH, PATIENCE, Waiting, accept_turn
 from meshlib.serving.client_hello import HEADER, offers_tls13, record_length
-from meshlib.serving.first_byte import Verdict, verdict
+from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.transport.grpcio.server import spliced
 from meshlib.transport.grpcio.server.spliced import Spliced
 from meshlib.transport.upstream.forked import close_copy
@@ -31,15 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.serving")
 
-SILENT = 10.0
-"""Seconds that a client may take to its first byte."""
-AT_ONCE = 64
-"""Connections accepted in one turn."""
 MOST = HEADER + (1 << 14)
 """Bytes of a record that are looked at; none is longer."""
 TLS = b"\x16"
-NO_DESCRIPTORS = 0.5
-"""Seconds until it is tried again to accept, when this process can open nothing more."""
 BACKLOG = 1024
 
 
@@ -101,46 +96,46 @@ class GrpcPort:
         self.accepting = True
         self.connections: set[Spliced] = set()
         self.refused: collections.Counter[str] = collections.Counter()
-        self._waiting: dict[socket.socket, Alarm] = {}
+        self._waiting: Waiting[socket.socket, Alarm] = Waiting()
         self._told: set[str] = set()
         splicer.call(functools.partial(splicer.watch, listener, self._accept))
 
     # -- in the splicer's thread ------------------------------------------------------------------------------------
 
     def _accept(self, _mask: int) -> None:
-        for _ in range(AT_ONCE):
-            try:
-                sock, _where = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if not self.accepting:
-                    return
-                self._say("accept", "port %s cannot accept connections: %s; it is tried again", self.port, error)
-                self._splicer.unwatch(self._listener)
-                again = functools.partial(self._splicer.call, self._accept_again)
-                self._alarms.after(NO_DESCRIPTORS, again)
-                return
-            sock.setblocking(False)
+        turn = accept_turn(self._listener)
+        for sock in turn.connections:
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._opened(sock)
             except OSError:  # it has gone already
                 sock.close()
+        if turn.no_room is not None and self.accepting:
+            for sock in self._waiting.longest(BATCH):
+                self._cut(sock, "no room")
+            self._say("accept", "port %s cannot accept connections: %s; it is tried again", self.port, turn.no_room)
+            self._splicer.unwatch(self._listener)
+            self._alarms.after(BACKOFF, functools.partial(self._splicer.call, self._accept_again))
 
     def _accept_again(self) -> None:
         if self.accepting:
             self._splicer.watch(self._listener, self._accept)
 
     def _opened(self, sock: socket.socket) -> None:
-        silent = functools.partial(self._splicer.call, functools.partial(self._silent, sock))
-        self._waiting[sock] = self._alarms.after(SILENT, silent)
+        too_many = self._waiting.one_too_many()
+        if too_many is not None:
+            self._cut(too_many, "too many")
+        silent = functools.partial(self._splicer.call, functools.partial(self._cut, sock, "silent"))
+        self._waiting[sock] = self._alarms.after(PATIENCE, silent)
         self._splicer.watch(sock, functools.partial(self._first_byte, sock))
 
-    def _silent(self, sock: socket.socket) -> None:
-        if self._waiting.pop(sock, None) is not None:
+    def _cut(self, sock: socket.socket, why: str) -> None:
+        """One that has not been heard of."""
+        alarm = self._waiting.pop(sock, None)
+        if alarm is not None:
+            alarm.cancel()
             self._splicer.unwatch(sock)
-            self._refuse(sock, "silent")
+            self._refuse(sock, why)
 
     def _first_byte(self, sock: socket.socket, _mask: int) -> None:
         try:
@@ -190,10 +185,8 @@ class GrpcPort:
             self._refuse(sock, "old TLS")
         elif decided is Verdict.TLS:
             self._join(sock, self._tls, credentials)
-        elif credentials is None:
-            self._refuse(sock, "no certificate")
         else:
-            self._refuse(sock, "plain text")
+            self._refuse(sock, why_reset(start[0]).value)
 
     def _join(self, sock: socket.socket, path: str, credentials: Credentials | None) -> None:
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -231,7 +224,7 @@ class GrpcPort:
                 "(meshMTLS.minProtocolVersion)",
                 self.port,
             )
-        if why == "no certificate":
+        if why == Refusal.NO_CERTIFICATE.value:
             self._say(
                 why,
                 "port %s refuses mTLS: there is no certificate to present (%s)",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.problems import MeshError
 from meshlib.security.validity import valid_until
+from meshlib.serving.admission import usable
 from meshlib.serving.grpc_port import GrpcPort, listen
 from meshlib.serving.tls_minimum import tls13_alone
 from meshlib.transport.upstream.socket_directory import socket_directory
@@ -116,12 +117,8 @@ class GrpcPorts:
         return core is None or tls13_alone(core)
 
     def _credentials(self) -> Credentials | None:
-        """What can be shown now; an expired certificate is none."""
         core = self._core()
-        current = None if core is None or core.identity is None else core.identity.current()
-        if core is None or current is None or current.svid.not_after <= core.clock.time():
-            return None
-        return current
+        return None if core is None else usable(core.identity, core.clock.time())
 
     # -- who is still trusted ---------------------------------------------------------------------------------------
 

@@ -21,7 +21,8 @@ import uvicorn
 
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.problems import MeshError
-from meshlib.serving.acceptor import BATCH, HTTP_1, Acceptor
+from meshlib.serving.acceptor import HTTP_1, Acceptor
+from meshlib.serving.admission import BATCH
 from meshlib.serving.asgi_tls import WithTls
 from meshlib.serving.health import Front, nothing
 from meshlib.serving.log_lines import keep_secrets

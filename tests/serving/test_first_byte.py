@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.serving.first_byte import HANDSHAKE, Verdict, verdict
+from meshlib.serving.first_byte import HANDSHAKE, Refusal, Verdict, verdict, why_reset
 
 PLAIN, TLS, RESET = Verdict.PLAIN, Verdict.TLS, Verdict.RESET
 
@@ -36,3 +36,8 @@ def test_unset_that_nobody_has_settled_lets_no_plain_text_in() -> None:
     for mode in MtlsMode:
         if mode not in (MtlsMode.PERMISSIVE, MtlsMode.DISABLE):
             assert verdict(ord("G"), mode, True) is RESET
+
+
+def test_a_reset_is_for_plain_text_or_for_want_of_a_certificate() -> None:
+    assert why_reset(HANDSHAKE) is Refusal.NO_CERTIFICATE
+    assert {why_reset(first) for first in set(range(256)) - {HANDSHAKE}} == {Refusal.PLAIN_TEXT}

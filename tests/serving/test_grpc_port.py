@@ -13,8 +13,8 @@ import pytest
 from meshlib.alarms import Alarms
 from meshlib.identity.credentials import Credentials
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.serving import grpc_port
-from meshlib.serving.grpc_port import SILENT, GrpcPort, listen
+from meshlib.serving.admission import BACKOFF, PATIENCE
+from meshlib.serving.grpc_port import GrpcPort, listen
 from meshlib.transport.grpcio.server.spliced import at, peer_named
 from meshlib.transport.upstream.splice import Splicer
 from tests.support.fake_clock import FakeClock
@@ -163,9 +163,27 @@ def test_who_says_nothing_is_cut_after_a_while_and_holds_up_nobody(front: Front)
     assert eventually(lambda: len(front.port._waiting) == 30)
     with front.send(PLAIN), front.came("plain") as inner:
         assert inner.recv(100) == PLAIN
-    front.clock.advance(SILENT)
+    front.clock.advance(PATIENCE)
     assert all(map(was_reset, silent))
     assert front.port.refused == {"silent": 30}
+
+
+def test_of_too_many_who_say_nothing_the_one_that_has_waited_longest_is_cut(front: Front) -> None:
+    front.port._waiting.most = 2
+    silent = [front.send(b"")]
+    assert eventually(lambda: len(front.port._waiting) == 1)  # one after the other
+    silent += [front.send(b""), front.send(b"")]
+    assert eventually(lambda: front.port.refused == {"too many": 1})
+    assert was_reset(silent[0])
+    assert len(front.port._waiting) == 2
+    for client in silent[1:]:
+        client.close()
+
+
+def test_plain_text_is_refused_as_such_where_there_is_no_certificate_either(front: Front) -> None:
+    front.mode, front.credentials = MtlsMode.STRICT, None
+    assert was_reset(front.send(PLAIN))
+    assert front.port.refused == {"plain text": 1}
 
 
 def test_who_leaves_without_a_word_is_forgotten(front: Front) -> None:
@@ -218,10 +236,11 @@ def test_a_process_that_can_open_nothing_more_tries_again_later(
     on_thread(front, lambda: front.splicer.watch(full, front.port._accept))  # type: ignore[arg-type]
     client = front.send(PLAIN)
     assert eventually(lambda: full.tries == 1 and len(front.alarms._due) == 1)
+    assert front.port.refused == {}
     assert "cannot accept connections" in caplog.text
     monkeypatch.setattr(front.port, "_listener", front.listener)
     assert full.tries == 1  # it does not spin
-    front.clock.advance(grpc_port.NO_DESCRIPTORS)
+    front.clock.advance(BACKOFF)
     with client, front.came("plain") as inner:
         assert inner.recv(100) == PLAIN
 
