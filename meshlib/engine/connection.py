@@ -2,7 +2,7 @@
 
 As Envoy's TCP proxy under a sidecar: one attempt, no timeout but the cluster's own (connectTimeout), a connection of
 maxConnections or none at all (nobody stands in line), and what outlier detection is told is whether there was a connection.
-Rules of HTTP and ResiliencePolicies do not act.
+Rules of HTTP do not act, and of a ResiliencePolicy only the circuit breaker does, which is told the same as outlier detection.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ def connection(call: Call[R]) -> Exchange[R]:
     picks = Picks(call.request, rule, call.live.snapshot) if cluster.remembers_picks else None
     slots, place = cluster.state.slots, Place()
     sent: Send[R] | None = None
+    guard = cluster.guard
+    if guard is not None and not guard.admits_connection(call.clock.time()):
+        record.add_flag("UO")
+        yield made_here(call, replies.refused("circuitBreaker"))
+        return
     try:
         endpoint = cluster.pick(call.rng, record.started, picks, (), ONCE)
         if endpoint is None:
@@ -65,21 +70,26 @@ def connection(call: Call[R]) -> Exchange[R]:
         cluster.begin(sent)
         record.endpoint = endpoint.key
         yield sent
-        _judge(call, cluster, sent)
+        made = _judge(call, cluster, sent)
+        if guard is not None:
+            guard.connected(made, call.clock.time())
+            guard = None  # it has been told
         yield Deliver(sent.outcome)
     except BaseException:
         if sent is not None and sent.under_way and not hasattr(sent, "outcome"):
             cluster.state.tally.results[ABANDONED] += 1
         raise
     finally:
+        if guard is not None:
+            guard.connected(None, call.clock.time())
         if sent is not None:
             cluster.end(sent)
         if slots is not None:
             place.give_back(slots)
 
 
-def _judge(call: Call[R], cluster: BoundCluster, sent: Send[R]) -> None:
-    """There is a connection, or none."""
+def _judge(call: Call[R], cluster: BoundCluster, sent: Send[R]) -> bool | None:
+    """There is a connection, or none. None: that says nothing of the service."""
     record, endpoint, now = call.record, sent.endpoint, call.clock.monotonic()
     call.outcome = outcome = sent.outcome
     record.upstream_ms = (now - record.started) * 1000.0
@@ -89,10 +99,11 @@ def _judge(call: Call[R], cluster: BoundCluster, sent: Send[R]) -> None:
     if outcome.failure is None:
         if not endpoint.spotless:
             cluster.record_status(endpoint, CONNECTED, now)
-        return
+        return True
     kind = LOCAL_ORIGIN.get(outcome.failure)
     if kind is not None:
         cluster.record_failure(endpoint, kind, now)
     else:
         cluster.state.tally.results[ABANDONED] += 1
     record.add_flag(replies.FLAG_OF_FAILURE[outcome.failure])
+    return None if kind is None else False

@@ -198,6 +198,29 @@ class Guard:
         if self._watch_balancer and len(usable) > 1 and PEAK_EWMA.pick(usable, self._dice, True) is not endpoint:
             self.note("loadBalancer", "chosen another endpoint")
 
+    # -- a connection whose bytes nobody reads -------------------------------------------------------------------------
+
+    def admits_connection(self, wall: float) -> bool:
+        """Whether the breaker lets one through; ``connected`` must follow then. What else a policy says is of calls."""
+        with self.calls.lock:
+            breaker = self.breaker
+            return breaker is None or breaker.admit(wall) or not self.note("circuitBreaker", "refused")
+
+    def connected(self, success: bool | None, wall: float) -> None:
+        """It was made, or was not; None: nobody waited for it, or the failure is not the service's."""
+        with self.calls.lock:
+            breaker = self.breaker
+            if breaker is None:
+                return
+            before = breaker.state
+            if success is None:
+                breaker.abandon()
+            else:
+                breaker.record(success, wall)
+            changed = breaker.state if breaker.state != before else ""
+        if changed:
+            self.note("circuitBreaker", changed)
+
     # -- retries and hedges -----------------------------------------------------------------------------------------
 
     def may_retry(self, now: float) -> bool:

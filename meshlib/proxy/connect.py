@@ -21,10 +21,12 @@ from meshlib.policy.circuit_limits import CircuitLimits
 from meshlib.proxy.connect_tunnel import ConnectTunnel
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.loop_dial import hear_refusal
+from meshlib.transport.upstream.mutual import vouched_of
 from meshlib.transport.upstream.problems import connect_problem, mesh_closed
 from meshlib.transport.upstream.tls import OPAQUE, PeerNameMismatch
 
 if TYPE_CHECKING:
+    from meshlib.compiler.resilience import Resilience
     from meshlib.engine.effects import Exchange
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.connect_request import ConnectRequest
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from meshlib.transport.protocol.http1_request import Refused
 
 DEFAULT_LIMITS = CircuitLimits()
+
 log = logging.getLogger("meshlib.proxy")
 
 
@@ -86,6 +89,8 @@ class Connecting:
             effect = next(exchange)
             if type(effect) is Send:
                 limits = effect.cluster.spec.limits
+                if effect.cluster.guard is not None:
+                    self._say_what_does_not_act(effect.cluster.guard.settings)
                 effect.outcome = await self._dialled(effect)
                 effect = next(exchange)
             assert type(effect) is Deliver
@@ -103,6 +108,16 @@ class Connecting:
             log.exception("no tunnel to %s could be made: a fault of meshlib, please report it", call.request.authority)
             self._abandon()
             _respond(self._client, replies.reply(500))
+
+    def _say_what_does_not_act(self, policy: Resilience) -> None:
+        """Once a policy."""
+        said, other = self._forwarder.said_of, _of_calls(policy)
+        if other and policy.resource not in said:
+            said.add(policy.resource)
+            log.warning(
+                "%s: %s %s not act on connections that are forwarded unread (CONNECT to %s); its circuitBreaker does",
+                *(policy.resource, ", ".join(other), "do" if len(other) > 1 else "does", self._call.request.authority),
+            )
 
     async def _dialled(self, send: Send[ConnectRequest]) -> Outcome:
         """A connection to the endpoint, for the tunnel."""
@@ -123,6 +138,9 @@ class Connecting:
         except (OSError, PeerNameMismatch) as error:
             self._abort()
             return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
+        tunnel.vouched = vouched_of(tunnel.upstream.get_extra_info("ssl_object"))
+        if tunnel.vouched is not None:
+            upstream.tunnels.add(tunnel)
         return Outcome(status=CONNECTED)
 
     def _refuse(self, outcome: Outcome) -> None:
@@ -144,6 +162,7 @@ class Connecting:
     def _over(self) -> None:
         """The tunnel has ended."""
         call, tunnel = self._call, self._tunnel
+        self._forwarder.upstream.tunnels.discard(tunnel)
         call.request.received = tunnel.bytes_received
         call.streamed = tunnel.bytes_sent
         if tunnel.why:
@@ -159,8 +178,22 @@ class Connecting:
 
     def _abort(self) -> None:
         tunnel = self._tunnel
+        self._forwarder.upstream.tunnels.discard(tunnel)
         if tunnel.upstream is not None and not tunnel.upstream_lost:
             tunnel.upstream.abort()
+
+
+def _of_calls(policy: Resilience) -> list[str]:
+    """What a policy has that is for calls."""
+    every = {
+        "bulkhead": policy.bulkhead,
+        "retryBudget": policy.retry_budget,
+        "hedging": policy.hedging,
+        "adaptiveConcurrency": policy.adaptive,
+        "deadline": policy.deadline,
+        "fallback": policy.fallback,
+    }
+    return [name for name, there in every.items() if there is not None]
 
 
 def _respond(client: ConnectClient, reply: Outcome) -> None:

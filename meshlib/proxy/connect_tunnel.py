@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from meshlib.transport.upstream.mutual import WORTHLESS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.alarms import Alarms, Cancellable
+    from meshlib.identity.servers import Vouched
     from meshlib.telemetry.tcp_series import TcpSeries
 
 AHEAD = 64 * 1024
@@ -44,6 +47,7 @@ class ConnectTunnel(asyncio.Protocol):
         "lost_by",
         "upstream",
         "upstream_lost",
+        "vouched",
         "why",
     )
 
@@ -54,6 +58,7 @@ class ConnectTunnel(asyncio.Protocol):
         self.upstream_lost = False
         self.lost_by: Exception | None = None
         self.bytes_sent = self.bytes_received = 0
+        self.vouched: Vouched | None = None  # what the upstream's connection stands on, of mTLS of the mesh
         self.why = self.flag = ""  # it was ended here: why, and Envoy's flag for that
         self._client: Any = None
         self._series: TcpSeries
@@ -189,6 +194,11 @@ class ConnectTunnel(asyncio.Protocol):
     def _too_old(self) -> None:
         self.flag = "DT"
         self._end("maxConnectionDuration")
+
+    def cut(self) -> None:
+        """The certificates that it stands on are worth nothing any more."""
+        self.flag = "UC"
+        self._end(WORTHLESS)
 
     def _end(self, why: str) -> None:
         """Now, whatever has not been sent."""

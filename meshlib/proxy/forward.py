@@ -62,6 +62,8 @@ class Forwarder:
         self.core = core
         self.telemetry: Tells = core.telemetry
         self.settings = ClientSettings()
+        self.said_of: set[str] = set()
+        """Resources of which the log has been told what does not act."""
         self.runtime = grpc.Network(core, self.settings)
         self.upstream = core.loop_upstream()
         self.upstream.reader = RawResponseReader

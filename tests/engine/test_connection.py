@@ -105,6 +105,56 @@ def test_a_connection_that_is_made_ends_a_row_of_failures():
     assert b.made(GOOD)[2].status == 200
 
 
+def resilience(**spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "meshlib.dev/v1",
+        "kind": "ResiliencePolicy",
+        "metadata": {"name": "db", "namespace": "default"},
+        "spec": {"host": "db.test", **spec},
+    }
+
+
+BREAKER = {"failureThreshold": 2, "resetTimeout": "30s"}
+
+
+def test_the_circuit_breaker_of_a_resilience_policy_opens_for_failed_connections_and_closes_for_one_that_is_made():
+    b = Connections(resilience(circuitBreaker=BREAKER))
+    for _ in range(2):
+        finish(b.made(Outcome(Failure.CONNECT_FAILED))[1])
+    call, exchange, refused = b.made(GOOD)
+    assert (refused.status, call.record.flags, call.record.endpoint) == (503, "UO", "")
+    finish(exchange)
+    b.clock.advance(31)
+    call, exchange, made = b.made(GOOD)
+    assert (made.status, call.record.flags) == (200, "")
+    assert b.made(GOOD)[2].status == 200
+
+
+def test_in_shadow_it_only_counts():
+    b = Connections(resilience(circuitBreaker={**BREAKER, "mode": "shadow"}))
+    for _ in range(3):
+        finish(b.made(Outcome(Failure.CONNECT_FAILED))[1])
+    assert b.made(GOOD)[2].status == 200
+    assert b.live.guards["db.test"].counts["circuitBreaker", "would have refused"] == 2
+
+
+def test_a_trial_that_nobody_waits_for_any_more_is_none():
+    b = Connections(resilience(circuitBreaker=BREAKER))
+    for _ in range(2):
+        finish(b.made(Outcome(Failure.CONNECT_FAILED))[1])
+    b.clock.advance(31)
+    _, exchange = b.asked()
+    assert type(next(exchange)) is Send
+    exchange.close()
+    assert b.made(GOOD)[2].status == 200
+
+
+def test_what_else_a_resilience_policy_says_is_of_calls():
+    b = Connections(resilience(bulkhead={"maxConcurrent": 1}, adaptiveConcurrency={}))
+    made = [b.made(GOOD) for _ in range(5)]
+    assert [outcome.status for _, _, outcome in made] == [200] * 5
+
+
 def test_one_that_nobody_waits_for_any_more_gives_everything_back():
     b = Connections(policy(connectionPool={"tcp": {"maxConnections": 1}}))
     _, exchange = b.asked()

@@ -46,6 +46,7 @@ from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
 if TYPE_CHECKING:
     from meshlib.policy.circuit_limits import Slots
     from meshlib.transport.upstream.http2_loop import AsyncioHttp2
+    from meshlib.transport.upstream.mutual_connections import Tunnelled
     from meshlib.transport.upstream.trace import Trace
 
 SMALL_BODY = 65536  # a body up to this size goes out in one write with the head
@@ -73,6 +74,8 @@ class AsyncioUpstream:
         self._waits: set[asyncio.Timeout] = set()
         self.closed = False
         self._http2: AsyncioHttp2 | None = None
+        self.tunnels: set[Tunnelled] = set()
+        """Connections over mTLS that are none of HTTP and in no pool."""
         self.own: set[tuple[str, int]] = set()
         """Where this process itself takes requests to be sent on: no connection leads there."""
 
@@ -269,7 +272,9 @@ class AsyncioUpstream:
 
     def has_mutual(self) -> bool:
         """Whether there are connections over mTLS of the mesh. From any thread."""
-        return any_mutual(self._mutual()) or (self._http2 is not None and self._http2.has_mutual())
+        return (
+            any_mutual(self._mutual()) or bool(self.tunnels) or (self._http2 is not None and self._http2.has_mutual())
+        )
 
     def _mutual(self) -> list[Connection]:
         idle = [list(idle) for target, idle in list(self._idle.items()) if isinstance(target.tls, MutualTls)]
@@ -279,6 +284,7 @@ class AsyncioUpstream:
         """Close connections over mTLS whose certificates are not to be used any more: idle ones now, others with their call,
         which is cut when it must be. Call it on the loop."""
         let_go(self._mutual(), standing, self._drain, self._cut)
+        let_go(list(self.tunnels), standing, _goes_on, lambda tunnel: tunnel.cut())
         if self._http2 is not None:
             self._http2.let_go(standing)
 
@@ -465,3 +471,7 @@ class AsyncioUpstream:
             except ImportError as error:
                 return no_http2_package(target, error)
         return self._http2
+
+
+def _goes_on(_tunnel: Tunnelled) -> None:
+    """One whose certificates were replaced: there are no new calls that it could not take."""

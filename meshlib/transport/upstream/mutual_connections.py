@@ -22,6 +22,17 @@ class Stands(Protocol):
     def vouched(self) -> Vouched | None: ...
 
 
+class Tunnelled(Protocol):
+    """One that carries bytes, not calls."""
+
+    @property
+    def vouched(self) -> Vouched | None: ...
+
+    def cut(self) -> None:
+        """Its certificates are worth nothing any more."""
+        ...
+
+
 Connection = TypeVar("Connection", bound=Stands)
 
 
