@@ -18,6 +18,7 @@ from meshlib.bench.result import (
     CPU,
     GROUPS,
     HELD,
+    LOAD,
     LOOK_UP,
     MEMORY,
     P50,
@@ -39,8 +40,8 @@ TITLES = {
 }  # fmt: skip
 MEASURES = {
     CPU: "CPU per 1,000 requests", P50: "Latency, median", P90: "Latency, p90", P99: "Latency, p99", P999: "Latency, p99.9",
-    RATE: "Requests a second", MEMORY: "Memory", COMPILE: "Compile time", HELD: "Memory of the snapshot",
-    LOOK_UP: "Look-up", STALL: "Stall of a reload",
+    RATE: "Requests a second", MEMORY: "Memory", LOAD: "Time to load", COMPILE: "Time to compile",
+    HELD: "Memory of the snapshot",    LOOK_UP: "Policy of a call", STALL: "Stall of a reload",
 }  # fmt: skip
 SHORT = {CPU: "CPU s per 1,000", RATE: "requests/s", MEMORY: "MB"}
 """In tables; the others by their own name, with its unit."""
@@ -48,10 +49,11 @@ SAID = {
     CPU: "Seconds of CPU time of all processes of the row; at 1,000 requests/s, so many cores are busy. Less is better.",
     MEMORY: "Proportional set size of all processes of the row. Less is better.",
     RATE: "As fast as they go, closed loop. More is better.",
-    COMPILE: "From resources to a snapshot.",
+    LOAD: "CPU time, from objects as YAML gives them to resources that were checked.",
+    COMPILE: "CPU time, from resources to a snapshot.",
     HELD: "What the compiled snapshot keeps.",
-    LOOK_UP: "From a request to its rule and cluster.",
-    STALL: "The longest time for which a reload keeps a call waiting.",
+    LOOK_UP: "CPU time of the whole exchange over a driver that responds at once: rule, cluster, endpoint, bookkeeping.",
+    STALL: "CPU time of a reload of one change while 50 calls (one pass of them, in another thread) wait; the longest.",
 }
 ACROSS = {"in_flight": "requests in flight", "body": "bytes of body", "rules": "rules"}
 GROWS = {"in_flight": (CPU, P50, RATE), "body": (CPU, P50), "rules": (CPU, P50)}
@@ -200,7 +202,7 @@ class _Page:
     def _scale(self, rows: Sequence[Row]) -> str:
         figures = []
         for axis in dict.fromkeys(row.axis for row in rows):
-            for measure in (COMPILE, HELD, LOOK_UP, STALL):
+            for measure in (LOAD, COMPILE, HELD, LOOK_UP, STALL):
                 found: dict[str, list[tuple[float, Measure]]] = {}
                 for row, each in measured([row for row in rows if row.axis == axis], measure):
                     found.setdefault(row.name, []).append((row.size, each))

@@ -28,9 +28,9 @@ CPU = "cpu/1000"
 publishes as vCPU per 1,000 requests/s is the same figure."""
 MEMORY = "pss"
 """Proportional set size of every process that is named in the row, in MB (10^6 bytes)."""
-COMPILE, HELD, LOOK_UP, STALL = "compile", "memory", "look-up", "stall"
-"""Of rows of scale: ms until resources are a snapshot, MB that it holds, us until a request's rule and endpoint are found, and
-the longest time, in ms, for which a reload keeps a call waiting."""
+LOAD, COMPILE, HELD, LOOK_UP, STALL = "load", "compile", "memory", "look-up", "stall"
+"""Of rows of scale: ms of CPU time until resources are read and checked, and until they are a snapshot; MB that it holds; us of
+CPU time that the policy of a call takes; and ms of CPU time that a reload takes while a call waits, the longest such."""
 
 
 class UnreadableReport(MeshError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from meshlib.bench import machine, plan, told
+from meshlib.bench import machine, plan, scale, told
 from meshlib.bench.plan import Pace, Part
 from meshlib.bench.result import Report
 from meshlib.bench.rounds import Runner
@@ -35,9 +35,16 @@ class Progress(Protocol):
 
 
 def run(
-    parts: Sequence[Part], pace: Pace, progress: Progress, kept: Callable[[Report], None], *, quick: bool
+    parts: Sequence[Part],
+    pace: Pace,
+    progress: Progress,
+    kept: Callable[[Report], None],
+    *,
+    quick: bool,
+    sizes: Sequence[scale.Step] = (),
 ) -> tuple[Report, int]:
-    """The report, and the exit code. ``kept`` is given the report of what has been measured, after each part and at the end.
+    """The report, and the exit code. ``kept`` is given the report of what has been measured, after each part and at the end;
+    ``sizes`` come after the parts.
     KeyboardInterrupt, with the signal's number, ends the run, not the program."""
     began, at = time.monotonic(), datetime.datetime.now(datetime.UTC)
     facts = machine.facts()
@@ -45,15 +52,21 @@ def run(
     code = 0
 
     def report() -> Report:
-        notes = [f"{pace.rounds} rounds of {pace.seconds:g} s of each, in turn, after one that is not counted"]
+        notes = (
+            [f"{pace.rounds} rounds of {pace.seconds:g} s of each, in turn, after one that is not counted"]
+            if parts
+            else []
+        )
         notes += [
             *machine.warnings(facts),
             *runner.notes,
             *runner.waiting(),
             *told.noise(runner.rows),
             *told.limits(runner.rows),
+            *scale.growth(runner.rows),
         ]
-        notes.append(CLOSED_LOOP)
+        if parts:
+            notes.append(CLOSED_LOOP)
         if any(part.group == plan.GRPC for part in parts):
             notes.append(plan.NO_XDS)
         seconds = round(time.monotonic() - began, 1)
@@ -62,11 +75,14 @@ def run(
             tuple(runner.rows),
         )  # fmt: skip
 
-    progress.begin(sum(runner.seconds(part) for part in parts))
+    progress.begin(sum(runner.seconds(part) for part in parts) + sum(size.seconds for size in sizes))
     try:
         for part in parts:
             runner.measure(part)
             kept(report())
+        for sentence in scale.run(sizes, progress.say, progress.advance, runner.rows.append):
+            runner.note(sentence)
+            runner.died = True
     except KeyboardInterrupt as interrupt:
         code = BY_SIGNAL + (interrupt.args[0] if interrupt.args else SIGINT)
         runner.note("interrupted: the report has what was measured until then")

@@ -44,7 +44,7 @@ How to read it: docs/benchmark.md.
 """,
 )
 @click.option("--quick", is_flag=True, help="Only what is asked first; under a minute.")
-@click.option("--only", type=click.Choice(["library", "grpc", "proxy", "servers"]), help="Just these rows.")
+@click.option("--only", type=click.Choice(["library", "grpc", "proxy", "servers", "scale"]), help="Just these rows.")
 @click.option("--json", "json_file", type=FILE, help="Write the report here, after each part and at the end.")
 @click.option("--html", "html_file", type=FILE, help="Write it as a page with plots here, likewise.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each row.  [default: 11, quick 7]")
@@ -70,7 +70,7 @@ def bench(
         )
     for option, file in (("--json", json_file), ("--html", html_file)):
         _check_writable(option, file)
-    from meshlib.bench import plan
+    from meshlib.bench import plan, scale
     from meshlib.bench.page import page
     from meshlib.bench.run import run
 
@@ -86,7 +86,10 @@ def bench(
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupted)
     with _progress() as progress:
-        report, code = run(plan.quick(only) if quick else plan.full(only), pace, progress, kept, quick=quick)
+        parts = plan.quick(only) if quick else plan.full(only)
+        # a quick run has no time for them, unless they are what is asked for
+        sizes = scale.steps(quick) if only == scale.GROUP or (only is None and not quick) else []
+        report, code = run(parts, pace, progress, kept, quick=quick, sizes=sizes)
     _show(report, pace)
     for file in filter(None, (json_file, html_file)):
         click.echo(f"written: {file}")
@@ -129,10 +132,12 @@ def _show(report: Report, pace: Pace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from meshlib.bench import told
+    from meshlib.bench import scale, told
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
-    for where, rows in told.by_conditions(report.rows).items():
+    grown = [row for row in report.rows if row.group == scale.GROUP]
+    others = [row for row in report.rows if row.group != scale.GROUP]
+    for where, rows in told.by_conditions(others).items():
         table = Table(
             title=where, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
         )
@@ -142,8 +147,18 @@ def _show(report: Report, pace: Pace) -> None:
             table.add_row(*told.cells(row, rows))
         console.print(table)
         console.print()
-    if report.rows:
+    if others:
         console.print(f"{told.LEGEND}\n")
+    if grown:
+        table = Table(
+            title="scale", title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+        )
+        for n, column in enumerate(scale.COLUMNS):
+            table.add_column(column, justify="left" if n == 0 else "right", no_wrap=True)
+        for row in grown:
+            table.add_row(*scale.cells(row))
+        console.print(table)
+        console.print(f"\n{scale.LEGEND}\n")
     for title, sentences in (("What follows", told.sentences(report, pace)), ("Notes", list(report.notes))):
         if sentences:
             console.print(title, style="bold")

@@ -68,8 +68,8 @@ def test_every_kind_of_plot_and_each_group_is_there() -> None:
     made = page(made_up())
     for said in (
         "Latency by percentile", "CPU per 1,000 requests", "Memory", "by requests in flight", "by bytes of body", "by rules",
-        "Compile time by services", "Look-up by endpoints", "Stall of a reload by services", "Where meshlib is worse",
-        "HTTP clients", "gRPC clients", "Scale", "a made-up one",
+        "Time to compile by services", "Policy of a call by endpoints", "Stall of a reload by services",
+        "Where meshlib is worse",        "HTTP clients", "gRPC clients", "Scale", "a made-up one",
     ):  # fmt: skip
         assert said in made, said
 
