@@ -17,7 +17,7 @@ from meshlib.policy.token_bucket import Rate
 from tests.support.fake_clock import FakeClock
 
 LIMIT = RateLimit("p rateLimits[0]", "rateLimits", (), RequestKey(), Rate(1, 60.0, 1))
-SETTINGS = Protection("p", (LIMIT,), max_concurrent=1, adaptive=GradientSettings())
+SETTINGS = Protection("p", limits=(LIMIT,), max_concurrent=1, adaptive=GradientSettings())
 
 
 def never_asked(*_):

@@ -30,7 +30,7 @@ REPLICAS = (
     ("reviews", "v3"),
     ("ratings", "v1"),
 )
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 RELOAD_SECONDS = 10.0
 STOP_SECONDS = 3.0
 VISITOR = Workload("visitor", labels={"app": "visitor"})
