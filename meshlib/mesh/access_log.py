@@ -68,14 +68,13 @@ def from_env(environ: Mapping[str, str]) -> tuple[str | None, LogFormat | None, 
 
 def client_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[Call]:
     """Of the calls that a mesh makes."""
-    from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs, Keys
-    from meshlib.telemetry.access_log.made import MadeEntry, alike, varying
+    from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
+    from meshlib.telemetry.access_log.made import MADE, MadeEntry
     from meshlib.telemetry.attributes import node_of
     from meshlib.telemetry.cel import filter_of
 
     wanted = NO_LOGS if options is None else options
-    keys = Keys(alike, varying)
-    return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), _collectors(workload, live), keys)
+    return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), _collectors(workload, live), MADE)
 
 
 def server_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[InboundCall]:

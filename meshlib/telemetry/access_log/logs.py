@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import logging
 import weakref
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse_json
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
-from meshlib.telemetry.access_log.alike import alike_lines
+from meshlib.telemetry.access_log.alike import json_alike, text_alike
 from meshlib.telemetry.access_log.json_lines import attributes_of, json_of
 from meshlib.telemetry.access_log.otlp_output import LogRecord
 from meshlib.telemetry.access_log.sinks import sinks
@@ -22,7 +22,7 @@ from meshlib.telemetry.access_log.text import text_of
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
-    from meshlib.telemetry.access_log.alike import AlikeLines, Varying
+    from meshlib.telemetry.access_log.alike import AlikeLines, Side, Unmade
     from meshlib.telemetry.access_log.entry import Entry, Traced
     from meshlib.telemetry.access_log.otlp_output import OtlpOutput
     from meshlib.telemetry.access_log.writer import Writer
@@ -67,22 +67,17 @@ def line_of(settings: AccessLog, now: Callable[[], float]) -> Callable[[Entry], 
     return text_of(parse(_ended(settings.text or ISTIO)), now, settings.omit_empty)
 
 
-def lines_alike(settings: AccessLog) -> AlikeLines | None:
-    """The short way to the same line, for calls that are alike; None where there is none. For a format that is valid."""
-    if settings.labels is not None or settings.omit_empty:
-        return None
-    return alike_lines(parse(_ended(settings.text or ISTIO)))
+def lines_alike(
+    settings: AccessLog, side: Side[Watched], put: Callable[[Any, int], None], now: Callable[[], float]
+) -> AlikeLines[Watched] | None:
+    """The short way to the same line, for calls of one kind; None where there is none. For a format that is valid."""
+    if settings.labels is not None:
+        return json_alike(parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty)
+    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty)
 
 
 def _ended(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
-
-
-class Keys(NamedTuple, Generic[Watched]):
-    """How calls that are alike are known: ``of`` gives the key of a call, ``varying`` what is not the same."""
-
-    of: Callable[[Watched], Hashable | None]
-    varying: Callable[[Watched, float, float], Varying]
 
 
 class _Cap:
@@ -130,7 +125,6 @@ class _Log:
         claim: Callable[[int], Writer[Any]],
         cap: _Cap | None = None,
         fits: Fits | None = None,
-        alike: AlikeLines | None = None,
     ) -> None:
         self.settings = settings
         self._line = line
@@ -141,7 +135,7 @@ class _Log:
         self._cap = cap
         self._fits = fits
         self.capped = self.unjudged = 0
-        self.alike = alike if fits is None else None
+        self.alike: AlikeLines[Any] | None = None
 
     def write(self, entry: Entry) -> None:
         """One call, if it is one that is logged."""
@@ -152,12 +146,13 @@ class _Log:
             return
         self._put(entry)
 
-    @property
-    def short(self) -> Callable[[str, int], None]:
-        """What takes a line that is made, and its length."""
-        return self._writer.put if self._cap is None else self._capped
+    def go_short(self, side: Side[Any], settings: AccessLog, now: Callable[[], float]) -> None:
+        """Calls of ``side`` may leave values, of which who writes makes the line."""
+        if self._fits is None:
+            put = self._writer.put if self._cap is None else self._capped
+            self.alike = lines_alike(settings, side, put, now)
 
-    def _capped(self, line: str, size: int) -> None:
+    def _capped(self, line: Unmade, size: int) -> None:
         if self._cap is None or self._cap.lets(self._cap.now()):
             self._writer.put(line, size)
         else:
@@ -221,16 +216,15 @@ class AccessLogs(Generic[Watched]):
         options: LogOptions = NO_LOGS,
         filters: Filters = all_calls,
         otlp: Collectors | None = None,
-        keys: Keys[Watched] | None = None,
+        side: Side[Watched] | None = None,
     ) -> None:
         self._entry = entry
         self._clock = clock
-        self._today = clock.time
         self._rate = options.rate
         self._filters = filters
         self._otlp = otlp
+        self._side = side
         self._own = self._of_program(options)
-        self._wanted_keys = self._keys = keys
         self._logs = self._own
         self.take(())
 
@@ -254,49 +248,24 @@ class AccessLogs(Generic[Watched]):
                     continue
             logs.append(found)
         self._logs = (*self._own, *logs)
-        self._short = tuple(
-            (each.alike.known, each.alike.line, each.short) for each in self._logs if each.alike is not None
-        )
-        self._keys = self._wanted_keys if len(self._short) == len(self._logs) else None
+        self._ways = tuple((None if each.alike is None else each.alike.write, each) for each in self._logs)
+        for each in self._logs:
+            if each.alike is not None:
+                each.alike.forget()
         for each in before:
             if each not in logs:
                 each.close(0.0)
 
-    def _write_alike(self, keys: Keys[Watched], call: Watched, ended: float) -> bool:
-        """The lines of a call that is like one before, in all logs; False: it is not."""
-        key = keys.of(call)
-        if key is None:
-            return False
-        short = self._short
-        if len(short) == 1:  # nearly always
-            ((known, line, put),) = short
-            template = known(key)
-            if template is not None:
-                text = line(template, keys.varying(call, ended, self._today()))
-                put(text, len(text))
-                return True
-        else:
-            templates = [known(key) for known, _, _ in short]
-            if None not in templates:
-                values = keys.varying(call, ended, self._today())
-                for template, (_, line, put) in zip(templates, short, strict=True):
-                    text = line(template or "", values)
-                    put(text, len(text))
-                return True
-        entry = self._entry(call, ended, self._today(), None, False)
-        for each in self._logs:
-            if each.alike is not None:
-                each.alike.learn(key, entry)
-        return False
-
     def write(self, call: Watched, ended: float, traced: Traced | None, cut: bool = False) -> None:
         """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off."""
-        if self._keys is not None and not cut and self._write_alike(self._keys, call, ended):
-            return
-        clock = self._clock
-        entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
-        for each in self._logs:
-            each.write(entry)
+        entry = None
+        for short, log in self._ways:
+            if short is not None and not cut and short(call, ended, traced):
+                continue
+            if entry is None:
+                clock = self._clock
+                entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
+            log.write(entry)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all lines are written, at most so many seconds for each sink. False: they are not."""
@@ -305,7 +274,7 @@ class AccessLogs(Generic[Watched]):
 
     def close(self, timeout: float) -> None:
         """No more lines: those that wait are written."""
-        logs, self._logs, self._own = self._logs, (), ()
+        logs, self._logs, self._own, self._ways = self._logs, (), (), ()
         for each in logs:
             each.close(timeout)
 
@@ -327,14 +296,19 @@ class AccessLogs(Generic[Watched]):
         line = line_of(settings, self._clock.time)
         claims = [partial(sinks.file, path) for path in options.files]
         claims += [partial(sinks.logger, each) for each in options.loggers]
-        return tuple(_Log(None, line, claim, self._cap(), None, lines_alike(settings)) for claim in claims)
+        return tuple(self._short(_Log(None, line, claim, self._cap()), settings) for claim in claims)
 
     def _of_resource(self, settings: AccessLog) -> _Log:
         if settings.sink == "otlp":
             return self._to_collector(settings)
         line = line_of(settings, self._clock.time)
-        alike, fits = lines_alike(settings), self._filters(settings)
-        return _Log(settings, line, partial(sinks.file, settings.path), self._cap(), fits, alike)
+        fits = self._filters(settings)
+        return self._short(_Log(settings, line, partial(sinks.file, settings.path), self._cap(), fits), settings)
+
+    def _short(self, log: _Log, settings: AccessLog) -> _Log:
+        if self._side is not None:
+            log.go_short(self._side, settings, self._clock.time)
+        return log
 
     def _to_collector(self, settings: AccessLog) -> _Log:
         if self._otlp is None:

@@ -8,20 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.routes import PASSTHROUGH
-from meshlib.engine.outcome import Failure
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.replies import for_failure
 from meshlib.engine.wire_headers import joined_value, size_of
+from meshlib.policy.secret_values import is_secret
+from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, hidden
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
+from meshlib.telemetry.access_log.operators import without_secrets
 from meshlib.telemetry.sizes import response_body_size
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
+    from meshlib.compiler.access_log.format import Operator
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Exchange
     from meshlib.engine.message import Request
-    from meshlib.engine.outcome import Outcome
-    from meshlib.telemetry.access_log.alike import Varying
     from meshlib.telemetry.access_log.entry import Traced
 
 ALLOWED, BLOCKED, DEFAULT = "allow_any", "block_all", "default"
@@ -199,7 +199,7 @@ class MadeEntry(Entry):
 
     def upstream_local(self) -> str | None:
         """As ``Entry``'s."""
-        return None if self._outcome is None else local_address(self._outcome.stream)
+        return None if self._outcome is None else shown_address(address_of(self._outcome.stream))
 
     def transport_failure(self) -> str | None:
         """As ``Entry``'s."""
@@ -220,59 +220,105 @@ class MadeEntry(Entry):
         return ALLOWED if self.cluster() == PASSTHROUGH else DEFAULT
 
 
-def alike(call: Call) -> Hashable | None:
-    """What is the same for calls whose lines are alike (``alike.py``); None for a call that is like no other: one that was not
-    answered by its first attempt, or whose headers nobody has seen before."""
+_BEGIN = """
     record, request = call.record, call.request
-    known = request.alike
-    if known is None or record._attempts is not None or record.grpc_status is not None:
-        return None
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
-        return None
-    if local or outcome.failure is not None:
-        return None
-    return (
-        known,
-        request.target,
-        request.method,
-        record.status,
-        record.flags,
-        record.endpoint,
-        record.rule_object,
-        record.destination,
-        outcome.http_version,
+        return False
+    if local or record._attempts is not None or outcome.failure is not None:
+        return False
+    started, header, protocol = record.started, request.sent_header, request.protocol
+    key = (
+        record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,
+        record.grpc_status, outcome.http_version if protocol == "http" else protocol,
     )
+"""
+_SAME = frozenset((
+    "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
+    "RESPONSE_FLAGS_LONG", "GRPC_STATUS", "GRPC_STATUS_NUMBER", "UPSTREAM_HOST", "UPSTREAM_HOST_NAME",
+    "UPSTREAM_HOST_NAME_WITHOUT_PORT", "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW", "UPSTREAM_PROTOCOL",
+    "UPSTREAM_REMOTE_ADDRESS", "UPSTREAM_REMOTE_PORT", "UPSTREAM_REQUEST_ATTEMPT_COUNT", "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "ROUTE_NAME", "DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", "DOWNSTREAM_LOCAL_ADDRESS",
+    "DOWNSTREAM_PEER_URI_SAN", "HOSTNAME", "ENVIRONMENT", "ACCESS_LOG_TYPE",
+))  # fmt: skip
+"""For calls that one rule has sent to one endpoint, which has responded to the first attempt with one status."""
+_READ = {
+    "BYTES_RECEIVED": Reading("request.body_bytes()", None, Kind.NUMBER),
+    "BYTES_SENT": Reading("body_of(call)", None, Kind.NUMBER),
+    "UPSTREAM_LOCAL_ADDRESS": Reading("address_of(outcome.stream)", lambda address: shown_address(address), Kind.SHORT),
+    "STREAM_ID": Reading('header("x-request-id")'),
+}
 
 
-def varying(call: Call, ended: float, today: float) -> Varying:
-    """What is not the same, of a call that has a key."""
-    record = call.record
-    started = record.started
-    outcome = record.answered[0]
-    stream, whole = outcome.stream, outcome.whole
-    return (
-        today - ended + started,
-        int((ended - started) * 1e3),
-        int(record.upstream_ms or 0.0),
-        getattr(call, "streamed", 0) if whole is None else len(whole),
-        "-" if stream is None else local_address(stream) or "-",
-    )
+def _reading(operator: Operator) -> Reading | None:
+    name = operator.name
+    if name in _READ:
+        return _READ[name]
+    if name in _SAME or (name == "REQUESTED_SERVER_NAME" and not operator.argument):
+        return SAME
+    argument = (operator.argument or "").lower()
+    if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
+        return Reading("record.upstream_ms", lambda took: None if took is None else str(int(took)), Kind.SHORT)
+    if name in ("REQ", "REQUEST_HEADER"):
+        first, _, other = argument.partition("?")
+        return _either(first, other) if other else _header(first)
+    if name == "PATH" and argument in ("", "wq"):
+        return _either("x-envoy-original-path", ":path")
+    return None
 
 
-def local_address(stream: object) -> str | None:
-    """Our address of a connection; None where nobody knows it, or it is closed by now."""
+def _either(first: str, other: str) -> Reading | None:
+    if first == "x-envoy-original-path" and other == ":path":
+        return Reading("request.target if (value := header({})) is None else value", _url, given=(first,))
+    readings = _header(first), _header(other)
+    if all(reading is not None and reading.text is None and reading.given for reading in readings):
+        return Reading("header({1}) if (value := header({0})) is None else value", given=(first, other))
+    return None
+
+
+def _header(name: str) -> Reading | None:
+    if name in (":authority", "host"):
+        return Reading('header("host") or request.authority', lambda host: host or None)
+    if name == ":method":
+        return SAME
+    if name == ":path":
+        return Reading("request.target", _url)
+    if name.startswith(":") or name in ("x-envoy-original-path", "referer"):
+        return None
+    return Reading("header({})", hidden if is_secret(name) else None, given=(name,))
+
+
+def _url(target: bytes | str) -> str | None:
+    text = target.decode("latin-1") if isinstance(target, bytes) else target
+    return without_secrets(text) if "?" in text else text or None
+
+
+def _body_of(call: Call) -> int:
+    outcome = call.record.answered[0]
+    whole = outcome.whole if type(outcome) is Outcome else None
+    return response_body_size(call) if whole is None else len(whole)
+
+
+def address_of(stream: object) -> object:
+    """Our address of a connection, as its socket has it; None where nobody knows it, or it is closed by now."""
     ask = getattr(stream, "get_extra_info", None)
     try:
-        address = None if ask is None else ask("client_addr")
+        return None if ask is None else ask("client_addr")
     except OSError:
         return None
+
+
+def shown_address(address: object) -> str | None:
+    """As a line shows it."""
     if not isinstance(address, tuple) or len(address) < 2:
         return None
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+
+MADE: Side[Call] = Side(_BEGIN, _reading, {"body_of": _body_of, "address_of": address_of}, MadeEntry)
+"""The short way to lines of calls that were made."""
 
 if TYPE_CHECKING:
 

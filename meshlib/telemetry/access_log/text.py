@@ -32,13 +32,14 @@ def text_of(parts: Parts, now: Callable[[], float], omit_empty: bool = False) ->
             plain = False
         if not plain:
             for n in theirs:
-                values[n] = _safe(values[n])
+                values[n] = safe(values[n])
         return template % tuple(values)
 
     return line
 
 
-def _safe(value: Value) -> str:
+def safe(value: Value) -> str:
+    """A value that is there, as it stands in a line."""
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, bool):

@@ -140,7 +140,8 @@ class Writer(Generic[Item]):
                 lost = len(items)
                 error: BaseException | None = None
                 try:
-                    lost = self._output.write(items, self._is_stopping)
+                    lines = made(items)
+                    lost = len(items) - len(lines) + self._output.write(lines, self._is_stopping)
                 except Exception as raised:  # noqa: BLE001 (of a handler or an exporter: counted, and told once)
                     error = raised
                 self._tell(lost, error)
@@ -220,6 +221,18 @@ class Writer(Generic[Item]):
             "waiting": self._held,
             "failing": self._failing,
         }
+
+
+def made(items: Sequence[Any]) -> list[Any]:
+    """Lines that calls have left as values (``alike.py``) are made here, on the writer's thread. One that cannot be made is
+    left out."""
+    lines = []
+    for item in items:
+        try:
+            lines.append(item if type(item) is not tuple else item[0](item))
+        except Exception:
+            log.exception("a line of an access log could not be made")
+    return lines
 
 
 _writers: weakref.WeakSet[Writer[Any]] = weakref.WeakSet()
