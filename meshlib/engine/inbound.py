@@ -108,6 +108,9 @@ class InboundCall:
     head_at = 0.0
     """The headers of the response, and when it began: where ``tells``, for an access log."""
     tells = False
+    alike: object | None = None
+    """What requests with the same head and from the same peer have in common; None: nobody knows. Where it is known, ``seen``
+    tells what they have not."""
     hop: Call[Request] | None = None
     """The call to the application, where that is behind a proxy and not in this process."""
 
@@ -141,6 +144,11 @@ class InboundCall:
         """Note one of Envoy's response flags."""
         if flag:
             self.flags = f"{self.flags},{flag}" if self.flags else flag
+
+    def seen(self) -> tuple[str, str, str]:
+        """Version of HTTP, address of the peer, and server name that TLS was asked for, of a request that is ``alike``."""
+        request = self.request
+        return request.version or "1.1", request.peer, request.sni
 
     def end(self, ended: Ended) -> None:
         """The application has answered, or its client has gone."""

@@ -74,18 +74,21 @@ def client_logs(clock: Clock, options: LogOptions | None, workload: Workload, li
     from meshlib.telemetry.cel import filter_of
 
     wanted = NO_LOGS if options is None else options
-    return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), _collectors(workload, live), MADE)
+    return AccessLogs(
+        MadeEntry, clock, wanted, filter_of(node_of(workload), True), _collectors(workload, live), (MADE,)
+    )
 
 
 def server_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[InboundCall]:
     """Of the calls that it serves."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
-    from meshlib.telemetry.access_log.served import ServedEntry
+    from meshlib.telemetry.access_log.served import MET, OTHERS, ServedEntry
     from meshlib.telemetry.attributes import node_of
     from meshlib.telemetry.cel import filter_of
 
     wanted = NO_LOGS if options is None else options
-    return AccessLogs(ServedEntry, clock, wanted, filter_of(node_of(workload), False), _collectors(workload, live))
+    collectors, sides = _collectors(workload, live), (MET, OTHERS)
+    return AccessLogs(ServedEntry, clock, wanted, filter_of(node_of(workload), False), collectors, sides)
 
 
 def _collectors(workload: Workload, live: AtWork) -> Callable[[AccessLog], OtlpOutput]:

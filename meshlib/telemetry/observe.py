@@ -471,7 +471,12 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which is over, are noted; None: they are told of one by one."""
-        return self._metrics.noting(call) if not self._tells else None
+        return self._metrics.noting(call) if self._remember is None else None
+
+    def noted(self, call: InboundCall, now: float) -> None:
+        """A call without a span has been noted where ``noting`` said, and is over since ``now``: all else is told of it."""
+        if self._tells:
+            self._told(call, None, now)
 
     def _context_of(self, span: ServedSpan) -> Traced:
         return span.span.get_span_context()

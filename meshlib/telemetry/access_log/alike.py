@@ -16,8 +16,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
+from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.escaping import as_json
-from meshlib.telemetry.access_log.operators import HIDDEN, Reader, Value, reader
+from meshlib.telemetry.access_log.operators import HIDDEN, Reader, Value, reader, without_secrets
 from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, formatter
 from meshlib.telemetry.access_log.text import MISSING, joined, safe
 
@@ -296,6 +297,47 @@ def _cut(text: Callable[[Any], Any] | None, limit: int | None) -> Callable[[Any]
     return cut
 
 
-def hidden(value: object) -> str | None:
-    """Of a value that opens doors by itself."""
+def request_reading(operator: Operator, target: str, authority: str) -> Reading | None:
+    """How an operator is read of a request: ``header`` is its function for headers, ``target`` and ``authority`` are
+    expressions. None: of an entry."""
+    name, argument = operator.name, (operator.argument or "").lower()
+    if name == "STREAM_ID":
+        return Reading('header("x-request-id")')
+    if name == "PATH" and argument in ("", "wq"):
+        return _original(target)
+    if name not in ("REQ", "REQUEST_HEADER"):
+        return None
+    first, _, other = argument.partition("?")
+    if not other:
+        return _header(first, target, authority)
+    if first == "x-envoy-original-path" and other == ":path":
+        return _original(target)
+    readings = _header(first, target, authority), _header(other, target, authority)
+    if all(reading is not None and reading.text is None and reading.given for reading in readings):
+        return Reading("header({1}) if (value := header({0})) is None else value", given=(first, other))
+    return None
+
+
+def _original(target: str) -> Reading:
+    return Reading(f'{target} if (value := header("x-envoy-original-path")) is None else value', _url)
+
+
+def _header(name: str, target: str, authority: str) -> Reading | None:
+    if name in (":authority", "host"):
+        return Reading(authority, lambda host: host or None)
+    if name == ":method":
+        return SAME
+    if name == ":path":
+        return Reading(target, _url)
+    if name.startswith(":") or name in ("x-envoy-original-path", "referer"):
+        return None
+    return Reading("header({})", _hidden if is_secret(name) else None, given=(name,))
+
+
+def _url(target: bytes | str) -> str | None:
+    text = target.decode("latin-1") if isinstance(target, bytes) else target
+    return without_secrets(text) if "?" in text else text or None
+
+
+def _hidden(value: object) -> str | None:
     return HIDDEN if value else None

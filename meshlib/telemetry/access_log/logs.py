@@ -135,7 +135,7 @@ class _Log:
         self._cap = cap
         self._fits = fits
         self.capped = self.unjudged = 0
-        self.alike: AlikeLines[Any] | None = None
+        self.alike: list[AlikeLines[Any]] = []
 
     def write(self, entry: Entry) -> None:
         """One call, if it is one that is logged."""
@@ -150,7 +150,8 @@ class _Log:
         """Calls of ``side`` may leave values, of which who writes makes the line."""
         if self._fits is None:
             put = self._writer.put if self._cap is None else self._capped
-            self.alike = lines_alike(settings, side, put, now)
+            alike = lines_alike(settings, side, put, now)
+            self.alike += [] if alike is None else [alike]
 
     def _capped(self, line: Unmade, size: int) -> None:
         if self._cap is None or self._cap.lets(self._cap.now()):
@@ -216,14 +217,14 @@ class AccessLogs(Generic[Watched]):
         options: LogOptions = NO_LOGS,
         filters: Filters = all_calls,
         otlp: Collectors | None = None,
-        side: Side[Watched] | None = None,
+        sides: Sequence[Side[Watched]] = (),
     ) -> None:
         self._entry = entry
         self._clock = clock
         self._rate = options.rate
         self._filters = filters
         self._otlp = otlp
-        self._side = side
+        self._sides = tuple(sides)
         self._own = self._of_program(options)
         self._logs = self._own
         self.take(())
@@ -248,10 +249,10 @@ class AccessLogs(Generic[Watched]):
                     continue
             logs.append(found)
         self._logs = (*self._own, *logs)
-        self._ways = tuple((None if each.alike is None else each.alike.write, each) for each in self._logs)
+        self._ways = tuple((tuple(alike.write for alike in each.alike), each) for each in self._logs)
         for each in self._logs:
-            if each.alike is not None:
-                each.alike.forget()
+            for alike in each.alike:
+                alike.forget()
         for each in before:
             if each not in logs:
                 each.close(0.0)
@@ -259,13 +260,15 @@ class AccessLogs(Generic[Watched]):
     def write(self, call: Watched, ended: float, traced: Traced | None, cut: bool = False) -> None:
         """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off."""
         entry = None
-        for short, log in self._ways:
-            if short is not None and not cut and short(call, ended, traced):
-                continue
-            if entry is None:
-                clock = self._clock
-                entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
-            log.write(entry)
+        for shorts, log in self._ways:
+            for short in () if cut else shorts:
+                if short(call, ended, traced):
+                    break
+            else:
+                if entry is None:
+                    clock = self._clock
+                    entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
+                log.write(entry)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all lines are written, at most so many seconds for each sink. False: they are not."""
@@ -306,8 +309,8 @@ class AccessLogs(Generic[Watched]):
         return self._short(_Log(settings, line, partial(sinks.file, settings.path), self._cap(), fits), settings)
 
     def _short(self, log: _Log, settings: AccessLog) -> _Log:
-        if self._side is not None:
-            log.go_short(self._side, settings, self._clock.time)
+        for side in self._sides:
+            log.go_short(side, settings, self._clock.time)
         return log
 
     def _to_collector(self, settings: AccessLog) -> _Log:

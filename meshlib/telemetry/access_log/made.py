@@ -11,10 +11,8 @@ from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.replies import for_failure
 from meshlib.engine.wire_headers import joined_value, size_of
-from meshlib.policy.secret_values import is_secret
-from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, hidden
+from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
-from meshlib.telemetry.access_log.operators import without_secrets
 from meshlib.telemetry.sizes import response_body_size
 
 if TYPE_CHECKING:
@@ -247,7 +245,6 @@ _READ = {
     "BYTES_RECEIVED": Reading("request.body_bytes()", None, Kind.NUMBER),
     "BYTES_SENT": Reading("body_of(call)", None, Kind.NUMBER),
     "UPSTREAM_LOCAL_ADDRESS": Reading("address_of(outcome.stream)", lambda address: shown_address(address), Kind.SHORT),
-    "STREAM_ID": Reading('header("x-request-id")'),
 }
 
 
@@ -260,38 +257,7 @@ def _reading(operator: Operator) -> Reading | None:
     argument = (operator.argument or "").lower()
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
         return Reading("record.upstream_ms", lambda took: None if took is None else str(int(took)), Kind.SHORT)
-    if name in ("REQ", "REQUEST_HEADER"):
-        first, _, other = argument.partition("?")
-        return _either(first, other) if other else _header(first)
-    if name == "PATH" and argument in ("", "wq"):
-        return _either("x-envoy-original-path", ":path")
-    return None
-
-
-def _either(first: str, other: str) -> Reading | None:
-    if first == "x-envoy-original-path" and other == ":path":
-        return Reading("request.target if (value := header({})) is None else value", _url, given=(first,))
-    readings = _header(first), _header(other)
-    if all(reading is not None and reading.text is None and reading.given for reading in readings):
-        return Reading("header({1}) if (value := header({0})) is None else value", given=(first, other))
-    return None
-
-
-def _header(name: str) -> Reading | None:
-    if name in (":authority", "host"):
-        return Reading('header("host") or request.authority', lambda host: host or None)
-    if name == ":method":
-        return SAME
-    if name == ":path":
-        return Reading("request.target", _url)
-    if name.startswith(":") or name in ("x-envoy-original-path", "referer"):
-        return None
-    return Reading("header({})", hidden if is_secret(name) else None, given=(name,))
-
-
-def _url(target: bytes | str) -> str | None:
-    text = target.decode("latin-1") if isinstance(target, bytes) else target
-    return without_secrets(text) if "?" in text else text or None
+    return request_reading(operator, "request.target", 'header("host") or request.authority')
 
 
 def _body_of(call: Call) -> int:

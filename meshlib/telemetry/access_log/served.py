@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.access_log.made import MadeEntry
 
 if TYPE_CHECKING:
+    from meshlib.compiler.access_log.format import Operator
     from meshlib.engine.inbound import InboundCall
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.telemetry.access_log.entry import Traced
@@ -151,11 +153,7 @@ class ServedEntry(Entry):
 
     def remote(self) -> str | None:
         """As ``Entry``'s."""
-        request = self._request
-        seen = request.remote_ip
-        if not seen or seen == request.source_ip:
-            return request.peer or None
-        return f"[{seen}]:0" if ":" in seen else f"{seen}:0"
+        return _remote(self._request)
 
     def direct_remote(self) -> str | None:
         """As ``Entry``'s."""
@@ -180,6 +178,86 @@ class ServedEntry(Entry):
     def claims(self) -> Mapping[str, object] | None:
         """As ``Entry``'s."""
         return self._request.claims
+
+
+def _remote(request: InboundRequest) -> str | None:
+    seen = request.remote_ip
+    if not seen or seen == request.source_ip:
+        return request.peer or None
+    return f"[{seen}]:0" if ":" in seen else f"{seen}:0"
+
+
+# -- the short ways (``alike.py``) ------------------------------------------------------------------------------------
+
+_MET = """
+    alike = call.alike
+    if alike is None or call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
+        return False
+    started = call.started
+    version, peer, sni = call.seen()
+    key = alike, call.status, call.flags, call.grpc_status, version, sni
+"""
+_OTHERS = """
+    if call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
+        return False
+    started, request = call.started, call.request
+    header = request.header
+    key = (
+        call.status, call.flags, call.grpc_status, request.method, request.version, request.http2, request.protocol,
+        request.principal, request.sni, request.local_ip, request.port,
+    )
+"""
+_OF_RESPONSE = frozenset((
+    "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
+    "RESPONSE_FLAGS_LONG", "GRPC_STATUS", "GRPC_STATUS_NUMBER", "UPSTREAM_HOST", "UPSTREAM_HOST_NAME",
+    "UPSTREAM_HOST_NAME_WITHOUT_PORT", "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW", "UPSTREAM_PROTOCOL",
+    "UPSTREAM_REMOTE_ADDRESS", "UPSTREAM_LOCAL_ADDRESS", "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON", "ROUTE_NAME", "DOWNSTREAM_LOCAL_ADDRESS", "DOWNSTREAM_PEER_URI_SAN", "HOSTNAME",
+    "ENVIRONMENT", "ACCESS_LOG_TYPE",
+))  # fmt: skip
+"""Of requests that one application has answered alike: it has no upstream."""
+_OF_REQUEST = frozenset(("PATH", "QUERY_PARAM", "QUERY_PARAMS", "STREAM_ID"))
+_NUMBERS = {
+    "BYTES_RECEIVED": "max(call.request_bytes - call.request_head_bytes, 0)",
+    "BYTES_SENT": "max(call.response_bytes - call.response_head_bytes, 0)",
+}
+
+
+def _same_or_number(operator: Operator) -> Reading | None:
+    name, argument = operator.name, (operator.argument or "").lower()
+    if name in _NUMBERS:
+        return Reading(_NUMBERS[name], None, Kind.NUMBER)
+    if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
+        return Reading("call.head_at - started", lambda took: str(int(took * 1e3)), Kind.SHORT)
+    return SAME if name in _OF_RESPONSE or (name == "REQUESTED_SERVER_NAME" and not argument) else None
+
+
+def _of_met(operator: Operator) -> Reading | None:
+    name = operator.name
+    if name in ("DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"):
+        return Reading("peer or None")
+    if name in _OF_REQUEST:
+        return SAME
+    if name in ("REQ", "REQUEST_HEADER"):
+        return None if ":scheme" in (operator.argument or "").lower().split("?") else SAME
+    return _same_or_number(operator)
+
+
+def _of_others(operator: Operator) -> Reading | None:
+    name = operator.name
+    if name == "DOWNSTREAM_REMOTE_ADDRESS":
+        return Reading("remote_of(request)")
+    if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
+        return Reading("request.peer or None")
+    return request_reading(operator, "request.full_path", 'request.authority or header("host")') or _same_or_number(
+        operator
+    )
+
+
+MET: Side[InboundCall] = Side(_MET, _of_met, {}, ServedEntry)
+"""The short way to lines of requests whose head was met before."""
+OTHERS: Side[InboundCall] = Side(_OTHERS, _of_others, {"remote_of": _remote}, ServedEntry)
+"""That of others."""
 
 
 def _text(value: bytes | str) -> str:

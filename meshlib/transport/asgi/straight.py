@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.transport.asgi.http import FROM_FILES
+from meshlib.transport.asgi.known_head import MetHead
 from meshlib.transport.asgi.messages import declared_length, size
+from meshlib.transport.asgi.peer import SNI, address
+from meshlib.transport.asgi.request import version_of
 from meshlib.transport.asgi.routes import template_of
 from meshlib.transport.asgi.serving import broken
 
@@ -102,6 +105,19 @@ class Straight(InboundCall):
     def request(self) -> InboundRequest:  # type: ignore[override]
         """The request."""
         return self.known.request(self.scope)
+
+    @property
+    def alike(self) -> object | None:  # type: ignore[override]
+        """As ``InboundCall``'s."""
+        return self.known if type(self.known) is MetHead else None
+
+    def seen(self) -> tuple[str, str, str]:
+        """As ``InboundCall``'s: as its request would have it, without making one."""
+        scope = self.scope
+        client, extensions = scope.get("client"), scope.get("extensions")
+        tls = extensions.get("tls") if extensions else None
+        peer = "" if client is None else address(client[0], client[1])
+        return version_of(scope), peer, tls[SNI] if tls and SNI in tls else ""
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]
@@ -205,8 +221,10 @@ class Straight(InboundCall):
             self._learn()
             return
         self.over = True
-        now = known.now
-        noting.note((now() - self.started) * 1000.0, self.request_bytes, self.response_bytes)
+        now = known.now()
+        noting.note((now - self.started) * 1000.0, self.request_bytes, self.response_bytes)
+        if known.tells:
+            known.server.telemetry.noted(self, now)
 
     def _learn(self) -> None:
         """Record a whole response, and where the next one like it is to be noted."""

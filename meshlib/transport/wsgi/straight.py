@@ -161,7 +161,10 @@ class Straight(InboundCall, Head):
         server, series = self._server, self.known.noting
         noting = series.get(status)
         if noting is not None and not self._apart:
-            noting.note((server.now() - self.started) * 1000.0, self.request_bytes, self.response_bytes)
+            now = server.now()
+            noting.note((now - self.started) * 1000.0, self.request_bytes, self.response_bytes)
+            if self.known.bound.tells:
+                server.telemetry.noted(self, now)
             return
         server.telemetry.ended(self, self.span)
         if not self.flags:
