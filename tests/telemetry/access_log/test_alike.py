@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -143,3 +146,113 @@ def test_a_line_that_cannot_be_made_is_counted_as_lost(tmp_path: Path, caplog: p
     assert (writer.written, writer.lost) == (2, 1)
     assert "could not be made" in caplog.text
     writer.close()
+
+
+def served(path: Path, form: str | dict[str, object], seed: int, application: Any) -> list[str]:
+    """What is logged of requests that an application serves, most of them with heads that were met before."""
+    rng, clock = random.Random(seed), FakeClock()
+    mesh = meshlib.Mesh.from_resources(
+        [],
+        registry=CollectorRegistry(),
+        clock=clock,
+        seed=seed,
+        access_log=path,
+        access_log_format="json" if form == {} else form,
+    )
+    with mesh:
+        ask = application(mesh, clock)
+        for _ in range(150):
+            headers = [("host", "reviews:9080"), ("user-agent", 'a"b')]
+            if rng.random() < 0.2:
+                headers.append(("x-request-id", f"{rng.random()}\x1b"))
+            if rng.random() < 0.2:
+                headers.append(("x-forwarded-for", rng.choice(["10.1.2.3", "10.1.2.3, 127.0.0.1"])))
+            if rng.random() < 0.2:
+                headers.append(("authorization", "secret"))
+            target = rng.choice(["/a", "/a", "/a?token=t&b=%25", "/b", "/fails"])
+            port = rng.choice([4711, 4712])
+            ask(rng.choice(["GET", "POST", "HEAD"]), target, headers, port, rng)
+    return path.read_text().splitlines()
+
+
+def by_asgi(mesh: meshlib.Mesh, clock: FakeClock) -> Any:
+    now: list[random.Random] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        (rng,) = now
+        await receive()
+        clock.advance(rng.randrange(1, 30) / 1000)
+        if scope["path"] == "/fails":
+            raise ValueError("it fails")
+        headers = [(b"x-a", b"1"), (b"x-envoy-upstream-service-time", b"9999")]
+        await send({"type": "http.response.start", "status": rng.choice([200, 404, 500]), "headers": headers})
+        clock.advance(rng.randrange(30) / 1000)
+        await send({"type": "http.response.body", "body": b"x" * rng.randrange(9)})
+
+    middleware = meshlib.MeshASGIMiddleware(app, mesh)
+
+    def ask(method: str, target: str, headers: list[tuple[str, str]], port: int, rng: random.Random) -> None:
+        path, _, query = target.partition("?")
+        body = b"12345" if method == "POST" else b""
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+            "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in headers],
+            "client": ("127.0.0.1", port), "server": ("127.0.0.1", 9080),
+        }  # fmt: skip
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(_message: Any) -> None:
+            return
+
+        now[:] = [rng]
+        with contextlib.suppress(ValueError):
+            asyncio.run(middleware(scope, receive, send))
+
+    return ask
+
+
+def by_wsgi(mesh: meshlib.Mesh, clock: FakeClock) -> Any:
+    now: list[random.Random] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        (rng,) = now
+        clock.advance(rng.randrange(1, 30) / 1000)
+        if environ["PATH_INFO"] == "/fails":
+            raise ValueError("it fails")
+        start_response(rng.choice(["200 OK", "404 Not Found"]), [("x-a", "1")])
+        clock.advance(rng.randrange(30) / 1000)
+        return [b"x" * rng.randrange(9)]
+
+    middleware = meshlib.MeshWSGIMiddleware(app, mesh)
+
+    def ask(method: str, target: str, headers: list[tuple[str, str]], port: int, rng: random.Random) -> None:
+        path, _, query = target.partition("?")
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method, "RAW_URI": target, "PATH_INFO": path, "QUERY_STRING": query, "SCRIPT_NAME": "",
+            "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "9080", "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_SOFTWARE": "gunicorn/23.0",
+            "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": str(port), "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO(b""),
+            **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers},
+        }  # fmt: skip
+        now[:] = [rng]
+        with contextlib.suppress(ValueError):
+            response = middleware(environ, lambda *_: lambda _: None)
+            list(response)
+            getattr(response, "close", lambda: None)()
+
+    return ask
+
+
+@pytest.mark.parametrize("application", [by_asgi, by_wsgi])
+@pytest.mark.parametrize("form", FORMATS)
+def test_both_ways_write_the_same_of_what_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, application: Any
+) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    short = served(tmp_path / "short", form, 7, application)
+    monkeypatch.setattr(alike, "PLAIN", True)
+    assert short == served(tmp_path / "long", form, 7, application)
+    assert len(short) == 150
