@@ -86,8 +86,6 @@ class Protection:
     ``max_header`` in bytes, 0: no limit (of a body None: no limit)."""
 
     resource: str
-    where: tuple[str, int, int] = field(default=("", 0, 0), compare=False)
-    """Its file, line and column."""
     limits: tuple[RateLimit, ...] = ()
     shedding: Shedding | None = None
     max_concurrent: int = 0
@@ -100,6 +98,16 @@ class Protection:
     deadline: InboundDeadline | None = None
     resource_exhausted: bool = False
     x_headers: bool = False
+    where: tuple[str, int, int] = field(default=("", 0, 0), compare=False)
+    """The policy's file, line and column."""
+
+    @property
+    def by_route(self) -> str:
+        """The first field whose limit counts by route, "" when none does."""
+        for limit in self.limits:
+            if limit.key.kind == "route":
+                return f"spec.inbound.{limit.name.rpartition(' ')[2]}.key"
+        return ""
 
     @property
     def admits(self) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meshlib.engine.check import Asking, Check
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound_admission import Active, Admission
+    from meshlib.engine.inbound_limits import RateLimits
     from meshlib.engine.message import Request
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.inbound_view import InboundView
@@ -68,7 +69,7 @@ class InboundCall:
     and left around each piece of the handler. ``checks`` are asked in their order (None: those of ``inbound``). ``status``,
     ``grpc_status``, ``flags`` and the counts of messages and of bytes are the result; ``sent`` is the status in the head that
     is on its way to the client already, 0 before; ``route`` the template that the application's router has matched, "" when
-    none says.
+    none says. ``route_limits`` are to be asked when it is known (``routed_limits.py``).
 
     ``admission`` (None: nothing is asked) lets it in before the checks, as long as there is not too much to do: ``late`` and
     ``queued``, which its door sets, are the seconds that what serves it runs late, and that it stood in line for a thread.
@@ -95,6 +96,7 @@ class InboundCall:
     refusal: Refusal | None = None
     sent = 0
     route = ""
+    route_limits: RateLimits | None = None
     made_id = ""
     """The x-request-id that was made for it here; "" when it came with one, or needs none."""
     request_messages = 0

@@ -6,7 +6,7 @@ time lets the request through, and is counted.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from meshlib.engine.effects import Peek
@@ -75,53 +75,70 @@ def whole_body_check(max_body: int) -> Check:
     return check
 
 
-def rate_limit_checks(settings: Protection, limits: list[BoundLimit], clock: Clock, tally: Tally) -> tuple[Check, ...]:
-    """Those in this process first: they cost nothing, and what they refuse nobody else is asked about."""
-    grpc_status = RESOURCE_EXHAUSTED if settings.resource_exhausted else None
-    told = settings.x_headers
+class RateLimits:
+    """Limits at work, asked in order; those in this process first: they cost nothing, and what they refuse nobody else is asked
+    about."""
 
-    def verdict(limit: BoundLimit, taken: Taken, request: InboundRequest) -> Refusal | None:
-        wanted = limit.settings
-        if not taken.allowed and tally.note(wanted.kind, "refused", wanted.shadow):
+    __slots__ = ("_clock", "_grpc_status", "_local", "_shared", "_tally", "_told")
+
+    def __init__(self, settings: Protection, limits: Iterable[BoundLimit], clock: Clock, tally: Tally) -> None:
+        self._local = [limit for limit in limits if limit.shared is None]
+        self._shared = [limit for limit in limits if limit.shared is not None]
+        self._clock = clock
+        self._tally = tally
+        self._grpc_status = RESOURCE_EXHAUSTED if settings.resource_exhausted else None
+        self._told = settings.x_headers
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What to ask of a request."""
+        checks: list[Check] = [self.here] if self._local else []
+        return (*checks, self.elsewhere) if self._shared else tuple(checks)
+
+    @property
+    def asks_others(self) -> bool:
+        """Whether there is something to ask beside ``here``."""
+        return bool(self._shared)
+
+    def here(self, request: InboundRequest, key: str | None = None) -> Refusal | None:
+        """What limits in this process say; ``key`` in place of those that they read of the request."""
+        now = self._clock.monotonic()
+        for limit in self._local:
+            if limit.test is None or limit.test(request):
+                assert limit.limiter is not None
+                taken = limit.limiter.take(limit.key(request) if key is None else key, now)
+                refusal = self._verdict(limit, taken, request)
+                if refusal is not None:
+                    return refusal
+        return None
+
+    def elsewhere(self, request: InboundRequest, key: str | None = None) -> Asking:
+        """What those say that count for a fleet."""
+        for limit in self._shared:
+            if limit.test is None or limit.test(request):
+                assert limit.shared is not None
+                taken = yield from limit.shared.count(limit.settings, limit.key(request) if key is None else key)
+                if taken is None:
+                    self._tally.note(limit.settings.kind, "failed open", limit.settings.shadow)
+                    continue
+                refusal = self._verdict(limit, taken, request)
+                if refusal is not None:
+                    return refusal
+        return None
+
+    def _verdict(self, limit: BoundLimit, taken: Taken, request: InboundRequest) -> Refusal | None:
+        wanted, told = limit.settings, self._told
+        if not taken.allowed and self._tally.note(wanted.kind, "refused", wanted.shadow):
             untell(request.for_caller)
             headers = (retry_after(taken.retry_after), *RATE_LIMITED)
             if told:
                 headers += x_ratelimit(taken, wanted.rate)
             detail = f"rate_limited[{wanted.name}]"
-            return Refusal(
-                429, "local_rate_limited" if limit.shared is None else "", grpc_status, "RL", detail, headers
-            )
+            body = "local_rate_limited" if limit.shared is None else ""
+            return Refusal(429, body, self._grpc_status, "RL", detail, headers)
         if told and not wanted.shadow:
             _tell(request.for_caller, taken, wanted)
         return None
-
-    def here(request: InboundRequest) -> Refusal | None:
-        now = clock.monotonic()
-        for limit in local:
-            if limit.test is None or limit.test(request):
-                assert limit.limiter is not None
-                refusal = verdict(limit, limit.limiter.take(limit.key(request), now), request)
-                if refusal is not None:
-                    return refusal
-        return None
-
-    def elsewhere(request: InboundRequest) -> Asking:
-        for limit in shared:
-            if limit.test is None or limit.test(request):
-                assert limit.shared is not None
-                taken = yield from limit.shared.count(limit.settings, limit.key(request))
-                if taken is None:
-                    tally.note(limit.settings.kind, "failed open", limit.settings.shadow)
-                    continue
-                refusal = verdict(limit, taken, request)
-                if refusal is not None:
-                    return refusal
-        return None
-
-    local = [limit for limit in limits if limit.shared is None]
-    shared = [limit for limit in limits if limit.shared is not None]
-    checks: list[Check] = [here] if local else []
-    return (*checks, elsewhere) if shared else tuple(checks)
 
 
 def _tell(for_caller: list[tuple[bytes, bytes]], taken: Taken, limit: RateLimit) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from meshlib.engine.check import Check
     from meshlib.engine.custom import Asker
     from meshlib.engine.inbound_admission import Admission, Report
+    from meshlib.engine.inbound_limits import RateLimits
     from meshlib.engine.protection_state import SharedCounterOf
 
 
@@ -37,13 +38,22 @@ class Noting(Protocol):
 
 class BoundInbound:
     """The inbound settings of a port, who is let in while there is much to do (``admission``, asked before all others), and
-    their checks in the order in which they are asked."""
+    their checks in the order in which they are asked. ``route``: limits that count by the route, which are among the checks
+    but not among ``unrouted``."""
 
-    __slots__ = ("_noting", "admission", "checks", "of_nobody", "settings", "tells")
+    __slots__ = ("_noting", "admission", "checks", "of_nobody", "route", "settings", "tells", "unrouted")
 
     def __init__(
-        self, settings: Inbound, checks: tuple[Check, ...], admission: Admission | None = None, tells: bool = False
+        self,
+        settings: Inbound,
+        checks: tuple[Check, ...],
+        admission: Admission | None = None,
+        tells: bool = False,
+        route: RateLimits | None = None,
+        unrouted: tuple[Check, ...] = (),
     ) -> None:
+        self.route = route
+        self.unrouted = unrouted
         self.tells = tells
         """Whether calls note when their response began, for those who tell of it (an access log)."""
         self.settings = settings
@@ -128,11 +138,14 @@ class InboundState:
         self.tokens.after_fork()
 
     def _bind(self, inbound: Inbound, protection: BoundProtection = UNPROTECTED, tells: bool = False) -> BoundInbound:
-        return BoundInbound(inbound, self._checks_in_order(inbound, protection), protection.admission, tells)
+        checks = self._checks_in_order(inbound, protection)
+        route = protection.route
+        unrouted = () if route is None else (*checks, *protection.unrouted)
+        return BoundInbound(inbound, (*checks, *protection.last), protection.admission, tells, route, unrouted)
 
     def _checks_in_order(self, inbound: Inbound, protection: BoundProtection) -> tuple[Check, ...]:
         """Istio's order of filters: STRICT, which is the connection's, comes first, then what needs no identity (shedding,
-        sizes), CUSTOM, tokens, AUDIT with DENY and ALLOW, and what is limited by who asks comes last."""
+        sizes), CUSTOM, tokens, AUDIT with DENY and ALLOW; after these comes what is limited by who asks."""
         strict = (PeerCheck(inbound.mtls_policy, self.peers),) if inbound.mtls is MtlsMode.STRICT else ()
         custom = [CustomCheck(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
         policies = inbound.authorization
@@ -148,5 +161,4 @@ class InboundState:
             *inbound.checks,
             *self.tokens.checks(inbound),
             *judged,
-            *protection.last,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound_admission import Active, Admission, Tally
-from meshlib.engine.inbound_limits import BoundLimit, rate_limit_checks, size_check
+from meshlib.engine.inbound_limits import BoundLimit, RateLimits, size_check
 from meshlib.engine.inbound_local_ratelimit import local_ratelimit_check
 from meshlib.engine.inbound_ratelimit import ratelimit_check
 from meshlib.engine.rate_limit_service import RateLimitService, ServiceCounter
@@ -51,16 +51,24 @@ UNKNOWN = _Unknown()
 
 class BoundProtection:
     """The protection of a port at work: ``admission``, then the checks that come ``first``, and those that come ``last``, when
-    it is known who asks."""
+    it is known who asks. Limits that count by ``route`` (None: there are none) are among the last; where a router tells which
+    route it has matched, ``unrouted`` are asked in place of the last, and they then."""
 
-    __slots__ = ("admission", "first", "last")
+    __slots__ = ("admission", "first", "last", "route", "unrouted")
 
     def __init__(
-        self, admission: Admission | None = None, first: tuple[Check, ...] = (), last: tuple[Check, ...] = ()
+        self,
+        admission: Admission | None = None,
+        first: tuple[Check, ...] = (),
+        last: tuple[Check, ...] = (),
+        route: RateLimits | None = None,
+        unrouted: tuple[Check, ...] = (),
     ) -> None:
         self.admission = admission
         self.first = first
         self.last = last
+        self.route = route
+        self.unrouted = unrouted
 
 
 UNPROTECTED = BoundProtection()
@@ -138,7 +146,9 @@ class ProtectionState:
             service = self._service(*asking.place, asking.domain, asking.timeout)
             check = ratelimit_check(asking, service, self._rng, self.tally)
             (first if asking.first else last).append(check)
-        return BoundProtection(bound.admission, (*bound.first, *first), (*last, *bound.last))
+        return BoundProtection(
+            bound.admission, (*bound.first, *first), (*last, *bound.last), bound.route, (*last, *bound.unrouted)
+        )
 
     def _bind(
         self, settings: Protection, normalization: Normalization, before: dict[RateLimit, Limiter]
@@ -161,8 +171,15 @@ class ProtectionState:
                     adaptive = GradientLimit(settings.adaptive)
             self._adaptive = adaptive
             admission = Admission(settings, normalization, self.tally, self._active, adaptive)
-        last = rate_limit_checks(settings, limits, self._clock, self.tally)
-        return BoundProtection(admission, (sizes,) if sizes is not None else (), last)
+        first = (sizes,) if sizes is not None else ()
+        last = RateLimits(settings, limits, self._clock, self.tally).checks
+        if not settings.by_route:
+            return BoundProtection(admission, first, last)
+        others = [limit for limit in limits if limit.settings.key.kind != "route"]
+        by_route = [limit for limit in limits if limit.settings.key.kind == "route"]
+        unrouted = RateLimits(settings, others, self._clock, self.tally).checks
+        route = RateLimits(settings, by_route, self._clock, self.tally)
+        return BoundProtection(admission, first, last, route, unrouted)
 
     def _counter(self, settings: SharedCount) -> SharedCounter:
         if settings.redis:

@@ -13,8 +13,9 @@ KINDS = ("", "principal", "remoteIp", "header", "claim", "route")
 @dataclass(frozen=True, slots=True)
 class RequestKey:
     """``kind`` "": one bucket for all; ``principal``: the peer's SPIFFE ID, else its token's "issuer/subject"; ``remoteIp``;
-    ``header`` and ``claim``, of that ``name`` (of a claim in a claim: ``a.b``); ``route``: gRPC's method, or the path of the
-    route that was matched. Requests that have none share a bucket: who leaves a header out gains nothing."""
+    ``header`` and ``claim``, of that ``name`` (of a claim in a claim: ``a.b``); ``route``: gRPC's method; over HTTP the
+    template of the route, which this does not know: whoever has matched it says it. Requests that have none share a bucket: who
+    leaves a header out gains nothing."""
 
     kind: str = ""
     name: str = ""
@@ -42,8 +43,6 @@ class RequestKey:
 
 
 def _route(request: RoutedView) -> str:
-    if request.routed is not None:
-        return request.routed
     return request.path if request.protocol == "grpc" else ""
 
 

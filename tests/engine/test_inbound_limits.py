@@ -8,7 +8,7 @@ from meshlib.compiler.inbound_protection import Protection, RateLimit, SharedCou
 from meshlib.engine.effects import Wait
 from meshlib.engine.flight import Flight
 from meshlib.engine.inbound_admission import Tally
-from meshlib.engine.inbound_limits import BoundLimit, rate_limit_checks, size_check
+from meshlib.engine.inbound_limits import BoundLimit, RateLimits, size_check
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.request_key import RequestKey
 from meshlib.policy.token_bucket import Limiter, Rate
@@ -43,7 +43,7 @@ def asked(check, request):
 
 def checks(*limits: BoundLimit, **settings):
     tally = Tally("s", None)
-    return rate_limit_checks(Protection("p", **settings), list(limits), FakeClock(), tally), tally
+    return RateLimits(Protection("p", **settings), limits, FakeClock(), tally).checks, tally
 
 
 def test_what_counts_here_is_asked_before_what_counts_elsewhere():

@@ -18,8 +18,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import meshlib
 from meshlib.problems import MeshError
 from meshlib.testing import as_caller
+from meshlib.transport.core import shared_limits
 from tests.support.fake_clock import FakeClock
 from tests.support.inbound_policies import authorization_policy, on_paths
+from tests.support.protection import protection
 
 OPS = "cluster.local/ns/default/sa/ops"
 WEB = "cluster.local/ns/shop/sa/web"
@@ -459,3 +461,39 @@ def test_the_route_is_told_to_spans(served):
         assert app.test_client().get("/items/7").text == "7"
     (span,) = exporter.get_finished_spans()
     assert (span.name, span.attributes["http.route"]) == ("GET /items/<int:item>", "/items/<int:item>")
+
+
+class TestLimitsByRoute:
+    """Rate limits of a ResiliencePolicy with ``key: route``."""
+
+    @pytest.fixture(params=["here", "in Redis"])
+    def served(self, request, monkeypatch):
+        in_memory = shared_limits.counting
+        monkeypatch.setattr(shared_limits, "counting", lambda _url, clock: in_memory("memory://", clock))
+        storage = {"redis": {"url": "redis://127.0.0.1:1"}, "timeout": "30s"}
+        limit = {"key": "route", "requests": 1, "per": "1m"}
+        if request.param == "in Redis":
+            limit["storage"] = storage
+        made = Served(protection(rateLimits=[limit]))
+        blueprint = Blueprint("v1", "v1", url_prefix="/v1")
+        for where in (made.app, blueprint):
+            where.get("/items/<item>")(lambda item: made.called.append(item) or item)
+        made.app.register_blueprint(blueprint)
+        with made.mesh:
+            yield made
+
+    def test_each_route_has_a_bucket_of_its_own(self, served):
+        found = [served.get(f"{route}/{n}").status_code for route in ("/items", "/v1/items") for n in (1, 2)]
+        assert found == [200, 429, 200, 429]
+        assert served.called == ["1", "1"]
+        assert served.mesh.problems == []
+
+    def test_a_wrong_method_counts_too_and_what_no_route_matches_does_not(self, served):
+        assert [served.get("/items/1", "DELETE").status_code for _ in range(2)] == [405, 429]
+        assert [served.get("/nowhere").status_code for _ in range(3)] == [404] * 3
+
+    def test_a_refusal_goes_to_the_applications_own_handlers_and_is_counted(self, served):
+        served.app.errorhandler(429)(lambda error: (f"slow down: {error.description}", 429))
+        served.get("/items/1")
+        assert served.get("/items/2").text.startswith("slow down")
+        assert served.counted() == {("200", "-"): 1, ("429", "RL"): 1}

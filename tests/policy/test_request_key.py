@@ -55,10 +55,10 @@ def test_a_claim_by_its_name_or_its_path(name, wanted):
     assert key("claim", name) == ""
 
 
-def test_a_route_is_grpcs_method_or_what_the_router_matched():
+def test_a_route_is_grpcs_method_and_no_path_of_http():
     assert key("route", protocol="grpc") == "/items/4"
-    assert key("route", routed="/items/{id}") == "/items/{id}"
     assert key("route") == "", "strangers make up paths"
+    assert key("route", routed="/items/4") == "", "what the router read is a path, too"
 
 
 def test_a_key_has_words():

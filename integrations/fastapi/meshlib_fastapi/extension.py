@@ -81,6 +81,7 @@ class MeshExtension:
 
         def build_middleware_stack() -> ASGIApp:
             self._inner = MeshASGIMiddleware(build(), mesh, port)
+            self.server = self._inner.tells_routes()
             return _Outermost(self._serve)
 
         app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]

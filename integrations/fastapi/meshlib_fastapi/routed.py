@@ -9,19 +9,26 @@ a 405. A refusal is an ``HTTPException``, for the application's own handlers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException, WebSocketException
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meshlib.engine.authorization_check import judge_routed
+from meshlib.engine.drivers import run_async
 from meshlib.engine.inbound import InboundCall
+from meshlib.engine.routed_limits import limits_of_route
 from meshlib.policy.refusal import Refusal
 from meshlib.problems import MeshError
 from meshlib.transport.asgi.middleware import CALL
 from meshlib.transport.asgi.request import other_path
-from meshlib.transport.asgi.routes import route_of
+from meshlib.transport.asgi.routes import route_of, template_of
+from meshlib.transport.runtimes.serving import Server
+from meshlib_fastapi.dependencies import EXTENSION
+
+if TYPE_CHECKING:
+    from meshlib.engine.inbound import InboundExchange
 
 
 class Looks:
@@ -37,10 +44,30 @@ class Looks:
                 raise MeshError(
                     "a request has come to this router that has not come through the mesh: it is not served"
                 )
+            before = dict(scope) if call.route_limits is not None else None
             if type(scope) is not RoutedScope:
                 scope = RoutedScope(scope, call)
             scope.look()
+            if before is not None:
+                try:
+                    await self._app(scope, receive, send)
+                except AsksOthers as asks:
+                    refusal = (await run_async(asks.exchange, asks.server.awaited)).refusal
+                    if refusal is not None:
+                        raise refused(scope, refusal) from None
+                    scope = RoutedScope(before, call)
+                else:
+                    return
         await self._app(scope, receive, send)
+
+
+class AsksOthers(BaseException):
+    """Thrown out of a router that has matched a route, before anything of it is called: where a fleet counts is asked first,
+    which cannot be done while a scope is written, and then the router is called again."""
+
+    def __init__(self, exchange: InboundExchange, server: Server) -> None:
+        self.exchange = exchange
+        self.server = server
 
 
 def look_at(app: object) -> None:
@@ -70,12 +97,16 @@ class RoutedScope(dict[str, Any]):
             look_at(found["endpoint"])
         if "path_params" in found or "route" in found:
             self.look()
+        if "endpoint" in found and self._call.route_limits is not None and not has_router(found["endpoint"]):
+            self._count()
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
         self._outer[key] = value
         if key == "route":
             self.look()
+            if self._call.route_limits is not None and is_included(self, value):
+                self._count()
 
     def look(self) -> None:
         """Judge the paths that have not been judged yet: as it is here, and as the route reads it."""
@@ -87,14 +118,43 @@ class RoutedScope(dict[str, Any]):
                 self._judged.add(seen)
                 self._judge(seen)
 
+    def _count(self) -> None:
+        """Ask the limits that count by route, once it is known."""
+        told = self.get("fastapi")
+        if isinstance(told, dict) and told.get("included_router") and not is_included(self, self.get("route")):
+            return  # its prefix is not known yet
+        template = template_of(self) or self.get("root_path", "")
+        server: Server = self[EXTENSION].server
+        refusal, others = limits_of_route(self._call, template)
+        if others is not None:
+            raise AsksOthers(others, server)
+        if refusal is not None:
+            raise refused(self, refusal)
+
     def _judge(self, path: str | None) -> None:
         assert path is not None
         refusal = judge_routed(self._call, path)
-        if refusal is None:
-            return
-        if self["type"] == "websocket" and "websocket.http.response" not in self.get("extensions", {}):
-            raise WebSocketException(1008, refusal.text)
-        raise as_exception(refusal)
+        if refusal is not None:
+            raise refused(self, refusal)
+
+
+def has_router(app: object) -> bool:
+    """Whether a match is followed by another one, behind a mount."""
+    return isinstance(getattr(app, "router", app), Router)
+
+
+def is_included(scope: Mapping[str, Any], route: object) -> bool:
+    """Whether ``route`` is that of a router which another one includes, with its prefixes there (newer FastAPIs)."""
+    told = scope.get("fastapi")
+    included = told.get("effective_route_context") if isinstance(told, dict) else None
+    return included is not None and getattr(included, "original_route", None) is route
+
+
+def refused(scope: Mapping[str, Any], refusal: Refusal) -> Exception:
+    """What to raise for it."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        return WebSocketException(1008, refusal.text)
+    return as_exception(refusal)
 
 
 def as_exception(refusal: Refusal) -> HTTPException:

@@ -54,11 +54,11 @@ class Mesh:
         if NAME in app.extensions:
             raise MeshError("this application is in a mesh already")
         app.extensions[NAME] = mesh
-        app.wsgi_app = meshlib.MeshWSGIMiddleware(  # type: ignore[method-assign]
-            app.wsgi_app, mesh, self._port if port is None else port
-        )
+        door = meshlib.MeshWSGIMiddleware(app.wsgi_app, mesh, self._port if port is None else port)
+        server = door.tells_routes()
+        app.wsgi_app = door  # type: ignore[method-assign]
         # the first that Flask calls of a request it has routed, also where no route has matched
-        app.url_value_preprocessors.setdefault(None, []).insert(0, lambda _endpoint, _values: look(app))
+        app.url_value_preprocessors.setdefault(None, []).insert(0, lambda _endpoint, _values: look(app, server))
         dispatch = app.dispatch_request
 
         def dispatch_request(*of: Any, **named: Any) -> ResponseReturnValue:

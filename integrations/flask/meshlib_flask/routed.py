@@ -17,7 +17,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import PathConverter, Rule, UnicodeConverter
 
 from meshlib.engine.authorization_check import judge_routed
+from meshlib.engine.drivers import run
+from meshlib.engine.inbound import InboundCall
+from meshlib.engine.routed_limits import limits_of_route
 from meshlib.policy.path_spellings import decode
+from meshlib.transport.runtimes.serving import Server
 from meshlib.transport.wsgi.request import other_path
 from meshlib_flask.current import current_call
 from meshlib_flask.refused import refused
@@ -26,8 +30,8 @@ VERBATIM = (UnicodeConverter, PathConverter)
 """Converters whose values are what stands in the path."""
 
 
-def look(app: Flask) -> None:
-    """Judge the request of the current context. Raises ``Refused``."""
+def look(app: Flask, server: Server) -> None:
+    """Judge the request of the current context, at the ``server`` that lets it in. Raises ``Refused``."""
     call = current_call()
     rule = request.url_rule
     if rule is not None and call.around is not None:
@@ -43,6 +47,33 @@ def look(app: Flask) -> None:
             refusal = judge_routed(call, other)
             if refusal is not None:
                 raise refused(refusal)
+    if call.route_limits is not None:
+        template = _template(app, rule)
+        if template is not None:
+            _count(call, template, server)
+
+
+def _count(call: InboundCall, template: str, server: Server) -> None:
+    """Ask the limits that count by route."""
+    refusal, others = limits_of_route(call, template)
+    if others is not None:
+        refusal = run(others, server.blocking).refusal
+    if refusal is not None:
+        raise refused(refusal)
+
+
+def _template(app: Flask, rule: Rule | None) -> str | None:
+    """That of the rule that has matched, with the wrong method, too; None when none has."""
+    if rule is not None:
+        return rule.rule
+    error = request.routing_exception
+    if isinstance(error, MethodNotAllowed):
+        adapter = app.create_url_adapter(request)
+        assert adapter is not None  # there is one for every request
+        for method in error.valid_methods or ():
+            with contextlib.suppress(HTTPException):
+                return str(adapter.match(method=method, return_rule=True)[0].rule)
+    return None
 
 
 def _matched(app: Flask, rule: Rule | None, values: Any) -> Iterator[str]:

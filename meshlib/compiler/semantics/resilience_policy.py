@@ -24,7 +24,11 @@ def limit(name: str, per: str = "") -> tuple[Row, ...]:
         *MATCH,
         honoured("mode", MODE, PROTECTION, "enforce"),
         honoured(
-            "key.by", "principal, remoteIp or route; those without share one bucket", PROTECTION, "one bucket for all"
+            "key.by",
+            "principal, remoteIp or route (gRPC's method; over HTTP the template, with meshlib_fastapi and meshlib_flask: else "
+            "a notice); those without share one bucket",
+            PROTECTION,
+            "one bucket for all",
         ),
         honoured("key.header", "the value of a header", PROTECTION),
         honoured("key.claim", "of a token that was verified; a.b: a claim in a claim", PROTECTION),

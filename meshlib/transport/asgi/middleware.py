@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.asgi.known_head import Met, MetHead
     from meshlib.transport.asgi.messages import App, Receive, Scope, Send
-    from meshlib.transport.runtimes.serving import Serves
+    from meshlib.transport.runtimes.serving import Server, Serves
 
 log = logging.getLogger("meshlib.asgi")
 
@@ -205,6 +205,12 @@ class MeshASGIMiddleware:
             serving.returned()
         finally:
             leave(call, tokens)
+
+    def tells_routes(self) -> Server:
+        """Whoever calls this tells each request's route, once it is matched, to the limits that count by it
+        (``engine/routed_limits.py``), by what is returned. For integrations."""
+        self._server.routes_told = True
+        return self._server
 
     def _threads_of(self, app: App) -> PoolThreads | LoopThreads:
         """Where requests stand in line for a thread behind this door."""

@@ -70,7 +70,8 @@ def checked_port(port: int | None) -> int | None:
 
 class Server:
     """One door of a mesh's servers. ``blocking`` and ``awaited`` perform what exchanges ask; ``propagates``: calls that
-    handlers make end with the deadline of the request they serve."""
+    handlers make end with the deadline of the request they serve. ``routes_told``: whoever has made this door tells which route
+    was matched (``routed_limits.py``)."""
 
     __slots__ = (
         "_latenesses",
@@ -85,6 +86,7 @@ class Server:
         "now",
         "peers",
         "rng",
+        "routes_told",
         "telemetry",
     )
 
@@ -95,6 +97,7 @@ class Server:
         self._names_of: Snapshot | None = None
         self._latenesses = Latenesses()
         self.telemetry = telemetry
+        self.routes_told = False
         self.clock = core.clock
         self.now = core.clock.monotonic
         self.rng = core.rng
@@ -124,9 +127,25 @@ class Server:
             request, bound.settings, core.clock, core.rng, deadline, self._propagates, failures, bound.checks, admission
         )
         call.late = late
+        if bound.route is not None and request.protocol != "grpc":
+            if self.routes_told:
+                call.checks, call.route_limits = bound.unrouted, bound.route
+            else:
+                self._route_unknown(bound)
         if bound.tells:
             call.tells = True
         return call
+
+    def _route_unknown(self, bound: BoundInbound) -> None:
+        settings = bound.settings.protection
+        assert settings is not None
+        self.core.notices.say(
+            settings,
+            "route-unknown",
+            settings.by_route,
+            "nobody tells this server which route is matched: all requests over HTTP share one bucket",
+            "use MeshExtension of meshlib_fastapi, or Mesh of meshlib_flask; or another key",
+        )
 
     def queue_unknown(self, call: InboundCall, why: str, hint: str) -> None:
         """Nobody can know how long ``call``, of which that matters, has stood in line for a thread: said once."""

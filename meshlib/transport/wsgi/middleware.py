@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound_state import BoundInbound, BoundPorts
     from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.refusal import Refusal
-    from meshlib.transport.runtimes.serving import Serves
+    from meshlib.transport.runtimes.serving import Server, Serves
     from meshlib.transport.wsgi.connection import Peer
     from meshlib.transport.wsgi.contracts import Application, Environ, Pieces, StartResponse
     from meshlib.transport.wsgi.known_environ import Key, Met, MetEnviron
@@ -144,6 +144,11 @@ class MeshWSGIMiddleware:
         if request.for_application is not None:
             apply(request.for_application, request, environ)
         return self._served(Head(call, start_response, exchange, telemetry, span), context_of(call), environ)
+
+    def tells_routes(self) -> Server:
+        """As ``MeshASGIMiddleware``'s."""
+        self._server.routes_told = True
+        return self._server
 
     def _call(
         self, request: WsgiRequest, environ: Environ, bound: BoundInbound | None, left: tuple[Check, ...] | None

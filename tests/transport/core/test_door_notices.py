@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshlib.compiler.inbound_protection import Protection
 from meshlib.transport.core.door_notices import DoorNotices
 
-SHOP = Protection("ResiliencePolicy default/shop", ("shop.yaml", 3, 5))
+SHOP = Protection("ResiliencePolicy default/shop", where=("shop.yaml", 3, 5))
 
 
 def test_it_says_where_the_policy_is_and_what_to_do(caplog):
