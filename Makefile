@@ -30,6 +30,7 @@ help:
 	@echo "make guests   OpenAI's SDK, MCP, gql, google-cloud-tasks, Sentry ... through the mesh; before a release"
 	@echo "make prometheus   a real Prometheus for the tests that ask one: Debian's package, unpacked into .venv"
 	@echo "make browser   a real Chromium for the tests that look at pages in one: Debian's package, unpacked into .venv"
+	@echo "make redis   a real redis-server for the tests that ask one: Debian's package, unpacked into .venv"
 	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
 	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy; go-spiffe"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
@@ -157,6 +158,11 @@ prometheus: $(STAMP)
 # where it cannot be had, the tests that need it are skipped, and this says so
 browser: $(STAMP)
 	@$(BIN)/python -m tests.support.browser
+
+# likewise, for rate limits and circuit breakers that are shared
+.PHONY: redis
+redis: $(STAMP)
+	@$(BIN)/python -m tests.support.redis_server
 
 # where they cannot be had, the figures that need them are not measured, and this says so
 proxy-tools: $(STAMP)

@@ -10,12 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+from benchmarks import debian_packages
 
 UNPACKED = Path(__file__).parents[1] / ".venv" / "proxy-tools"
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "h2load": "nghttp2-client", "nghttpd": "nghttp2-server"}
-SECONDS = 300
 
 
 def found(tool: str) -> str | None:
@@ -33,40 +33,14 @@ def missing(*tools: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """This process's, with the libraries that were unpacked with the tools."""
-    libraries = [str(each) for each in sorted({each.parent for each in UNPACKED.rglob("*.so*")})]
-    before = os.environ.get("LD_LIBRARY_PATH")
-    made = dict(os.environ)
-    if libraries:
-        made["LD_LIBRARY_PATH"] = os.pathsep.join([*libraries, *([before] if before else [])])
-    return made
+    return debian_packages.environment(UNPACKED)
 
 
 def unpack() -> None:
-    """Unpack the packages of those that are missing, and what they need and this machine has not.
-
-    Raises:
-        OSError: a file cannot be written, or there is no apt-get or dpkg
-        subprocess.SubprocessError: apt-get or dpkg failed; what they said is on stderr
-    """
+    """Unpack the packages of those that are missing. Raises as ``debian_packages.unpack`` does."""
     wanted = [PACKAGES[tool] for tool in missing(*PACKAGES)]
-    if not wanted:
-        return
-    with tempfile.TemporaryDirectory(prefix="proxy-tools-") as temporary:
-        folder = Path(temporary)
-        # lists of packages of our own: the machine's may be missing or old, and are not ours to write
-        state, archives = folder / "state", folder / "cache" / "archives"
-        for each in (state / "lists" / "partial", archives / "partial"):
-            each.mkdir(parents=True)
-        options = ["-qq", "-o", f"Dir::State={state}", "-o", f"Dir::State::lists={state / 'lists'}"]
-        options += ["-o", f"Dir::Cache={folder / 'cache'}", "-o", "Dir::State::status=/var/lib/dpkg/status"]
-        options += ["-o", "APT::Sandbox::User=", "-o", "Debug::NoLocking=1"]
-        for command in (["update"], ["--download-only", "--yes", "--no-install-recommends", "install", *wanted]):
-            subprocess.run(
-                ["apt-get", *options, *command], cwd=folder, check=True, timeout=SECONDS, stdin=subprocess.DEVNULL
-            )
-        UNPACKED.mkdir(parents=True, exist_ok=True)
-        for package in sorted(archives.glob("*.deb")):
-            subprocess.run(["dpkg", "-x", package, UNPACKED], check=True, timeout=SECONDS)
+    if wanted:
+        debian_packages.unpack(wanted, UNPACKED)
 
 
 if __name__ == "__main__":

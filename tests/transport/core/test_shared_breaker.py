@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,53 +14,19 @@ import pytest
 
 import meshlib
 from benchmarks.free_ports import free_port
+from tests.support.redis_server import RedisServer, needs_redis
 from tests.support.resources import pod, service
 
 HOST = "reviews.default.svc.cluster.local"
 
 
+pytestmark = needs_redis
+
+
 @pytest.fixture
 def redis_port(tmp_path) -> Iterator[int]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    pytest.importorskip("redis")
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            binary,
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--dir",
-            str(tmp_path),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        import redis
-
-        client = redis.Redis(port=port)
-        wait_for(lambda: answers(client))
-        client.close()
-        yield port
-    finally:
-        process.kill()
-        process.wait()
-
-
-def answers(client: Any) -> bool:
-    import redis
-
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
+    with RedisServer(tmp_path) as server:
+        yield server.port
 
 
 def wait_for(condition: Any) -> None:
