@@ -1,8 +1,8 @@
 """Rounds of calls in a client's process: closed loop and open loop, on asyncio and in threads, with latencies and CPU time.
 
-Closed loop: so many callers, each waits for a response before it calls again. A server that stalls is then asked less, and
-the stall counts once (coordinated omission). Open loop: calls are due at a fixed rate, whatever became of those before; a
-latency counts from when its call was due, so that a stall counts for every call that fell into it.
+Closed loop: so many callers, each waits for a response before it calls again, and makes one call at least. A server that
+stalls is then asked less, and the stall counts once (coordinated omission). Open loop: calls are due at a fixed rate, whatever
+became of those before; a latency counts from when its call was due, so that a stall counts for every call that fell into it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ async def on_a_loop(call: AsyncCall, asked: Asked) -> Taken:
 
     async def closed() -> None:
         now = clock()
-        while now < until:
+        while True:
             await call()
             after = clock()
             note(after - now)
+            if after >= until:
+                return
             now = after
 
     async def opened() -> None:
@@ -88,10 +90,12 @@ def in_threads(call: Call, asked: Asked) -> Taken:
 
     def closed() -> None:
         now = clock()
-        while now < until:
+        while True:
             call()
             after = clock()
             note(after - now)
+            if after >= until:
+                return
             now = after
 
     def opened() -> None:

@@ -53,7 +53,7 @@ def run(
 
     def report() -> Report:
         notes = (
-            [f"{pace.rounds} rounds of {pace.seconds:g} s of each, in turn, after one that is not counted"]
+            [f"rounds: {pace.rounds} of {pace.seconds:g} s of each, in turn, after one that is not counted"]
             if parts
             else []
         )

@@ -9,14 +9,13 @@ from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, P99, RATE, Report, Ro
 from meshlib.bench.rounds import GENERATOR_CPU
 from meshlib.bench.verdict import LEAST, MANY, Ratio, ratio
 
-COLUMNS = ("", "CPU us a call", "against the baseline", "p50 ms", "p99 ms", "calls/s", "MB")
+COLUMNS = ("", "CPU us", "x baseline", "p50 ms", "p99 ms", "calls/s", "MB")
 KEPT = 0.97
 """Of a rate that was asked for: less is not kept."""
 LEGEND = (
-    "CPU: of the caller's process and all proxies, the backend aside; of proxies and servers by themselves, where a load "
-    "generator calls, without it; medians of rounds. Against the baseline: the median of "
-    "the ratios of paired rounds, and where it is with nine chances in ten; ~ where that does not tell it from 1. "
-    "MB: proportional set size of the same processes."
+    "CPU: of a call, by the caller's process and all proxies, the backend aside; of proxies and servers by themselves, where a "
+    "load generator calls, without it; medians of rounds. x baseline: the median of the ratios of paired rounds, and where it "
+    "is with nine chances in ten; ~ where that does not tell it from 1. MB: proportional set size of the same processes."
 )
 
 

@@ -66,6 +66,11 @@ def test_in_a_closed_loop_a_stall_is_met_once(one_round: Callable[..., Taken]) -
     assert taken.late == []
 
 
+def test_a_caller_that_comes_late_makes_a_call_nevertheless(one_round: Callable[..., Taken]) -> None:
+    """A thread may have to wait for its core for longer than a round is."""
+    assert len(one_round(Asked(3, 0, seconds=0.0)).latencies) == 3
+
+
 def test_in_an_open_loop_a_stall_counts_for_every_call_that_was_due_meanwhile(one_round: Callable[..., Taken]) -> None:
     taken = one_round(Asked(1, 0, seconds=1.0, rate=10), 0.55)
     assert [round(each, 3) for each in taken.latencies[:6]] == [0.55, 0.451, 0.352, 0.253, 0.154, 0.055]

@@ -49,7 +49,7 @@ def test_what_was_measured_is_kept_after_each_part(monkeypatch: pytest.MonkeyPat
     assert [len(each.rows) for each in kept] == [1, 2, 2]
     assert Report.from_json(report.to_json()) == report
     assert report.quick
-    assert any("1 rounds of 0.01 s" in note for note in report.notes)
+    assert any("rounds: 1 of 0.01 s" in note for note in report.notes)
     assert any("coordinated omission" in note for note in report.notes)
 
 
