@@ -22,13 +22,17 @@ from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
+    BODILESS,
+    CLOSE,
     LAST_CHUNK,
+    REASONS,
     ResponseHead,
     chunk,
     closing,
     keeping,
     response_head,
 )
+from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_body import DuplexBody
 
 if TYPE_CHECKING:
@@ -329,6 +333,13 @@ class Http1Downstream(asyncio.Protocol):
 
     def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
         """A response that is all here. (HTTP/1.1's trailers are dropped, as in Envoy.)"""
+        if type(headers) is ReceivedHead and headers.sized and status not in BODILESS and not self._to_head:
+            # nearly all; as below, but for what is made on the way (row "proxy-inprocess")
+            close = CLOSE if self._closes() else b""
+            phrase = reason or REASONS.get(status, b"")
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, phrase, headers.passed, close, whole))
+            self._over()
+            return
         head = response_head(status, reason, headers, self._to_head, len(whole))
         start = self._start_of(head)
         if head.bodiless:
@@ -402,12 +413,15 @@ class Http1Downstream(asyncio.Protocol):
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
-    def _start_of(self, head: ResponseHead) -> bytes:
-        if not self._close and self._listener.draining:
+    def _closes(self) -> bool:
+        """Whether the response is the last one."""
+        # the client may have more to say of this request, which nobody will hear
+        if self._listener.draining or not self._reader.ended:
             self._close = True
-        if not self._reader.ended:
-            self._close = True  # the client has more to say of this request, which nobody will hear
-        return closing(head) if self._close else keeping(head)
+        return self._close
+
+    def _start_of(self, head: ResponseHead) -> bytes:
+        return closing(head) if self._closes() else keeping(head)
 
     def _over(self) -> None:
         """The response has been written."""

@@ -42,6 +42,14 @@ class ToApplication(ProxyRequest):
         """Nothing is counted."""
         return self.headers
 
+    def encoded(self, attempt: int) -> bytes | None:
+        """The same for every attempt."""
+        headers, body = self._headers, self.body
+        if type(headers) is not RawHead or not self._framed:
+            return None
+        start = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.verb, self.target, headers.lines)
+        return start + body if type(body) is bytes else start
+
     def attempt_headers(self, attempt: int) -> RawHeaders | RawHead:
         """The same for every attempt."""
         return self._headers

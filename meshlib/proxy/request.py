@@ -30,9 +30,11 @@ _AFTER_GRPC = b"\r+; "
 class ProxyRequest:
     """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
     connection; ``lower``: the same in lower case behind a line end. ``authority``: what Host says, ``target``: path and query.
-    ``body``: None, all its bytes, or what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``."""
+    ``body``: None, all its bytes, or what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``.
+    ``verb``: the method's bytes."""
 
     __slots__ = (
+        "_framed",
         "_headers",
         "_received",
         "authority",
@@ -48,6 +50,7 @@ class ProxyRequest:
         "query",
         "scheme",
         "target",
+        "verb",
     )
 
     multiplexed = False
@@ -66,11 +69,13 @@ class ProxyRequest:
         scheme: str = "http",
         special: Collection[bytes] | None = None,
     ) -> None:
+        self.verb = method
         self.method = method.decode("latin-1")
         self.scheme = scheme
         self.authority = self.dialled = authority.decode("latin-1")
         self.target = target
-        self.full_path = full_path = target.decode("latin-1")
+        # without the name of a codec, which takes longer to look up than such text to read
+        self.full_path = full_path = target.decode() if target.isascii() else target.decode("latin-1")
         self.path, _, self.query = full_path.partition("?")
         self.lower = lower
         if special is None:
@@ -80,6 +85,7 @@ class ProxyRequest:
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body
+        self._framed = body is None or (type(body) is bytes and b"content-length:" in special)
         self.counted = False  # whether headers hold the number of the first attempt
 
     # -- as it came ---------------------------------------------------------------------------------------------------
@@ -146,6 +152,11 @@ class ProxyRequest:
     def headers(self, headers: RawHeaders) -> None:
         self._headers = headers
 
+    @property
+    def sent_head(self) -> RawHead | RawHeaders:
+        """The headers as they are sent, without the number of the attempt: as bytes, where they are such."""
+        return self._headers
+
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return self.header(name) if self._headers is self._received else joined_value(self._headers, name)
@@ -153,7 +164,7 @@ class ProxyRequest:
     def sent_bytes(self) -> int:
         """Bytes of method, target, names and values of headers, and as much of the body as has been seen."""
         headers = self._headers
-        head = len(headers.lines) - 4 * headers.lines.count(_LINE_END) if type(headers) is RawHead else size_of(headers)
+        head = len(headers.lines) - 4 * headers.lines.count(b"\n") if type(headers) is RawHead else size_of(headers)
         return head + len(self.method) + len(self.target) + self.body_bytes()
 
     def body_bytes(self) -> int:
@@ -202,12 +213,19 @@ class ProxyRequest:
         """As HTTP/2 writes it for this attempt; None: whoever asks has to look at each header."""
         return None
 
-    def encoded(self, headers: RawHeaders | RawHead) -> bytes | None:
-        """The request with these headers as HTTP/1.1 writes it, where it needs no look: they are those that its reader has
-        taken and vouched for, and there is no body."""
-        if type(headers) is RawHead and self.body is None:
-            return b"%b %b HTTP/1.1\r\n%b\r\n" % (self.method.encode("latin-1"), self.target, headers.lines)
-        return None
+    def encoded(self, attempt: int) -> bytes | None:
+        """What HTTP/1.1 writes for this attempt, where it needs no look: the headers are those that its reader has taken and
+        vouched for, and so is the length of a body, which is all here."""
+        headers, body = self._headers, self.body
+        if type(headers) is not RawHead or not self._framed or self.counted or self.has_envoy_headers:
+            return None
+        start = b"%b %b HTTP/1.1\r\n%bx-envoy-attempt-count: %d\r\n\r\n" % (
+            self.verb,
+            self.target,
+            headers.lines,
+            attempt,
+        )
+        return start + body if type(body) is bytes else start
 
     def set_deadline(self, header: str, seconds: float) -> None:
         """Say how much time is left."""

@@ -15,12 +15,15 @@ import httptools
 from meshlib.problems import said
 from meshlib.transport.protocol.chunked_body import ChunkedBody, InvalidChunk
 from meshlib.transport.protocol.request_head import IN_TARGETS, IN_VALUES
+from meshlib.transport.protocol.strict_parser import REFUSES_ODD_REQUESTS
 
 MAX_HEAD_BYTES = 60 * 1024
 """Envoy's max_request_headers_kb; the request line counts, too."""
 
 MAX_HEADERS = 100
 """Envoy's max_headers_count."""
+
+_SHORTEST_LINE = len("a:\r\n")
 
 MOST_DIGITS = 18
 """Of a Content-Length: more bytes than any body has, and few enough for every server's integers."""
@@ -51,12 +54,11 @@ HOP_BY_HOP = frozenset(
 )
 """Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
 _SEEN = (b"host", b"content-length", b"x-request-id", b"x-forwarded-proto")
-SPECIAL = re.compile(rb"\r\n([ \t]|x-envoy-|content-type: application/grpc|(?:%b):)" % b"|".join((*_SEEN, *HOP_BY_HOP)))
+SPECIAL = re.compile(rb"\r\n(x-envoy-|content-type: application/grpc|(?:%b):)" % b"|".join((*_SEEN, *HOP_BY_HOP)))
 """Beginnings of lines that somebody looks for. Each look for one name costs as much as this, which is one pass (row
 "proxy-inprocess")."""
 _USUAL = frozenset((*[name + b":" for name in _SEEN], b"x-envoy-", b"content-type: application/grpc"))
 """Those that ask for nothing to be done with the head."""
-_FOLDED = frozenset((b" ", b"\t"))
 _NOT_TO_BE_NAMED = frozenset(
     b"host content-length :authority :path :method :scheme x-forwarded-for x-forwarded-host x-forwarded-proto".split()
 )
@@ -71,6 +73,7 @@ METHODS = frozenset(
 )
 """Those that Envoy takes."""
 
+_FOLDED = re.compile(rb"\r\n[ \t]")
 _LONGEST_METHOD = 16
 _LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
 """Headers."""
@@ -135,13 +138,15 @@ class RequestHead:
         "upgrade",
     )
 
-    def __init__(self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes) -> None:
+    def __init__(
+        self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes, special: list[bytes]
+    ) -> None:
         self.method = method
         self.target = target
         self.lines = lines
         self.lower = lower
         self.host = host
-        self.special: list[bytes] = []
+        self.special = special
         self.length: int | None = 0
         self.close = False
         self.upgrade = b""
@@ -197,20 +202,21 @@ class RequestReader:
             data = self._without_empty_line(data)
         if not data:
             return None
-        end = data.find(_END_OF_HEAD, max(0, self._seen - 3))
-        if end < 0:
+        seen = self._seen
+        if seen and data.find(_END_OF_HEAD, max(0, seen - 3)) < 0:
             self._refuse_early(data)
-            self._seen = len(data)
             return None
-        if end > MAX_HEAD_BYTES:
+        head, end, rest = data.partition(_END_OF_HEAD)
+        if not end:
+            self._refuse_early(data)
+            return None
+        if len(head) > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+        self._rest = rest
         self._seen = self._ends = self._looked_at = 0
         self._after_empty_line = False
-        end += 4
-        self._rest = data[end:]
-        head = data[:end] if self._rest else data
-        first = head.find(_LINE_END)
-        parts = head[:first].split(b" ")
+        first, _, lines = head.partition(_LINE_END)
+        parts = first.split(b" ")
         if len(parts) != 3:
             raise Refused(400, "the request line is not METHOD TARGET HTTP/1.1")
         method, target, version = parts
@@ -218,30 +224,29 @@ class RequestReader:
             _refuse_version(version)
         if method not in METHODS:
             raise Refused(400, f"the method {method[:40]!r} is not known")
-        left = head.translate(None, IN_VALUES)
-        ends = head.count(_LINE_END)
-        if len(left) != 2 * ends or left != _LINE_END * ends:
-            raise Refused(400, "the request's head holds a control character or a bare line break", _CHARACTERS)
-        if ends > MAX_HEADERS + 2:
+        if not REFUSES_ODD_REQUESTS:
+            _refuse_odd(head)
+        if len(lines) > _SHORTEST_LINE * MAX_HEADERS and lines.count(b"\n") >= MAX_HEADERS:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")
-        self._validate(head)
-        if target.translate(None, IN_TARGETS) or b"#" in target:
+        self._validate(head + _END_OF_HEAD if rest else data)
+        if b"#" in target or not target.isascii():
             raise Refused(400, "the request's target holds #, or a character that has to be escaped")
-        lines = head[first + 2 : -2]
-        lower = head[first:-2].lower()
+        lines += _LINE_END
+        spelled = _LINE_END + lines
+        lower = spelled.lower()
         special = SPECIAL.findall(lower)
-        if not _FOLDED.isdisjoint(special):
-            raise Refused(400, "a header is folded over several lines")
-        made = RequestHead(method, target, lines, lower, _only(lower, head[first:-2], special))
-        made.special = special
+        made = RequestHead(method, target, lines, lower, _only(lower, spelled, special), special)
         if not _USUAL.issuperset(special):
-            self._for_this_connection(made, head[first:-2])
+            self._for_this_connection(made, spelled)
             made.special = SPECIAL.findall(made.lower)
-        if made.length is not None and b"content-length:" in special:
+        if b"content-length:" in special and made.length is not None:
             made.length = _length_of(lower)
-        if made.upgrade and made.length != 0:
-            raise Refused(400, "a request with Upgrade has a body")
-        self._begin_body(made)
+        if made.length != 0 or made.upgrade or method == b"CONNECT":
+            if made.upgrade and made.length != 0:
+                raise Refused(400, "a request with Upgrade has a body")
+            self._begin_body(made)
+        else:
+            self.ended = True
         return made
 
     def _without_empty_line(self, data: bytes) -> bytes:
@@ -265,6 +270,7 @@ class RequestReader:
         ends = data.count(_LINE_END, before)
         if data.count(b"\n", seen) != ends or data.count(b"\r", before, size - 1) != ends:
             raise Refused(400, "the request's head holds a bare line break", _CHARACTERS)
+        self._seen = size
         self._ends += ends
         if self._ends > MAX_HEADERS + 1:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")
@@ -403,6 +409,15 @@ def values_of(lower: bytes, name: bytes, head: bytes | None = None) -> list[byte
         found.append(spelled[start:end].strip(_BLANK))
         at = lower.find(name, end)
     return found
+
+
+def _refuse_odd(head: bytes) -> None:
+    """For a parser that is more lenient than llhttp 9 (``strict_parser.py``)."""
+    left = head.translate(None, IN_VALUES)
+    if left != _LINE_END * (len(left) // 2):
+        raise Refused(400, "the request's head holds a control character or a bare line break", _CHARACTERS)
+    if _FOLDED.search(head):
+        raise Refused(400, "a header is folded over several lines")
 
 
 def _takes_trailers(lower: bytes, head: bytes) -> bool:

@@ -12,9 +12,9 @@ _NAME = operator.itemgetter(0)
 _line = b": ".join
 _LINE_END = b"\r\n"
 NO_CONTENT = 204
-_BODILESS = frozenset((NO_CONTENT, 304))
-_REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
-_CLOSE = b"connection: close\r\n"
+BODILESS = frozenset((NO_CONTENT, 304))
+REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
+CLOSE = b"connection: close\r\n"
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -45,8 +45,8 @@ def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, w
         if sized and status == NO_CONTENT:  # who reads it might wait for what it says
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
         lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
-    phrase = reason or _REASONS.get(status, b"")
-    bodiless = to_head or status in _BODILESS
+    phrase = reason or REASONS.get(status, b"")
+    bodiless = to_head or status in BODILESS
     chunked = False
     framing = b""
     if not bodiless and not sized:
@@ -75,7 +75,7 @@ def chunk(data: bytes) -> bytes:
 
 def closing(head: ResponseHead) -> bytes:
     """Its bytes, with the word that no other response follows on the connection."""
-    return head.lines + _CLOSE + _LINE_END
+    return head.lines + CLOSE + _LINE_END
 
 
 def keeping(head: ResponseHead) -> bytes:

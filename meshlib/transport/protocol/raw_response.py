@@ -10,7 +10,9 @@ from meshlib.transport.protocol.received_head import ReceivedHead, received
 
 NO_CONTENT = 204
 _END_OF_HEAD = b"\r\n\r\n"
+_LINE_END = b"\r\n"
 _LENGTH = b"content-length"
+_BEFORE_REASON = len("HTTP/1.1 200 ")
 _known: dict[bytes, KnownHead] = {}
 
 
@@ -20,6 +22,7 @@ class RawResponseReader(ResponseReader):
     __slots__ = ("_raw",)
 
     on_header = None  # type: ignore[assignment] # llhttp tells nobody of them
+    on_status = None  # type: ignore[assignment] # the status line says it
     known = _known
 
     def begin(self, head_request: bool) -> None:
@@ -47,10 +50,13 @@ class RawResponseReader(ResponseReader):
         if found is None:
             self._fail("the head of the response holds a control character, a bare line break or a folded header")
             return
-        self._raw = raw[end:]  # of an interim response: the next one
+        self._raw = b""
         self.headers = found  # type: ignore[assignment]
+        self.reason = raw[_BEFORE_REASON : raw.find(_LINE_END)]
         super().on_headers_complete()
         status = self.status
+        if status < 200:  # an interim response: the next one follows
+            self._raw = raw[end:]
         if (status < 200 or status == NO_CONTENT) and (found.sized or found.coded):
             self._without_content(found)
 

@@ -6,6 +6,7 @@ import re
 
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_head import IN_VALUES
+from meshlib.transport.protocol.strict_parser import REFUSES_ODD_RESPONSES
 
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"te", b"upgrade", b"trailer")
@@ -13,20 +14,20 @@ HOP_BY_HOP = frozenset(
 """Headers that were for the connection to the upstream only."""
 
 _LINE_END = b"\r\n"
-_SPECIAL = re.compile(rb"\r\n([ \t]|(?:content-length|%b):)" % b"|".join(sorted(HOP_BY_HOP)))
+_SPECIAL = re.compile(rb"\r\n((?:content-length|%b):)" % b"|".join(sorted(HOP_BY_HOP)))
 """Beginnings of lines that somebody looks for; each look for one name costs as much (row "proxy-inprocess")."""
-_FOLDED = frozenset((b" ", b"\t"))
-_USUAL = frozenset((b"content-length:", b"connection:"))
+_FOLDED = re.compile(rb"\r\n[ \t]")
 _KEPT = b"\r\nconnection: keep-alive\r\n"
+"""What most servers say."""
 _BLANK = b" \t"
 
 
 class ReceivedHead(RawHead):
     """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
-    has a Content-Length; ``coded``: it has a Transfer-Encoding; ``folded``: a line belongs to that before it; ``passed``: the
-    lines that go on, without those for the upstream's connection."""
+    has a Content-Length; ``coded``: it has a Transfer-Encoding; ``passed``: the lines that go on, without those for the
+    upstream's connection."""
 
-    __slots__ = ("_lower", "_passed", "coded", "folded", "sized", "special")
+    __slots__ = ("_lower", "_passed", "coded", "sized", "special")
 
     def __init__(self, lines: bytes) -> None:
         self.lines = lines
@@ -36,20 +37,16 @@ class ReceivedHead(RawHead):
         self.special: list[bytes] = _SPECIAL.findall(lower)
         self.sized = b"content-length:" in self.special
         self.coded = b"transfer-encoding:" in self.special
-        self.folded = not _FOLDED.isdisjoint(self.special)
 
     @property
     def passed(self) -> bytes:
         """Found out once."""
         passed = self._passed
         if passed is None:
-            passed, special = self.lines, self.special
-            if b"connection:" in special or not _USUAL.issuperset(special):
-                at = self._lower.find(_KEPT)  # what most servers say
-                if at >= 0 and _USUAL.issuperset(special) and special.count(b"connection:") == 1:
-                    passed = passed[:at] + passed[at + len(_KEPT) - 2 :]
-                else:
-                    passed = self._end_to_end()
+            passed, rest = self.lines, len(self.special) - self.sized
+            if rest:
+                at = self._lower.find(_KEPT) if rest == 1 else -1
+                passed = passed[:at] + passed[at + len(_KEPT) - 2 :] if at >= 0 else self._end_to_end()
             self._passed = passed
         return passed
 
@@ -72,7 +69,6 @@ class ReceivedHead(RawHead):
         made.special = self.special
         made.sized = self.sized
         made.coded = self.coded
-        made.folded = self.folded
         return made
 
     def says(self, name: bytes) -> bool:
@@ -102,7 +98,6 @@ class ReceivedHead(RawHead):
         made.special = self.special
         made.sized = self.sized and name != b"content-length"
         made.coded = self.coded
-        made.folded = self.folded
         return made
 
     @property
@@ -118,9 +113,13 @@ class ReceivedHead(RawHead):
 def received(head: bytes) -> ReceivedHead | None:
     """The headers of ``head``, from the status line to the empty line, which llhttp has taken. None: there is more than one way
     to read it, for somebody who gets these bytes."""
-    left = head.translate(None, IN_VALUES)
-    ends = head.count(_LINE_END)
-    if len(left) != 2 * ends or left != _LINE_END * ends:
+    end = head.find(_LINE_END)
+    if head[:end].translate(None, IN_VALUES) or not (REFUSES_ODD_RESPONSES or _is_usual(head)):
         return None
-    found = ReceivedHead(head[head.find(_LINE_END) + 2 : -2])
-    return None if found.folded else found
+    return ReceivedHead(head[end + 2 : -2])
+
+
+def _is_usual(head: bytes) -> bool:
+    """For a parser that is more lenient than llhttp 9 (``strict_parser.py``)."""
+    left = head.translate(None, IN_VALUES)
+    return left == _LINE_END * (len(left) // 2) and _FOLDED.search(head) is None

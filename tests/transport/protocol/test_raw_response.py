@@ -35,8 +35,9 @@ def told(reader, pieces, head_request):
         reader.feed(piece)
     ended = not reader.error and reader.feed_eof()
     failed = bool(reader.error)
-    return (failed, reader.status, reader.reason, failed or list(reader.headers), reader.take(), reader.complete, ended,
-            reader.continue_seen, reader.http_version, failed or reader.reusable)  # fmt: skip
+    head = failed or (reader.reason, list(reader.headers))
+    return (failed, reader.status, head, reader.take(), reader.complete, ended, reader.continue_seen,
+            reader.http_version, failed or reader.reusable)  # fmt: skip
 
 
 @pytest.mark.parametrize("head_request", [False, True])
