@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.proxy")
 
-CLIENT_CERT = b"\r\nx-forwarded-client-cert:"
+CLIENT_CERT = b"x-forwarded-client-cert:"
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 
 
@@ -78,7 +78,7 @@ class Forwarder:
         if live is None:
             mesh_closed(responder)
             return None
-        if request.has_envoy_headers or CLIENT_CERT in request.lower:
+        if request.has_envoy_headers or CLIENT_CERT in request.special:
             request.relined(*outbound_lines(request.lines, request.lower))
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)

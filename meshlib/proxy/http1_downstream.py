@@ -23,14 +23,14 @@ from meshlib.proxy.tunnel import Leaves, Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
     BODILESS,
-    CLOSE,
+    CLOSE_AND_END,
     LAST_CHUNK,
-    REASONS,
     ResponseHead,
     chunk,
     closing,
     keeping,
     response_head,
+    status_line,
 )
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_body import DuplexBody
@@ -335,9 +335,8 @@ class Http1Downstream(asyncio.Protocol):
         """A response that is all here. (HTTP/1.1's trailers are dropped, as in Envoy.)"""
         if type(headers) is ReceivedHead and headers.sized and status not in BODILESS and not self._to_head:
             # nearly all; as below, but for what is made on the way (row "proxy-inprocess")
-            close = CLOSE if self._closes() else b""
-            phrase = reason or REASONS.get(status, b"")
-            self.transport.write(b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (status, phrase, headers.passed, close, whole))
+            close = CLOSE_AND_END if self._closes() else _LINE_END
+            self.transport.write(b"".join((status_line(status, reason), headers.passed, close, whole)))
             self._over()
             return
         head = response_head(status, reason, headers, self._to_head, len(whole))

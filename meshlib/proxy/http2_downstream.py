@@ -22,7 +22,7 @@ from meshlib.proxy.http2_body import ClientBody, Source
 from meshlib.proxy.refusals import MALFORMED, SILENT, Asked
 from meshlib.proxy.request import ProxyRequest, is_grpc
 from meshlib.proxy.slow_clients import Wait, leaves
-from meshlib.transport.protocol.http1_request import Refused
+from meshlib.transport.protocol.http1_request import SPECIAL, Refused
 from meshlib.transport.protocol.http2_codec import Code, Head
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
@@ -50,11 +50,11 @@ words of the protocol only."""
 ACKNOWLEDGED_IN = 1.0
 """Seconds that a client has to see that the connection is to close; then streams are no longer taken."""
 
-_ID = b"\r\nx-request-id:"
-_PROTO = b"\r\nx-forwarded-proto:"
+_ID = b"x-request-id:"
+_PROTO = b"x-forwarded-proto:"
 _PROTO_VALUE = len("x-forwarded-proto: ")
-_AUTHORIZATION = b"authorization:"
-_COOKIE = b"\r\ncookie:"
+_SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
+"""Headers that HTTP/2 keeps out of its tables, or may."""
 _METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _BODILESS = (204, 304)
 _CONTINUE = response_head(100, [])
@@ -90,10 +90,10 @@ class Http2Request(ProxyRequest):
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
-        lower, method = self.lower, _METHODS.get(self.method)
+        method = _METHODS.get(self.method)
         if self._headers is not self._received or self.has_envoy_headers or method is None:
             return None
-        if _AUTHORIZATION in lower or _COOKIE in lower:
+        if not _SECRETS.isdisjoint(self.special):
             return None
         # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
         return [
@@ -312,14 +312,17 @@ class Http2Downstream(asyncio.Protocol):
         """Begin what the client has asked for."""
         head = call.stream.head
         lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""  # more: lines
-        if _ID not in lower:
+        special = SPECIAL.findall(lower)
+        if _ID not in special:
             number = new_request_id(self._listener.rng).encode()
             fields.append((b"x-request-id", number))
             more = b"x-request-id: %b\r\n" % number
-        if _PROTO not in lower:
+        if _PROTO not in special:
             fields.append((b"x-forwarded-proto", self._listener.proto[_PROTO_VALUE:-2]))
             more += self._listener.proto
-        request = Http2Request(head.method, head.authority, target, lines + more, lower + more, body)
+        if more:
+            lines, lower = lines + more, lower + more
+        request = Http2Request(head.method, head.authority, target, lines, lower, body, "http", special)
         request.host, request.fields = head.authority, fields
         return self._listener.forwarder.forward(request, call)
 

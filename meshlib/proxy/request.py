@@ -23,6 +23,7 @@ MOST_KEYS = 1024
 _LINE_END = b"\r\n"
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
+_FIRST_COUNT = _COUNT_LINE % 1
 GRPC = b"\r\ncontent-type: application/grpc"
 _AFTER_GRPC = b"\r+; "
 
@@ -49,6 +50,7 @@ class ProxyRequest:
         "protocol",
         "query",
         "scheme",
+        "special",
         "target",
         "verb",
     )
@@ -80,6 +82,7 @@ class ProxyRequest:
         self.lower = lower
         if special is None:
             special = SPECIAL.findall(lower)
+        self.special = special
         self.has_envoy_headers = b"x-envoy-" in special
         self.protocol = "grpc" if GRPC[2:] in special and is_grpc(lower) else "http"
         self._received: RawHead | RawHeaders = RawHead(lines)
@@ -116,7 +119,8 @@ class ProxyRequest:
     def relined(self, lines: bytes, lower: bytes) -> None:
         """It came with these header lines: before anybody has decided by others."""
         self.lower = lower
-        self.has_envoy_headers = b"\r\nx-envoy-" in lower
+        self.special = special = SPECIAL.findall(lower)
+        self.has_envoy_headers = b"x-envoy-" in special
         self._received = RawHead(lines)
         self._headers = RawHead(
             lines
@@ -219,12 +223,9 @@ class ProxyRequest:
         headers, body = self._headers, self.body
         if type(headers) is not RawHead or not self._framed or self.counted or self.has_envoy_headers:
             return None
-        start = b"%b %b HTTP/1.1\r\n%bx-envoy-attempt-count: %d\r\n\r\n" % (
-            self.verb,
-            self.target,
-            headers.lines,
-            attempt,
-        )
+        count = _FIRST_COUNT if attempt == 1 else _COUNT_LINE % attempt
+        # joined, which takes half as long as a format
+        start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, count, _LINE_END))
         return start + body if type(body) is bytes else start
 
     def set_deadline(self, header: str, seconds: float) -> None:

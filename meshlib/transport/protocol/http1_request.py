@@ -53,7 +53,16 @@ HOP_BY_HOP = frozenset(
     )
 )
 """Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
-_SEEN = (b"host", b"content-length", b"x-request-id", b"x-forwarded-proto")
+_SEEN = (
+    b"host",
+    b"content-length",
+    b"x-request-id",
+    b"x-forwarded-proto",
+    b"x-forwarded-client-cert",
+    b"authorization",
+    b"proxy-authorization",
+    b"cookie",
+)
 SPECIAL = re.compile(rb"\r\n(x-envoy-|content-type: application/grpc|(?:%b):)" % b"|".join((*_SEEN, *HOP_BY_HOP)))
 """Beginnings of lines that somebody looks for. Each look for one name costs as much as this, which is one pass (row
 "proxy-inprocess")."""
@@ -80,6 +89,7 @@ _LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r
 _BEGINNING = re.compile(rb"[A-Z]{1,%d}(?: |\Z)" % _LONGEST_METHOD)
 """Of a request, however little of it has come."""
 _WEBSOCKET = b"websocket"
+_HASH = ord("#")
 _H2C = b"h2c"
 _TE = b"\r\nte:"
 _TE_LINE = b"te: trailers\r\n"
@@ -229,7 +239,7 @@ class RequestReader:
         if len(lines) > _SHORTEST_LINE * MAX_HEADERS and lines.count(b"\n") >= MAX_HEADERS:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")
         self._validate(head + _END_OF_HEAD if rest else data)
-        if b"#" in target or not target.isascii():
+        if _HASH in target or not target.isascii():
             raise Refused(400, "the request's target holds #, or a character that has to be escaped")
         lines += _LINE_END
         spelled = _LINE_END + lines
@@ -302,6 +312,7 @@ class RequestReader:
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
+            _refuse_odd(head)  # which says what it is
             raise _not_http(head.lower(), said(error)) from None
         if not self._validated:
             raise Refused(400, "the request's head does not end where it seems to")
@@ -312,7 +323,7 @@ class RequestReader:
 
     def _for_this_connection(self, made: RequestHead, head: bytes) -> None:
         """Headers that are not passed on, and what they say."""
-        lower = made.lower
+        lower, special = made.lower, made.special
         tokens = [token.strip(_BLANK) for value in values_of(lower, _CONNECTION) for token in value.split(b",")]
         named = set(tokens)
         if len(tokens) > MOST_NAMED:
@@ -325,11 +336,11 @@ class RequestReader:
             if expected != [b"100-continue"]:
                 raise Refused(417, f"Expect is {expected[0][:100]!r}: only 100-continue can be met")
             made.expects_continue = True
-        if _UPGRADE in lower:
+        if b"upgrade:" in special:
             made.upgrade = _upgrade(values_of(lower, _UPGRADE, head), b"upgrade" in named)
         codings = values_of(lower, _CODING)
         if codings:
-            if _LENGTH in lower:
+            if b"content-length:" in special:
                 raise Refused(
                     400,
                     "the request has both a Content-Length and a Transfer-Encoding",
@@ -343,7 +354,7 @@ class RequestReader:
         gone = HOP_BY_HOP if made.upgrade else named.union(HOP_BY_HOP)
         kept = [line for line in head[2:].split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
         made.lines = b"".join([line + _LINE_END for line in kept])
-        if _TE in lower and _takes_trailers(lower, lower if b"te" in named else head):
+        if b"te:" in special and _takes_trailers(lower, lower if b"te" in named else head):
             made.lines += _TE_LINE  # gRPC asks for it; the rest of TE is for this connection
         made.lower = b"\r\n" + made.lines.lower()
 
@@ -412,7 +423,7 @@ def values_of(lower: bytes, name: bytes, head: bytes | None = None) -> list[byte
 
 
 def _refuse_odd(head: bytes) -> None:
-    """For a parser that is more lenient than llhttp 9 (``strict_parser.py``)."""
+    """What llhttp 9 refuses by itself (``strict_parser.py``)."""
     left = head.translate(None, IN_VALUES)
     if left != _LINE_END * (len(left) // 2):
         raise Refused(400, "the request's head holds a control character or a bare line break", _CHARACTERS)

@@ -13,9 +13,11 @@ _line = b": ".join
 _LINE_END = b"\r\n"
 NO_CONTENT = 204
 BODILESS = frozenset((NO_CONTENT, 304))
-REASONS = {int(status): status.phrase.encode() for status in HTTPStatus}
-CLOSE = b"connection: close\r\n"
+_CLOSE = b"connection: close\r\n"
+CLOSE_AND_END = _CLOSE + _LINE_END
 _CHUNKED = b"transfer-encoding: chunked\r\n"
+_USUAL_LINES = {int(each): b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
+_BEFORE_REASON = len("HTTP/1.1 200 ")
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -45,7 +47,6 @@ def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, w
         if sized and status == NO_CONTENT:  # who reads it might wait for what it says
             headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
         lines = b"%b\r\n" % _LINE_END.join(map(_line, headers)) if headers else b""
-    phrase = reason or REASONS.get(status, b"")
     bodiless = to_head or status in BODILESS
     chunked = False
     framing = b""
@@ -56,7 +57,15 @@ def response_head(status: int, reason: bytes, headers: Headers, to_head: bool, w
             chunked, framing = True, _CHUNKED
     elif to_head and coded:
         framing = _CHUNKED  # as the response to GET would say
-    return ResponseHead(b"HTTP/1.1 %d %b\r\n%b%b" % (status, phrase, lines, framing), chunked, bodiless)
+    return ResponseHead(status_line(status, reason) + lines + framing, chunked, bodiless)
+
+
+def status_line(status: int, reason: bytes) -> bytes:
+    """With its line end. ``reason`` is empty: the usual one."""
+    line = _USUAL_LINES.get(status, b"")
+    if reason and line[_BEFORE_REASON:-2] != reason:
+        return b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    return line or b"HTTP/1.1 %d \r\n" % status
 
 
 def _end_to_end(headers: Headers) -> RawHeaders:
@@ -75,7 +84,7 @@ def chunk(data: bytes) -> bytes:
 
 def closing(head: ResponseHead) -> bytes:
     """Its bytes, with the word that no other response follows on the connection."""
-    return head.lines + CLOSE + _LINE_END
+    return head.lines + CLOSE_AND_END
 
 
 def keeping(head: ResponseHead) -> bytes:

@@ -61,7 +61,7 @@ class ReceivedHead(RawHead):
     def plus(self, name: bytes, value: bytes) -> ReceivedHead:
         """The same with one more line at the end, of a header that goes on."""
         made = ReceivedHead.__new__(ReceivedHead)
-        line = b"%b: %b\r\n" % (name, value)
+        line = b"".join((name, b": ", value, _LINE_END))
         made.lines = self.lines + line
         made._pairs = None
         made._lower = self._lower
