@@ -160,7 +160,8 @@ class Mesh(Doors):
             options.get("access_log"), options.get("access_log_format"), options.get("access_log_rate")
         )
         self._core.logs = bool(self._logging)
-        log_calls(self._core.telemetry, clock, self._logging, at_work(self._core))
+        gateway = options.get("gateways") is not None
+        log_calls(self._core.telemetry, clock, self._logging, at_work(self._core), gateway)
         self._serving: InboundTelemetry | None = None
         self._admin = admin_of(self, options.get("admin"), clock.monotonic())
         https_rules = options.get("https_rules", HTTPS_RULES[0])

@@ -66,17 +66,18 @@ def from_env(environ: Mapping[str, str]) -> tuple[str | None, LogFormat | None, 
     return environ.get(LOG) or None, environ.get(FORMAT) or None, environ.get(RATE) or None
 
 
-def client_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[Call]:
-    """Of the calls that a mesh makes."""
+def client_logs(
+    clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork, gateway: bool = False
+) -> AccessLogs[Call]:
+    """Of the calls that a mesh makes; ``gateway``: for clients, who are in their lines."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
     from meshlib.telemetry.access_log.made import MADE, MadeEntry
     from meshlib.telemetry.attributes import node_of
     from meshlib.telemetry.cel import filter_of
 
     wanted = NO_LOGS if options is None else options
-    return AccessLogs(
-        MadeEntry, clock, wanted, filter_of(node_of(workload), True), _collectors(workload, live), (MADE,)
-    )
+    collectors, sides = _collectors(workload, live), () if gateway else (MADE,)
+    return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), collectors, sides)
 
 
 def server_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[InboundCall]:
@@ -113,9 +114,11 @@ def at_work(core: MeshCore) -> AtWork:
     return live
 
 
-def log_calls(telemetry: Telemetry, clock: Clock, options: LogOptions | None, live: AtWork) -> None:
-    """Where a client's lines come from."""
-    telemetry.log_with(partial(client_logs, clock, options, telemetry.workload, live), bool(options))
+def log_calls(
+    telemetry: Telemetry, clock: Clock, options: LogOptions | None, live: AtWork, gateway: bool = False
+) -> None:
+    """Where a client's lines come from, or a gateway's."""
+    telemetry.log_with(partial(client_logs, clock, options, telemetry.workload, live, gateway), bool(options))
 
 
 def log_served(telemetry: InboundTelemetry, clock: Clock, options: LogOptions | None, live: AtWork) -> None:

@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+from dataclasses import dataclass
 
 MAX_SEEN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """Of the client of a proxy, for access logs: who it is (``IP:port``, port 0 where another proxy has said it), who has
+    connected, where to; its SPIFFE ID, and the server name that it asked for. "" for what there is not."""
+
+    remote: str
+    direct: str
+    local: str
+    principal: str = ""
+    server_name: str = ""
+
+
+def remote_of(peer: str, client_ip: str) -> str:
+    """``ClientFacts.remote`` of a connection from ``peer`` whose client has this IP."""
+    if not client_ip or client_ip == ip_of(peer):
+        return peer
+    return f"[{client_ip}]:0" if ":" in client_ip else f"{client_ip}:0"
 
 
 @functools.lru_cache(MAX_SEEN)

@@ -10,7 +10,7 @@ from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.route import route_in
 from meshlib.policy import deadline as deadlines
-from meshlib.policy.client_address import ip_of
+from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, edge_lines
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.request_ids import new_request_id
@@ -93,6 +93,7 @@ class GatewayConnection:
         "_chain",
         "_element",
         "_listener",
+        "_local",
         "_local_ip",
         "_peer",
         "_peer_ip",
@@ -110,7 +111,7 @@ class GatewayConnection:
         self._listener = listener
         self._chain = chain.name
         self._tls = tls
-        self._peer = self._peer_ip = self._local_ip = ""
+        self._peer = self._peer_ip = self._local_ip = self._local = ""
         self._element: bytes | None = None
         self.proto = proto_line(tls is not None)
         self.core = listener.core
@@ -147,6 +148,7 @@ class GatewayConnection:
         self._peer_ip = ip_of(self._peer)
         name = connection.transport.get_extra_info("sockname")
         self._local_ip = name[0] if isinstance(name, tuple) else ""
+        self._local = address(name[0], name[1]) if isinstance(name, tuple) else ""
         self._listener.opened(connection)
 
     def closed(self, connection: Downstream) -> None:
@@ -209,6 +211,8 @@ class GatewayConnection:
             served.http2 = request.version[:6] == "HTTP/2"
         if tls is not None:
             _note(served, tls, found)
+        sni, who = ("", "") if tls is None else (tls.sni, served.principal)
+        sent.client = ClientFacts(remote_of(self._peer, client_ip), self._peer, self._local, who, sni)
         upgrade = served.header("upgrade")
         serving = Serving(
             server,

@@ -6,12 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.policy.routing_claims import reader_of
+from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.request import ProxyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from meshlib.policy.client_address import ClientFacts
     from meshlib.transport.protocol.request_body import ReplayBody
 
 
@@ -19,7 +21,7 @@ class GatewayRequest(ProxyRequest):
     """On its way to where the gateway's routes lead. ``scheme`` is what the client has spoken, to the gateway or to a trusted
     proxy before it."""
 
-    __slots__ = ("claims",)
+    __slots__ = ("claims", "client")
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class GatewayRequest(ProxyRequest):
     ) -> None:
         super().__init__(method, authority, target, lines, b"\r\n" + lines.lower(), body, scheme)
         self.claims: Mapping[str, object] | None = None
+        self.client: ClientFacts | None = None
 
     def header(self, name: str) -> str | None:
         """As ``ProxyRequest``'s; of ``@request.auth.claims``, a claim of the token that the client has shown."""
@@ -46,6 +49,16 @@ class GatewayRequest(ProxyRequest):
             return super().header_values(name)
         texts = read(self.claims)
         return list(texts) if len(texts) > 1 else None
+
+
+class GatewayConnect(ConnectRequest):
+    """A connection on its way, of which no request is seen."""
+
+    __slots__ = ("client",)
+
+    def __init__(self, authority: bytes, client: ClientFacts) -> None:
+        super().__init__(authority, b"", b"\r\n")
+        self.client = client
 
 
 class GatewayServed(ServedRequest):

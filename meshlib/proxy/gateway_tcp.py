@@ -11,9 +11,9 @@ from meshlib.engine.authorization_check import AuthorizationCheck
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_request import InboundRequest
-from meshlib.policy.client_address import ip_of
+from meshlib.policy.client_address import ClientFacts, ip_of
 from meshlib.proxy.connect import Connecting
-from meshlib.proxy.connect_request import ConnectRequest
+from meshlib.proxy.gateway_request import GatewayConnect
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.asgi.peer import address
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayChain
     from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.connect_tunnel import ConnectTunnel
     from meshlib.proxy.gateway_connection import Gate
     from meshlib.proxy.gateway_tls import GatewayPeer
@@ -68,7 +69,10 @@ class GatewayTcp(asyncio.Protocol):
             return
         core = self._listener.core
         authority = f"{self._sni}:{self._listener.number}" if self._sni else self._own_address()
-        request = ConnectRequest(authority.encode("latin-1", "replace"), b"", b"\r\n")
+        peer, tls = self._address("peername"), self._tls
+        found = None if tls is None else tls.identity()
+        client = ClientFacts(peer, peer, self._own_address(), "" if found is None else found.text, self._sni)
+        request = GatewayConnect(authority.encode("latin-1", "replace"), client)
         call: Call[ConnectRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS)
         call.record = Exchange(path, path.single, live.snapshot.version)
         self._connecting = Connecting(self._listener.forwarder, call, self)

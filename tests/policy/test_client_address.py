@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.policy.client_address import ip_of, last_forwarded
+from meshlib.policy.client_address import ip_of, last_forwarded, remote_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,16 @@ def test_the_last_that_was_forwarded_for_is_believed_and_no_garbage(forwarded, i
 def test_no_text_of_a_stranger_breaks_it(text):
     assert ip_of(text) == "" or ip_of(ip_of(text)) == ip_of(text)
     assert isinstance(last_forwarded(text), str)
+
+
+@pytest.mark.parametrize(
+    ("peer", "client", "told"),
+    [
+        ("127.0.0.1:4711", "127.0.0.1", "127.0.0.1:4711"),
+        ("127.0.0.1:4711", "1.2.3.4", "1.2.3.4:0"),
+        ("127.0.0.1:4711", "::1", "[::1]:0"),
+        ("127.0.0.1:4711", "", "127.0.0.1:4711"),
+    ],
+)
+def test_of_a_client_that_another_proxy_has_named_no_port_is_known(peer, client, told):
+    assert remote_of(peer, client) == told

@@ -1,6 +1,6 @@
 """An entry of a call that this program has made: what a sidecar beside it would have logged of its outbound side.
 
-The program is its own downstream: of the connection that a sidecar would have had from it nothing is known.
+The program is its own downstream: of the connection that a sidecar would have had from it nothing is known, but by a gateway.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshlib.engine.call import Call
     from meshlib.engine.explanation import Exchange
     from meshlib.engine.message import Request
+    from meshlib.policy.client_address import ClientFacts
     from meshlib.telemetry.access_log.entry import Traced
 
 ALLOWED, BLOCKED, DEFAULT = "allow_any", "block_all", "default"
@@ -89,6 +90,37 @@ class MadeEntry(Entry):
     def request_head_bytes(self) -> int | None:
         """As ``Entry``'s."""
         return size_of(self._request.headers)
+
+    # -- the client, of a call that a gateway makes for one -------------------------------------------------------------
+
+    def _client(self) -> ClientFacts | None:
+        found: ClientFacts | None = getattr(self._request, "client", None)
+        return found
+
+    def remote(self) -> str | None:
+        """As ``Entry``'s."""
+        client = self._client()
+        return None if client is None else client.remote or None
+
+    def direct_remote(self) -> str | None:
+        """As ``Entry``'s."""
+        client = self._client()
+        return None if client is None else client.direct or None
+
+    def local(self) -> str | None:
+        """As ``Entry``'s."""
+        client = self._client()
+        return None if client is None else client.local or None
+
+    def peer_uri(self) -> str | None:
+        """As ``Entry``'s."""
+        client = self._client()
+        return None if client is None else client.principal or None
+
+    def server_name(self) -> str | None:
+        """As ``Entry``'s."""
+        client = self._client()
+        return None if client is None else client.server_name or None
 
     # -- the response -------------------------------------------------------------------------------------------------
 
@@ -284,7 +316,7 @@ def shown_address(address: object) -> str | None:
 
 
 MADE: Side[Call] = Side(_BEGIN, _reading, {"body_of": _body_of, "address_of": address_of}, MadeEntry)
-"""The short way to lines of calls that were made."""
+"""The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
 
 if TYPE_CHECKING:
 
