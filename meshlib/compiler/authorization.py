@@ -44,6 +44,8 @@ _UNKNOWN_AT = {
     "hosts": "gRPC servers do not tell the host",
     "destination.port": "unknown unless the server reports its port",
     "destination.ip": "few servers tell the address that a request came to",
+    "request.headers[x-forwarded-for]": "gRPC servers tell the last line alone",
+    "request.headers[x-forwarded-host]": "gRPC servers tell the last line alone",
     "connection.sni": "few servers tell the name that TLS was asked for",
 }
 _NOWHERE = "Envoy's metadata is nowhere here"
@@ -240,7 +242,10 @@ def _conditions(rule: Rule) -> Iterator[Condition]:
 
 
 def _plain(key: str) -> str:
-    return "hosts" if key.lower() in ("request.headers[:authority]", "request.headers[host]") else key
+    lower = key.lower()
+    if lower in ("request.headers[:authority]", "request.headers[host]"):
+        return "hosts"
+    return lower if lower.startswith("request.headers[") else key
 
 
 def _problem(resource: AuthorizationPolicy, severity: Severity, code: str, message: str, hint: str = "") -> Problem:

@@ -27,12 +27,14 @@ class AuthorizationCounts:
     """What policies have decided since the mesh was made, by policy ("namespace/name", "" when none of those that allow has
     matched). ``denied``: requests refused; ``audited``: those that an AUDIT policy matches; ``dry_run_denied`` and
     ``dry_run_allowed``: what dry-run policies would have decided. ``report`` (set by whoever can log) hears of requests that
-    are denied or audited: which of both, the request, and the rule."""
+    are denied or audited: which of both, the request, and the rule; ``dry_run`` of what policies on trial would have decided:
+    which policy, and "allowed" or "denied"."""
 
-    __slots__ = ("_counts", "_lock", "report")
+    __slots__ = ("_counts", "_lock", "dry_run", "report")
 
     def __init__(self) -> None:
         self.report: Callable[[str, InboundView, str], None] | None = None
+        self.dry_run: Callable[[str, str], None] | None = None
         self._lock = threading.Lock()
         self._counts: dict[str, dict[str, int]] = {
             what: {} for what in ("denied", "audited", "dry_run_denied", "dry_run_allowed")
@@ -49,6 +51,13 @@ class AuthorizationCounts:
         self.note(what, policy)
         if self.report is not None:
             self.report(what, request, rule)
+
+    def tried(self, policy: str, allowed: bool) -> None:
+        """One more that policies on trial would have let in, or not."""
+        result = "allowed" if allowed else "denied"
+        self.note(f"dry_run_{result}", policy)
+        if self.dry_run is not None:
+            self.dry_run(policy, result)
 
     def of(self, what: str) -> Mapping[str, int]:
         """Those so far, by policy."""
@@ -104,7 +113,7 @@ class AuthorizationCheck:
                 self._counts.tell("audited", rule.policy.id, request, rule.id)
         if policies.has_dry_run:
             found = policies.dry_run(request)
-            self._counts.note("dry_run_allowed" if found.allowed else "dry_run_denied", found.policy)
+            self._counts.tried(found.policy, found.allowed)
 
 
 def judge_routed(call: InboundCall, route_path: str) -> Refusal | None:

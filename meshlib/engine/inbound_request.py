@@ -159,6 +159,8 @@ class InboundRequest(AsSent):
         several = self.header_values("x-forwarded-for")
         if several is not None:
             forwarded = next((line for line in reversed(several) if line.strip(" \t")), "")
+        elif self.protocol == "grpc" and not self.host_known and not forwarded.strip(" \t"):
+            return ""  # gRPC core keeps the last line alone: what stood before one that is empty nobody knows
         return last_forwarded(forwarded) or self.source_ip
 
     def change(self) -> HeaderChanges:

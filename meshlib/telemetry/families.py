@@ -79,6 +79,12 @@ class MessageFamilies(NamedTuple):
     responses: CountsByNames
 
 
+class PolicyFamilies(NamedTuple):
+    """What is counted of AuthorizationPolicies on trial."""
+
+    dry_run: Counts
+
+
 class TcpFamilies(NamedTuple):
     """What is counted of connections whose bytes nobody reads."""
 
@@ -97,6 +103,7 @@ class SizeFamilies(NamedTuple):
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()
 _message_families: weakref.WeakKeyDictionary[CollectorRegistry, MessageFamilies] = weakref.WeakKeyDictionary()
+_policy_families: weakref.WeakKeyDictionary[CollectorRegistry, PolicyFamilies] = weakref.WeakKeyDictionary()
 _tcp_families: weakref.WeakKeyDictionary[CollectorRegistry, TcpFamilies] = weakref.WeakKeyDictionary()
 _size_families: weakref.WeakKeyDictionary[CollectorRegistry, SizeFamilies] = weakref.WeakKeyDictionary()
 
@@ -130,6 +137,21 @@ def message_families(registry: CollectorRegistry) -> MessageFamilies:
         found = _message_families[registry] = MessageFamilies(
             _counts(registry, "istio_request_messages_total", "Messages of gRPC requests.", PEER_LABELS),
             _counts(registry, "istio_response_messages_total", "Messages of gRPC responses.", PEER_LABELS),
+        )
+    return found
+
+
+def policy_families(registry: CollectorRegistry) -> PolicyFamilies:
+    """Those of a registry; who has no policies on trial does not register them."""
+    found = _policy_families.get(registry)
+    if found is None:
+        found = _policy_families[registry] = PolicyFamilies(
+            _counts(
+                registry,
+                "meshlib_authorization_dry_run",
+                "Requests by what AuthorizationPolicies with istio.io/dry-run would have decided, and which of them.",
+                ("policy", "result"),
+            )
         )
     return found
 

@@ -13,7 +13,7 @@ from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.policy.endpoint import UNREGISTERED
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.grpc_status import http_of_grpc
-from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
+from meshlib.telemetry.families import PEER_LABELS, families, message_families, policy_families, size_families
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, ToldPeers, namespace_of, of_endpoint, of_workload
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
@@ -228,6 +228,10 @@ class Metrics:
     def resilience(self, host: str, mechanism: str, mode: str, verdict: str) -> None:
         """Count what a mechanism did."""
         self._families.resilience.labels(host, mechanism, mode, verdict).inc()
+
+    def dry_run(self, policy: str, result: str) -> None:
+        """Count what policies on trial would have decided."""
+        policy_families(self._registry).dry_run.labels(policy, result).inc()
 
     def _labels(self, call: Call) -> tuple[str, ...]:
         record, request = call.record, call.request

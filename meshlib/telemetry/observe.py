@@ -425,6 +425,14 @@ class Telemetry(Watcher[Call, CallSpan]):
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
 
+    def dry_run(self, policy: str, result: str) -> None:
+        """AuthorizationPolicies on trial would have ``allowed`` or ``denied`` a request: ``policy`` ("namespace/name", "": none
+        of those that allow has matched)."""
+        try:
+            self._metrics.dry_run(policy, result)
+        except Exception:  # noqa: BLE001 (likewise)
+            self._failed()
+
     @property
     def codes(self) -> ClusterCodes | None:
         """Calls by cluster and status, once ``count_codes`` has asked for them."""

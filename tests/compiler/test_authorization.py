@@ -262,6 +262,13 @@ def test_what_some_servers_can_never_know_is_told_with_the_rules() -> None:
     assert said(policy({"to": [{"operation": {"paths": ["/a"]}}]})) == []
 
 
+def test_headers_of_which_some_servers_tell_one_line_are_among_them() -> None:
+    rule = {"when": [{"key": "request.headers[X-Forwarded-For]", "values": ["10.1.2.3"]}]}
+    [(code, message)] = said(policy(rule))
+    assert code == "may-be-unknown"
+    assert message.startswith("rules[0] request.headers[X-Forwarded-For] (gRPC servers tell the last line alone): ")
+
+
 def test_principals_with_their_scheme_match_nobody() -> None:
     [(code, message)] = said(policy({"from": [{"source": {"notPrincipals": [WEB]}}]}))
     assert (code, message) == (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.ext_authz import Change
 from meshlib.policy.spiffe_id import SpiffeId
@@ -103,3 +105,20 @@ def test_empty_lines_of_x_forwarded_for_are_overlooked() -> None:
     assert remote_ip("1.1.1.1", " ") == "1.1.1.1"
     assert remote_ip("", "") == "10.0.0.1"
     assert remote_ip("1.1.1.1,") == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "protocol", "authority", "wanted"),
+    [
+        (["10.1.2.3", ""], "http", "a", "10.1.2.3"),
+        ([" "], "http", "a", "10.0.0.9"),
+        ([" "], "grpc", "a", "10.0.0.9"),
+        ([" "], "grpc", None, ""),
+        (["10.1.2.3"], "grpc", None, "10.1.2.3"),
+        ([], "grpc", None, "10.0.0.9"),
+    ],
+)
+def test_of_a_server_that_shows_the_last_line_alone_an_empty_one_tells_nothing(lines, protocol, authority, wanted):
+    headers = [("x-forwarded-for", line) for line in lines]
+    request = InboundRequest("POST", "/", headers, protocol=protocol, authority=authority, peer="10.0.0.9:1")
+    assert request.remote_ip == wanted

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from starlette.testclient import TestClient
 
 import meshlib
@@ -147,3 +148,24 @@ def test_dry_runs_and_audits_are_counted() -> None:
         counts = mesh._core.inbound.authorization
         assert counts.of("dry_run_denied") == {"default/tried": 1}
         assert counts.of("audited") == {"default/watch": 1}
+
+
+def test_what_dry_runs_would_have_decided_is_in_prometheus() -> None:
+    registry = CollectorRegistry()
+    with meshlib.Mesh.from_resources([policy({}, name="acts")], registry=registry) as mesh:
+        client(mesh)[0].get("/admin")
+        assert "dry_run" not in generate_latest(registry).decode(), "nothing is on trial"
+    denies = policy({"to": [{"operation": {"paths": ["/admin*"]}}]}, name="denies")
+    allows = policy({"to": [{"operation": {"paths": ["/a*"]}}]}, name="allows", action="ALLOW")
+    for each in (denies, allows):
+        each["metadata"]["annotations"] = {"istio.io/dry-run": "true"}
+    with meshlib.Mesh.from_resources([denies, allows], registry=registry) as mesh:
+        asking, _ = client(mesh)
+        assert {asking.get(path).status_code for path in ("/admin", "/admin/1", "/about", "/other")} == {200}
+        text = generate_latest(registry).decode()
+    found = [line for line in text.splitlines() if line.startswith("meshlib_authorization_dry_run_total{")]
+    assert sorted(found) == [
+        'meshlib_authorization_dry_run_total{policy="",result="denied"} 1.0',
+        'meshlib_authorization_dry_run_total{policy="default/allows",result="allowed"} 1.0',
+        'meshlib_authorization_dry_run_total{policy="default/denies",result="denied"} 2.0',
+    ]

@@ -55,6 +55,32 @@ print(added(text, "istio_request_duration_milliseconds_count{"), added(text, "me
     assert said == ["text/plain 7.0 False", "7.0 3.0"]
 
 
+def test_what_dry_runs_would_have_decided_is_that_of_all_processes(tmp_path):
+    said = run(
+        tmp_path,
+        SCRAPE
+        + """
+import asyncio
+from tests.support.asgi import ask, responds
+tried = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "tried", "namespace": "default", "annotations": {"istio.io/dry-run": "true"}},
+    "spec": {"action": "DENY", "rules": [{}]},
+}
+mesh = meshlib.Mesh.from_resources([tried])
+app = meshlib.MeshASGIMiddleware(responds(), mesh)
+assert asyncio.run(ask(app)).status == 200
+def serve():
+    asyncio.run(ask(app))
+    mesh.close()
+child(serve)
+print(lines(scraped()[1], "meshlib_authorization_dry_run_total{"))
+""",
+    )
+    assert said == ['[\'meshlib_authorization_dry_run_total{policy="default/tried",result="denied"} 2.0\']']
+
+
 def test_it_asks_for_some_names_and_in_openmetrics_as_any_other(tmp_path):
     said = run(
         tmp_path,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from meshlib.policy.authorization.blocks import Blocks, UnknownValue
-from meshlib.policy.authorization.headers import JOINED, HeaderLines, Lines
+from meshlib.policy.authorization.headers import JOINED, LAST_LINE_ALONE, UNSEEN, HeaderLines, Lines
 from meshlib.policy.authorization.hosts import Authorities, Hosts
 from meshlib.policy.authorization.patterns import Entries, Index, Patterns, mapped
 from meshlib.policy.authorization.peers import Namespaces, Principals, ServiceAccounts, TrustDomains
@@ -284,12 +284,14 @@ def _header(name: str) -> Kind[str] | Kind[int] | Kind[str | None] | Kind[Issued
     if name == ":scheme":
         return Kind(_texts, "scheme")
 
-    joined = name in JOINED
+    joined, last_alone = name in JOINED, name in LAST_LINE_ALONE
 
     def read(request: InboundView) -> Lines:
         value = request.header(name)
         if value is None:
             return ()
+        if last_alone and not request.host_known and request.protocol == "grpc":
+            return UNSEEN
         several = request.header_values(name)
         if several is None:
             return value

@@ -42,6 +42,12 @@ JOINED = frozenset(
 )
 """Headers of which Envoy makes one line of several, which is compared as it is then (a real one: ``tests/differential``)."""
 
+LAST_LINE_ALONE = frozenset(("x-forwarded-for", "x-forwarded-host"))
+"""Headers of which gRPC core keeps the last line alone, and to which proxies add lines: nobody knows what the others were."""
+
+UNSEEN = ("\n",)
+"""Lines that are there and that nobody knows."""
+
 Lines: TypeAlias = str | tuple[str, ...]
 """One line, or several; an empty tuple: the header is absent."""
 
@@ -51,14 +57,16 @@ class HeaderLines:
     commas.
 
     So any line or item counts, and several lines joined, too; but for bits in ``certain`` each line must match, and each of its
-    items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there."""
+    items; a pattern that has a comma itself is only compared with lines. ``*``: the header is there. Of lines that nobody knows
+    all that need not be certain counts."""
 
-    __slots__ = ("_of_lines", "_patterns", "_present", "certain")
+    __slots__ = ("_all", "_of_lines", "_patterns", "_present", "certain")
 
     def __init__(self, entries: Entries, certain: int = 0) -> None:
         self.certain = certain
-        self._present = 0
+        self._present = self._all = 0
         for bits, values in entries:
+            self._all |= bits
             if "*" in values:
                 self._present |= bits
         named = [(bits, [value for value in values if value != "*"]) for bits, values in mapped(entries, wire)]
@@ -71,6 +79,8 @@ class HeaderLines:
         if not several:
             return 0
         found = self._present
+        if several is UNSEEN:
+            return found | (self._all & ~self.certain)
         if self.certain:
             found |= self._every(several) & self.certain
         if self.certain != -1:

@@ -118,6 +118,7 @@ class MeshCore:
         self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=self._resilience, rng=rng)
         self.inbound.tokens.key_sets.report = events.fetch_failure
         self.inbound.authorization.report = self.inbound.peers.report = events.authorization
+        self.inbound.authorization.dry_run = telemetry.dry_run
         self.notices = DoorNotices()
         self.closing = Closing()
         self.names = Names(clock, forget=self.forget_targets)

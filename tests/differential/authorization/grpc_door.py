@@ -105,8 +105,17 @@ def destination_unknown(case: Case, _request: Request) -> bool:
     return asks(case, (), "destination.ip")
 
 
+def lines_unseen(case: Case, request: Request) -> bool:
+    """A rule asks a header of which a server of gRPC tells the last line alone, and it is there."""
+    return any(
+        name in ("x-forwarded-for", "x-forwarded-host") and asks(case, (), f"request.headers[{name}]")
+        for name, _ in request.headers
+    )
+
+
 OF_GRPC: dict[str, Applies] = {
     "what a server cannot know: the host of gRPC": host_unknown,
+    "what a server cannot know: lines of X-Forwarded-For": lines_unseen,
     **OF_SERVERS,
     "what a server cannot know: the address that was called": destination_unknown,
 }

@@ -48,6 +48,11 @@ def path_of_many_spellings(case: Case, request: Request) -> bool:
     return asked and PLAIN_PATH.fullmatch(path) is None
 
 
+def empty_query(case: Case, request: Request) -> bool:
+    """The target ends with a bare ``?``, which servers do not tell, and a rule asks for the header ``:path``."""
+    return request.target.partition("#")[0].endswith("?") and asks(case, (), "request.headers[:path]")
+
+
 def path_that_is_no_text(_case: Case, request: Request) -> bool:
     """The path has a control character, or is not UTF-8: no policy can judge what the application makes of it."""
     path = unquote_to_bytes(request.target.partition("#")[0].partition("?")[0])
@@ -132,6 +137,7 @@ Applies = Callable[[Case, Request], bool]
 STRICTER: dict[str, Applies] = {
     "paths with a control character": path_that_is_no_text,
     "AuthorizationPolicy: DENY and AUDIT rules with `paths`": path_of_many_spellings,
+    "an empty query (`/a?`) and the header `:path` in `when`": empty_query,
     "peers without identity and the negative fields of the peer": negative_of_nobody,
     "headers in `when`": header_of_several_items,
     "`hosts` of DENY, `notHosts` of ALLOW": host_with_port_or_dot,
