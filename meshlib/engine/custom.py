@@ -3,7 +3,7 @@ Envoy's filter ext_authz asks it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.effects import Ask, Peek
@@ -54,12 +54,20 @@ NO_BODY_SHOWN = Refusal(403, "", flag=FLAG, detail=ERROR)
 take it for empty."""
 
 
+def nobody() -> str:
+    """The SPIFFE ID of a server that has none."""
+    return ""
+
+
 class CustomCheck:
-    """The check of one provider."""
+    """The check of one provider. ``own`` tells the SPIFFE ID that this server shows."""
 
-    __slots__ = ("_ask", "_clock", "_custom", "_known")
+    __slots__ = ("_ask", "_clock", "_custom", "_known", "_own")
 
-    def __init__(self, custom: Custom, ask: Asker, clock: Clock, known: Authorizers) -> None:
+    def __init__(
+        self, custom: Custom, ask: Asker, clock: Clock, known: Authorizers, own: Callable[[], str] = nobody
+    ) -> None:
+        self._own = own
         self._custom = custom
         self._ask = ask
         self._clock = clock
@@ -139,6 +147,7 @@ class CustomCheck:
             request.local_ip,
             request.port,
             self._clock.time(),
+            self._own() if request.secure else "",
         )
 
     def _verdict(

@@ -4,13 +4,13 @@ configuration to the next."""
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.inbound import NOTHING, Inbound, InboundPorts
 from meshlib.engine.authorization_check import AuthorizationCheck, AuthorizationCounts
 from meshlib.engine.authorizers import Authorizers
-from meshlib.engine.custom import CustomCheck
+from meshlib.engine.custom import CustomCheck, nobody
 from meshlib.engine.inbound import closed, goes_straight
 from meshlib.engine.peer_check import PeerCheck, PeerCounts
 from meshlib.engine.peer_metadata_check import PeerMetadataCheck
@@ -99,10 +99,10 @@ SHUT = BoundPorts(BoundInbound(NOTHING, (closed,)))
 
 
 class InboundState:
-    """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's. ``authorizers``: what
-    became of what they were asked."""
+    """Of one mesh, for as long as it lives. ``ask`` makes the calls of checks, ``clock`` is the mesh's, ``own`` tells the
+    SPIFFE ID that it shows. ``authorizers``: what became of what they were asked."""
 
-    __slots__ = ("ask", "authorization", "authorizers", "clock", "peers", "protection", "tokens")
+    __slots__ = ("ask", "authorization", "authorizers", "clock", "own", "peers", "protection", "tokens")
 
     def __init__(
         self,
@@ -111,9 +111,11 @@ class InboundState:
         shared: SharedCounterOf = no_shared_counter,
         report: Report | None = None,
         rng: random.Random | None = None,
+        own: Callable[[], str] = nobody,
     ) -> None:
         self.clock = clock
         self.ask = ask
+        self.own = own
         self.authorizers = Authorizers()
         self.protection = ProtectionState(clock, ask, shared, report, rng)
         self.tokens = TokenState(clock, ask)
@@ -147,7 +149,7 @@ class InboundState:
         """Istio's order of filters: STRICT, which is the connection's, comes first, then what needs no identity (shedding,
         sizes), CUSTOM, tokens, AUDIT with DENY and ALLOW; after these comes what is limited by who asks."""
         strict = (PeerCheck(inbound.mtls_policy, self.peers),) if inbound.mtls is MtlsMode.STRICT else ()
-        custom = [CustomCheck(each, self.ask, self.clock, self.authorizers) for each in inbound.custom]
+        custom = [CustomCheck(each, self.ask, self.clock, self.authorizers, self.own) for each in inbound.custom]
         policies = inbound.authorization
         judged = () if policies is None else (AuthorizationCheck(policies, self.authorization),)
         # before whatever reads, keeps or passes on headers

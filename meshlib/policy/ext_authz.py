@@ -74,7 +74,7 @@ class Authorizer:
 class Asked:
     """The request that an authorizer is asked about, as it is on its way to the application. ``target`` is path and query,
     ``headers`` have their names in lower case; texts are wire strings. ``body`` None: none is shown; ``cut``: there is more.
-    ``received``: seconds since 1970."""
+    ``received``: seconds since 1970. ``own``: over TLS, the SPIFFE ID that we have shown."""
 
     method: str
     target: str
@@ -89,6 +89,7 @@ class Asked:
     local_ip: str = ""
     port: int = 0
     received: float = 0.0
+    own: str = ""
 
 
 Action: TypeAlias = Literal["set", "add", "append", "add_if_absent", "set_if_present"]

@@ -53,7 +53,7 @@ def request(authorizer: Authorizer, asked: Asked) -> bytes:
     seconds, fraction = divmod(asked.received, 1)
     time = number(1, int(seconds)) + number(2, int(fraction * 1e9))
     source = message(1, _address(asked.peer)) + text(4, asked.principal)
-    destination = message(1, _socket_address(asked.local_ip, asked.port))
+    destination = message(1, _socket_address(asked.local_ip, asked.port)) + text(4, asked.own)
     attributes = message(1, source) + message(2, destination) + message(4, message(1, time) + message(2, http))
     return message(1, attributes)
 

@@ -18,6 +18,7 @@ from meshlib.engine.inbound_request import InboundRequest
 from tests.support.ads_server import message
 from tests.support.authorizers import Asking, Below, custom, over_grpc, over_http, provider, resources
 from tests.support.evil_server import EvilServer
+from tests.support.identities import World
 
 RUNTIMES = ["threads", "asyncio"]
 
@@ -239,6 +240,21 @@ def test_an_authorizer_over_grpc_lets_in_and_changes_the_request(runtime: str) -
     assert asked.header("x-secret") is None
     assert asked.full_path == "/a?q=2"
     assert asked.response_headers([(b"X-By", b"app")]) == [(b"x-by", b"opa")]
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_an_authorizer_over_grpc_is_told_who_we_are_where_we_have_shown_it(secure: bool) -> None:
+    world = World(of_a_mesh=True)
+    world.rotate()
+    with (
+        over_grpc(lambda asked: check_response()) as (port, seen),
+        meshlib.Mesh.from_resources(resources(port, "GRPC"), identity=world.identity) as mesh,
+    ):
+        asked = InboundRequest("GET", "/", authority="a", secure=secure)
+        assert Asking(mesh, custom(provider("grpc")), "threads").serve(asked).status == 200
+        own = mesh._core.identity.current().svid.identity.text
+    assert own.startswith("spiffe://")
+    assert seen[0].attributes.destination.principal == (own if secure else "")
 
 
 def test_an_authorizer_over_grpc_denies(runtime: str) -> None:

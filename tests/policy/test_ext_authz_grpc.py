@@ -23,6 +23,7 @@ ASKED = Asked(
     "HTTP/2",
     peer="10.0.0.1:4711",
     principal="spiffe://td/ns/a/sa/b",
+    own="spiffe://td/ns/shop/sa/cart",
     local_ip="10.0.0.2",
     port=8080,
     received=1.5,
@@ -55,6 +56,7 @@ def test_an_authorizer_is_told_who_asks_for_what() -> None:
     source, destination = found.source, found.destination
     assert (source.address.socket_address.address, source.address.socket_address.port_value) == ("10.0.0.1", 4711)
     assert source.principal == "spiffe://td/ns/a/sa/b"
+    assert destination.principal == "spiffe://td/ns/shop/sa/cart"
     assert (destination.address.socket_address.address, destination.address.socket_address.port_value) == (
         "10.0.0.2",
         8080,

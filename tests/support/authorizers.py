@@ -157,7 +157,7 @@ class Asking:
     def __init__(self, mesh: meshlib.Mesh, how: Custom, runtime: str) -> None:
         self.core = mesh._core
         self.known = Authorizers()
-        self.check = CustomCheck(how, self.core.ask, self.core.clock, self.known)
+        self.check = CustomCheck(how, self.core.ask, self.core.clock, self.known, self.core.inbound.own)
         self.runtime = runtime
 
     def serve(self, request: InboundRequest, deadline: float | None = None) -> InboundCall:

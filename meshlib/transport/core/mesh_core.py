@@ -82,6 +82,12 @@ class Ports(Protocol):
     def status(self) -> list[dict[str, object]]: ...
 
 
+def shown(identity: Identity | None) -> str:
+    """The SPIFFE ID of the certificate that servers of this mesh show, "" of one without."""
+    current = None if identity is None else identity.latest
+    return "" if current is None else current.svid.identity.text
+
+
 class MeshCore:
     """Shared by all transports of one mesh. ``live`` is the one reference that a reload swaps; None once closed.
     ``exchange_of`` is what all doors make their exchanges with: the seam at which meshlib.testing comes in."""
@@ -115,7 +121,14 @@ class MeshCore:
         """Told of each snapshot that is served from now on, in the thread that has made it."""
         self.shared_limits = SharedLimits(clock)
         self._resilience = functools.partial(events.resilience, telemetry)
-        self.inbound = InboundState(clock, self.ask, self.shared_limits.counter, report=self._resilience, rng=rng)
+        self.inbound = InboundState(
+            clock,
+            self.ask,
+            self.shared_limits.counter,
+            report=self._resilience,
+            rng=rng,
+            own=functools.partial(shown, identity),
+        )
         self.inbound.tokens.key_sets.report = events.fetch_failure
         self.inbound.authorization.report = self.inbound.peers.report = events.authorization
         self.inbound.authorization.dry_run = telemetry.dry_run
