@@ -30,6 +30,7 @@ class Connection(asyncio.Protocol):
         self.due = 0.0
         """When the request under way was."""
         self.body = 0
+        self.closed = False
         self._responded = responded
         self._failed = failed
         self._read = b""
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
             self._responded(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
         self._failed(exc or ConnectionError("the connection was closed"))
 
     def close(self) -> None:
@@ -92,6 +94,7 @@ class Load:
 
     async def round(self, asked: Asked) -> Taken:
         """Raises Wrong, ConnectionError, TimeoutError."""
+        self._kept = [each for each in self._kept if not each.closed]  # between rounds
         while len(self._kept) < asked.in_flight:
             _, connection = await self._loop.create_connection(
                 lambda: Connection(self._responded, self._failed), *self._address

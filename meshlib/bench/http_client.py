@@ -23,6 +23,8 @@ TIMEOUT = 5.0
 ATTEMPTS = 3
 MOST = 200
 """Connections of each client; more than are ever in flight."""
+KEPT_SECONDS = 3600.0
+"""Idle connections: they have to outlast the turns of the others; httpx would close them after 5 s, aiohttp after 15."""
 
 BARE, HTTPX2, AIOHTTP, BY_HAND, MESH = "httpx", "httpx2", "aiohttp", "by hand", "mesh"
 GET = Callable[[str, dict[str, str], int], Awaitable[None]]
@@ -87,11 +89,16 @@ def mesh_of(spec: dict[str, Any]) -> Any:
     return meshlib.Mesh.from_resources(resources, **options)
 
 
+def limits_of(module: Any) -> Any:
+    """Of every client, bare or not; ``module``: httpx or httpx2."""
+    return module.Limits(max_connections=MOST, max_keepalive_connections=MOST, keepalive_expiry=KEPT_SECONDS)
+
+
 def mesh_limits() -> Any:
-    """Those that bare clients have, too."""
+    """The same."""
     import httpx
 
-    return httpx.Limits(max_connections=MOST, max_keepalive_connections=MOST)
+    return limits_of(httpx)
 
 
 # -- asyncio -------------------------------------------------------------------------------------------------------------
@@ -110,7 +117,7 @@ async def opened(spec: dict[str, Any], stack: contextlib.AsyncExitStack) -> GET:
         client = module.AsyncClient(
             verify=tls_context(certificates) if certificates else False,
             headers={"host": AUTHORITY},
-            limits=module.Limits(max_connections=MOST, max_keepalive_connections=MOST),
+            limits=limits_of(module),
             timeout=TIMEOUT,
             trust_env=False,
         )
@@ -128,7 +135,9 @@ async def opened(spec: dict[str, Any], stack: contextlib.AsyncExitStack) -> GET:
 async def _aiohttp(certificates: str | None, stack: contextlib.AsyncExitStack) -> GET:
     import aiohttp
 
-    connector = aiohttp.TCPConnector(limit=MOST, ssl=tls_context(certificates) if certificates else True)
+    connector = aiohttp.TCPConnector(
+        limit=MOST, keepalive_timeout=KEPT_SECONDS, ssl=tls_context(certificates) if certificates else True
+    )
     timeout = aiohttp.ClientTimeout(TIMEOUT)
     session = aiohttp.ClientSession(connector=connector, headers={"host": AUTHORITY}, timeout=timeout)
     await stack.enter_async_context(session)
@@ -208,7 +217,7 @@ def opened_in_threads(spec: dict[str, Any], stack: contextlib.ExitStack) -> Call
         client = module.Client(
             verify=tls_context(certificates) if certificates else False,
             headers={"host": AUTHORITY},
-            limits=module.Limits(max_connections=MOST, max_keepalive_connections=MOST),
+            limits=limits_of(module),
             timeout=TIMEOUT,
             trust_env=False,
         )

@@ -14,6 +14,8 @@ from typing import Any
 
 FASTAPI, FLASK = "fastapi", "flask"
 THREADS = 8
+KEPT_SECONDS = 3600
+"""Idle connections: they have to outlast the turns of the others."""
 
 
 def missing(kind: str) -> str:
@@ -79,6 +81,7 @@ def _serve_fastapi(spec: dict[str, Any]) -> None:
         access_log=False,
         log_level="warning",
         proxy_headers=False,
+        timeout_keep_alive=KEPT_SECONDS,
         server_header=False,
     )
 
@@ -87,7 +90,12 @@ def _serve_flask(spec: dict[str, Any]) -> None:
     if importlib.util.find_spec("gunicorn") is None:
         waitress: Any = importlib.import_module("waitress")
         waitress.serve(
-            flask_application(spec), host="127.0.0.1", port=spec["port"], threads=THREADS, connection_limit=1000
+            flask_application(spec),
+            host="127.0.0.1",
+            port=spec["port"],
+            threads=THREADS,
+            connection_limit=1000,
+            channel_timeout=KEPT_SECONDS,
         )
         return
     base: Any = importlib.import_module("gunicorn.app.base")
@@ -98,7 +106,7 @@ def _serve_flask(spec: dict[str, Any]) -> None:
         def load_config(self) -> None:
             settings = {
                 "bind": f"127.0.0.1:{spec['port']}", "workers": 1, "worker_class": "gthread", "threads": THREADS,
-                "keepalive": 60, "loglevel": "warning", "worker_connections": 1000,
+                "keepalive": KEPT_SECONDS, "loglevel": "warning", "worker_connections": 1000,
             }  # fmt: skip
             for name, value in settings.items():
                 self.cfg.set(name, value)

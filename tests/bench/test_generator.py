@@ -87,6 +87,36 @@ def test_a_response_that_was_not_asked_for_is_no_figure(response: bytes, said: s
         against(lambda writer: writer.write(response), Asked(1, 3, 5.0))
 
 
+def test_a_connection_that_is_closed_between_rounds_is_made_anew() -> None:
+    served: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(GOOD)
+
+    async def main() -> int:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            load = Load(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            await load.round(Asked(1, 3, 0.01))
+            served[0].close()
+            while not load._kept[0].closed:
+                await asyncio.sleep(0.001)
+            calls = len((await load.round(Asked(1, 3, 0.01))).latencies)
+            load.close()
+            for writer in served:
+                writer.close()
+                with contextlib.suppress(ConnectionError):
+                    await writer.wait_closed()
+            return calls
+
+    assert asyncio.run(main()) > 0
+    assert len(served) == 2
+
+
 def test_a_connection_that_is_closed_ends_the_round() -> None:
     with pytest.raises(ConnectionError):
         against(lambda writer: writer.close(), Asked(1, 3, 5.0))

@@ -72,6 +72,12 @@ def test_every_way_calls_in_threads(spec: dict[str, Any]) -> None:
             get(*unlike_any(spec["url"], size))
 
 
+def test_idle_connections_outlast_the_turns_of_the_others() -> None:
+    import httpx
+
+    assert http_client.limits_of(httpx).keepalive_expiry == http_client.mesh_limits().keepalive_expiry == 3600
+
+
 @pytest.mark.parametrize(("status", "length"), [(503, 1024), (200, 1023)])
 def test_a_response_that_was_not_asked_for_is_no_figure(status: int, length: int) -> None:
     with pytest.raises(Wrong, match=f"was responded to with {status} and {length} bytes, not with 200 and 1024 bytes"):
