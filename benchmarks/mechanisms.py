@@ -290,6 +290,14 @@ MECHANISMS: dict[str, Callable[[], Step]] = {
 }
 
 
+WITHOUT_A_MESH = [
+    name
+    for name in MECHANISMS
+    if name.startswith(("pick", "retry", "outlier", "rate", "header")) and "consistent" not in name
+]
+"""What callgrind counts: below it, to compile a mesh takes minutes."""
+
+
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,8 @@ take turns. Verdicts, each red (exit code 1) at +20 %:
 
 - steps of bytecode, exact on any machine: what CI goes by. They leave out what C code does.
 - CPU time, where the spreads do not overlap: what a developer goes by (``--steps`` leaves it out).
-- instructions of the processor, with ``--callgrind`` (some minutes): valgrind counts them, C code's among them, and finds the
-  same number in each run of one build of Python.
+- instructions of the processor, with ``--callgrind`` (minutes; of what needs no mesh): valgrind counts them, C code's among
+  them, and finds the same number in each run of one build of Python.
 
 ``instructions.json`` keeps the counts of the last time that somebody looked, by version of Python: ``--store`` writes it. A
 change of more than 5 % against them is told, and no failure; who makes a mechanism dearer on purpose keeps the new count in the
@@ -31,6 +31,7 @@ from typing import Any
 
 import click
 
+from benchmarks.mechanisms import WITHOUT_A_MESH
 from meshlib.bench.spread import apart, change
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,7 +268,7 @@ def main(base: str, only_steps: bool, rounds: int, callgrind: bool, stored: bool
         with checked_out(base) as tree:
             judged, found = compare(tree, ROOT, 0 if only_steps else rounds, print)
             if callgrind:
-                names = [each.name for each in judged if each.unit == "steps"]
+                names = [each.name for each in judged if each.unit == "steps" and each.name in WITHOUT_A_MESH]
                 counts = [instructions(each, names, print) for each in (tree, ROOT)]
                 judged += judge_steps(*counts, load_stored().get(build(), {}), INSTRUCTIONS)
     except NoBase as error:
@@ -283,12 +284,7 @@ def _store_all(callgrind: bool) -> None:
     found = run(ROOT, "--steps")
     store(found)
     if callgrind:
-        store(
-            instructions(ROOT, [name for name in found if "error" not in found[name]], print),
-            STORED,
-            INSTRUCTIONS,
-            build(),
-        )
+        store(instructions(ROOT, WITHOUT_A_MESH, print), STORED, INSTRUCTIONS, build())
     print(f"kept in {STORED.relative_to(ROOT)}: {len(found)} mechanisms, Python {python_version()}")
 
 

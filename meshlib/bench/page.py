@@ -43,6 +43,11 @@ MEASURES = {
     RATE: "Requests a second", MEMORY: "Memory", LOAD: "Time to load", COMPILE: "Time to compile",
     HELD: "Memory of the snapshot",    LOOK_UP: "Policy of a call", STALL: "Stall of a reload",
 }  # fmt: skip
+OTHERS = {
+    "server cpu/1000": "CPU of the server per 1,000 requests", "late p99": "How late calls began, p99",
+    "generator cpu/1000": "CPU of the load generator per 1,000 requests",
+}  # fmt: skip
+"""What is measured beside (by ``rounds``, which a page of a file need not import), so that it is not taken for the rest."""
 SHORT = {CPU: "CPU s per 1,000", RATE: "requests/s", MEMORY: "MB"}
 """In tables; the others by their own name, with its unit."""
 SAID = {
@@ -175,7 +180,7 @@ class _Page:
         others = [name for name in {name: 0 for row in rows for name in row.measures} if name not in MEASURES]
         for measure in (CPU, P50, P99, RATE, MEMORY, *others):
             if measured(rows, measure):
-                title = MEASURES.get(measure, measure)
+                title = MEASURES.get(measure) or OTHERS.get(measure, measure)
                 drawn = plots.bars(rows, measure, self._looks, f"{title}: {conditions}", self._name())
                 said = SAID.get(measure, "Median; whiskers from quartile to quartile, a dot for each round.")
                 figures.append(_figure(title, said, drawn))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from meshlib.bench.plots import Look
 from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, P99, RATE, Measure, Row, size_of
+from meshlib.bench.svg import SHAPES
 from meshlib.bench.verdict import Ratio, ratio
 
 OURS = "meshlib"
@@ -38,28 +39,31 @@ class Loss:
 
 
 def looks(rows: Iterable[Row]) -> dict[str, Look]:
-    """By name, the same in all plots: meshlib, its proxy, Envoy and what has no mesh have tones of their own."""
+    """By name, the same in all plots: meshlib, its proxy, Envoy and what has no mesh have tones of their own. Two of a group
+    never look alike, as long as there are shapes."""
     found: dict[str, Look] = {}
+    taken: set[tuple[str, Look]] = set()
     others = scaled = 0
     for row in rows:
         name, low = row.name, row.name.lower()
         if name in found:
             continue
         if row.group in ("scale", "mechanisms"):
-            tone, shape = _OF_SCALE[scaled % len(_OF_SCALE)]
-            found[name] = Look(tone, shape, scaled >= len(_OF_SCALE))
+            look = Look(*_OF_SCALE[scaled % len(_OF_SCALE)], scaled >= len(_OF_SCALE))
             scaled += 1
         elif OURS in low:
-            proxied = "prox" in low
-            found[name] = Look("t5", "square", "2 " in low) if proxied else Look("t0", "circle")
+            look = Look("t5", "square", "2 " in low) if "prox" in low else Look("t0", "circle")
         elif "envoy" in low:
-            found[name] = Look("t2", "triangle", "2 " in low)
+            look = Look("t2", "triangle", "2 " in low)
         elif row.baseline is None:
-            found[name] = Look("t7", "diamond")
+            look = Look("t7", "diamond")
         else:
-            tone, shape = _OTHERS[others % len(_OTHERS)]
-            found[name] = Look(tone, shape, others >= len(_OTHERS))
+            look = Look(*_OTHERS[others % len(_OTHERS)], others >= len(_OTHERS))
             others += 1
+        # the same with tracing, say: its tone, another shape
+        free = (Look(look.tone, shape, look.dashed) for shape in (look.shape, *SHAPES))
+        found[name] = next((each for each in free if (row.group, each) not in taken), look)
+        taken.add((row.group, found[name]))
     return found
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from meshlib.bench.page import page
+from meshlib.bench import rounds
+from meshlib.bench.page import OTHERS, page
 from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, Measure, Report, Row
 from tests.support.bench_report import made_up
 from tests.support.browser import Page, browser, needs_browser
@@ -72,6 +73,12 @@ def test_every_kind_of_plot_and_each_group_is_there() -> None:
         "Where meshlib is worse",        "HTTP clients", "gRPC clients", "Scale", "a made-up one",
     ):  # fmt: skip
         assert said in made, said
+
+
+def test_what_is_measured_beside_has_a_title() -> None:
+    assert {rounds.SERVER_CPU, rounds.GENERATOR_CPU, rounds.LATE} == OTHERS.keys()
+    beside = replace(ROW, measures={name: Measure("s", (1.0,)) for name in OTHERS})
+    assert all(title in page(replace(EMPTY, rows=(beside,))) for title in OTHERS.values())
 
 
 def test_losses_and_notes_are_named() -> None:

@@ -31,6 +31,7 @@ def cpu(row: Row, *values: float, **fields: object) -> Row:
 def test_looks_tell_apart_whatever_is_shown_together() -> None:
     names = ["bare httpx", "httpx through meshlib", "httpx through 1 Envoy", "httpx through 2 Envoys", "bare aiohttp"]
     names += ["bare httpx2", "by hand", "httpx through 1 meshlib proxy", "httpx through 2 meshlib proxies"]
+    names += ["httpx through meshlib, traced", "httpx through 1 Envoy, traced"]
     found = looks([replace(ROW, name=name, baseline="bare httpx" if n else None) for n, name in enumerate(names)])
     assert len(set(found.values())) == len(names)
     assert found["httpx through meshlib"].tone == "t0"
