@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import http.server
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import meshlib
 from benchmarks.free_ports import free_port
+from meshlib.compiler.custom import authorizer_of
 from meshlib.compiler.mesh_settings import BodyInCheck, ExtAuthzProvider
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.policy import ext_authz_grpc
+from meshlib.policy.ext_authz import Asked
 from tests.differential.envoy_process import TYPES, cluster, running
 from tests.support.ads_server import message, pool
 from tests.support.authorizers import Asking, Seen, custom, over_grpc, over_http, provider, resources
+from tests.support.spiffe import Authority
 
 HTTP2 = {
     "typed_extension_protocol_options": {
@@ -418,3 +424,74 @@ def differences(envoy: Got, ours: Got, sent: Sent) -> list[Any]:
     if "/../" in sent.target or "%2e" in sent.target:
         ours = Got(ours.told[:1], ours.application and envoy.application, ours.caller)
     return [(part, a, b) for part, a, b in zip(Got._fields, envoy, ours, strict=True) if a != b]
+
+
+CALLER, SERVER = "spiffe://td.test/ns/web/sa/front", "spiffe://td.test/ns/shop/sa/cart"
+
+
+@pytest.mark.differential
+def test_over_mtls_an_authorizer_over_grpc_is_told_who_both_ends_are(tmp_path: Path) -> None:
+    """By the URIs of their certificates: our principal and our own identity are written in the same fields."""
+    authority, made = Authority(), provider("grpc", timeout=5.0)
+    (tmp_path / "authority.pem").write_bytes(authority.pem)
+    for name, identity in (("server", SERVER), ("caller", CALLER)):
+        key, certificate = authority.issue(identity)
+        (tmp_path / f"{name}.pem").write_bytes(certificate)
+        (tmp_path / f"{name}.key").write_bytes(key)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.check_hostname = False
+    context.load_cert_chain(tmp_path / "caller.pem", tmp_path / "caller.key")
+    tls = {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": True,
+            "common_tls_context": {
+                "tls_certificates": [
+                    {
+                        "certificate_chain": {"filename": str(tmp_path / "server.pem")},
+                        "private_key": {"filename": str(tmp_path / "server.key")},
+                    }
+                ],
+                "validation_context": {"trusted_ca": {"filename": str(tmp_path / "authority.pem")}},
+            },
+        },
+    }
+    with (
+        over_grpc(lambda asked: message("envoy.service.auth.v3.CheckResponse")()) as (grpc_port, seen),
+        application() as (app_port, _),
+    ):
+        admin, port = free_port(), free_port()
+        listening = listener(port, made)
+        listening["filter_chains"][0]["transport_socket"] = tls
+        config = {
+            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
+            "static_resources": {
+                "listeners": [listening],
+                "clusters": [cluster("grpc", [grpc_port], **HTTP2), cluster("app", [app_port])],
+            },
+        }
+        with running(config, admin):
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
+                with context.wrap_socket(plain) as connection:
+                    connection.sendall(b"GET / HTTP/1.1\r\nhost: me\r\nconnection: close\r\n\r\n")
+                    with contextlib.suppress(ConnectionError):
+                        while connection.recv(65536):
+                            pass
+    ((envoys, ours),) = [
+        (
+            told.attributes,
+            message("envoy.service.auth.v3.CheckRequest")()
+            .FromString(
+                ext_authz_grpc.request(
+                    authorizer_of(made), Asked("GET", "/", "me", {}, "https", principal=CALLER, own=SERVER)
+                )
+            )
+            .attributes,
+        )
+        for told in seen
+    ]
+    for end in ("source", "destination"):
+        assert getattr(ours, end).principal == getattr(envoys, end).principal, end
+    assert envoys.source.principal == CALLER
+    assert envoys.request.http.scheme == ours.request.http.scheme == "https"
