@@ -6,7 +6,7 @@ from benchmarks.measure import Row, cost_of
 from meshlib.clock import SystemClock
 from meshlib.compiler.inbound_protection import Protection, RateLimit
 from meshlib.engine.inbound_admission import Tally
-from meshlib.engine.inbound_limits import BoundLimit, rate_limit_checks
+from meshlib.engine.inbound_limits import BoundLimit, RateLimits
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.request_key import RequestKey
 from meshlib.policy.token_bucket import Limiter, Rate
@@ -23,7 +23,7 @@ def rate_limits(quick: bool) -> list[Row]:
     take = cost_of(lambda: limiter.take("user-5000", 1.0), calls)
     limit = RateLimit("bench", "rateLimits", (), RequestKey("header", "x-api-key"), PLENTY)
     bound = BoundLimit(limit, "BASE", limiter, None)
-    (check,) = rate_limit_checks(Protection("bench"), [bound], SystemClock(), Tally("", None))
+    (check,) = RateLimits(Protection("bench"), [bound], SystemClock(), Tally("", None)).checks
     request = InboundRequest("GET", "/", [("x-api-key", "user-5000")])
     checked = cost_of(lambda: check(request), calls)
     return [

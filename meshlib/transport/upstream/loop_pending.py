@@ -75,9 +75,11 @@ class Pending:
     def on_head(self, reader: ResponseReader) -> None:
         if self.outcome.done():
             return
-        outcome = Outcome(
-            status=reader.status, reason=reader.reason, headers=reader.headers, http_version=reader.http_version
-        )
+        outcome = Outcome()  # not by names, which cost a call as much as all the rest
+        outcome.status = reader.status
+        outcome.reason = reader.reason
+        outcome.headers = reader.headers
+        outcome.http_version = reader.http_version
         if self._upload is None and (self._sending or not self.writable):
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         connection = self._connection
