@@ -38,7 +38,7 @@ from meshlib.workload import Workload
 if TYPE_CHECKING:
     from meshlib.alarms import Alarms
     from meshlib.clock import Clock
-    from meshlib.compiler.compile import HttpsRules
+    from meshlib.compiler.compile import Compiler, HttpsRules
     from meshlib.resources.base import Resource
     from meshlib.resources.endpoints_argument import EndpointsByHost
     from meshlib.resources.object_memo import ObjectMemo
@@ -125,7 +125,7 @@ class Mesh(Doors):
         options: MeshOptions,
     ) -> None:
         """The rest of ``__init__``, with the identity started."""
-        from meshlib.compiler.compile import HTTPS_RULES, Compiler
+        from meshlib.compiler.compile import HTTPS_RULES
         from meshlib.engine.live import seeded
         from meshlib.mesh.alive import meshes
         from meshlib.mesh.numbers import ObservedMesh
@@ -171,9 +171,8 @@ class Mesh(Doors):
         endpoints = options.get("endpoints")
         self._dns = endpoints == "dns"  # what has no endpoints is called at its name
         self._local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
-        self._compiler = Compiler(
-            self.workload, https_rules=https_rules, dns=self._dns, gateways=options.get("gateways")
-        )
+        self._gateways = options.get("gateways")
+        self._compiler = self._new_compiler()
         self._objects = ObjectMemo()
         self._reloads = Reloads(clock)
         if identity is not None:
@@ -623,18 +622,20 @@ class Mesh(Doors):
         state = "closed" if live is None else f"version {live.snapshot.version}, {len(self._resources)} resources"
         return f"<Mesh {self.workload.name} {state}>"
 
+    def _new_compiler(self) -> Compiler:
+        from meshlib.compiler.compile import Compiler
+
+        return Compiler(self.workload, https_rules=self._https_rules, dns=self._dns, gateways=self._gateways)
+
     def _after_fork(self) -> None:
         """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
-        from meshlib.compiler.compile import Compiler
         from meshlib.resources.object_memo import ObjectMemo
 
         self._lock = threading.RLock()
         self._changing = threading.RLock()
         self._waiting = 0
         self._objects = ObjectMemo()
-        self._compiler = Compiler(
-            self.workload, https_rules=self._https_rules, dns=self._dns
-        )  # the parent's may be amid its work
+        self._compiler = self._new_compiler()  # the parent's may be amid its work
         source, serving = self._source, self._serving
         take_all((
             self._core.after_fork,

@@ -27,6 +27,9 @@ def understood(arguments: list[str]) -> ProxyOptions:
             found["inbound"],
             found["apps"],
             found["app_ports"],
+            found["gateways"],
+            found["all_gateways"],
+            found["gateway_ports"],
             admin=found["admin"] or "",
             health=found["health"] or "",
             workers=found["workers"],
@@ -36,11 +39,11 @@ def understood(arguments: list[str]) -> ProxyOptions:
 
 
 def containers(name: str) -> list[dict[str, Any]]:
-    spec = yaml.safe_load((EXAMPLES / name).read_text())["spec"]["template"]["spec"]
+    spec = next(yaml.safe_load_all((EXAMPLES / name).read_text()))["spec"]["template"]["spec"]
     return [each for each in (*spec.get("initContainers", ()), *spec["containers"]) if each["name"] == "meshlib-proxy"]
 
 
-@pytest.mark.parametrize("name", ["sidecar.yaml", "daemonset.yaml"])
+@pytest.mark.parametrize("name", ["sidecar.yaml", "daemonset.yaml", "gateway.yaml"])
 def test_the_arguments_of_a_manifest_are_options_and_its_probes_ask_the_port_for_them(name: str) -> None:
     (container,) = containers(name)
     options = understood(container["args"])
@@ -53,9 +56,9 @@ def test_the_arguments_of_a_manifest_are_options_and_its_probes_ask_the_port_for
     assert container["securityContext"]["runAsNonRoot"]
 
 
-@pytest.mark.parametrize("name", ["sidecar.yaml", "daemonset.yaml"])
+@pytest.mark.parametrize("name", ["sidecar.yaml", "daemonset.yaml", "gateway.yaml"])
 def test_a_pod_has_more_time_to_end_than_its_proxy_takes(name: str) -> None:
-    spec = yaml.safe_load((EXAMPLES / name).read_text())["spec"]["template"]["spec"]
+    spec = next(yaml.safe_load_all((EXAMPLES / name).read_text()))["spec"]["template"]["spec"]
     (container,) = containers(name)
     assert spec["terminationGracePeriodSeconds"] > understood(container["args"]).drain + 5
 
@@ -75,3 +78,20 @@ def test_the_image_begins_a_proxy_of_a_user_that_is_not_root() -> None:
     arguments = json.loads(re.findall(r"^CMD (.*)$", text, re.M)[0])
     assert understood(arguments).outbound
     assert re.findall(r"^USER (\d+)", text, re.M) == ["1337"]
+
+
+def test_the_gateway_listens_where_its_service_sends_to_and_selects_itself() -> None:
+    deployment, front, gateway = yaml.safe_load_all((EXAMPLES / "gateway.yaml").read_text())
+    (container,) = containers("gateway.yaml")
+    options = understood(container["args"])
+    assert options.gateways is not None
+    targets = {port["port"]: port["targetPort"] for port in front["spec"]["ports"]}
+    assert {number: place.port for number, place in options.gateway_ports.items()} == targets
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert front["spec"]["selector"].items() <= labels.items()
+    given = {each["name"]: each.get("value") for each in container["env"]}
+    assert given["MESHLIB_LABELS"] == ",".join(f"{key}={value}" for key, value in labels.items())
+    assert gateway["spec"]["selector"].items() <= labels.items()
+    (secret,) = [each for each in container["volumeMounts"] if each["name"] == "tls"]
+    tls = gateway["spec"]["servers"][1]["tls"]
+    assert tls["serverCertificate"] == f"{secret['mountPath']}/tls.crt"

@@ -42,7 +42,13 @@ class ProxyCommand:
     """``with ProxyCommand(folder, backend_port, "--workers", "2") as proxy``; ``folder`` gets ``mesh/all.yaml``."""
 
     def __init__(
-        self, folder: Path, backend: int, *arguments: str, port: int = 0, env: dict[str, str] | None = None
+        self,
+        folder: Path,
+        backend: int,
+        *arguments: str,
+        port: int = 0,
+        env: dict[str, str] | None = None,
+        outbound: bool = True,
     ) -> None:
         self.folder = folder
         self.backend = backend
@@ -59,8 +65,7 @@ class ProxyCommand:
                 "proxy",
                 "--config",
                 "mesh",
-                "--outbound",
-                f"127.0.0.1:{port}",
+                *(["--outbound", f"127.0.0.1:{port}"] if outbound else []),
                 *arguments,
             ],
             cwd=folder,

@@ -1,0 +1,90 @@
+"""``meshlib proxy --gateway`` as processes: ports that the workers share, files that change, and the end."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.proxy import Client
+from tests.support.proxy_command import ProxyCommand, free_port
+from tests.support.servers import EchoServer
+
+GATEWAY = """
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: public, namespace: edge}
+spec:
+  selector: {istio: ingress}
+  servers:
+"""
+SERVER = """
+  - port: {number: NUMBER, name: http-NUMBER, protocol: HTTP}
+    hosts: ["*"]
+"""
+ROUTES = """
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop, namespace: default}
+spec:
+  gateways: [edge/public]
+  hosts: [shop.test]
+  http: [{route: [{destination: {host: reviews.example}}]}]
+"""
+
+
+def gateway(*numbers):
+    return GATEWAY + "".join(SERVER.replace("NUMBER", str(number)) for number in numbers) + ROUTES
+
+
+def status(port, host="shop.test"):
+    try:
+        with Client(port) as client:
+            return client.get("/", "GET", host).status
+    except ConnectionError:
+        return 0
+
+
+def test_workers_share_the_ports_and_files_that_change_bring_others(tmp_path):
+    first, second = free_port(), free_port()
+    places = [f"--gateway-port=80=127.0.0.1:{first}", f"--gateway-port=81=127.0.0.1:{second}"]
+    (tmp_path / "mesh").mkdir()
+    (tmp_path / "mesh" / "gateway.yaml").write_text(gateway(80))
+    with (
+        EchoServer("app") as app,
+        ProxyCommand(
+            tmp_path, app.port, "--gateway=edge/public", *places, "--workers=2", "--drain=1", outbound=False
+        ) as proxy,
+    ):
+        line = proxy.says(f"listening on 127.0.0.1:{first}", times=2)
+        assert re.search(r"serving Gateway/edge/public servers\[0\] \(.*gateway.yaml:10\)", line), line
+        assert [status(first) for _ in range(8)] == [200] * 8
+        assert status(second) == 0
+        (tmp_path / "mesh" / "gateway.yaml").write_text(gateway(80, 81))
+        proxy.says(f"listening on 127.0.0.1:{second}", times=2)
+        assert [status(second) for _ in range(8)] == [200] * 8
+        (tmp_path / "mesh" / "gateway.yaml").write_text(gateway(81))
+        proxy.says("gateway:80: no Gateway has this port any more", times=2)
+        assert eventually(lambda: status(first) == 0)
+        assert status(second) == 200
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.ends() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_ends_it_with_the_server_and_the_remedy(tmp_path, workers):
+    (tmp_path / "mesh").mkdir()
+    (tmp_path / "mesh" / "gateway.yaml").write_text(gateway(80))
+    with EchoServer("app") as app:
+        place = f"--gateway-port=80=127.0.0.1:{app.port}"
+        with ProxyCommand(
+            tmp_path, app.port, "--gateway=edge/public", place, f"--workers={workers}", outbound=False
+        ) as proxy:
+            assert proxy.ends() == 1
+            told = "\n".join(proxy.lines)
+            assert f"port {app.port} is in use" in told
+            assert "Gateway/edge/public servers[0]" in told
