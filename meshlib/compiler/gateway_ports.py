@@ -9,6 +9,7 @@ from meshlib.compiler.gateway_auto import ALPN as AUTO_ALPN
 from meshlib.compiler.gateway_auto import passed_through
 from meshlib.compiler.gateway_certificates import Unusable, compile_tls
 from meshlib.compiler.gateway_model import GatewayChain, GatewayChoice, GatewayPort, GatewayTls
+from meshlib.compiler.gateway_selection import without_labels
 from meshlib.compiler.gateway_servers import HTTP, TCP, MergedPort, OneServer, chosen, ends_tls, merged
 from meshlib.compiler.gateways import BoundServices, GatewayRoutes, spellings
 from meshlib.compiler.l4_rules import SOLE, compile_l4
@@ -63,6 +64,8 @@ class GatewayPorts:
         for port in ports:
             self.ports[port.bind, port.number] = self._port(port)
         self.problems += self._strangers(ports)
+        for policies in (kinds.authorization_policies, kinds.request_authentications):
+            self.problems += without_labels(policies, self.gateways, workload, settings.root_namespace)
         if settings.edge.proxy_protocol:
             self.problems.append(_no_proxy_protocol(kinds))
 

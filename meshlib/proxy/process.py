@@ -118,7 +118,7 @@ class ProxyProcess:
         self._over = False
         self._loop: asyncio.AbstractEventLoop
         self._reloading: asyncio.Task[None] | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._following: set[asyncio.Task[None]] = set()
 
     # -- what is done to it -------------------------------------------------------------------------------------------
 
@@ -264,7 +264,9 @@ class ProxyProcess:
 
         def reloaded() -> None:
             if self._drain.phase(self.connections) is Phase.SERVING:
-                self._following = self._loop.create_task(listeners.follow())
+                task = self._loop.create_task(listeners.follow())
+                self._following.add(task)
+                task.add_done_callback(self._following.discard)
 
         core = self._mesh._core
         core.on_install = lambda: on_loop(self._loop, reloaded)
