@@ -9,15 +9,29 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
 
+from meshlib.bench.certificates import DNS
 from meshlib.bench.grpc_backend import UNARY
 from meshlib.bench.http_client import AUTHORITY, MESH, TIMEOUT, Wrong, mesh_of, run_on_a_loop
 from meshlib.bench.measuring import Asked, AsyncCall, Call, serve_rounds, serve_rounds_on_a_loop
 
 _OPTIONS = [("grpc.default_authority", AUTHORITY)]
+
+
+def _channel(module: Any, spec: dict[str, Any]) -> Any:
+    """A bare one; ``module``: grpc or grpc.aio. Over mTLS the server's certificate has to come from the root and to be of the
+    name that it has beside its SPIFFE ID, which gRPC core cannot check."""
+    if not spec.get("certificates"):
+        return module.insecure_channel(spec["target"], options=_OPTIONS)
+    root, key, chain = (
+        (Path(spec["certificates"]) / f"{name}.pem").read_bytes() for name in ("bundle", "c-key", "c-cert")
+    )
+    credentials = grpc.ssl_channel_credentials(root, key, chain)
+    return module.secure_channel(spec["target"], credentials, options=[("grpc.ssl_target_name_override", DNS)])
 
 
 def _message(asked: Asked) -> bytes:
@@ -35,7 +49,7 @@ async def _on_a_loop(spec: dict[str, Any]) -> None:
             mesh = stack.enter_context(mesh_of(spec))
             channel: Any = await stack.enter_async_context(mesh.aio_grpc_channel(AUTHORITY))
         else:
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(spec["target"], options=_OPTIONS))
+            channel = await stack.enter_async_context(_channel(grpc.aio, spec))
         send = channel.unary_unary(UNARY)
 
         def calls_of(asked: Asked) -> AsyncCall:
@@ -54,7 +68,7 @@ def _in_threads(spec: dict[str, Any]) -> None:
         if spec["way"] == MESH:
             channel: Any = stack.enter_context(stack.enter_context(mesh_of(spec)).grpc_channel(AUTHORITY))
         else:
-            channel = stack.enter_context(grpc.insecure_channel(spec["target"], options=_OPTIONS))
+            channel = stack.enter_context(_channel(grpc, spec))
         send = channel.unary_unary(UNARY)
 
         def calls_of(asked: Asked) -> Call:

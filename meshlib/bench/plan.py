@@ -173,6 +173,7 @@ def full(only: str | None) -> list[Part]:
         settings = Settings(protocol="grpc")
         parts.append(Part(GRPC, world, GRPC_WAYS, axes, settings))
         parts.append(Part(GRPC, world, GRPC_WAYS, (Point(32, KB, 200),), settings))
+        parts.append(Part(GRPC, world, GRPC_WAYS, (Point(1), Point(32)), Settings(tls=True, protocol="grpc")))
     parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND, axes))
     parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND, (Point(32, KB, 500), Point(32, KB, 1000))))
     parts += [Part(PROXY_ONLY, GENERATOR, BEHIND[:3], (Point(),), Settings(rules=rules)) for rules in (100, 10_000)]

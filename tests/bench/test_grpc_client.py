@@ -14,16 +14,23 @@ from meshlib.bench.processes import python
 from meshlib.bench.scene import Scene, Settings, opened
 
 
-@pytest.fixture(scope="module")
-def made() -> Iterator[Scene]:
-    with opened(Settings(protocol="grpc")) as scene:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "mtls"])
+def made(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    with opened(Settings(tls=request.param, protocol="grpc")) as scene:
         yield scene
 
 
 @pytest.mark.parametrize("world", ["sync", "asyncio"])
 @pytest.mark.parametrize("way", [http_client.BARE, http_client.MESH])
 def test_a_round_tells_its_calls_and_what_they_took(made: Scene, way: str, world: str) -> None:
-    spec = {"way": way, "world": world, "target": f"127.0.0.1:{made.port}", "resources": str(made.resources)}
+    port = made.tls if made.settings.tls else made.port
+    spec = {
+        "way": way,
+        "world": world,
+        "target": f"127.0.0.1:{port}",
+        "resources": str(made.resources),
+        "certificates": str(made.certificates) if made.settings.tls else None,
+    }
     client = made.start("client", python("meshlib.bench.grpc_client", json.dumps(spec)), talks=True)
     assert client.reply(60) == {"ready": True}
     found = client.ask(asdict(Asked(4, 1024, 0.2)), 60)
