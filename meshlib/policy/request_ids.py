@@ -14,10 +14,8 @@ _TRACED = frozenset("9ab")
 
 def new_request_id(rng: random.Random) -> str:
     """A UUID of version 4, without a decision."""
-    text = b"%032x" % (rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62)
-    return (
-        f"{text[:8].decode()}-{text[8:12].decode()}-{text[12:16].decode()}-{text[16:20].decode()}-{text[20:].decode()}"
-    )
+    text = "%032x" % (rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62)
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def is_traced(request_id: str) -> bool:

@@ -93,7 +93,7 @@ def inbound_lines(
     away = _BUT_METADATA if metadata_is_read else _TAKEN_AWAY
     proto_came = _says(lower, _PROTO)
     sent_cert = _LIKE_CERT.search(lower) is not None
-    taken = _ENVOYS in lower and not away.isdisjoint(_envoys(lower))
+    taken = lower.find(_ENVOYS) >= 0 and not away.isdisjoint(_envoys(lower))
     if taken or proto_came is False or (sent_cert and mode is not ForwardClientCert.ALWAYS_FORWARD_ONLY):
         gone, like = away, frozenset[bytes]()
         if mode is not ForwardClientCert.ALWAYS_FORWARD_ONLY:
