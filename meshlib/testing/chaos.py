@@ -264,8 +264,8 @@ class Chaos:
         between: tuple[float, float] | None = None,
     ) -> Served:
         """The requests to a ``path`` (of gRPC ``/package.Service/Method``; with a ``*`` at its end a prefix) that this
-        process serves with a mesh, or with the mesh of one ``workload``: through MeshASGIMiddleware, MeshWSGIMiddleware and the
-        interceptors of gRPC servers. The rest is as of ``on``."""
+        process serves with a mesh, or with the mesh of one ``workload``: through MeshASGIMiddleware (WebSockets too),
+        MeshWSGIMiddleware and the interceptors of gRPC servers. The rest is as of ``on``."""
         return Served(self._add_served, self.seed, self.clock, path, workload, nth, rate, between)
 
     def play(self, outages: Iterable[Outage]) -> list[Rule]:

@@ -30,13 +30,14 @@ def stand_in(planned: bool) -> None:
 
 async def _served_asgi(self: MeshASGIMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
     """In the place of ``MeshASGIMiddleware.__call__``."""
-    plan = plan_of(self._core, scope["path"]) if scope["type"] == "http" else None
+    plan = None if scope["type"] == "lifespan" else plan_of(self._core, scope["path"])
     if plan is None:
         await _asgi(self, scope, receive, send)
         return
     if plan.latency:
         await self._core.clock.sleep_async(plan.latency)
-    connection = _AsgiConnection(plan, receive, send)
+    made = _WebSocket if scope["type"] == "websocket" else _AsgiConnection
+    connection = made(plan, receive, send)
     if plan.reset:
         connection.error = gone(BROKEN)
     else:
@@ -106,6 +107,45 @@ class _AsgiConnection:
             return False
         transport.abort()
         return True
+
+
+class _WebSocket(_AsgiConnection):
+    """The same of a WebSocket, whose messages are bodies: one that would be past the limit is not there at all."""
+
+    async def receive(self) -> Message:
+        left = self._left_of_request
+        if self.error is not None:
+            return {"type": "websocket.disconnect", "code": ABNORMAL}
+        message = await self._receive()
+        if left is None or message["type"] != "websocket.receive":
+            return message
+        size = _size(message)
+        if size <= left:
+            self._left_of_request = left - size
+            return message
+        self.error = gone(LEFT)
+        return {"type": "websocket.disconnect", "code": ABNORMAL}
+
+    async def send(self, message: Message) -> None:
+        left = self._left
+        if self.error is not None:
+            raise self.error
+        if left is not None:
+            size = _size(message)
+            if size > left:  # of one whose response is lost not even the handshake
+                self.breaks(self._why)
+            self._left = left - size
+        await self._send(message)
+
+
+ABNORMAL = 1006
+"""What WebSockets end with that nobody has closed."""
+
+
+def _size(message: Message) -> int:
+    """Bytes of its payload."""
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else len(text.encode())
 
 
 # -- WSGI -------------------------------------------------------------------------------------------------------------

@@ -284,3 +284,92 @@ def test_a_client_of_the_test_meets_the_same(mesh, chaos):
                 await client.get("/")
 
     asyncio.run(go())
+
+
+class Echo:
+    """A WebSocket application in a mesh that sends back what it gets, without a network; ``said`` is what it has heard."""
+
+    def __init__(self, make: Any) -> None:
+        self.mesh: meshlib.Mesh = make("", workload=meshlib.Workload("web"), registry=CollectorRegistry())
+        self.said: list[str] = []
+        self.asgi = MeshASGIMiddleware(self._echo, self.mesh)
+
+    async def _echo(self, _scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            self.said.append(message.get("text") or message["bytes"].decode())
+            await send(message)
+        self.said.append(f"gone with {message['code']}")
+
+    def call(self, *sent: str | bytes) -> list[str]:
+        """What its client gets, with how it ends when it breaks."""
+        return asyncio.run(self._call(sent))
+
+    async def _call(self, sent: tuple[str | bytes, ...]) -> list[str]:
+        coming = [{"type": "websocket.connect"}]
+        coming += [{"type": "websocket.receive", "bytes" if isinstance(each, bytes) else "text": each} for each in sent]
+        coming.append({"type": "websocket.disconnect", "code": 1000})
+        got: list[str] = []
+
+        async def receive() -> Any:
+            return coming.pop(0)
+
+        async def send(message: Any) -> None:
+            said = message.get("text") or (message.get("bytes") or b"").decode()
+            got.append(said or message["type"].removeprefix("websocket."))
+
+        scope = {
+            "type": "websocket", "path": "/ws", "raw_path": b"/ws", "query_string": b"", "root_path": "", "http_version": "1.1",
+            "scheme": "ws", "headers": [(b"host", b"web")], "client": ("10.0.0.1", 1), "server": ("127.0.0.1", 80),
+            "subprotocols": [],
+        }  # fmt: skip
+        try:
+            await self.asgi(scope, receive, send)
+        except ConnectionResetError as error:
+            got.append(str(error.strerror))
+        return got
+
+
+@pytest.fixture
+def echo(mesh):
+    return Echo(mesh)
+
+
+def test_a_web_socket_that_nothing_is_planned_for_is_whole(echo, chaos):
+    chaos.served("/ws", nth=2).reset()
+    assert echo.call("one", b"two") == ["accept", "one", "two"]
+    assert echo.said == ["one", "two", "gone with 1000"]
+
+
+def test_the_connection_of_a_web_socket_breaks_before_mesh_and_application_hear_of_it(echo, chaos):
+    chaos.served("/ws", nth=1).reset()
+    assert echo.call("one") == [RESET]
+    assert echo.said == []
+    assert echo.call("one") == ["accept", "one"]
+
+
+def test_a_web_socket_comes_late_by_the_clock_of_the_mesh(echo, chaos, fake_clock):
+    chaos.served("/ws").latency(30)
+    before = fake_clock.monotonic()
+    assert echo.call("one") == ["accept", "one"]
+    assert fake_clock.monotonic() == before + 30
+
+
+def test_a_client_whose_handshake_is_lost_gets_nothing(echo, chaos):
+    chaos.served("/ws").lost_response()
+    assert echo.call("one") == [RESET]
+    assert echo.said == []
+
+
+def test_what_a_web_socket_sends_is_cut_after_so_many_bytes_of_messages(echo, chaos):
+    chaos.served("/ws").partial_body(after=6)
+    assert echo.call("one", b"two", "three") == ["accept", "one", "two", CUT]
+    assert echo.said == ["one", "two", "three"]
+
+
+def test_a_client_that_leaves_a_web_socket_is_told_as_one_that_did_not_close_it(echo, chaos):
+    chaos.served("/ws").partial_request(after=5)
+    got = echo.call("one", "two")
+    assert echo.said == ["one", "gone with 1006"]
+    assert got == ["accept", "one", LEFT]
