@@ -89,7 +89,8 @@ test: check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # the long way, which every shortcut is held to: whatever has one
-PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes asgi wsgi)
+PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes asgi wsgi) \
+	$(addprefix tests/telemetry/,access_log test_counting.py test_usual_calls.py)
 plain: $(STAMP)
 	MESHLIB_PLAIN=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PLAIN_TESTS) $(ARGS)
 

@@ -201,7 +201,9 @@ class Mesh(Doors):
             self._core.telemetry.count_codes()
             from meshlib.telemetry.envoy_metrics import envoy_collector
 
-            envoy_collector(self._registry).add(self._shown)
+            envoys = envoy_collector(self._registry)
+            envoys.add(self._shown)
+            self._files.envoys(envoys)
         if self._admin is not None:
             try:
                 self._admin.start()
@@ -588,11 +590,11 @@ class Mesh(Doors):
         if self._serving is not None:
             self._serving.catch_up()
         self._collector.remove(self._shown)
-        self._files.write()
         if self._core.telemetry.codes is not None:
             from meshlib.telemetry.envoy_metrics import envoy_collector
 
             envoy_collector(self._registry).remove(self._shown)
+        self._files.write()
         if self._export is not None:
             self._export.close()
 

@@ -15,12 +15,21 @@ Rows = Callable[[], Iterable[tuple[tuple[str, ...], float]]]
 
 
 class StateFamily(TableFamily):
-    """``name`` is as samples have it: a counter's ends in ``_total``."""
+    """``name`` is as samples have it: a counter's ends in ``_total``. ``others`` are rows with labels of other names."""
 
-    def __init__(self, name: str, documentation: str, kind: str, names: Sequence[str], rows: Rows) -> None:
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        kind: str,
+        names: Sequence[str],
+        rows: Rows,
+        others: Sequence[tuple[Sequence[str], Rows]] = (),
+    ) -> None:
         super().__init__(name.removesuffix("_total") if kind == "counter" else name, documentation, kind, names, False)
         self._name = name
         self._rows = rows
+        self._groups = ((names, rows), *others)
 
     @property
     def has_rows(self) -> bool:
@@ -28,14 +37,17 @@ class StateFamily(TableFamily):
         return next(iter(self._rows()), None) is not None
 
     def _samples(self) -> Iterable[Sample]:
-        for values, number in self._rows():
-            yield Sample(self._name, dict(zip(self._names, values, strict=True)), number)
+        for names, rows in self._groups:
+            for values, number in rows():
+                yield Sample(self._name, dict(zip(names, values, strict=True)), number)
 
     def _written(self, openmetrics: bool) -> Iterator[Written]:
-        name, text_of = self._name, LabelText(self._names)
-        for values, number in self._rows():
-            before, after = text_of.around(values, "")
-            yield Written(f"{name}{{{before or after}}} {as_text(number)}\n", "")
+        name = self._name
+        for names, rows in self._groups:
+            text_of = LabelText(names)
+            for values, number in rows():
+                before, after = text_of.around(values, "")
+                yield Written(f"{name}{{{before or after}}} {as_text(number)}\n", "")
 
 
 def chained(rows: Iterable[Rows]) -> Rows:

@@ -71,7 +71,8 @@ class TableFamily(Metric):
         shown = f"{name}_total" if self.type == "counter" and not openmetrics else name
         if openmetrics:
             documentation = documentation.replace('"', '\\"')
-        yield f"# HELP {shown} {documentation}\n# TYPE {shown} {self.type}\n"
+        kind = "untyped" if self.type == "unknown" and not openmetrics else self.type
+        yield f"# HELP {shown} {documentation}\n# TYPE {shown} {kind}\n"
         last: list[str] = []
         for samples, created in self._written(openmetrics):
             yield samples

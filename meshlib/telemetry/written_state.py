@@ -10,8 +10,8 @@ Gauges are those of live processes: gunicorn's ``child_exit`` hook has to tell p
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from meshlib.telemetry import mesh_metrics as metrics
 from meshlib.telemetry.mesh_metrics import OWNER, Family, Sample, StateCollector
@@ -44,15 +44,33 @@ LEAST = frozenset((
 ))  # fmt: skip
 """Gauges of which the least is the worst; of the others the greatest is."""
 
+Mode = Literal["counter", "livesum", "livemin", "livemax", "sum"]
+"""How the series of several processes become one: a counter's, or by prometheus_client's names those of gauges. ``sum``: of
+processes that have ended, too, which is for what only grows and has no name that a counter may have."""
+
+
+def mode_of(family: Family) -> Mode:
+    """Of our own families."""
+    if family.counts:
+        return "counter"
+    return "livesum" if family in ADDED_UP else "livemin" if family in LEAST else "livemax"
+
 
 class WrittenState:
-    """Writes what ``samples`` has: the state of the meshes of one registry."""
+    """Writes what ``samples`` has: the state of the meshes of one registry. ``owner`` are the names of its owner's labels."""
 
-    def __init__(self, samples: Callable[[], Iterable[Owned]]) -> None:
+    def __init__(
+        self,
+        samples: Callable[[], Iterable[Owned]],
+        owner: Sequence[str] = OWNER,
+        mode: Callable[[Family], Mode] = mode_of,
+    ) -> None:
         self._samples = samples
+        self._owner = tuple(owner)
+        self._mode = mode
         self._lock = threading.RLock()
         self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
+        self._gauges: dict[Family, Gauge] = {}
         self._written: dict[Series, float] = {}
 
     def write(self) -> None:
@@ -60,15 +78,17 @@ class WrittenState:
         with self._lock:
             found = self._read()
             for (family, labels), number in found.items():
-                if family.counts:
+                if self._grows(family):
                     before = self._written.get((family, labels), 0.0)
+                    series = self._counter(family) if self._mode(family) == "counter" else self._gauge(family)
                     # smaller than before: a cluster that had gone is back, and begins anew
-                    self._counter(family).labels(*labels).inc(number - before if number >= before else number)
+                    series.labels(*labels).inc(number - before if number >= before else number)
                 else:
                     self._gauge(family).labels(*labels).set(number)
             for family, labels in self._written.keys() - found.keys():
-                if not family.counts:
-                    self._gauge(family).labels(*labels).set(float("inf") if family in LEAST else 0.0)
+                if not self._grows(family):
+                    no_weight = float("inf") if self._mode(family) == "livemin" else 0.0
+                    self._gauge(family).labels(*labels).set(no_weight)
             self._written = found
 
     def after_fork(self) -> None:
@@ -79,33 +99,35 @@ class WrittenState:
     def _read(self) -> dict[Series, float]:
         return {(family, (*owner, *values)): number for owner, (family, values, number) in self._samples()}
 
+    def _grows(self, family: Family) -> bool:
+        return self._mode(family) in ("counter", "sum")
+
     def _counter(self, family: Family) -> Counter:
         from prometheus_client import Counter
 
         found = self._counters.get(family.name)
         if found is None:
-            found = Counter(family.name, family.documentation, (*OWNER, *family.labels), registry=None)
+            found = Counter(family.name, family.documentation, (*self._owner, *family.labels), registry=None)
             self._counters[family.name] = found
         return found
 
     def _gauge(self, family: Family) -> Gauge:
         from prometheus_client import Gauge
 
-        found = self._gauges.get(family.name)
+        found = self._gauges.get(family)
         if found is None:
-            found = Gauge(
-                family.name,
-                family.documentation,
-                (*OWNER, *family.labels),
-                registry=None,
-                multiprocess_mode="livesum" if family in ADDED_UP else "livemin" if family in LEAST else "livemax",
-            )
-            self._gauges[family.name] = found
+            names = (*self._owner, *family.labels)
+            mode = self._mode(family)
+            assert mode != "counter"
+            found = Gauge(family.name, family.documentation, names, registry=None, multiprocess_mode=mode)
+            self._gauges[family] = found
         return found
 
 
-def writer_of(collector: StateCollector) -> WrittenState:
+def writer_of(
+    collector: StateCollector, owner: Sequence[str] = OWNER, mode: Callable[[Family], Mode] = mode_of
+) -> WrittenState:
     """What writes the state of the meshes of a registry; one a registry."""
     if not isinstance(collector.writer, WrittenState):
-        collector.writer = WrittenState(collector.samples)
+        collector.writer = WrittenState(collector.samples, owner, mode)
     return collector.writer

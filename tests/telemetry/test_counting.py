@@ -34,6 +34,7 @@ from meshlib.workload import Workload
 from tests.support.evil_server import EvilServer
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 _RECORD = SimpleNamespace(
     destination=None,
@@ -247,6 +248,7 @@ def test_what_was_made_to_count_quickly_goes_with_the_configuration_it_was_made_
         assert counted(registry) == 175
 
 
+@NEEDS_SHORTCUTS  # which is interrupted
 def test_what_is_noted_of_a_call_that_was_broken_off_keeps_no_connection(monkeypatch):
     """It is recorded at the next call or scrape, which may be hours away."""
     with EvilServer([b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome"]) as server:

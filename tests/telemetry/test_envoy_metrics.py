@@ -11,7 +11,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 import meshlib
 from benchmarks.free_ports import free_port
+from meshlib.telemetry import envoy_metrics
 from meshlib.telemetry.envoy_metrics import COUNTERS, GAUGES, envoy_collector
+from meshlib.telemetry.exposition import exposition
 from tests.differential.envoy_process import TYPES, cluster, running
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
@@ -50,6 +52,10 @@ def samples(text):
         if ("cluster_name", NAME) in pairs:
             found[name, pairs] = float(value)
     return found
+
+
+def exposed(registry, accept):
+    return b"".join(exposition(registry, accept).pieces)
 
 
 def of_envoy(port):
@@ -175,4 +181,24 @@ def test_both_formats_can_be_read():
         assert b"# TYPE envoy_cluster_membership_total gauge" in generate_latest(registry)
         assert b"# TYPE envoy_cluster_upstream_rq_retry unknown" in openmetrics(registry)
         assert envoy_collector(registry) is envoy_collector(registry)
+        assert b"# TYPE envoy_cluster_upstream_rq_retry untyped" in generate_latest(registry)
+        assert exposed(registry, "") == generate_latest(registry)
+        assert exposed(registry, "application/openmetrics-text; version=1.0.0") == openmetrics(registry)
     assert not GAUGES & COUNTERS
+
+
+def test_a_scrape_of_many_clusters_makes_each_name_when_it_is_asked_for(monkeypatch):
+    """Nobody is held by all names of all clusters at once."""
+    registry = CollectorRegistry()
+    with ours(1, registry) as mesh:
+        mesh._core.live.cluster(NAME)
+        asked = []
+        of = envoy_metrics._of_name
+        monkeypatch.setattr(envoy_metrics, "_of_name", lambda name, read: (asked.append(name), of(name, read))[1])
+        families = iter(envoy_collector(registry).collect())
+        next(families)
+        assert len(set(asked)) == 1
+        assert {family.name for family in families} | {"envoy_cluster_circuit_breakers_default_cx_open"} >= {
+            f"envoy_cluster_{name}" for name in GAUGES
+        }
+        assert set(asked) == GAUGES | COUNTERS

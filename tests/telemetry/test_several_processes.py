@@ -93,18 +93,40 @@ print(kind, added(text, "istio_"), added(text, "istio_requests_total"), text.end
     assert said == ["application/openmetrics-text 7.0 7.0 True"]
 
 
-def test_envoys_statistics_are_not_written(tmp_path):
+def test_envoys_statistics_of_all_processes_are_added_up_where_they_are_wanted(tmp_path):
     said = run(
         tmp_path,
         SCRAPE
         + """
-other = meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", 1)], clock=clock, envoy_metrics=True)
+print(len(lines(scraped()[1], "envoy_")))
+mesh.close()
+mesh = meshlib.Mesh.from_resources(
+    [service("reviews"), pod("reviews", "v1", 1), pod("reviews", "v1", 2)], clock=clock, envoy_metrics=True
+)
 call(1)
+
+def work():
+    call(2)
+    mesh.close()
+
+child(work)
+mesh._files.write()
 kind, text = scraped()
-print(added(text, "istio_requests_total{"), len(lines(text, "envoy_")))
+names = "upstream_rq_total", "upstream_rq", "upstream_rq_retry", "membership_healthy", "membership_total"
+print([added(text, f"envoy_cluster_{name}{{") for name in names])
+print(len(lines(text, "envoy_cluster_circuit_breakers_default_rq_open{")))
+print([added(text, "envoy_cluster_circuit_breakers_default_remaining_cx{")])
+mesh.close()
+print([added(scraped()[1], f"envoy_cluster_{name}{{") for name in names])
 """,
     )
-    assert said == ["8.0 0"]
+    assert said == [
+        "0",
+        "[3.0, 6.0, 0.0, 2.0, 2.0]",
+        "1",
+        "[4294967295.0]",
+        "[3.0, 6.0, 0.0, inf, 0.0]",
+    ], "calls by code and by class are two series; what grows outlives its process"
 
 
 # -- a real gunicorn
