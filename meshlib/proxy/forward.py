@@ -308,6 +308,7 @@ class Forwarding:
             if local:
                 outcome = grpc.local_reply(outcome)
             record.grpc_status = grpc.status_of(outcome, ended=True)
+            call.messages = 0 if local else grpc.MessageCount(outcome.whole or b"").count
         record.status = outcome.status
         call.outcome = outcome
         self._over = True
@@ -528,12 +529,16 @@ class Forwarding:
         call, responder, body = self._call, self._responder, outcome.body
         assert is_awaited(body)
         call.streamed = 0
+        counted = grpc.MessageCount() if call.request.protocol == "grpc" else None
         self._streaming = True
         responder.begin(outcome.status, outcome.reason, self._headers(outcome, local))
         cut: Failure | None = None
         try:
             async for part in body:
                 call.streamed += len(part)
+                if counted is not None:
+                    counted.feed(part)
+                    call.messages = counted.count
                 responder.write(part)
                 if not responder.writable:
                     await responder.drained()

@@ -24,6 +24,42 @@ _AS_IT_IS = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25).decode()
 """What grpc-message does not escape."""
 
 
+FRAME = 5
+"""Bytes before a message: whether it is compressed, and its length."""
+
+
+class MessageCount:
+    """How many messages have begun in the bytes of one direction of a call, and how many bytes there were. What is no gRPC is
+    counted as if it were: nothing that decides goes by it."""
+
+    __slots__ = ("_begun", "_left", "count", "size")
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.count = self.size = 0
+        self._begun = b""  # of the bytes before a message, those that have come
+        self._left = 0  # bytes of a message that are still to come
+        if data:
+            self.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """Some more of them."""
+        self.size += len(data)
+        at, end = self._left, len(data)
+        if self._begun:
+            data, at, self._begun = self._begun + data, 0, b""
+            end = len(data)
+        while end - at >= FRAME:
+            self.count += 1
+            at += FRAME + int.from_bytes(data[at + 1 : at + FRAME], "big")
+        if at < end:
+            self._begun, at = data[at:], end
+        self._left = at - end
+
+    def seen(self) -> tuple[int, int]:
+        """As what keeps messages that are sent tells it: how many, and their bytes without what frames them."""
+        return self.count, self.size - FRAME * self.count
+
+
 def local_reply(outcome: Outcome) -> Outcome:
     """A response that the mesh has made, as a caller of gRPC gets it from Envoy: 200 without a body, its status and text in the
     head. ``grpc_status`` of the result is the status."""

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.proxy.grpc import MessageCount
 from meshlib.transport.protocol.request_body import DuplexBody
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class Source:
     """The pieces. ``took(stream, size)`` is called for each that its one reader takes. A reader may be cancelled while it
     waits: the next one goes on where it was."""
 
-    __slots__ = ("_ended", "_failed", "_parts", "_stream", "_took", "_waiter", "size", "trailers")
+    __slots__ = ("_ended", "_failed", "_parts", "_stream", "_took", "_waiter", "messages", "size", "trailers")
 
     def __init__(self, took: Callable[[ServerStream, int], None], stream: ServerStream) -> None:
         self._took = took
@@ -30,9 +31,13 @@ class Source:
         self.size = 0
         """Bytes that have come and were not taken."""
         self.trailers: RawHeaders = []
+        self.messages: MessageCount | None = None
+        """Those of gRPC that have come; None: it is none."""
 
     def put(self, data: bytes) -> None:
         """Some more."""
+        if self.messages is not None:
+            self.messages.feed(data)
         self._parts.append(data)
         self.size += len(data)
         self._wake()
@@ -81,6 +86,14 @@ class ClientBody(DuplexBody):
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
+
+    @property
+    def messages(self) -> MessageCount:
+        """Those of gRPC that have come by now; of what has come before anybody asked, too."""
+        source: Source = self._source
+        if source.messages is None:
+            source.messages = MessageCount(b"".join(source._parts))
+        return source.messages
 
     @property
     def trailers(self) -> RawHeaders:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.proxy.grpc import MessageCount
 from meshlib.transport.protocol.request_body import ReplayBody
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class OnceBody(ReplayBody):
     def trailers(self) -> RawHeaders:
         """What follows it, once it has ended."""
         return self._came.trailers
+
+    @property
+    def messages(self) -> MessageCount | None:
+        """As ``ClientBody``'s; None: nobody counts them (gRPC is HTTP/2's)."""
+        found: MessageCount | None = getattr(self._came, "messages", None)
+        return found
 
 
 class WholeBody:

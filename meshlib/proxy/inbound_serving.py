@@ -13,6 +13,7 @@ from meshlib.engine.effects import Ended, Serve
 from meshlib.engine.inbound import CUT, inbound
 from meshlib.engine.wire_headers import size_of
 from meshlib.policy.refusal import Refusal
+from meshlib.proxy.grpc import MessageCount
 from meshlib.proxy.inbound_body import OnceBody, ServedBody, WholeBody
 from meshlib.proxy.refusals import refusal_of
 from meshlib.proxy.server_headers import as_server
@@ -56,6 +57,7 @@ class Serving:
 
     __slots__ = (
         "_body",
+        "_counted",
         "_exchange",
         "_forwarder",
         "_forwarding",
@@ -92,6 +94,7 @@ class Serving:
         self._forwarding: Forwarding | None = None
         self._body: ServedBody | None = None
         self._grpc: int | None = None
+        self._counted = MessageCount() if request.protocol == "grpc" else None  # of the response
         self.over = False
         self.call: InboundCall = server.call(request, deadline, lasts=lasts)
         if self.call.admission is not None and self.call.admission.looks_at_queue:
@@ -206,6 +209,8 @@ class Serving:
         headers = self._head(status, headers)
         if self.request.method != "HEAD":
             self.call.response_bytes += len(whole)
+        if self._counted is not None:
+            self._counted.feed(whole)
         if trailers:
             self._grpc = grpc_status(trailers, self._grpc)
         self._end(self._whole(status))
@@ -219,6 +224,8 @@ class Serving:
         """Some bytes of it."""
         if not self.over:
             self.call.response_bytes += len(data)
+            if self._counted is not None:
+                self._counted.feed(data)
             self._responder.write(data)
 
     def end(self, trailers: RawHeaders | None) -> None:
@@ -318,6 +325,9 @@ class Serving:
         call = self.call
         call.request_head_bytes = self.request.header_bytes()
         call.request_bytes += call.request_head_bytes
+        if self._counted is not None:
+            call.request_messages = self.request.sent_on.messages.count
+            call.response_messages = self._counted.count
         finish(self._exchange, ended)
         self._server.telemetry.ended(call, self._span)
 

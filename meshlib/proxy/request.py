@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
+from meshlib.proxy.grpc import MessageCount
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 
@@ -89,6 +90,8 @@ class ProxyRequest:
         self._headers: RawHead | RawHeaders = self._received
         self.body = body
         self._framed = body is None or (type(body) is bytes and b"content-length:" in special)
+        if self.protocol == "grpc":
+            getattr(body, "messages", None)  # of a body that comes in pieces they are counted from here on
         self.counted = False  # whether headers hold the number of the first attempt
 
     # -- as it came ---------------------------------------------------------------------------------------------------
@@ -175,6 +178,15 @@ class ProxyRequest:
         """As much of its body as has been seen."""
         body = self.body
         return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
+
+    @property
+    def messages(self) -> MessageCount:
+        """Those of gRPC that have come by now."""
+        body = self.body
+        if body is None or isinstance(body, bytes):
+            return MessageCount(body or b"")
+        found: MessageCount | None = getattr(body, "messages", None)
+        return MessageCount() if found is None else found
 
     @property
     def replayable(self) -> bool:

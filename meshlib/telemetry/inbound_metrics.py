@@ -71,7 +71,8 @@ class InboundMetrics:
         if found.request_messages is None or found.response_messages is None:
             found.request_bytes.observe(call.request_bytes)
             return
-        found.request_bytes.observe(call.request_bytes + request.header_bytes())
+        head = 0 if call.request_head_bytes else request.header_bytes()  # a proxy has counted it already
+        found.request_bytes.observe(call.request_bytes + head)
         found.request_messages.inc(call.request_messages)
         found.response_messages.inc(call.response_messages)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from meshlib.engine import replies
 from meshlib.engine.outcome import Outcome
-from meshlib.proxy.grpc import local_reply, status_in, status_of
+from meshlib.proxy.grpc import MessageCount, local_reply, status_in, status_of
 
 
 def test_a_reply_of_the_mesh_is_a_head_with_a_status_to_a_caller_of_grpc():
@@ -65,3 +67,19 @@ def test_the_status_that_headers_say(headers, status):
 )
 def test_the_status_of_a_call(outcome, ended, status):
     assert status_of(outcome, ended) == status
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 4, 5, 6, 7, 100])
+def test_messages_are_counted_wherever_the_pieces_end(piece):
+    sizes = (0, 3, 0, 12, 1)
+    data = b"".join(struct.pack(">BI", 0, size) + b"x" * size for size in sizes)
+    count = MessageCount()
+    for at in range(0, len(data), piece):
+        count.feed(data[at : at + piece])
+    assert count.seen() == (len(sizes), sum(sizes))
+
+
+def test_a_message_that_was_cut_counts_from_its_length_on():
+    assert MessageCount(struct.pack(">BI", 0, 100)).count == 1
+    assert MessageCount(b"\0\0\0\0").count == 0
+    assert MessageCount().seen() == (0, 0)

@@ -129,6 +129,9 @@ def test_all_four_kinds_of_calls(grpc_app):
         assert dict(chat.trailing_metadata())["answered-by"] == "app"
         count = {"request_protocol": "grpc", "grpc_response_status": "0", "reporter": "destination"}
         assert eventually(lambda: proxy.metric("istio_requests_total", **count) == 4)
+        # unary, expand, collect and chat: 1 + 1 + 3 + 2 of the client, 1 + 3 + 1 + 2 of the server
+        assert proxy.metric("istio_request_messages_total", reporter="destination") == 7
+        assert proxy.metric("istio_response_messages_total", reporter="destination") == 7
 
 
 def test_a_chat_goes_both_ways_at_once(grpc_app):
