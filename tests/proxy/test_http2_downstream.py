@@ -236,6 +236,8 @@ def test_a_unary_call_of_grpc_with_trailers():
         assert answer.trailers == {"grpc-status": "0"}
         assert server.requests[0].header(b"te") == b"trailers"
         assert proxy.metric("istio_requests_total", request_protocol="grpc", grpc_response_status="0") == 1
+        assert proxy.metric("istio_request_messages_total", reporter="source") == 1
+        assert proxy.metric("istio_response_messages_total", reporter="source") == 1
 
 
 def test_what_an_application_says_of_certificates_and_routing_does_not_go_out():
@@ -245,6 +247,18 @@ def test_what_an_application_says_of_certificates_and_routing_does_not_go_out():
         said = [[name for name, _ in request.headers] for request in server.requests]
         assert all(b"x-mine" in names for names in said)
         assert not any(b"x-forwarded-client-cert" in names or b"x-envoy-retry-on" in names for names in said)
+
+
+def test_messages_of_streams_are_counted_wherever_their_pieces_end():
+    message = b"\0\0\0\0\3abc"
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        stream = client.open("/shop.Catalog/Chat", "POST", end=False, **GRPC)
+        for piece in (message[:2], message[2:6], message[6:] + message, message + message[:5]):
+            client.send(stream, piece)
+        client.send(stream, message[5:], end=True)
+        assert bytes(client.answer(stream).body) == message * 4
+        for name in ("istio_request_messages_total", "istio_response_messages_total"):
+            assert eventually(lambda name=name: proxy.metric(name, reporter="source") == 4)
 
 
 def test_both_directions_of_a_stream_go_on_at_once():
