@@ -34,7 +34,7 @@ NUMBERS = 120
 Watched = TypeVar("Watched")
 Encode = Callable[[Value], str]
 Unmade = tuple[Any, ...]
-"""A line that waits: what makes it of this very tuple, its template, and its values."""
+"""A line that waits: what makes it of this very tuple, what is the same in its kind, and its values."""
 
 
 class Kind(Enum):
@@ -85,13 +85,13 @@ class AlikeLines(Generic[Watched]):
         today: Callable[[], float],
     ) -> None:
         self._side = side
-        self._known: dict[Hashable, tuple[str, int]] = {}
+        self._known: dict[Hashable, tuple[tuple[str, ...], int]] = {}
         # literals, what is the same, and None for each value of a call
         self._template: list[str | Callable[[Entry], str] | None] = []
         left = _Left(form)
         for piece in pieces:
             if isinstance(piece, str):
-                self._template.append(piece.replace("%", "%%"))
+                self._template.append(piece)
                 continue
             made = piece if isinstance(piece, Reader) else reader(piece, today)
             reading = None if isinstance(piece, Reader) else _reading(piece, side)
@@ -112,16 +112,18 @@ class AlikeLines(Generic[Watched]):
         """All kinds: rules and endpoints are others from here on."""
         self._known.clear()
 
-    def _learn(self, key: Hashable, call: Watched, ended: float) -> tuple[str, int]:
+    def _learn(self, key: Hashable, call: Watched, ended: float) -> tuple[tuple[str, ...], int]:
         """What is the same in the lines of calls like ``call``."""
         entry = self._side.entry(call, ended, 0.0, None, False)
-        template = "".join([
-            "%s" if part is None else part if isinstance(part, str) else part(entry).replace("%", "%%")
-            for part in self._template
-        ])  # fmt: skip
+        same = [""]  # what stands before the first value, between two, and after the last one
+        for part in self._template:
+            if part is None:
+                same.append("")
+            else:
+                same[-1] += part if isinstance(part, str) else part(entry)
         if len(self._known) >= MOST:
             self._known.clear()
-        found = self._known[key] = template, len(template) + NUMBERS
+        found = self._known[key] = tuple(same), sum(map(len, same)) + NUMBERS
         return found
 
 
@@ -184,7 +186,7 @@ class _Left:
             elif reading.kind is Kind.NUMBER or (reading.kind is Kind.TIME and not form.is_json):
                 shown.append(value)
             elif form.is_json:
-                shown.append(f'"null" if (s := {value}) is None else as_json(s)')
+                shown.append(f'"null" if (text := {value}) is None else as_json(text)')
             else:
                 lines += [f"    v{n} = {value}", f"    if v{n} is None: v{n} = missing"]
                 shown.append(f"v{n}")
@@ -195,12 +197,14 @@ class _Left:
                 "    if not plain.isascii() or not plain.isprintable() or '\"' in plain or '\\\\' in plain:",
                 f"        {', '.join(texts)}, = {', '.join(f'safe({text})' for text in texts)},",
             ]
-        left = "".join(f"v{n}, " for n in range(len(self._readings)))
+        count = len(self._readings)
         lines = [
             "def made(unmade):",
-            f"    _, template, {left}= unmade",
+            f"    _, same, {''.join(f'v{n}, ' for n in range(count))}= unmade",
+            f"    {''.join(f's{n}, ' for n in range(count + 1))}= same",
             *lines,
-            f"    return template % ({''.join(f'({each}), ' for each in shown)})",
+            *(f"    v{n} = {value}" for n, value in enumerate(shown) if value != f"v{n}"),
+            f"    return f'{''.join(f'{{s{n}}}{{v{n}}}' for n in range(count))}{{s{count}}}'",
         ]
         names.update({"encode": form.encode, "missing": form.missing, "safe": safe, "as_json": as_json})
         return _function("made", lines, names)
