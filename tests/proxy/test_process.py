@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 
-from meshlib.proxy.process import COLLECTED, run
+from meshlib.proxy.process import COLLECTED, ProxyProcess, run
+from meshlib.telemetry.access_log import writer
 from tests.support.proxy import Client
 from tests.support.servers import EchoServer
 
@@ -69,3 +74,18 @@ def test_a_process_that_forwards_is_seldom_collected_and_others_as_before():
     run(Process)
     assert seen == [COLLECTED]
     assert gc.get_threshold() == before
+
+
+def test_sigusr1_opens_the_files_of_access_logs_again(monkeypatch):
+    opened = threading.Event()
+    monkeypatch.setattr(writer, "reopen_all", opened.set)
+
+    async def go() -> bool:
+        process = object.__new__(ProxyProcess)
+        process._loop, process._parent = asyncio.get_running_loop(), -1
+        with contextlib.ExitStack() as undo:
+            process._handle_signals(undo)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return await asyncio.to_thread(opened.wait, 60)
+
+    assert asyncio.run(go())
