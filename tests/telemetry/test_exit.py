@@ -104,6 +104,44 @@ def test_the_last_calls_of_a_process_are_in_prometheus_files(tmp_path, program, 
     assert counted(tmp_path) == calls
 
 
+SPAWNED = """
+    import multiprocessing
+    import sys
+
+
+    def work():
+        import program
+
+        program.drop()
+
+
+    if __name__ == "__main__":
+        child = multiprocessing.get_context("spawn").Process(target=work)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+"""
+
+
+def test_a_child_that_is_spawned_writes_its_last_calls_too(tmp_path):
+    """It begins with nothing of its parent, which has no mesh."""
+    (tmp_path / "program.py").write_text(textwrap.dedent(COMMON))
+    (tmp_path / "parent.py").write_text(textwrap.dedent(SPAWNED))
+    (tmp_path / "files").mkdir()
+    with EchoServer(behave=long) as server:
+        environment = {
+            **os.environ,
+            "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "files"),
+            "PYTHONPATH": os.pathsep.join([os.getcwd(), *filter(None, sys.path)]),
+        }
+        made = subprocess.run(
+            [sys.executable, str(tmp_path / "parent.py"), str(server.port)],
+            env=environment, timeout=120, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+    assert counted(tmp_path / "files") == 1
+
+
 def test_a_mesh_that_closes_records_what_it_has_noted_of_requests_served():
     with meshlib.Mesh.from_resources([service("echo"), pod("echo", "v1", 1)]) as mesh:
         noted = []

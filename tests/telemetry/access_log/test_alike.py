@@ -82,6 +82,7 @@ def lines(path: Path, form: str | dict[str, object], seed: int) -> list[str]:
             )
             content = rng.choice([None, None, None, b"12345"])
             client.request(rng.choice(["GET", "POST"]), target, headers=headers, content=content)
+        assert mesh._core.telemetry.flush_logs(60), "closing waits for a second only"
     return path.read_text().splitlines()
 
 
@@ -172,6 +173,7 @@ def served(path: Path, form: str | dict[str, object], seed: int, application: An
             target = rng.choice(["/a", "/a", "/a?token=t&b=%25", "/b", "/fails"])
             port = rng.choice([4711, 4712])
             ask(rng.choice(["GET", "POST", "HEAD"]), target, headers, port, rng)
+        assert mesh._telemetry_of_servers().flush_logs(60)
     return path.read_text().splitlines()
 
 
