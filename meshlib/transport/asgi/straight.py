@@ -65,6 +65,7 @@ class Straight(InboundCall):
     """Of a header that the application gets and nobody has sent."""
     span: ServedSpan | None = None
     _head: Pairs  # from where the response begins
+    _head_size = -1  # bytes of that, where an access log asks
 
     def __init__(self, known: KnownHead, scope: Scope, receive: Receive, send: Send) -> None:
         self.known = known
@@ -157,7 +158,7 @@ class Straight(InboundCall):
     @property
     def response_head_bytes(self) -> int:  # type: ignore[override]
         """As ``InboundCall``'s."""
-        return size(self.response_head)
+        return size(self.response_head) if self._head_size < 0 else self._head_size
 
     async def receive(self) -> Message:
         """The next piece of the request, or that its client has gone."""
@@ -183,12 +184,13 @@ class Straight(InboundCall):
             if "trailers" in message:
                 self._trailers = bool(message["trailers"])
             self.sent = message["status"]
-            written = self.response_bytes
+            written = before = self.response_bytes
             for name, value in headers:  # half of what ``size`` takes, which joins them
                 written += len(name) + len(value)
             self.response_bytes = written
             if self.known.tells:
                 self.head_at = self.known.now()
+                self._head_size = written - before
             try:
                 await send(message)
             except OSError:  # servers of ASGI 2.4 tell so that the client has gone
