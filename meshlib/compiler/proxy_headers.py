@@ -11,8 +11,8 @@ from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert
 from meshlib.policy.sidecar_headers import DEFAULT, ProxyHeaders
 
 if TYPE_CHECKING:
+    from meshlib.resources.proxy_headers import Disabled, SetClientCertDetails
     from meshlib.resources.proxy_headers import ProxyHeaders as Written
-    from meshlib.resources.proxy_headers import SetClientCertDetails
 
 
 def compile_proxy_headers(written: Sequence[Written | None]) -> ProxyHeaders:
@@ -30,12 +30,20 @@ def _with(found: ProxyHeaders, written: Written) -> ProxyHeaders:
         found = replace(found, client_cert=ForwardClientCert(mode))
     if written.set_current_client_cert_details is not None:
         found = replace(found, details=_details(found.details, written.set_current_client_cert_details))
-    if written.envoy_debug_headers is not None and written.envoy_debug_headers.disabled is not None:
-        found = replace(found, debug=not written.envoy_debug_headers.disabled)
+    found = replace(
+        found,
+        debug=_enabled(found.debug, written.envoy_debug_headers),
+        request_id=_enabled(found.request_id, written.request_id),
+        attempt_count=_enabled(found.attempt_count, written.attempt_count),
+    )
     server = written.server
     if server is not None and (server.disabled is not None or server.value):
         found = replace(found, server="" if server.disabled else server.value or DEFAULT.server)
     return found
+
+
+def _enabled(found: bool, written: Disabled | None) -> bool:
+    return found if written is None or written.disabled is None else not written.disabled
 
 
 def _details(found: CertDetails, written: SetClientCertDetails) -> CertDetails:

@@ -58,14 +58,17 @@ _BLANK = b" \t"
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeaders:
-    """``proxyHeaders`` of Istio's ProxyConfig, with its defaults for the inbound side of a sidecar. ``server``: the value of
-    the Server header of responses, "" leaves the application's. ``debug``: whether responses say how long the application
-    took (x-envoy-upstream-service-time)."""
+    """``proxyHeaders`` of Istio's ProxyConfig, with its defaults for a sidecar. ``server``: the value of the Server header of
+    responses of the inbound side, "" leaves the application's. ``debug``: whether responses say how long the upstream took
+    (x-envoy-upstream-service-time), and that it was turned away (x-envoy-overloaded). ``request_id``: whether requests that
+    have none get an x-request-id; ``attempt_count``: whether calls say which attempt they are (x-envoy-attempt-count)."""
 
     client_cert: ForwardClientCert = ForwardClientCert.APPEND_FORWARD
     details: CertDetails = ISTIOS
     server: str = ISTIO_ENVOY
     debug: bool = True
+    request_id: bool = True
+    attempt_count: bool = True
 
 
 DEFAULT = ProxyHeaders()

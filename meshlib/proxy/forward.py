@@ -54,6 +54,7 @@ log = logging.getLogger("meshlib.proxy")
 
 CLIENT_CERT = b"x-forwarded-client-cert:"
 SERVICE_TIME = b"x-envoy-upstream-service-time"
+OVERLOADED = b"x-envoy-overloaded"
 
 
 class Forwarder:
@@ -80,6 +81,8 @@ class Forwarder:
             return None
         if request.has_envoy_headers or CLIENT_CERT in request.special:
             request.relined(*outbound_lines(request.lines, request.lower))
+        if not live.snapshot.inbound.default.mesh.proxy_headers.attempt_count:
+            request.counts = False
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
         forwarding = Forwarding(self, call, responder)
@@ -318,6 +321,8 @@ class Forwarding:
         )
 
     def _headers(self, outcome: Outcome, local: bool) -> Headers:
+        if not self._call.live.snapshot.inbound.default.mesh.proxy_headers.debug:
+            return [pair for pair in outcome.headers if pair[0].lower() != OVERLOADED] if local else outcome.headers
         if local:
             return outcome.headers
         headers, took = outcome.headers, b"%d" % (self._call.record.upstream_ms or 0)

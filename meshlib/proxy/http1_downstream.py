@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.closing import Leaving
@@ -242,7 +243,8 @@ class Http1Downstream(asyncio.Protocol):
     def _request_of(self, head: RequestHead) -> ProxyRequest:
         """Raises ``Refused``."""
         live = self._listener.forwarder.core.live
-        normalization = "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
+        mesh = DEFAULTS if live is None else live.snapshot.inbound.default.mesh
+        normalization = mesh.path_normalization
         authority, target = destination(head, normalization)
         lines, lower = head.lines, head.lower
         if authority != head.host:
@@ -254,7 +256,7 @@ class Http1Downstream(asyncio.Protocol):
             lower += upgrade
         special = head.special
         more = b"" if _PROTO in special else self._listener.proto
-        if _ID not in special:
+        if _ID not in special and mesh.proxy_headers.request_id:
             more = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), more)
         if more:
             lines += more

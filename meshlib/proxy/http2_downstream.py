@@ -91,7 +91,7 @@ class Http2Request(ProxyRequest):
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
         method = _METHODS.get(self.method)
-        if self._headers is not self._received or self.has_envoy_headers or method is None:
+        if self._headers is not self._received or self.has_envoy_headers or method is None or not self.counts:
             return None
         if not _SECRETS.isdisjoint(self.special):
             return None
@@ -304,6 +304,11 @@ class Http2Downstream(asyncio.Protocol):
             head.target, "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
         )
 
+    def _adds_ids(self) -> bool:
+        """Whether requests that have none get an x-request-id."""
+        live = self._listener.forwarder.core.live
+        return live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id
+
     def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
         self._listener.refused(refused, self.transport, asked)
@@ -313,7 +318,7 @@ class Http2Downstream(asyncio.Protocol):
         head = call.stream.head
         lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""  # more: lines
         special = SPECIAL.findall(lower)
-        if _ID not in special:
+        if _ID not in special and self._adds_ids():
             number = new_request_id(self._listener.rng).encode()
             fields.append((b"x-request-id", number))
             more = b"x-request-id: %b\r\n" % number

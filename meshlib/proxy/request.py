@@ -42,6 +42,7 @@ class ProxyRequest:
         "authority",
         "body",
         "counted",
+        "counts",
         "dialled",
         "full_path",
         "has_envoy_headers",
@@ -93,6 +94,7 @@ class ProxyRequest:
         if self.protocol == "grpc":
             getattr(body, "messages", None)  # of a body that comes in pieces they are counted from here on
         self.counted = False  # whether headers hold the number of the first attempt
+        self.counts = True  # whether they shall
 
     # -- as it came ---------------------------------------------------------------------------------------------------
 
@@ -207,6 +209,8 @@ class ProxyRequest:
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""
+        if not self.counts:
+            return self.headers
         self.counted = True
         return [*self._uncounted(), (ATTEMPT_COUNT, b"1")]
 
@@ -218,6 +222,8 @@ class ProxyRequest:
     def attempt_headers(self, attempt: int) -> RawHeaders | RawHead:
         """The headers with the number of the attempt."""
         headers = self._headers
+        if not self.counts:
+            return headers
         if not self.counted:
             if type(headers) is RawHead and not self.has_envoy_headers:
                 return RawHead(headers.lines + _COUNT_LINE % attempt)

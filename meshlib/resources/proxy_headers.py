@@ -11,9 +11,15 @@ _MODES = ("UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_S
 
 
 class Disabled(Loose):
-    """``envoyDebugHeaders``."""
+    """``envoyDebugHeaders``, ``requestId``, ``attemptCount``."""
 
     disabled: bool | None = None
+
+
+class Enabled(Loose):
+    """``xForwardedHost``, ``xForwardedPort``."""
+
+    enabled: bool | None = None
 
 
 class ServerHeader(Disabled):
@@ -39,7 +45,7 @@ class MetadataExchangeHeaders(Loose):
 
 
 class ProxyHeaders(Loose):
-    """Only what means something to a library, or to the inbound side of ``meshlib proxy``."""
+    """Only what means something to a library, or to ``meshlib proxy``, and what a notice is about."""
 
     metadata_exchange_headers: MetadataExchangeHeaders | None = None
 
@@ -53,3 +59,7 @@ class ProxyHeaders(Loose):
     set_current_client_cert_details: SetClientCertDetails | None = None
     server: ServerHeader | None = None
     envoy_debug_headers: Disabled | None = None
+    request_id: Disabled | None = None
+    attempt_count: Disabled | None = None
+    x_forwarded_host: Enabled | None = None
+    x_forwarded_port: Enabled | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.mesh_settings import MeshSettings
+from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert
 from meshlib.policy.retry import NO_RETRY, parse_retry_on
 from meshlib.policy.sidecar_headers import DEFAULT
@@ -68,6 +69,22 @@ def test_headers_that_a_proxy_may_leave_out():
     found = settings(with_headers(server=off, envoyDebugHeaders=off)).proxy_headers
     assert (found.server, found.debug) == ("", False)
     assert settings(with_headers(server={"value": "shop"})).proxy_headers.server == "shop"
+    assert (found.request_id, found.attempt_count) == (True, True)
+    found = settings(with_headers(requestId=off, attemptCount=off)).proxy_headers
+    assert (found.debug, found.request_id, found.attempt_count) == (True, False, False)
+
+
+def test_an_annotation_may_turn_on_again_what_mesh_config_has_turned_off():
+    off = {"disabled": True}
+    on = annotated("proxyHeaders: {requestId: {disabled: false}}")
+    found = settings(with_headers(requestId=off, attemptCount=off), on).proxy_headers
+    assert (found.request_id, found.attempt_count) == (True, False)
+
+
+@pytest.mark.parametrize("field", ["xForwardedHost", "xForwardedPort"])
+def test_what_does_not_act_is_said(field):
+    result = load_objects([with_headers(**{field: {"enabled": True}})])
+    assert [each for each in inert_fields(result.resources) if f"proxyHeaders.{field}" in each.message]
 
 
 def test_the_annotation_of_the_workloads_own_pod_counts_before_mesh_config():

@@ -15,7 +15,11 @@ from meshlib.engine.outcome import Outcome
 from meshlib.proxy import forward
 from meshlib.proxy.forward import Forwarding
 from meshlib.proxy.responder import Streaming
+from tests.support import h2_server
 from tests.support.eventually import eventually
+from tests.support.h2_client import H2Client
+from tests.support.h2_server import H2Server
+from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer
@@ -65,6 +69,66 @@ def test_the_number_of_the_attempt_is_not_the_clients_to_say(server):
     with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
         found = seen(client.get("/", "GET", "reviews:9080", "x-envoy-attempt-count: 9"))
     assert found["headers"]["x-envoy-attempt-count"] == "1"
+
+
+OFF = {"disabled": True}
+
+
+def without(**fields):
+    return mesh_config(defaultConfig={"proxyHeaders": fields})
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 100_000])
+def test_what_proxy_headers_turn_off_is_not_added_and_what_came_stays(server, body):
+    off = without(requestId=OFF, attemptCount=OFF, envoyDebugHeaders=OFF)
+    with Proxy([*mesh_of(server), off]) as proxy, proxy.client() as client, H2Client(proxy.port) as other:
+        for number in range(2):  # on a new connection, and on one that is there
+            client.send(
+                b"POST /%d HTTP/1.1\r\nHost: reviews:9080\r\nContent-Length: %d\r\n\r\n%b" % (number, len(body), body)
+            )
+            response = client.response()
+            headers = seen(response)["headers"]
+            assert response.header("x-envoy-upstream-service-time") is None
+            assert "x-request-id" not in headers
+            assert "x-envoy-attempt-count" not in headers
+        headers = seen(other.get("/", x_request_id="7"))["headers"]
+        assert (headers["x-request-id"], headers.get("x-envoy-attempt-count")) == ("7", None)
+        assert "x-request-id" not in seen(other.get("/"))["headers"]
+        found = seen(client.get("/", "GET", "reviews:9080", "x-request-id: 8", "x-envoy-attempt-count: 3"))["headers"]
+        assert (found["x-request-id"], found["x-envoy-attempt-count"]) == ("8", "3")
+
+
+def test_over_http2_upstream_neither():
+    ports = [{"name": "grpc", "port": 9080, "targetPort": "http"}]
+    with H2Server(h2_server.answer_ok) as server:
+        resources = [service("reviews", ports=ports), pod("reviews", "v1", server.port), without(attemptCount=OFF)]
+        with Proxy(resources) as proxy, H2Client(proxy.port) as client:
+            for _ in range(2):
+                assert client.get("/").status == 200
+        names = [[name for name, _ in request.headers] for request in server.requests]
+    assert not [name for each in names for name in each if "attempt" in str(name)]
+
+
+def test_a_response_of_our_own_does_not_say_that_it_is_envoys_either(server):
+    pool = {"http": {"http2MaxRequests": 1}}
+    held = threading.Event()
+    server.behave = lambda handler: held.wait(20) and False
+    resources = mesh_of(server, connectionPool=pool)
+    try:
+        with Proxy([*resources, without(envoyDebugHeaders=OFF)]) as proxy:
+            with proxy.client() as client, proxy.client() as other:
+                client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+                assert eventually(lambda: upstream_calls(proxy) == 1)
+                response = other.get("/")
+                assert (response.status, response.header("x-envoy-overloaded")) == (503, None)
+                held.set()
+    finally:
+        held.set()
+
+
+def upstream_calls(proxy):
+    live = proxy.mesh._core.live
+    return sum(bound.state.active for bound in live.bound.values())
 
 
 def test_one_connection_serves_many_requests_over_one_connection(server):
