@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.clock import SystemClock
+from meshlib.proxy import watchdog
 from meshlib.proxy.descriptors import make_room, possible, room
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.inbound_application import address_of as app_address
@@ -79,7 +80,15 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
 
         mine = [Inbound(sockets[0], app) for sockets, app in inbound]
         run(
-            lambda: ProxyProcess(mesh, [each[0] for each in outbound], settings, mine, health=health, gateway=gateway),
+            lambda: ProxyProcess(
+                mesh,
+                [each[0] for each in outbound],
+                settings,
+                mine,
+                health=health,
+                gateway=gateway,
+                beat=watchdog.told(),
+            ),
             ready,
         )
     return 0

@@ -24,6 +24,7 @@ from meshlib.proxy.overload import Overload, ResidentMemory
 from meshlib.proxy.shedding import Shedding
 from meshlib.proxy.spans import SpansByProcess
 from meshlib.proxy.transparent import TransparentListener
+from meshlib.proxy.watchdog import LoopBeat
 from meshlib.transport.core.mesh_core import on_loop
 from meshlib.transport.runtimes.lateness import LoopLateness
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from meshlib.proxy.gateway_listeners import GatewayPlaces
     from meshlib.proxy.metrics import ProxyMetrics
+    from meshlib.proxy.watchdog import Beat
     from meshlib.transport.runtimes.serving import Server
 
 log = logging.getLogger("meshlib.proxy")
@@ -100,8 +102,11 @@ class ProxyProcess:
         health: socket.socket | None = None,
         parent: int = -1,
         gateway: GatewayPlaces | None = None,
+        beat: Beat | None = None,
     ) -> None:
+        """``beat``: who is to hear that the event loop turns."""
         self._mesh = mesh
+        self._beat = beat
         self._outbound = [outbound] if isinstance(outbound, socket.socket) else list(outbound)
         self._inbound = inbound
         self._health = health
@@ -201,6 +206,8 @@ class ProxyProcess:
             undo.callback(metrics.close)
             await self._listen(forwarder)
             self._handle_signals(undo)
+            if self._beat is not None:
+                undo.callback(LoopBeat(self._loop, self._beat).close)
             self._show(undo)
             ready()
             await self._until_over()

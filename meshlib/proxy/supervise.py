@@ -28,6 +28,7 @@ from meshlib.proxy.health import HealthPort
 from meshlib.proxy.notify import notify
 from meshlib.proxy.pages import CHANGING
 from meshlib.proxy.process import Inbound, ProxyProcess, ProxySettings, run
+from meshlib.proxy.watchdog import Heartbeats, interval
 from meshlib.proxy.worker_pages import WorkerPages, asker, socket_of
 from meshlib.serving.workers import Workers
 
@@ -69,8 +70,16 @@ class Fleet:
         self._gateway = gateway
         self._ready = ready
         self._folder = tempfile.mkdtemp(prefix="meshlib-proxy-")  # of mode 0700
+        within = interval()
+        self._beats = None if within is None else Heartbeats(count, within / 2, clock.monotonic)
         self.workers = Workers(
-            count, self._work, clock, math.inf if settings.exit_on_zero else settings.drain, self._told
+            count,
+            self._work,
+            clock,
+            math.inf if settings.exit_on_zero else settings.drain,
+            self._told,
+            every=math.inf if within is None else within / 4,
+            beat=self._beat,
         )
         self._pages = WorkerPages(
             lambda: self.workers.pids,
@@ -103,7 +112,14 @@ class Fleet:
                 self._admin.close()
             if self._port is not None:
                 self._port.close()
+            if self._beats is not None:
+                self._beats.close()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _beat(self) -> None:
+        """systemd hears that all are alive (``watchdog.py``)."""
+        if self._beats is not None and self._beats.alive(self.workers.pids):
+            notify("WATCHDOG=1")
 
     def _told(self, what: str) -> None:
         if what == "ready":
@@ -130,13 +146,16 @@ class Fleet:
         settings = replace(self._settings, admin=f"unix:{socket_of(self._folder, slot)}")
         outbound = [slots[slot] for slots in self._outbound if slots[slot].fileno() >= 0]
         inbound = [Inbound(slots[slot], app) for slots, app in self._inbound if slots[slot].fileno() >= 0]
-        process = ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent, gateway=self._gateway)
+        beat = None if self._beats is None else self._beats.of(slot)
+        process = ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent, gateway=self._gateway, beat=beat)
         if self._drained is not None:
             process.close_listeners(self._drained)
         return process
 
     def _work(self, ready: Callable[[], None], parent: int, slot: int) -> int:
         """In a worker."""
+        if self._beats is not None:
+            self._beats.beat(slot)
         if self._admin is not None:
             self._admin.after_fork()
         if self._port is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import selectors
 import signal
@@ -51,14 +52,25 @@ class Workers:
     seconds that they have, ``math.inf`` for as long as they want."""
 
     def __init__(
-        self, count: int, work: Work, clock: Clock, drain: float, told: Callable[[str], object] = lambda _: None
+        self,
+        count: int,
+        work: Work,
+        clock: Clock,
+        drain: float,
+        told: Callable[[str], object] = lambda _: None,
+        *,
+        every: float = math.inf,
+        beat: Callable[[], object] = lambda: None,
     ) -> None:
-        """``told`` is called with "ready", once all serve, and "stopping"."""
+        """``told`` is called with "ready", once all serve, and "stopping"; ``beat`` every so many seconds."""
         self._told = told
         self._count = count
         self._work = work
         self._clock = clock
         self._drain = drain
+        self._every = every
+        self._beat = beat
+        self._beat_at = clock.monotonic()
         self._running: dict[int, _Worker] = {}
         self._due: list[tuple[float, int]] = []
         """When a slot is filled again."""
@@ -114,7 +126,12 @@ class Workers:
 
     def _turn(self) -> None:
         now = self._clock.monotonic()
+        if self._every < math.inf and now >= self._beat_at:
+            self._beat_at = now + self._every
+            self._beat()
         waits = [max(0.0, due - now) for due, _ in self._due if self._until is None]
+        if self._every < math.inf:
+            waits.append(self._beat_at - now)
         if self._until is not None:
             waits.append(max(0.0, self._until - now))
         for key, _ in self._selector.select(min([*waits, LONGEST_WAIT]) if waits else None):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.effects import Deliver, Sleep
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy import forward
@@ -373,6 +374,8 @@ class Told:
         self.writable = True
         self.outcome = None
         self.record = SimpleNamespace(add_flag=self.said.append, upstream_ms=1.0)
+        inbound = SimpleNamespace(default=SimpleNamespace(mesh=DEFAULTS))
+        self.live = SimpleNamespace(snapshot=SimpleNamespace(inbound=inbound))
         self.forwarder = SimpleNamespace(
             core=SimpleNamespace(exchange_of=lambda call, brief: exchange),
             telemetry=self,

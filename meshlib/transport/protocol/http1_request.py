@@ -68,9 +68,7 @@ SPECIAL = re.compile(rb"\r\n(x-envoy-|content-type: application/grpc|(?:%b):)" %
 "proxy-inprocess")."""
 _USUAL = frozenset((*[name + b":" for name in _SEEN], b"x-envoy-", b"content-type: application/grpc"))
 """Those that ask for nothing to be done with the head."""
-_NOT_TO_BE_NAMED = frozenset(
-    b"host content-length :authority :path :method :scheme x-forwarded-for x-forwarded-host x-forwarded-proto".split()
-)
+_NOT_TO_BE_NAMED = frozenset(b"host content-length x-forwarded-for x-forwarded-host x-forwarded-proto".split())
 """By Connection, and so be taken away: what says for whom a request is and where it comes from."""
 
 MOST_NAMED = 10
@@ -328,6 +326,8 @@ class RequestReader:
         named = set(tokens)
         if len(tokens) > MOST_NAMED:
             raise Refused(400, f"Connection names more than {MOST_NAMED} headers")
+        if any(token[:1] == b":" for token in tokens):
+            raise Refused(400, "Connection names a pseudo header")
         if not named.isdisjoint(_NOT_TO_BE_NAMED):
             raise Refused(400, f"Connection names {min(named & _NOT_TO_BE_NAMED)!r}, which must not be removed")
         made.close = b"close" in named or any(b"close" in value for value in values_of(lower, _PROXY_CONNECTION))

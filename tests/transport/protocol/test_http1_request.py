@@ -205,6 +205,8 @@ REFUSED = {
     b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n": 417,
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: ,: a\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, :PATH\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, Host\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Forwarded-Proto\r\n\r\n": 400,
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: " + b"x," * MOST_NAMED + b"x\r\n\r\n": 400,
