@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: browser regressions binary help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
+.PHONY: browser regressions binary shiv help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -36,6 +36,7 @@ help:
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
+	@echo "make shiv    meshlib in one file for where Python is, as dist/meshlib.pyz; tried with meshlib proxy --check"
 	@echo "make binary  meshlib without Python, as dist/meshlib-linux-ARCH.tar.xz; as root also tried in an empty root"
 	@echo "make release [GO=1]   make package, and what is in the way of a release; GO=1 tags it (docs/releasing.md)"
 	@echo "make typing  pyright on a sample application (mypy does so in make test)"
@@ -207,6 +208,12 @@ binary: $(STAMP)
 	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check ".[http2,security,watch]" uvloop "pyinstaller>=6.11"
 	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	$(BIN)/python -m tests.packaging.binary $(BINARY)/bin/python
+
+# one file for where Python is, by the same venv
+shiv: $(STAMP)
+	@test -x $(BINARY)/bin/python || $(PYTHON) -m venv $(BINARY)
+	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check "shiv>=1.0.8" setuptools
+	$(BIN)/python -m tests.packaging.shiv $(BINARY)/bin/python
 
 extras: $(STAMP)
 	$(BIN)/python -m tests.packaging.extras $(ARGS)

@@ -101,6 +101,36 @@ def identity_options(command: F) -> F:
     return command
 
 
+def own_workload_options(command: F) -> F:
+    """--workload, --namespace, --labels, --service-account: who the process itself is, before MESHLIB_WORKLOAD and its like."""
+    for option in (
+        click.option(
+            "--service-account", metavar="NAME", help="Service account of this workload.  [env: MESHLIB_SERVICE_ACCOUNT]"
+        ),
+        click.option(
+            "--labels", metavar="K=V,K=V",
+            help="Labels of this workload, which policies select it by.  [env: MESHLIB_LABELS]",
+        ),
+        click.option("--namespace", "-n", help="Namespace of this workload.  [env: MESHLIB_NAMESPACE]"),
+        click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def own_workload(name: str | None, namespace: str | None, labels: str | None, service_account: str | None) -> Workload:
+    """Who these options say that the process is; the environment says what they do not. Raises ``MeshError``."""
+    from meshlib.sources.environment import workload_from_env
+
+    named = {
+        "MESHLIB_WORKLOAD": name,
+        "MESHLIB_NAMESPACE": namespace,
+        "MESHLIB_LABELS": labels,
+        "MESHLIB_SERVICE_ACCOUNT": service_account,
+    }
+    return workload_from_env({**os.environ, **{key: value for key, value in named.items() if value is not None}})
+
+
 def make_identity(cert: str | None, key: str | None, bundles: Sequence[str], *, wait: bool = False) -> Identity | None:
     """The identity that the options describe, or without any of them the environment; None when neither does. A usage error
     when something is missing. ``wait``: what cannot be used yet may come later."""

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS, EXIT_USAGE, PLACE, identity_options, make_identity
-from meshlib.cli.serve import _mesh, _workload
+from meshlib.cli.options import (
+    EXIT_PROBLEMS,
+    EXIT_USAGE,
+    PLACE,
+    identity_options,
+    make_identity,
+    own_workload,
+    own_workload_options,
+)
+from meshlib.cli.serve import _mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,14 +91,7 @@ All options, and what to do when a request fails: docs/proxy.md.
     help="Where to listen for port N of the Gateways, such as 80=8080.  [default: N at all addresses]",
 )  # fmt: skip
 @identity_options
-@click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
-@click.option("--namespace", "-n", help="Namespace of this workload.  [env: MESHLIB_NAMESPACE]")
-@click.option(
-    "--labels", metavar="K=V,K=V", help="Labels of this workload, which policies select it by.  [env: MESHLIB_LABELS]"
-)
-@click.option(
-    "--service-account", metavar="NAME", help="Service account of this workload.  [env: MESHLIB_SERVICE_ACCOUNT]"
-)
+@own_workload_options
 @click.option(
     "--workers", default="1", show_default=True, metavar="N|auto", help="Number of processes; auto: one a core."
 )
@@ -217,14 +218,8 @@ def proxy(
         max_requests=max_requests,
     )
     options = _options(given, check)
-    named = {
-        "MESHLIB_WORKLOAD": workload,
-        "MESHLIB_NAMESPACE": namespace or _namespace_of(gateways),
-        "MESHLIB_LABELS": labels,
-        "MESHLIB_SERVICE_ACCOUNT": service_account,
-    }
     try:
-        who = _workload({name: value for name, value in named.items() if value is not None})
+        who = own_workload(workload, namespace or _namespace_of(gateways), labels, service_account)
         spans = _spans(otlp, who)
         if check:
             _check(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshlib.cli.options import EXIT_PROBLEMS, FOLDER, PLACE, identity_options, make_identity
+from meshlib.cli.options import (
+    EXIT_PROBLEMS,
+    FOLDER,
+    PLACE,
+    identity_options,
+    make_identity,
+    own_workload,
+    own_workload_options,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -54,14 +62,7 @@ Examples:
     help="File, folder or glob of resources. Repeatable.  [env: MESHLIB_CONFIG]",
 )  # fmt: skip
 @identity_options
-@click.option("--workload", metavar="NAME", help="Name of this workload.  [env: MESHLIB_WORKLOAD]")
-@click.option("--namespace", "-n", help="Namespace of this workload.  [env: MESHLIB_NAMESPACE]")
-@click.option(
-    "--labels", metavar="K=V,K=V", help="Labels of this workload, which policies select it by.  [env: MESHLIB_LABELS]"
-)
-@click.option(
-    "--service-account", metavar="NAME", help="Service account of this workload.  [env: MESHLIB_SERVICE_ACCOUNT]"
-)
+@own_workload_options
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 1024), help="Number of worker processes."
 )
@@ -175,12 +176,6 @@ def serve(
     if admin:
         _check_admin(admin, workers)
     make_identity(cert, key, bundles)
-    named = {
-        "MESHLIB_WORKLOAD": workload,
-        "MESHLIB_NAMESPACE": namespace,
-        "MESHLIB_LABELS": labels,
-        "MESHLIB_SERVICE_ACCOUNT": service_account,
-    }
     try:
         from meshlib.serving.serve import ServeOptions, require_uvicorn
         from meshlib.serving.serve import serve as run
@@ -188,7 +183,7 @@ def serve(
         require_uvicorn()
         from meshlib.serving.http_server import HttpSettings
 
-        who = _workload({name: value for name, value in named.items() if value is not None})
+        who = own_workload(workload, namespace, labels, service_account)
         options = ServeOptions(target, host, port, wsgi, factory, app_dir, threads, workers, health_path, health_port)
         settings = HttpSettings(
             http=http,
@@ -206,12 +201,6 @@ def serve(
         click.echo(f"error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEMS) from None
     raise SystemExit(code)
-
-
-def _workload(named: dict[str, str]) -> Workload:
-    from meshlib.sources.environment import workload_from_env
-
-    return workload_from_env({**os.environ, **named})
 
 
 def _mesh(
