@@ -121,6 +121,7 @@ NO_XDS = (
 
 COMPARED = (
     (MESH_NAME, BARE.name),
+    (MESH_NAME, AIOHTTP.name),
     (MESH_NAME, BY_HAND.name),
     (MESH_NAME, ONE_ENVOY.name),
     (MESH_NAME, TWO_ENVOYS.name),
@@ -144,7 +145,10 @@ COMPARED = (
 def quick(only: str | None) -> list[Part]:
     """Under a minute; of proxies and servers only where they are asked for."""
     points = (Point(1), Point(32))
-    parts = [Part(LIBRARY, ASYNCIO, SHORT, points), Part(GRPC, ASYNCIO, GRPC_SHORT, points, Settings(protocol="grpc"))]
+    parts = [
+        Part(LIBRARY, ASYNCIO, (*SHORT, AIOHTTP), points),
+        Part(GRPC, ASYNCIO, GRPC_SHORT, points, Settings(protocol="grpc")),
+    ]
     if only == PROXY_ONLY:
         parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND[:3], points))
     if only == SERVERS:

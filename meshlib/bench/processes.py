@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 TICK = os.sysconf("SC_CLK_TCK")
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 LOG_TAIL = 3  # lines
 _PR_SET_PDEATHSIG = 1
 
@@ -84,7 +84,9 @@ class Process:
             with contextlib.suppress(OSError), socket.create_connection((host, port), 0.5):
                 return
             if self._process.poll() is not None or time.monotonic() > until:
-                raise NotMeasured(f"{self.name} did not start: {self._said() or self._how()}")
+                late = f"nothing accepts connections at {host}:{port} after {seconds:g} s"
+                how = late if self._process.poll() is None else self._how()
+                raise NotMeasured(f"{self.name} did not start: {how}{self._ending()}")
             time.sleep(0.02)
 
     def ask(self, question: Mapping[str, Any], seconds: float) -> dict[str, Any]:

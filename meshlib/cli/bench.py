@@ -32,7 +32,7 @@ WIDTH = 140
     invoke_without_command=True,
     epilog="""\b
 Examples:
-  meshlib bench --quick                    under a minute: httpx and gRPC, bare, through meshlib, through one Envoy
+  meshlib bench --quick                    under a minute: httpx, aiohttp and gRPC, bare, through meshlib, one Envoy
   meshlib bench --json all.json --html all.html     everything; an hour
   meshlib bench --only library --rounds 41
   meshlib bench compare before.json after.json

@@ -66,8 +66,11 @@ def test_one_that_does_not_reply_in_time_is_said_so(made: list[Process], tmp_pat
 
 def test_a_server_that_does_not_start_is_said_with_what_it_said(made: list[Process], tmp_path: Path) -> None:
     process = start(made, tmp_path, "import sys; sys.exit('address already in use')", talks=False)
-    with pytest.raises(NotMeasured, match="it did not start: address already in use"):
+    with pytest.raises(NotMeasured, match="it did not start: ended with exit code 1: address already in use"):
         process.wait_for("127.0.0.1", 1)
+    silent = start(made, tmp_path, "import time; time.sleep(1000)", talks=False)
+    with pytest.raises(NotMeasured, match=r"nothing accepts connections at 127.0.0.1:1 after 0.01 s"):
+        silent.wait_for("127.0.0.1", 1, seconds=0.01)
 
 
 def test_cpu_and_memory_are_of_its_children_too(made: list[Process], tmp_path: Path) -> None:
