@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
 from meshlib.engine.call import NO_TIMEOUTS, Call
@@ -18,7 +18,7 @@ from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.route import route_connection
 from meshlib.policy.circuit_limits import CircuitLimits
-from meshlib.proxy.connect_tunnel import ConnectTunnel
+from meshlib.proxy.connect_tunnel import ConnectClient, ConnectTunnel
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.loop_dial import hear_refusal
 from meshlib.transport.upstream.mutual import vouched_of
@@ -28,7 +28,6 @@ from meshlib.transport.upstream.tls import OPAQUE, PeerNameMismatch
 if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
     from meshlib.engine.effects import Exchange
-    from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.forward import Forwarder
     from meshlib.telemetry.tcp_series import TcpSeries
@@ -37,16 +36,6 @@ if TYPE_CHECKING:
 DEFAULT_LIMITS = CircuitLimits()
 
 log = logging.getLogger("meshlib.proxy")
-
-
-class ConnectClient(Protocol):
-    """Who has sent CONNECT: told one of the two, once."""
-
-    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
-        """There is no tunnel."""
-
-    def connected(self, tunnel: ConnectTunnel) -> None:
-        """There is one. ``lost`` of the tunnel is called when the client's connection has gone."""
 
 
 def connect(forwarder: Forwarder, request: ConnectRequest, client: ConnectClient) -> Connecting | None:

@@ -8,7 +8,7 @@ tunnel ends, too, when nothing has come either way for as long as the cluster's 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.transport.upstream.mutual import WORTHLESS
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from meshlib.alarms import Alarms, Cancellable
     from meshlib.identity.servers import Vouched
+    from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.telemetry.tcp_series import TcpSeries
 
 AHEAD = 64 * 1024
@@ -212,3 +213,13 @@ class ConnectTunnel(asyncio.Protocol):
         """Both connections have gone."""
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()
+
+
+class ConnectClient(Protocol):
+    """Who has sent CONNECT: told one of the two, once."""
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """There is no tunnel."""
+
+    def connected(self, tunnel: ConnectTunnel) -> None:
+        """There is one. ``lost`` of the tunnel is called when the client's connection has gone."""

@@ -40,11 +40,10 @@ if TYPE_CHECKING:
     from meshlib.proxy.gateway_tls import Contexts, GatewayPeer
     from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.inbound_hop import Waiting
-    from meshlib.proxy.listener import Downstream
     from meshlib.proxy.overload import Overload
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder, UnderWay
+    from meshlib.proxy.responder import Downstream, Responder, UnderWay
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server

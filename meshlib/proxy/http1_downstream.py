@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.header_ops import Headers, RawHeaders
@@ -37,11 +37,8 @@ from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_body import DuplexBody
 
 if TYPE_CHECKING:
-    import random
-
-    from meshlib.proxy.connect import ConnectClient
     from meshlib.proxy.connect_tunnel import ConnectTunnel
-    from meshlib.proxy.responder import Forwards, UnderWay
+    from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 log = logging.getLogger("meshlib.proxy")
@@ -61,33 +58,6 @@ _ID = b"x-request-id:"
 _PROTO = b"x-forwarded-proto:"
 _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
-
-
-class Connects(Protocol):
-    """What makes tunnels: a ``Listener`` of the outbound side."""
-
-    def connect(self, request: ConnectRequest, client: ConnectClient, /) -> UnderWay | None: ...
-
-
-class Port(Protocol):
-    """What a connection came in by: a ``Listener``."""
-
-    rng: random.Random
-    proto: bytes
-    """The line of X-Forwarded-Proto for requests that have none."""
-
-    @property
-    def forwarder(self) -> Forwards: ...
-    @property
-    def draining(self) -> bool: ...
-    @property
-    def tunnels(self) -> Connects | None:
-        """What takes CONNECT; None: it is not taken here."""
-        ...
-
-    def opened(self, connection: Http1Downstream) -> None: ...
-    def closed(self, connection: Http1Downstream) -> None: ...
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None: ...
 
 
 class Http1Downstream(asyncio.Protocol):

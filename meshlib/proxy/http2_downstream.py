@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from meshlib.engine import replies
 from meshlib.engine.wire_headers import ATTEMPT_COUNT
@@ -29,9 +29,7 @@ from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_stream import ServerStream
 
 if TYPE_CHECKING:
-    import random
-
-    from meshlib.proxy.responder import Forwards, UnderWay
+    from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.protocol.http2_request import RequestHead
     from meshlib.transport.upstream.switched import AsyncSwitched
 
@@ -58,24 +56,6 @@ _SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 _METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 _BODILESS = (204, 304)
 _CONTINUE = response_head(100, [])
-
-
-class Port(Protocol):
-    """What a connection came in by: a ``Listener``."""
-
-    rng: random.Random
-    proto: bytes
-    """The line of x-forwarded-proto."""
-
-    @property
-    def forwarder(self) -> Forwards: ...
-    @property
-    def draining(self) -> bool: ...
-
-    def opened(self, connection: Http2Downstream) -> None: ...
-    def closed(self, connection: Http2Downstream) -> None: ...
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None: ...
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None: ...
 
 
 class Http2Request(ProxyRequest):

@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.http2_downstream import Http2Downstream
-    from meshlib.proxy.listener import Downstream
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder, UnderWay
+    from meshlib.proxy.responder import Downstream, Responder, UnderWay
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused

@@ -7,27 +7,28 @@ import logging
 import random
 import socket
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from meshlib.proxy.connect import connect
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.shedding import turn_away
-from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients, Wait
+from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients
 from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.engine.live import Live
-    from meshlib.proxy.connect import ConnectClient, Connecting
+    from meshlib.proxy.connect import Connecting
     from meshlib.proxy.connect_request import ConnectRequest
+    from meshlib.proxy.connect_tunnel import ConnectClient
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.http2_downstream import Http2Downstream
-    from meshlib.proxy.http2_downstream import Port as Http2Port
     from meshlib.proxy.overload import Overload
     from meshlib.proxy.refusals import Asked
+    from meshlib.proxy.responder import Downstream, Port
     from meshlib.transport.protocol.http1_request import Refused
 
 log = logging.getLogger("meshlib.proxy")
@@ -40,24 +41,11 @@ def where(name: object) -> str:
     )
 
 
-def http2_reader(listener: Http2Port) -> Http2Downstream:
+def http2_reader(listener: Port) -> Http2Downstream:
     """What reads a connection that speaks HTTP/2; imported now, as it needs nghttp2."""
     from meshlib.proxy.http2_downstream import Http2Downstream
 
     return Http2Downstream(listener)
-
-
-class Downstream(Protocol):
-    """A client's connection."""
-
-    def drain(self) -> None:
-        """The response that is on its way is the last one."""
-        ...
-
-    def waits(self) -> tuple[Wait, int] | None: ...
-    def give_up(self, wait: Wait) -> None: ...
-
-    transport: asyncio.Transport
 
 
 class Listener:

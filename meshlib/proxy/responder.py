@@ -10,12 +10,17 @@ from meshlib.engine.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
     import asyncio
+    import random
     from collections.abc import Callable
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
     from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.connect_request import ConnectRequest
+    from meshlib.proxy.connect_tunnel import ConnectClient
+    from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.slow_clients import Wait
     from meshlib.telemetry.attempt_spans import CallSpan
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
@@ -76,6 +81,50 @@ class Forwards(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
     def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
+
+
+class Connects(Protocol):
+    """What makes tunnels: a ``Listener`` of the outbound side."""
+
+    def connect(self, request: ConnectRequest, client: ConnectClient, /) -> UnderWay | None: ...
+
+
+class Downstream(Protocol):
+    """A client's connection."""
+
+    def drain(self) -> None:
+        """The response that is on its way is the last one."""
+        ...
+
+    def waits(self) -> tuple[Wait, int] | None: ...
+    def give_up(self, wait: Wait) -> None: ...
+
+    transport: asyncio.Transport
+
+
+class Port(Protocol):
+    """What a client's connection came in by, whatever version of HTTP that speaks: a ``Listener``."""
+
+    rng: random.Random
+    proto: bytes
+    """The line of X-Forwarded-Proto for requests that have none."""
+
+    @property
+    def forwarder(self) -> Forwards: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def tunnels(self) -> Connects | None:
+        """What takes CONNECT; None: it is not taken here."""
+        ...
+
+    def opened(self, connection: Downstream, /) -> None: ...
+    def closed(self, connection: Downstream, /) -> None: ...
+    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None:
+        """A request of this client was refused before anything was decided about it."""
+
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None:
+        """Its connection over HTTP/2 had to be closed."""
 
 
 class Tells(Protocol):

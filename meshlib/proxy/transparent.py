@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from meshlib.proxy.connect_tunnel import ConnectTunnel
     from meshlib.proxy.forward import Forwarder, Forwarding
     from meshlib.proxy.http2_downstream import Http2Downstream
-    from meshlib.proxy.listener import Downstream
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder
+    from meshlib.proxy.responder import Downstream, Responder
     from meshlib.transport.protocol.http1_request import Refused
 
 log = logging.getLogger("meshlib.proxy")
