@@ -239,7 +239,7 @@ class ProxyRequest:
         """What HTTP/1.1 writes for this attempt, where it needs no look: the headers are those that its reader has taken and
         vouched for, and so is the length of a body, which is all here."""
         headers, body = self._headers, self.body
-        if type(headers) is not RawHead or not self._framed or self.counted or self.has_envoy_headers:
+        if type(headers) is not RawHead or not (self._framed and self.counts) or self.counted or self.has_envoy_headers:
             return None
         count = _FIRST_COUNT if attempt == 1 else _COUNT_LINE % attempt
         # joined, which takes half as long as a format

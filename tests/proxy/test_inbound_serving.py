@@ -397,7 +397,7 @@ async def test_a_client_that_goes_ends_its_request_once_whether_its_checks_have_
         awaited=SimpleNamespace(sleep=asyncio.sleep),
     )
     forwarder = SimpleNamespace(loop=asyncio.get_running_loop())
-    request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None)
+    request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None, protocol="http")
     serving = Serving(server, forwarder, None, request, None, None, False)  # type: ignore[arg-type]
     serving.start()
     for _ in range(turns):
