@@ -14,7 +14,7 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.identity.errors import BadCredentials
@@ -58,6 +58,7 @@ class CredentialFiles:
         self._wait = wait
         self._files = (self._certificate, self._key, *self._bundles.values())
         self._reading = threading.Lock()
+        self._reader = 0  # the thread that has it
         self._seen: tuple[Stamp, ...] | None = None
         self._svid: Svid | None = None
         self._roots: Mapping[str, tuple[bytes, ...]] | None = None
@@ -86,13 +87,25 @@ class CredentialFiles:
 
     def look(self) -> None:
         """Read the files if they have changed. A few ``stat`` calls when they have not; who comes while another reads goes on
-        with what there is."""
-        if self._closed or tuple(map(stamp, self._files)) == self._seen or not self._reading.acquire(blocking=False):
+        with what there is, or waits where that is worth nothing."""
+        if not self._have_changed() or not self._reading.acquire(blocking=self._waits()):
             return
+        self._reader = threading.get_ident()
         try:
-            self._read()
+            if self._have_changed():
+                self._read()
         finally:
+            self._reader = 0
             self._reading.release()
+
+    def _have_changed(self) -> bool:
+        return not self._closed and tuple(map(stamp, self._files)) != self._seen
+
+    def _waits(self) -> bool:
+        """Not for itself: who is told of a rotation may ask."""
+        if self._reader == threading.get_ident():
+            return False
+        return self._svid is None or self._svid.not_after < self._clock.time()
 
     def close(self) -> None:
         """See ``CredentialSource``."""
@@ -103,6 +116,7 @@ class CredentialFiles:
     def after_fork(self) -> None:
         """See ``CredentialSource``: alarms of the parent do not ring here."""
         self._reading = threading.Lock()
+        self._reader = 0
         if not self._closed and self._alarm is not None:
             self._set_alarm()
 
@@ -128,8 +142,12 @@ class CredentialFiles:
             before, seen = seen, tuple(map(stamp, self._files))
             if before == seen:
                 break
-        self._seen = seen
-        certificate, key, *bundles = texts
+        try:
+            self._judge(*texts)
+        finally:
+            self._seen = seen  # when that is done: who comes before waits for it, or goes on
+
+    def _judge(self, certificate: bytes | str, key: bytes | str, *bundles: bytes | str) -> None:
         svid, why_no_svid = self._svid_of(certificate, key)
         roots, why_no_roots = self._roots_of(bundles)
         if svid is not None:
@@ -192,7 +210,7 @@ class CredentialFiles:
             return self._sentence(wrong)
         return ""
 
-    def _roots_of(self, texts: list[bytes | str]) -> tuple[dict[str, tuple[bytes, ...]] | None, str]:
+    def _roots_of(self, texts: Sequence[bytes | str]) -> tuple[dict[str, tuple[bytes, ...]] | None, str]:
         """By trust domain, as they were given ("": ours)."""
         now = self._clock.time()
         found = {}

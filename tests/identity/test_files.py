@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 import meshlib
+from meshlib.identity import files
 from meshlib.identity.credentials import Credentials
 from meshlib.identity.errors import BadCredentials
 from meshlib.identity.files import LOOK, READ_AGAIN
@@ -308,3 +310,46 @@ def test_a_mesh_that_is_dropped_is_not_kept_by_its_identity(followed: Followed) 
     del followed.identity
     gc.collect()
     assert core() is None
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_who_asks_while_files_are_read_waits_where_what_there_is_is_worth_nothing(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch, expired: bool
+) -> None:
+    identity = followed.start().identity
+    if expired:
+        followed.clock.now += 2 * 86400
+    followed.files.write(followed.issued())
+    reads, go_on = threading.Event(), threading.Event()
+    content = files._content
+
+    def slowly(file: str) -> bytes | str:
+        reads.set()
+        assert go_on.wait(20)
+        return content(file)
+
+    monkeypatch.setattr(files, "_content", slowly)
+    reader = threading.Thread(target=identity.current)
+    reader.start()
+    assert reads.wait(20)
+    seen: list[int] = []
+    asker = threading.Thread(target=lambda: seen.append(followed.current.version))
+    asker.start()
+    if not expired:
+        asker.join(20)
+        assert seen == [1]
+    go_on.set()
+    reader.join(20)
+    asker.join(20)
+    assert seen == ([2] if expired else [1])
+    assert followed.current.version == 2
+
+
+def test_who_is_told_of_a_rotation_may_ask(followed: Followed) -> None:
+    identity = followed.start().identity
+    told: list[int] = []
+    identity.subscribe(lambda made: told.append(followed.current.version))
+    followed.files.write(followed.issued(ttl=100.0))
+    followed.clock.now += 50
+    assert followed.current.version == 2
+    assert told == [2]
