@@ -68,9 +68,9 @@ def node_of(workload: Workload) -> Mapping[str, object]:
         "cluster": f"{workload.labels.get('app', workload.name)}.{workload.namespace}",
         "metadata": {
             "NAME": workload.name,
-            "NAMESPACE": workload.namespace,
+            "NAMESPACE": str(workload.namespace),  # CEL takes no class of its own
             "WORKLOAD_NAME": workload.name,
-            "SERVICE_ACCOUNT": workload.service_account,
+            "SERVICE_ACCOUNT": str(workload.service_account),
             "CLUSTER_ID": workload.cluster,
             "LABELS": dict(workload.labels),
         },

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.differential.grpcside.ask import Ask, Heard, perform
 from tests.differential.grpcside.cases import NO_RETRY, Config, rule
@@ -117,13 +119,31 @@ SPARE = Failing("spare", "spare", "5xx", "s8", "b")
 """One that a test may spoil."""
 
 
-def load(case: Failing, channels: Channels, ledger: Ledger, side: str) -> int:
-    """How many of ``CALLS`` calls in a row the failing endpoint gets; for one that refuses connections: how many fail."""
+BUSY = 0.03
+"""Seconds of a call that takes one millisecond: then the machine is too busy to see which attempts were in time, and which
+connections were closed before their call."""
+
+
+class Load(NamedTuple):
+    """``got``: how many of ``CALLS`` calls in a row the failing endpoint got; for one that refuses connections: how many
+    failed. ``slowest`` of them, in seconds."""
+
+    got: int
+    slowest: float
+
+
+def load(case: Failing, channels: Channels, ledger: Ledger, side: str) -> Load:
+    """Make them."""
     metadata = ((f"x-script-{case.server}", case.step), ("x-script", "ok"))
-    heard = [perform(channels(case.host), Ask("ok", case.kind, metadata[:1]), ledger, side) for _ in range(CALLS)]
+    heard, times = [], [time.monotonic()]
+    for _ in range(CALLS):
+        heard.append(perform(channels(case.host), Ask("ok", case.kind, metadata[:1]), ledger, side))
+        times.append(time.monotonic())
     if case.server == "closed":
-        return sum(h.code != "OK" for h in heard)
-    return sum(h.places == (case.server,) for h in heard)
+        got = sum(h.code != "OK" for h in heard)
+    else:
+        got = sum(h.places == (case.server,) for h in heard)
+    return Load(got, max(after - before for before, after in itertools.pairwise(times)))
 
 
 # -- one of two endpoints refuses ----------------------------------------------------------------------------------------------
