@@ -69,7 +69,7 @@ def test_each_option_acts(tmp_path, monkeypatch):
         meshlib.Mesh.from_env(**options),
     ):
         with mesh:
-            assert mesh.workload is workload
+            assert mesh.workload == workload
             assert mesh._core.clock is clock
     assert options == {"clock": clock, "workload": workload, "seed": 7}
     monkeypatch.setenv("MESHLIB_HTTPS_RULES", "istio")
