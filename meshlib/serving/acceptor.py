@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Waiting, accept_turn, usable
+from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Turn, Waiting, accept_turn, usable
 from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.serving.joined_writes import JoinedWrites
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
@@ -109,8 +109,8 @@ class Acceptor:
         ``LAST_PATIENCE``. The listening socket is closed here; other processes may have it too."""
         if self._loop is None or self._sock.fileno() < 0:
             return
-        while self._accept():
-            pass
+        while (turn := self._accept_turn()).more or turn.connections:
+            pass  # those who come while the last ones are taken in, too: what is left in the line is reset
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         if self._later is not None:
@@ -134,6 +134,9 @@ class Acceptor:
 
     def _accept(self) -> bool:
         """A batch; whether there may be more."""
+        return self._accept_turn().more
+
+    def _accept_turn(self) -> Turn:
         turn = accept_turn(self._sock, self._batch)
         if turn.gone:
             self.counts["gone"] += turn.gone
@@ -141,7 +144,7 @@ class Acceptor:
             self._begin(connection)
         if turn.no_room is not None:
             self._back_off(turn.no_room)
-        return turn.more
+        return turn
 
     def _back_off(self, error: OSError) -> None:
         assert self._loop is not None

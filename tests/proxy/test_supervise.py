@@ -135,4 +135,6 @@ def refused(port: int) -> bool:
         Client(port).sock.close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it came as the port was closed
     return False
