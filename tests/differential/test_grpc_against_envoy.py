@@ -204,13 +204,15 @@ def failing() -> list[Any]:
 @pytest.mark.parametrize("case", failing())
 def test_failures_eject_alike(crowd, case):
     situations.load(case, crowd.envoy.channel, crowd.ledger, "envoy")
-    ours, slowest = situations.load(case, crowd.mesh.channel, crowd.ledger, "mesh")
-    if "close" in case.step and ours == situations.EJECTED + 1:
-        ours = situations.EJECTED  # one was seen as closed before its call, as below: then a failure was missing
-    if ours not in (situations.EJECTED, situations.CALLS // 2) and slowest > situations.BUSY:
-        pytest.skip(f"TOO BUSY a machine to tell: a call took {slowest * 1000:.0f} ms")
-    assert ours in (situations.EJECTED, situations.CALLS // 2)
-    if ours != situations.EJECTED:
+    got, slowest = situations.load(case, crowd.mesh.channel, crowd.ledger, "mesh")
+    ejected = crowd.mesh.ejected(case.host)
+    expected = {situations.EJECTED if ejected else situations.CALLS // 2}
+    if not ejected and "close" in case.step:
+        expected.add(situations.CALLS // 2 - 1)  # a turn while its connection is made again goes to the other one
+    if case.timeout and got not in expected and slowest > situations.BUSY:
+        pytest.skip(f"TOO BUSY a machine to tell what is in time: a call took {slowest * 1000:.0f} ms")
+    assert got in expected
+    if not ejected:
         assert not crowd.envoy.ejected(case.host)
     elif not eventually(lambda: crowd.envoy.ejected(case.host)):
         # of connections that close, a busy machine may have it see one as closed before the call: then a failure was missing

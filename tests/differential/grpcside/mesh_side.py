@@ -33,6 +33,12 @@ class MeshSide:
             self._aio[host] = AioChannel(self._loop, self._loop.run(made()))
         return self._aio[host]
 
+    def ejected(self, host: str) -> bool:
+        """Whether an endpoint of a service is ejected."""
+        found = [each for each in self._mesh.status()["clusters"] if each["host"].partition(".")[0] == host]
+        assert found, f"nobody has called {host}"
+        return any(endpoint["ejected"] for cluster in found for endpoint in cluster["endpoints"])
+
     def close(self) -> None:
         for channel in (*self._channels.values(), *self._aio.values()):
             channel.close()

@@ -120,8 +120,7 @@ SPARE = Failing("spare", "spare", "5xx", "s8", "b")
 
 
 BUSY = 0.03
-"""Seconds of a call that takes one millisecond: then the machine is too busy to see which attempts were in time, and which
-connections were closed before their call."""
+"""Seconds of a call that takes one millisecond: then the machine is too busy to see which attempts were in time."""
 
 
 class Load(NamedTuple):
