@@ -107,7 +107,8 @@ Examples:
 )
 def sidecar(once: bool, requests: int) -> None:
     """Bookinfo of services that know nothing of the mesh, each behind a `meshlib proxy`, with the scenarios of the demo
-    bookinfo: twelve processes on loopback.
+    bookinfo. Visitors come in through an ingress gateway with TLS, and what the services call outside of the mesh leaves
+    through an egress gateway: fifteen processes on loopback.
 
     Each scenario prints what was expected, what was observed and a verdict. Exit code 0: all pass; 1: some fail; 2: it
     could not be played.

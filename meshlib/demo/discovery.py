@@ -1,4 +1,4 @@
-"""What a cluster's discovery would say of processes on loopback."""
+"""What a cluster's discovery would say of processes on this machine."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from typing import Any
 from meshlib.demo.process import Process
 
 
-def endpoint_resources(child: Process, application: str, port_name: str) -> list[dict[str, Any]]:
-    """The Pod (its labels choose subsets) and the EndpointSlice (its address) of one process."""
+def endpoint_resources(
+    child: Process, application: str, port_name: str, *, service: str = "", namespace: str = "default"
+) -> list[dict[str, Any]]:
+    """The Pod (its labels choose subsets) and the EndpointSlice (its address) of one process. ``service``: the name of its
+    Service, where that is not its own."""
+    service = service or child.service
     labels = {"app": child.service, "version": child.version}
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": child.pod, "namespace": "default", "labels": labels},
+        "metadata": {"name": child.pod, "namespace": namespace, "labels": labels},
         "spec": {
             "serviceAccountName": f"{application}-{child.service}",
             "containers": [{"name": child.service, "ports": [{"name": port_name, "containerPort": child.port}]}],
         },
         "status": {
             "phase": "Running",
-            "podIP": "127.0.0.1",
+            "podIP": child.host,
             "conditions": [{"type": "Ready", "status": "True"}],
         },
     }
@@ -28,17 +32,17 @@ def endpoint_resources(child: Process, application: str, port_name: str) -> list
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": f"{child.service}-{child.pod}",
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": child.service},
+            "name": f"{service}-{child.pod}",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service},
         },
         "addressType": "IPv4",
         "ports": [{"name": port_name, "protocol": "TCP", "port": child.port}],
         "endpoints": [
             {
-                "addresses": ["127.0.0.1"],
+                "addresses": [child.host],
                 "conditions": {"ready": True},
-                "targetRef": {"kind": "Pod", "name": child.pod, "namespace": "default"},
+                "targetRef": {"kind": "Pod", "name": child.pod, "namespace": namespace},
             }
         ],
     }

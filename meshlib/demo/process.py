@@ -24,6 +24,9 @@ class Process:
     """A replica of a service. ``command`` starts it; its log is ``pod.log`` in ``logs``; ``path`` are folders to import
     from. ``port`` is 0 until ``wait_ready`` returned."""
 
+    host = "127.0.0.1"
+    """Where others reach it."""
+
     def __init__(
         self, service: str, version: str, pod: str, command: Sequence[str], logs: Path, path: Sequence[Path] = ()
     ) -> None:

@@ -1,15 +1,19 @@
-"""``meshlib demo sidecar --once`` as it is: twelve processes, and the verdicts of the demo bookinfo. CI plays it in full."""
+"""``meshlib demo sidecar --once`` as it is: fifteen processes, and the verdicts of the demo bookinfo. CI plays it in full."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
 from meshlib.cli.main import main
 from meshlib.demo.bookinfo.play.session import PAGE_RULES
+from meshlib.demo.report import Report
 from meshlib.demo.sidecar.application import Sidecars
+from meshlib.demo.sidecar.gateways import NAME
 from meshlib.workload import Workload
 
 
@@ -40,6 +44,34 @@ def test_a_killed_replica_takes_its_proxy_along(application):
     with pytest.raises(ProcessLookupError):
         os.kill(proxy, 0)
     application.remove(child)
+
+
+def test_visitors_come_through_the_ingress_gateway_and_calls_leave_through_the_egress_gateway(application):
+    report = Report()
+
+    async def scenes():
+        async with application.visitor(None) as client:
+            await application.also_plays(client, report, 1)
+
+    asyncio.run(scenes())
+    assert [row.who for chapter in report.chapters for row in chapter.rows if row.verdict != "pass"] == []
+    assert report.judged == 6
+
+
+def test_the_site_is_proved_by_its_name_and_by_our_root_alone(application):
+    gateways = application.gateways
+    url, named = f"https://{gateways.ingress.host}:{gateways.port}/api/v1/products/0", {"sni_hostname": NAME}
+    refused = pytest.raises(httpx.ConnectError, match=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed")
+    with httpx.Client(trust_env=False) as stranger, refused:
+        stranger.get(url, headers={"host": NAME}, extensions=named)
+    with httpx.Client(verify=gateways.context(), trust_env=False) as client:
+        assert client.get(url, headers={"host": NAME}, extensions=named).status_code == 200
+        assert client.get(url, headers={"host": "other.example.com"}, extensions=named).status_code == 404
+
+
+def test_keys_are_where_the_ingress_gateway_alone_reads_them(application):
+    texts = {file.name: file.read_text() for file in application.folder.path.iterdir()}
+    assert not [name for name, text in texts.items() if "kind: Secret\n" in text or "PRIVATE KEY" in text]
 
 
 def test_a_wrong_number_of_requests_is_a_usage_error():

@@ -29,13 +29,21 @@ TEXTS = {
     "Reviewer2": "Read it aloud, and keep track of the gold chain.",
 }
 MODES = ("none", "5xx")
-SERVICES = ("productpage", "details", "reviews", "ratings")
+SERVICES = ("productpage", "details", "reviews", "ratings", "books")
+BOOKS = "books.example.com"
+"""Somebody else's, outside of the mesh."""
+PORTS = {BOOKS: 80}
+LEFT_BY = "x-left-by"
+"""What an egress gateway says that it was."""
+
+COUNTING = threading.Lock()
 
 Answer = tuple[int, dict[str, Any]]
 
 
 class Service:
-    """Who this process is, and what it answers. ``proxy``: host and port that its own calls go to."""
+    """Who this process is, and what it answers. ``proxy``: host and port that its own calls go to; "": they go to those that
+    they are for."""
 
     def __init__(self, name: str, version: str, pod: str, proxy: str) -> None:
         self.name = name
@@ -44,15 +52,17 @@ class Service:
         self.mode = "none"
         self.at = ""  # where others reach it
         self.proxy = proxy
+        self.left_by: dict[str, int] = {}  # how requests came here that have left the mesh
 
     def call(self, host: str, path: str, headers: dict[str, str], patience: float) -> tuple[Any, dict[str, Any]]:
         """GET from another service: its JSON, or None, and what there is to tell of the call."""
         told: dict[str, Any] = {"service": host, "status": 0, "endpoint": "", "attempts": 1, "flags": "", "error": ""}
         started = time.perf_counter()
-        proxy, _, port = self.proxy.rpartition(":")
-        connection = http.client.HTTPConnection(proxy, int(port), timeout=patience)
+        port = PORTS.get(host, 9080)
+        proxy, _, its_port = (self.proxy or f"{host}:{port}").rpartition(":")
+        connection = http.client.HTTPConnection(proxy, int(its_port), timeout=patience)
         try:
-            connection.request("GET", path, headers={**headers, "Host": f"{host}:9080"})
+            connection.request("GET", path, headers={**headers, "Host": host if port == 80 else f"{host}:{port}"})
             response = connection.getresponse()
             body = response.read()
             told["status"] = response.status
@@ -78,14 +88,23 @@ class Service:
         if self.mode == "5xx":
             return 503, {"error": "this replica is failing on purpose"}
         if self.name == "details" and parts[:1] == ["details"]:
-            return 200, {"author": "William Shakespeare", "pages": 200, "version": self.version, "pod": self.pod}
+            return self._details(headers)
         if self.name == "ratings" and parts[:1] == ["ratings"]:
             return 200, {"ratings": STARS, "version": self.version, "pod": self.pod}
         if self.name == "reviews" and parts[:1] == ["reviews"]:
             return 200, self._reviews(headers)
+        if self.name == "books" and parts[:1] == ["isbn"]:
+            return 200, {"isbn": "1234567890"}
         if self.name == "productpage" and parts[:3] == ["api", "v1", "products"]:
             return self._product(parts[3:], headers)
         return 404, {"error": f"{self.name} has nothing at {path}"}
+
+    def _details(self, headers: dict[str, str]) -> Answer:
+        found, told = self.call(BOOKS, "/isbn/0", headers, PAGE_PATIENCE)
+        if found is None:
+            return 503, {"error": f"{BOOKS} is currently unavailable", "mesh": told}
+        facts = {"author": "William Shakespeare", "pages": 200, "isbn": found["isbn"]}
+        return 200, {**facts, "version": self.version, "pod": self.pod, "mesh": told}
 
     def _reviews(self, headers: dict[str, str]) -> dict[str, Any]:
         found: dict[str, Any] = {"version": self.version, "podname": self.pod}
@@ -121,12 +140,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         headers = {name: value for name in FORWARDED if (value := self.headers.get(name)) is not None}
+        if self.service.name == "books":
+            self._count()
         self._send(*self.service.answer(urlsplit(self.path).path, headers))
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)
         asked = parse_qs(url.query)
         mode = asked.get("mode", [self.service.mode])[0]
+        if url.path == "/left":
+            self._send(200, {"left_by": self.service.left_by})
+            return
         if url.path != "/admin" or mode not in MODES:
             self._send(400, {"error": f"POST /admin?mode={'|'.join(MODES)}, ?at=HOST:PORT or ?proxy=HOST:PORT"})
             return
@@ -134,6 +158,11 @@ class Handler(BaseHTTPRequestHandler):
         self.service.at = asked.get("at", [self.service.at])[0]
         self.service.proxy = asked.get("proxy", [self.service.proxy])[0]
         self._send(200, {"mode": mode, "at": self.service.at, "proxy": self.service.proxy})
+
+    def _count(self) -> None:
+        by = self.headers.get(LEFT_BY) or "nobody"
+        with COUNTING:
+            self.service.left_by[by] = self.service.left_by.get(by, 0) + 1
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
@@ -160,11 +189,14 @@ def main() -> None:
     parser.add_argument("service", choices=SERVICES)
     parser.add_argument("--version", default="v1")
     parser.add_argument("--pod", default="")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--at", default="", help="HOST:PORT where others reach it")
     parser.add_argument("--proxy", default="", help="HOST:PORT of the proxy for calls to other services")
     given = parser.parse_args()
     made = Service(given.service, given.version, given.pod or given.service, given.proxy)
-    server = Server(("127.0.0.1", given.port), type("Handler", (Handler,), {"service": made}))
+    made.at = given.at
+    server = Server((given.host, given.port), type("Handler", (Handler,), {"service": made}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(json.dumps({"port": server.server_address[1], "pid": os.getpid()}) + "\n")
     sys.stdout.flush()

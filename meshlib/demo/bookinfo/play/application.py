@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -22,6 +23,11 @@ from meshlib.mesh import Mesh
 from meshlib.resources.loader import load
 from meshlib.workload import Workload
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
+
+    from meshlib.demo.report import Report
+
 REPLICAS = (
     ("productpage", "v1"),
     ("details", "v1"),
@@ -33,6 +39,7 @@ REPLICAS = (
 START_SECONDS = 90.0
 RELOAD_SECONDS = 10.0
 STOP_SECONDS = 3.0
+PAGE = "http://productpage:9080"
 VISITOR = Workload("visitor", labels={"app": "visitor"})
 """Who the runner itself is in the mesh when it calls productpage."""
 
@@ -117,9 +124,20 @@ class Application:
         self.wait_converged()
         return time.monotonic() - started
 
-    def also_watching(self, mesh: Mesh | None) -> None:
-        """``wait_converged`` waits for this mesh of the runner's own, too (None: no longer)."""
-        self._own = mesh
+    @asynccontextmanager
+    async def visitor(self, spans: TracerProvider | None) -> AsyncIterator[httpx.AsyncClient]:
+        """A client that reaches productpage by paths alone: here one of the mesh, which ``wait_converged`` waits for, too.
+        ``spans``: where its own go."""
+        mesh = Mesh.from_path(self.folder.path, watch=True, workload=VISITOR, tracer_provider=spans)
+        async with mesh, mesh.async_client(base_url=PAGE, headers={"user-agent": "bookinfo-visitor"}) as client:
+            self._own = mesh
+            try:
+                yield client
+            finally:
+                self._own = None
+
+    async def also_plays(self, client: httpx.AsyncClient, report: Report, requests: int) -> None:
+        """What this application has to show beside the scenarios."""
 
     def fail(self, child: Child, mode: str) -> None:
         """Turn a replica's switch (``failing.py``), past the mesh."""
@@ -171,7 +189,11 @@ class Application:
         self.children.clear()
         self._http.close()
         if not keep_files:
-            shutil.rmtree(self.root, ignore_errors=True)
+            self.remove_files()
+
+    def remove_files(self) -> None:
+        """YAML and logs."""
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def _child(self, service: str, version: str) -> Child:
         number = 1 + sum(c.service == service and c.version == version for c in self.children)

@@ -34,7 +34,7 @@ async def play_outlier(app: Application, client: httpx.AsyncClient, report: Repo
     sick = app.scale_up("reviews", "v1")
     try:
         app.play(FILE.read_bytes())
-        endpoint = f"127.0.0.1:{sick.port}"
+        endpoint = f"{sick.host}:{sick.port}"
         await _both(client, endpoint, report)
         app.fail(sick, "5xx")
         await _dying(app, client, endpoint, report)

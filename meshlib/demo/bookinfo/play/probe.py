@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-API = "http://productpage:9080/api/v1/products/0"
+API = "/api/v1/products/0"
+"""Of productpage, as its visitor reaches it: ``Application.visitor``."""
 PATIENCE = 30.0
 UNAVAILABLE = "unavailable"
 NO_PAGE = "no page"

@@ -22,5 +22,5 @@ class Child(Process):
 
     @property
     def address(self) -> str:
-        """``http://127.0.0.1:port`` of this replica, past the mesh."""
-        return f"http://127.0.0.1:{self.port}"
+        """``http://host:port`` of this replica, past the mesh."""
+        return f"http://{self.host}:{self.port}"

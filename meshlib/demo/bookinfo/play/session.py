@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-import meshlib
-from meshlib.demo.bookinfo.play.application import VISITOR, Application, NotConverged
+from meshlib.demo.bookinfo.play.application import Application, NotConverged
 from meshlib.demo.bookinfo.play.files import NothingToPlay, play_files, read_folder
 from meshlib.demo.bookinfo.play.outlier import play_outlier
 from meshlib.demo.bookinfo.play.scenario import play_scenario
@@ -59,14 +58,12 @@ async def play(
                 from meshlib import otel
 
                 provider = otel.tracer_provider(otlp, service="visitor", delay=1.0)
-            mesh = meshlib.Mesh.from_path(app.folder.path, watch=True, workload=VISITOR, tracer_provider=provider)
-            async with mesh, mesh.async_client(headers={"user-agent": "bookinfo-visitor"}) as client:
-                app.also_watching(mesh)
+            async with app.visitor(provider) as client:
                 if config is not None:
                     await play_files(app, client, report, files, requests)
                 else:
                     await _play_scenarios(app, client, report, requests)
-            app.also_watching(None)
+                    await app.also_plays(client, report, requests)
             if provider is not None:
                 provider.shutdown()
             report.table()
