@@ -98,14 +98,23 @@ def secure(once: bool) -> None:
     epilog="""\b
 Examples:
   meshlib demo sidecar             play all scenarios, then leave the application up
-  meshlib demo sidecar --once      the same, then exit (for CI; about a minute)
+  meshlib demo sidecar --once      the same, then exit (for CI; about a minute, as root two)
+  meshlib demo sidecar --mode explicit      only with services that know the address of their proxy
 """
 )
 @click.option("--once", is_flag=True, help="Exit after the scenarios instead of leaving the application up.")
 @click.option(
     "--requests", type=click.IntRange(min=1), default=200, show_default=True, help="Requests for each observation."
 )
-def sidecar(once: bool, requests: int) -> None:
+@click.option(
+    "--mode",
+    type=click.Choice(("both", "explicit", "transparent")),
+    default="both",
+    show_default=True,
+    help="explicit: services know their proxy. transparent: the kernel leads connections to it, in network namespaces; as "
+    "root, with iptables. both: transparent first, where it can be had.",
+)
+def sidecar(once: bool, requests: int, mode: str) -> None:
     """Bookinfo of services that know nothing of the mesh, each behind a `meshlib proxy`, with the scenarios of the demo
     bookinfo. Visitors come in through an ingress gateway with TLS, and what the services call outside of the mesh leaves
     through an egress gateway: fifteen processes on loopback.
@@ -115,4 +124,4 @@ def sidecar(once: bool, requests: int) -> None:
     """
     from meshlib.demo.sidecar.runner import run
 
-    raise SystemExit(run(once=once, requests=requests))
+    raise SystemExit(run(once=once, requests=requests, mode=mode))

@@ -42,7 +42,7 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the runner, which then ends its children in order
-                env=_environment(path),
+                env=environment(path),
             )
 
     @property
@@ -116,7 +116,7 @@ class Process:
                     stream.close()
 
 
-def _environment(path: Sequence[Path]) -> dict[str, str]:
+def environment(path: Sequence[Path] = ()) -> dict[str, str]:
     """Ours, with the folders of ``path``, and for a clone that is not installed the folder meshlib was imported from. An
     installed wheel is found without: putting site-packages on PYTHONPATH would let any package there shadow the standard
     library."""

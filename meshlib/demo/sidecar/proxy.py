@@ -14,9 +14,9 @@ from meshlib.demo.process import ChildDied, Process
 from meshlib.demo.sidecar.place import Place
 
 PROXY = """
-import os, signal, sys, threading
+import os, signal, threading
 def follow():  # whoever has started it: however that ends, no proxy is left behind
-    while sys.stdin.buffer.read(1024):
+    while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=follow, daemon=True).start()
