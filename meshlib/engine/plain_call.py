@@ -59,7 +59,11 @@ def begun(call: Call[R]) -> Send[R] | Deliver | None:
     if retry.per_try_timeout is not None:
         limit = min(limit, now + retry.per_try_timeout)
     send = Send(call, cluster, endpoint, None if limit == INFINITE else limit - now, until)
-    cluster.begin(send)
+    try:
+        cluster.begin(send)
+    except BaseException:  # an interrupt, of which ``given_up`` would not know
+        cluster.end(send)
+        raise
     record.endpoint = endpoint.key
     return send
 

@@ -175,6 +175,8 @@ def asks_for_retry(policy: RetryPolicy, status: int, headers: Headers) -> bool:
     if bits & _GRPC_BITS:
         # trailers-only responses carry grpc-status among the headers; a status in real trailers comes too late to retry
         if isinstance(headers, list):
+            if not headers:  # of most calls of gRPC
+                return bits & STATUS_CODES != 0 and status in conditions.codes
             names = list(map(bytes.lower, map(_name, headers)))  # no step of bytecode a header
             if b"grpc-status" in names:
                 value = headers[names.index(b"grpc-status")][1]

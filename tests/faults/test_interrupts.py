@@ -16,6 +16,8 @@ import pytest
 
 import meshlib
 from tests.support.evil_server import OK, EvilServer
+from tests.support.grpc_echo import EchoServer, Message, stubs
+from tests.support.grpc_runtimes import HOST, TARGET, mesh_of
 from tests.support.h2_server import H2Server
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
@@ -79,6 +81,10 @@ def books(mesh: meshlib.Mesh) -> dict[str, Any]:
 
 
 def interrupt_everywhere(mesh: meshlib.Mesh, client: Any, call: Callable[[], Any], at_least: int) -> None:
+    interrupted(mesh, lambda: client.get("http://reviews:9080/after", timeout=5).text == "ok", call, at_least)
+
+
+def interrupted(mesh: meshlib.Mesh, is_well: Callable[[], bool], call: Callable[[], Any], at_least: int) -> None:
     call()
     idle = books(mesh)
     assert not any(value if not isinstance(value, tuple) else any(value) for value in idle.values())
@@ -96,7 +102,7 @@ def interrupt_everywhere(mesh: meshlib.Mesh, client: Any, call: Callable[[], Any
         gc.collect(0)
         assert raised, f"lost at {interrupter.where}"
         assert books(mesh) == idle, f"interrupted at {interrupter.where}"
-        assert client.get("http://reviews:9080/after", timeout=5).text == "ok", f"after {interrupter.where}"
+        assert is_well(), f"after {interrupter.where}"
     assert number > at_least
 
 
@@ -200,3 +206,12 @@ def test_so_does_one_over_http2():
             assert [connection for connection in open_now if connection.session.streams] == []
             assert len(open_now) <= 1
             assert not any(pool.connecting for pool in http2._pools.values())
+
+
+@pytest.mark.parametrize("rule", [{}, {"headers": {"response": {"set": {"a": "b"}}}}], ids=["plain", "changed"])
+def test_so_does_one_of_grpc(rule):
+    with EchoServer() as server, mesh_of(server, rules=[{"route": [to(HOST)], **rule}]) as mesh:
+        unary = stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary
+        interrupted(
+            mesh, lambda: unary(Message(text="after"), timeout=5).text == "after", lambda: unary(Message(text="x")), 40
+        )

@@ -29,7 +29,9 @@ def begun(
 ) -> tuple[Call, Any]:
     """The call and its exchange."""
     method = Method(kind, f"/{SERVICE}/{name}", None, Message.FromString)
-    return dialer_of(mesh).begin(method, messages, timeout, metadata, None, None, None, with_call)
+    dialer = dialer_of(mesh)
+    call: Call = dialer.routed(method, messages, timeout, metadata, None, None, with_call)
+    return call, dialer.exchange_of(call, None)
 
 
 def first_send(exchange: Any) -> Send:

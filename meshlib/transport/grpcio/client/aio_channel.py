@@ -105,16 +105,8 @@ class _MultiCallable(Generic[Req, Resp]):
             messages = requests = AioRequests(given, serialize, lambda: run.cancel())
         else:
             messages = self._serialized(request)
-        call, exchange = dialer.begin(
-            method,
-            messages,
-            timeout,
-            metadata,
-            credentials,
-            wait_for_ready,
-            compression,
-            brief=not method.streaming,
-        )
+        call = dialer.routed(method, messages, timeout, metadata, credentials, compression)
+        exchange = dialer.exchange_of(call, wait_for_ready, brief=not method.streaming)
         core = dialer.core
         run: AioRun
         made: MeshCall
@@ -184,11 +176,12 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
         channel, dialer = self._channel, self._dialer
         if channel.closed:
             channel.check_open()
-        call: Call[LoopRequest]
-        exchange: Exchange[LoopRequest]
-        call, exchange = dialer.begin(
-            method, self._serialized(request), timeout, metadata, credentials, wait_for_ready, compression, brief=True
+        call: Call[LoopRequest] = dialer.routed(
+            method, self._serialized(request), timeout, metadata, credentials, compression
         )
+        exchange: Exchange[LoopRequest] | None = None
+        if wait_for_ready or not dialer.by_itself:
+            exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
         run = AioRun(call, exchange, channel.runtime, None, dialer.core.telemetry, channel.under_way)
         run.context = contextvars.copy_context()
         turn = channel.turn

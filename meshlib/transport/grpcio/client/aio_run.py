@@ -8,8 +8,10 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from meshlib.engine.drivers import finish, run_brief_async
-from meshlib.engine.effects import Deliver
+from meshlib.engine.effects import Deliver, Send
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.outcome import Outcome
+from meshlib.engine.run_call import run_call_async
 from meshlib.transport.grpcio.client.aio_requests import AioRequests
 from meshlib.transport.grpcio.client.errors import RpcFailed, error_of, ok_without_message
 from meshlib.transport.grpcio.client.outcome import CANCELLED, GrpcOutcome
@@ -31,6 +33,7 @@ Result = GrpcOutcome | RpcFailed
 class AioRun:
     """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
     outcome it was answered with, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
+    ``exchange``: None of a call that is to be made as it is (``Dialer.by_itself``), or has nothing to finish any more.
 
     It is driven by a task of its own (``begin``) or, when it is awaited before the loop's next turn, by the task that awaits
     it (``driver``): a task costs a call two of these turns, which `make bench` shows.
@@ -52,7 +55,7 @@ class AioRun:
     def __init__(
         self,
         call: Call[LoopRequest],
-        exchange: Exchange[LoopRequest],
+        exchange: Exchange[LoopRequest] | None,
         runtime: OnLoop,
         requests: AioRequests[object] | None,
         telemetry: Telemetry,
@@ -124,12 +127,21 @@ class AioRun:
 
     async def drive(self) -> Result:
         """Up to the end; returns ``result``."""
-        telemetry = self.telemetry
+        telemetry, exchange = self.telemetry, self.exchange
         span = telemetry.began(self.call)
-        if span is not None:
-            self.exchange = telemetry.spanned(span, self.exchange)
+        delivered: Send[LoopRequest] | Deliver
         try:
-            delivered = await run_brief_async(self.exchange, self.runtime)
+            if span is None and exchange is None:
+                delivered, self.exchange = await run_call_async(self.call, self.runtime)  # nearly always
+            else:
+                if exchange is None:
+                    exchange = exchange_of(self.call, brief=True)
+                if span is not None:
+                    exchange = telemetry.spanned(span, exchange)
+                self.exchange = exchange
+                delivered = await run_brief_async(exchange, self.runtime)
+                if type(delivered) is Send:
+                    self.exchange = None
             outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
                 return self.settle(outcome)
@@ -138,8 +150,7 @@ class AioRun:
             record.status = outcome.status
             record.grpc_status = outcome.code
             self.result = outcome
-            if type(delivered) is Deliver:
-                finish(self.exchange)
+            self._finish()
             return outcome
         except Exception as error:
             self.error = error
@@ -168,12 +179,16 @@ class AioRun:
         else:
             failed = error_of(outcome, self.call)
             if not isinstance(failed, RpcFailed):
-                finish(self.exchange)
+                self._finish()
                 raise failed
             result = failed
         self.result = result
-        finish(self.exchange)
+        self._finish()
         return result
+
+    def _finish(self) -> None:
+        if self.exchange is not None:
+            finish(self.exchange)
 
     def cancel(self) -> bool:
         """Break the call off."""
@@ -187,7 +202,8 @@ class AioRun:
             self.driver.cancel()
         else:  # not begun yet
             self.waiting = None
-            self.exchange.close()
+            if self.exchange is not None:
+                self.exchange.close()
             if self.requests is not None:
                 self.requests.over()
             self._end()

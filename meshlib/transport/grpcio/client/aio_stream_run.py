@@ -54,6 +54,7 @@ class StreamRun(AioRun):
     metadata before any message."""
 
     runtime: StreamOnLoop
+    exchange: Exchange[LoopRequest]
 
     def __init__(
         self,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Generic
 import grpc
 
 from meshlib.engine.drivers import finish, run_brief
-from meshlib.engine.effects import Deliver
+from meshlib.engine.effects import Deliver, Send
+from meshlib.engine.run_call import run_call
 from meshlib.transport.grpcio.client.connectivity import Connectivity
 from meshlib.transport.grpcio.client.dialer import Dialer
 from meshlib.transport.grpcio.client.errors import error_of, ok_without_message
@@ -37,7 +38,7 @@ CLOSED = "Cannot invoke RPC on closed channel!"
 """grpcio's own words."""
 
 
-def settle(outcome: Outcome, exchange: Exchange[ThreadRequest], call: Call[ThreadRequest]) -> GrpcOutcome:
+def settle(outcome: Outcome, exchange: Exchange[ThreadRequest] | None, call: Call[ThreadRequest]) -> GrpcOutcome:
     """End the exchange of a call that was answered without a message, or not by a server: what it comes to, or the exception
     it ends with."""
     record = call.record
@@ -45,12 +46,14 @@ def settle(outcome: Outcome, exchange: Exchange[ThreadRequest], call: Call[Threa
         outcome = ok_without_message(outcome, call) or outcome
     if type(outcome) is not GrpcOutcome:
         error = error_of(outcome, call)
-        finish(exchange)
+        if exchange is not None:
+            finish(exchange)
         raise error
     record.status = outcome.status
     record.grpc_status = outcome.code
     failure = outcome.error if outcome.error is None else error_with_metadata(outcome.error, outcome, record)
-    finish(exchange)
+    if exchange is not None:
+        finish(exchange)
     if failure is not None:
         raise failure
     if call.request.with_call:
@@ -92,23 +95,23 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
         if self._channel.closed:
             raise ValueError(CLOSED)
         dialer = self._dialer
-        call, exchange = dialer.begin(
-            self._method,
-            self._messages(request),
-            timeout,
-            metadata,
-            credentials,
-            wait_for_ready,
-            compression,
-            _with_call,
-            brief=True,
+        call = dialer.routed(
+            self._method, self._messages(request), timeout, metadata, credentials, compression, _with_call
         )
         telemetry = dialer.core.telemetry
         span = telemetry.began(call)
-        if span is not None:
-            exchange = telemetry.spanned(span, exchange)
+        delivered: Send[ThreadRequest] | Deliver
+        exchange: Exchange[ThreadRequest] | None
         try:
-            delivered = run_brief(exchange, self._runtime)
+            if span is None and not wait_for_ready and dialer.by_itself:
+                delivered, exchange = run_call(call, self._runtime)  # nearly always
+            else:
+                exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
+                if span is not None:
+                    exchange = telemetry.spanned(span, exchange)
+                delivered = run_brief(exchange, self._runtime)
+                if type(delivered) is Send:
+                    exchange = None
             outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
                 outcome = settle(outcome, exchange, call)
@@ -118,7 +121,7 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
                 record.grpc_status = outcome.code
                 if _with_call:
                     with_metadata(outcome.call, outcome, record)
-                if type(delivered) is Deliver:
+                if exchange is not None:
                     finish(exchange)
             response: Resp = outcome.message
             return (response, outcome.call) if _with_call else response

@@ -8,7 +8,6 @@ from meshlib import errors
 from meshlib.engine import deadlines
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.exchange import exchange_of
-from meshlib.engine.outbound import outbound
 from meshlib.engine.route import route
 from meshlib.engine.until_ready import until_ready
 from meshlib.transport.grpcio.client.method import Method
@@ -77,12 +76,23 @@ class Dialer:
         credentials: grpc.CallCredentials | None,
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
-        with_call: bool = True,
-        brief: bool = False,
     ) -> tuple[Call[GrpcRequest[Messages]], Exchange[GrpcRequest[Messages]]]:
-        """Route the call and make its exchange, not watched by telemetry yet. ``messages``: serialized bytes, or what keeps a
-        stream of them; ``with_call``: whether anybody will look at grpcio's object of the call; ``brief``: see
-        ``outbound``."""
+        """Route the call and make its exchange, not watched by telemetry yet. Arguments as for ``routed``."""
+        call = self.routed(method, messages, timeout, metadata, credentials, compression)
+        return call, self.exchange_of(call, wait_for_ready)
+
+    def routed(
+        self,
+        method: Method[Req, Resp],
+        messages: bytes | Messages,
+        timeout: float | None,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
+        compression: grpc.Compression | None,
+        with_call: bool = True,
+    ) -> Call[GrpcRequest[Messages]]:
+        """The call, which has its route. ``messages``: serialized bytes, or what keeps a stream of them; ``with_call``: whether
+        anybody will look at grpcio's object of the call."""
         core = self.core
         live = core.live
         if live is None:
@@ -103,13 +113,19 @@ class Dialer:
             None if credentials is None and compression is None else CallOptions(credentials, compression),
             with_call,
         )
-        snapshot = live.snapshot
         timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(request, live, core.clock, core.rng, timeouts, core.retry_wait)
-        call.record = route(snapshot, request)
-        make = core.exchange_of
-        if wait_for_ready:
-            return call, until_ready(call, make)
-        if make is exchange_of and not snapshot.fallbacks:  # without a call between: as it would do
-            return call, outbound(call, brief and not PLAIN)
-        return call, make(call, brief and not PLAIN)
+        call.record = route(live.snapshot, request)
+        return call
+
+    def exchange_of(
+        self, call: Call[GrpcRequest[Messages]], wait_for_ready: bool | None, brief: bool = False
+    ) -> Exchange[GrpcRequest[Messages]]:
+        """The exchange of a call. ``brief``: see ``outbound``."""
+        make = self.core.exchange_of
+        return until_ready(call, make) if wait_for_ready else make(call, brief and not PLAIN)
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether calls are made as they are, by ``run_call``: nothing is put around their exchanges."""
+        return self.core.exchange_of is exchange_of and not PLAIN
