@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: browser regressions binary shiv help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop
+.PHONY: browser regressions binary shiv help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop istiod-ca
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -33,6 +33,7 @@ help:
 	@echo "make redis   a real redis-server for the tests that ask one: Debian's package, unpacked into .venv"
 	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
 	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy; go-spiffe"
+	@echo "make istiod-ca   certificates of istiod's own certificate authority, built from its source"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
@@ -178,6 +179,11 @@ h2spec: $(STAMP)
 grpc-interop: $(STAMP)
 	@$(BIN)/python -m tests.support.go_tools interop-client interop-server spiffe-grpc
 	$(BIN)/python -m pytest -q -rs tests/interop/test_http2_judges.py tests/interop/test_grpc_go_spiffe.py -k grpc
+
+# three minutes the first time: istiod's own code and half of Kubernetes'
+istiod-ca: $(STAMP)
+	@$(BIN)/python -m tests.support.go_tools istiod-authority
+	$(BIN)/python -m pytest -q -rs tests/interop/test_istiod_authority.py
 
 # a venv of its own: it binds an old OpenSSL, and other versions of what meshlib uses
 sslyze: $(STAMP)

@@ -1,6 +1,7 @@
-"""Judges that are written in Go: h2spec, the client and server of grpc-go's interop suite, and grpc-go with go-spiffe.
+"""Judges that are written in Go: h2spec, the client and server of grpc-go's interop suite, grpc-go with go-spiffe, and istiod's
+certificate authority.
 
-They come from ``make h2spec`` and ``make grpc-interop``, which build them into .venv/go-tools. Where there is no Go, or no way
+They come from ``make h2spec``, ``make grpc-interop`` and ``make istiod-ca``, which build them into .venv/go-tools. Where there is no Go, or no way
 to its modules, tests are skipped and say so (``needs``).
 """
 
@@ -16,14 +17,18 @@ from pathlib import Path
 import pytest
 
 BUILT = Path(__file__).parents[2] / ".venv" / "go-tools"
-SECONDS = 600
-OURS = {"spiffe-grpc": Path(__file__).parent / "go_spiffe_grpc"}
+SECONDS = 1200
+OURS = {
+    "spiffe-grpc": Path(__file__).parent / "go_spiffe_grpc",
+    "istiod-authority": Path(__file__).parent / "istiod_authority",
+}
 """Programs of our own around others' modules; built again when they have changed."""
 MODULES = {
     "h2spec": "github.com/summerwind/h2spec/cmd/h2spec@latest",
     "interop-client": "google.golang.org/grpc/interop/client@v1.66.0",
     "interop-server": "google.golang.org/grpc/interop/server@v1.66.0",
 }
+TARGETS = {"h2spec": "make h2spec", "istiod-authority": "make istiod-ca"}
 
 
 def found(tool: str) -> str | None:
@@ -35,7 +40,7 @@ def found(tool: str) -> str | None:
 def needs(*tools: str) -> pytest.MarkDecorator:
     """Skips a test, out loud, where one of them is missing."""
     missing = [tool for tool in tools if found(tool) is None]
-    how = "make h2spec" if "h2spec" in tools else "make grpc-interop"
+    how = next((target for tool, target in TARGETS.items() if tool in tools), "make grpc-interop")
     return pytest.mark.skipif(
         bool(missing), reason=f"NO {' and NO '.join(missing)}: what a real one says is NOT tested ({how})"
     )
