@@ -1,8 +1,8 @@
 """Judges that are written in Go: h2spec, the client and server of grpc-go's interop suite, grpc-go with go-spiffe, and istiod's
 certificate authority.
 
-They come from ``make h2spec``, ``make grpc-interop`` and ``make istiod-ca``, which build them into .venv/go-tools. Where there is no Go, or no way
-to its modules, tests are skipped and say so (``needs``).
+They come from ``make h2spec``, ``make grpc-interop`` and ``make istiod-ca``, which build them into .venv/go-tools. Where there
+is no Go, or no way to its modules, tests are skipped and say so (``needs``).
 """
 
 from __future__ import annotations
