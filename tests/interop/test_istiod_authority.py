@@ -92,7 +92,9 @@ def test_a_certificate_is_renewed_by_the_one_before_it_and_no_token(istiod: Real
 def test_a_token_that_the_api_server_refuses_is_told(istiod: RealIstiod) -> None:
     token = istiod.token("client")
     token.write_text("of-yesterday\n")
-    with Listener(IstiodSource(istiod.address, token, istiod.roots, patience=LONG), clock_at(SystemClock.time())) as heard:
+    with Listener(
+        IstiodSource(istiod.address, token, istiod.roots, patience=LONG), clock_at(SystemClock.time())
+    ) as heard:
         assert eventually(lambda: heard.problem != "", SECONDS)
         assert "UNAUTHENTICATED" in heard.problem
         assert heard.published.empty()
