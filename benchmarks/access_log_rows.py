@@ -1,7 +1,7 @@
 """What an access log to a file adds to a call, in ``json.loads`` of a small document: to a call that a client makes (all that
 is done for its line), and to a request that an ASGI application serves (with the log and without it, in turn). Rounds are
-short, so the thread that writes is not part of them: what it does for each line, which is to make it of what the call has left
-and to write it, is measured by itself. The figure is that of the call and of writing; what making takes is told beside it.
+short, so the thread that writes is not part of them: what it does for each line is measured by itself. What the whole process
+pays, of calls as they come, is told by ``access_log_whole_rows.py``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,8 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from benchmarks import synthetic
 from benchmarks.measure import Row, Unit
-from meshlib.compiler.access_log.format import DEFAULT
 from meshlib.engine.call import Call
-from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.telemetry.access_log.file_output import FileOutput
-from meshlib.telemetry.access_log.logs import lines_alike
-from meshlib.telemetry.access_log.made import MADE
-from meshlib.telemetry.access_log.writer import made
 
 TARGET = 2.0
 LINES = 500
@@ -47,25 +42,19 @@ def access_log(quick: bool) -> list[Row]:
             "a call (JSON, unique)": ("json", "unique"),
         }
         ways = {name: _lines(path, form, calls[kind]) for name, (form, kind) in forms.items()}
-        making = {f"{name}: made": _made(form, calls[kind]) for name, (form, kind) in forms.items()}
         more = {
             "loop": _loop(),
             "no log": _application(None, None),
             "a request served (text)": _application(path, "text"),
             "writing": _writing(path),
         }
-        best, unit = _best({**ways, **making, **more}, rounds)
+        best, unit = _best({**ways, **more}, rounds)
     writing = best.pop("writing") / LINES
     nothing, loop = best.pop("no log"), best.pop("loop")
     rows = []
     for name in (*forms, "a request served (text)"):
         added = (best[name] - (nothing if "served" in name else loop)) / 25 + writing
-        made_in = best.get(f"{name}: made", 0.0) / 25
         details = f"{added:.2f} us, of which writing {writing:.2f} us; json.loads {unit:.2f} us"
-        if made_in:
-            details += (
-                f"; making it, on the thread that writes, {made_in:.2f} us: {(added + made_in) / unit:.2f} x in all"
-            )
         target = None if "served" in name else TARGET
         rows.append(Row(f"access log to a file adds to {name}", added / unit, "x", target, details=details))
     return rows
@@ -122,21 +111,6 @@ def _lines(path: Path, form: str, calls: list[Call]) -> Callable[[], None]:
     def run() -> None:
         for _ in range(25):
             write(next(turn), now(), None)
-
-    return run
-
-
-def _made(form: str, calls: list[Call]) -> Callable[[], None]:
-    """What the thread that writes makes of 25 calls."""
-    left: list[Any] = []
-    settings = AccessLog("", text=DEFAULT if form == "envoy" else None, labels={} if form == "json" else None)
-    alike = lines_alike(settings, MADE, lambda unmade, _: left.append(unmade), time.time)
-    assert alike is not None
-    for call in calls:
-        alike.write(call, time.monotonic(), None)
-
-    def run() -> None:
-        made(left)
 
     return run
 

@@ -18,6 +18,7 @@ import httpx
 import meshlib
 from benchmarks import synthetic
 from benchmarks.access_log_rows import access_log
+from benchmarks.access_log_whole_rows import access_log_whole
 from benchmarks.asgi_rows import ASGI_ROWS
 from benchmarks.authorization_rows import decisions
 from benchmarks.base_rows import against_base
@@ -351,6 +352,7 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     **ASGI_ROWS,
     **TELEMETRY_ROWS,
     "access-log": access_log,
+    "access-log-whole": access_log_whole,
     "wsgi-cost": wsgi_cost,
     "proxy-http1": http1,
     "proxy-bodies": bodies,

@@ -8,6 +8,11 @@ from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shado
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meshlib.engine.wanted_headers import WantedHeaders
+
 
 class AsSent:
     """The half of a ``Request`` that rules change and runtimes send. ``body``: all of it, None without one."""
@@ -46,6 +51,10 @@ class AsSent:
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return joined_value(self.headers, name)
+
+    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """The values of some headers as they are sent."""
+        return wanted.values(self.headers)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

@@ -147,10 +147,11 @@ class InboundCall:
         if flag:
             self.flags = f"{self.flags},{flag}" if self.flags else flag
 
-    def seen(self) -> tuple[str, str, str]:
-        """Version of HTTP, address of the peer, and server name that TLS was asked for, of a request that is ``alike``."""
+    def seen(self) -> tuple[str, str, str, str]:
+        """Version of HTTP, address of the peer, server name that TLS was asked for, and where it came to as far as that is not
+        the same for all, of a request that is ``alike``."""
         request = self.request
-        return request.version or "1.1", request.peer, request.sni
+        return request.version or "1.1", request.peer, request.sni, request.local_ip
 
     def end(self, ended: Ended) -> None:
         """The application has answered, or its client has gone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 from meshlib.engine.as_sent import AsSent
@@ -15,6 +15,7 @@ from meshlib.policy.regex import wire
 if TYPE_CHECKING:
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.message import Request
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.inbound_view import InboundView
     from meshlib.policy.peer_metadata import PeerMetadata
@@ -179,6 +180,16 @@ class InboundRequest(AsSent):
         """Value of a header or metadata key (``name`` in lower case), repeated ones joined with ","; None when absent."""
         values = self._read().get(name)
         return None if values is None else values[0] if len(values) == 1 else ",".join(values)
+
+    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """``header`` of several at once, in their order."""
+        return map(self.header, wanted.names)
+
+    def facts(self) -> tuple[Hashable, str, str]:
+        """What decides protocol, version, principal, server name and local address of a line of the access log; the address of
+        the peer; the authority."""
+        of_all = self.version, self.http2, self.protocol, self.principal, self.sni, self.local_ip, self.port
+        return of_all, self.peer, self.authority
 
     def header_bytes(self) -> int:
         """How large the header is, names and values, with what the request line says."""

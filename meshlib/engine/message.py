@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeGuard
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.http_match import RequestView
 
+if TYPE_CHECKING:
+    from meshlib.engine.wanted_headers import WantedHeaders
+
 
 class RequestBody(Protocol):
     """What follows a request's head and is not at hand as bytes: it comes in pieces while it is sent."""
@@ -89,6 +92,10 @@ class Request(RequestView, Protocol):
 
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent (``name`` in lower case), repeated ones joined with ","; None when absent."""
+        ...
+
+    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """The same of several headers at once, in their order."""
         ...
 
     def sent_bytes(self) -> int:

@@ -12,8 +12,9 @@ from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import Trace
@@ -169,6 +170,10 @@ class ProxyRequest:
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return self.header(name) if self._headers is self._received else joined_value(self._headers, name)
+
+    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """Values of several headers as they are sent."""
+        return map(self.sent_header, wanted.names)
 
     def sent_bytes(self) -> int:
         """Bytes of method, target, names and values of headers, and as much of the body as has been seen."""

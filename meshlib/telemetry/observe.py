@@ -144,8 +144,12 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         """All but the metrics of a call that is over since ``now``."""
         if span is not None or self._remember is not None:
             self._tell(call, span, now, late=False)
-        if self._logs is not None:
-            self._write(self._logs, call, span, now)
+        logs = self._logs
+        if logs is not None:  # as ``_write``
+            try:
+                logs.write(call, now, None if span is None else self._context_of(span))
+            except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
+                self._failed()
 
     def refused(self, call: WatchedCall, counted: bool = True) -> None:
         """A request that was refused before anything was decided about it; ``counted``: as one that has a response."""

@@ -1,8 +1,10 @@
-"""Lines in two steps: a call leaves a few values, and who writes makes a line of them (row access-log of the benchmarks).
+"""Lines of most calls, by one function a format (rows access-log and access-log-whole of the benchmarks).
 
 Calls are of one kind that took the same rule to the same endpoint and were answered with the same status by the first attempt
 (``made.py``), or whose request was met before (``served.py``): most operators say the same of all of them, and that is put
-together once. What is left is read by one function, which is put together of the operators' expressions when a format is read.
+together once. What is left is read by one function, which is put together of the operators' expressions when a format is
+read. It makes the line, as handing the values on would cost more than that. Where a value has to be escaped, or an operator
+asks an entry, it leaves them to the thread that writes: what a stranger has sent may be long.
 All others, and all calls with ``MESHLIB_PLAIN=1``, go the long way through an entry. What a line says is the same
 (``tests/telemetry/access_log/test_alike.py`` holds the two ways against each other).
 """
@@ -13,13 +15,15 @@ import json
 import os
 from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.escaping import as_json
 from meshlib.telemetry.access_log.operators import HIDDEN, Reader, Value, reader, without_secrets
-from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, formatter
+from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, MILLISECONDS, Milliseconds, formatter
 from meshlib.telemetry.access_log.text import MISSING, joined, safe
 
 if TYPE_CHECKING:
@@ -49,13 +53,16 @@ class Kind(Enum):
 
 
 class Reading(NamedTuple):
-    """How a value comes from a call: ``code`` is an expression over the names of its side, with ``{}`` for each of ``given``,
-    and gives what ``text`` makes the operator's value of (None: it is that)."""
+    """How a value comes from a call: ``code`` is an expression over the names of its side, with ``{0}`` ... for the values of
+    ``headers`` (names in lower case), and gives what ``text`` makes the operator's value of (None: it is that). ``brief`` is
+    an expression that does the same to ``{0}`` without a call, where it can be had. ``ask`` is what an entry is asked for."""
 
     code: str
     text: Callable[[Any], Any] | None = None
     kind: Kind = Kind.TEXT
-    given: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    brief: str = ""
+    ask: Callable[[Entry], Value] | None = None
 
 
 SAME = Reading("")
@@ -64,11 +71,12 @@ SAME = Reading("")
 
 class Side(NamedTuple, Generic[Watched]):
     """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``key``, and ``started``, or
-    return False for a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``names`` are what both
-    need."""
+    return False for a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers`` is an
+    expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
+    headers: str
     names: Mapping[str, object]
     entry: Callable[[Watched, float, float, Traced | None, bool], Entry]
 
@@ -100,12 +108,12 @@ class AlikeLines(Generic[Watched]):
                 continue
             self._template.append(None)
             if reading is None:
-                left.add(Reading("{}(entry)", None, Kind.ANY), (made.read,))
+                left.add(Reading("", None, Kind.ANY, ask=made.read))
+            elif isinstance(piece, Operator) and piece.limit is not None and reading.kind is Kind.TEXT:
+                left.add(reading._replace(text=_cut(reading.text, piece.limit), brief=""))
             else:
-                limit = piece.limit if isinstance(piece, Operator) and reading.kind is Kind.TEXT else None
-                left.add(reading._replace(text=_cut(reading.text, limit)), reading.given)
+                left.add(reading)
         names = {"known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry}
-        names["line"] = left.line()
         self.write: Callable[[Watched, float, Traced | None], bool] = left.write(side, names)
 
     def forget(self) -> None:
@@ -136,83 +144,120 @@ class Form(NamedTuple):
 
 
 class _Left:
-    """The two functions of a format. Their texts are made of the expressions of a side: nothing of a format is in them."""
+    """The functions of a format. Their texts are made of the expressions of a side: nothing of a format is in them."""
 
     def __init__(self, form: Form) -> None:
         self._form = form
         self._readings: list[Reading] = []
-        self._codes: list[str] = []
-        self._names: dict[str, object] = {}
+        self._headers: dict[str, str] = {}
+        self._names: dict[str, object] = {
+            "as_json": as_json,
+            "quoted": encode_basestring_ascii,
+            "without_secrets": without_secrets,
+        }
 
-    def add(self, reading: Reading, given: tuple[object, ...]) -> None:
+    def add(self, reading: Reading) -> None:
         """One more value."""
         n = len(self._readings)
-        names = [f"given{n}_{m}" for m in range(len(given))]
-        self._names.update(zip(names, given, strict=True))
         self._readings.append(reading)
-        self._codes.append(reading.code.format(*names))
+        self._names[f"ask{n}"], self._names[f"text{n}"] = reading.ask, reading.text
+        for name in reading.headers:
+            self._headers.setdefault(name, f"h{len(self._headers)}")
 
     def write(self, side: Side[Any], names: Mapping[str, object]) -> Any:
-        """What takes a call apart, and puts its values where lines wait."""
-        asked = any(reading.kind is Kind.ANY for reading in self._readings)
+        """What takes a call apart, and puts its line, or what makes it, where lines wait."""
+        count = len(self._readings)
+        wanted = WantedHeaders(tuple(self._headers))
+        lines = ["def write(call, ended, traced):", side.begin, "    found = known(key) or learn(key, call, ended)"]
+        if self._headers:
+            lines.append(f"    {''.join(f'{local}, ' for local in self._headers.values())}= {side.headers}(wanted)")
+        asks = any(reading.kind is Kind.ANY for reading in self._readings)
+        if asks:
+            lines.append("    entry = entry_of(call, ended, today(), traced, False)")
+        lines += [f"    v{n} = {self._code(n)}" for n in range(count)]
+        values = "".join(f"v{n}, " for n in range(count))
+        late = f"put((late, found[0], {values}), found[1]{self._size()})"
+        if asks:  # which may be of any length and type, and is theirs
+            return self._function([*lines, f"    {late}", "    return True"], side, names, wanted)
+        texts = [n for n, reading in enumerate(self._readings) if reading.kind is Kind.TEXT]
+        shown = dict(self._shown(n) for n in range(count))
+        if texts:
+            lines += [line for n in texts for line in shown[n][:-1]]
+            lines += [
+                f"    theirs = f'{''.join(f'{{t{n}}}' for n in texts)}'",
+                "    if len(quoted(theirs)) != len(theirs) + 2:  # something is to be escaped",
+                f"        {late}",
+                "        return True",
+            ]
+        lines += [line for n in range(count) if n not in texts for line in shown[n][:-1]]
+        pieces = "".join(f"{{s{n}}}{shown[n][-1]}" for n in range(count))
+        lines += [
+            f"    {''.join(f's{n}, ' for n in range(count + 1))}= found[0]",
+            f"    line = f'{pieces}{{s{count}}}'",
+            "    put(line, len(line))",
+            "    return True",
+        ]
+        return self._function(lines, side, names, wanted)
+
+    def _function(self, lines: list[str], side: Side[Any], names: Mapping[str, object], wanted: WantedHeaders) -> Any:
+        theirs = {**side.names, **names, **self._names, "wanted": wanted, "late": self._late()}
+        exec(compile("\n".join(lines), "<access log>", "exec"), theirs)
+        return theirs["write"]
+
+    def _code(self, n: int) -> str:
+        """The expression that reads a value."""
+        reading = self._readings[n]
+        if reading.kind is Kind.ANY:
+            return f"ask{n}(entry)"
+        return reading.code.format(*(self._headers[name] for name in reading.headers))
+
+    def _shown(self, n: int) -> tuple[int, list[str]]:
+        """A value that needs no escapes: lines that make it, and last what stands for it in the line."""
+        reading, form = self._readings[n], self._form
+        if reading.kind is Kind.NUMBER:
+            return n, [f"{{v{n}}}"]
+        lines = []
+        if reading.kind is Kind.TIME and isinstance(reading.text, Milliseconds):
+            self._names[f"seconds{n}"], self._names[f"render{n}"] = reading.text.kept.get, reading.text.render
+            self._names["thousandths"] = MILLISECONDS
+            lines = [f"    second = int(v{n})", f"    b{n}, e{n} = seconds{n}(second) or render{n}(second)"]
+            piece = f"{{b{n}}}{{thousandths[int((v{n} - second) * 1e3)]}}{{e{n}}}"
+            return n, [*lines, f'"{piece}"' if form.is_json else piece]
+        value = f"v{n}"  # which stays as it is: it may be left to the thread that writes
+        if reading.brief:
+            value = reading.brief.format(value)
+        elif reading.text is not None:
+            value = f"text{n}({value})"
+        lines.append(f"    t{n} = {value}")
+        if form.is_json:
+            lines.append(f"    q{n} = 'null' if t{n} is None else f'\"{{t{n}}}\"'")
+            return n, [*lines, f"{{q{n}}}"]
+        self._names["missing"] = form.missing
+        return n, [*lines, f"    if t{n} is None: t{n} = missing", f"{{t{n}}}"]
+
+    def _size(self) -> str:
+        """About how many bytes the values take, added to what is the same: an expression."""
         sizes = []
         for n, reading in enumerate(self._readings):
             if reading.kind is Kind.TEXT:
                 sizes.append(f" + (len(v{n}) if v{n} else 0)")
             elif reading.kind is Kind.ANY:
                 sizes.append(f" + (len(v{n}) if type(v{n}) is str else 0)")
-        lines = [
-            "def write(call, ended, traced):",
-            side.begin,
-            "    found = known(key) or learn(key, call, ended)",
-            "    entry = entry_of(call, ended, today(), traced, False)" if asked else "",
-            *(f"    v{n} = {code}" for n, code in enumerate(self._codes)),
-            f"    put((line, found[0], {''.join(f'v{n}, ' for n in range(len(self._codes)))}), found[1]{''.join(sizes)})",
-            "    return True",
-        ]
-        return _function("write", lines, {**side.names, **names, **self._names})
+        return "".join(sizes)
 
-    def line(self) -> Any:
-        """What makes a line of those values, on the thread that writes."""
-        form, names, shown, texts = self._form, dict[str, object](), [], []
-        lines = []
-        for n, reading in enumerate(self._readings):
-            value = f"v{n}"
-            if reading.text is not None:
-                names[f"text{n}"] = reading.text
-                value = f"text{n}(v{n})"
-            if reading.kind is Kind.ANY:
-                shown.append(f"encode({value})")
-            elif reading.kind is Kind.NUMBER or (reading.kind is Kind.TIME and not form.is_json):
-                shown.append(value)
-            elif form.is_json:
-                shown.append(f'"null" if (text := {value}) is None else as_json(text)')
-            else:
-                lines += [f"    v{n} = {value}", f"    if v{n} is None: v{n} = missing"]
-                shown.append(f"v{n}")
-                texts.append(f"v{n}")
-        if texts:
-            lines += [
-                f"    plain = ''.join(({''.join(f'{text}, ' for text in texts)}))",
-                "    if not plain.isascii() or not plain.isprintable() or '\"' in plain or '\\\\' in plain:",
-                f"        {', '.join(texts)}, = {', '.join(f'safe({text})' for text in texts)},",
-            ]
-        count = len(self._readings)
-        lines = [
-            "def made(unmade):",
-            f"    _, same, {''.join(f'v{n}, ' for n in range(count))}= unmade",
-            f"    {''.join(f's{n}, ' for n in range(count + 1))}= same",
-            *lines,
-            *(f"    v{n} = {value}" for n, value in enumerate(shown) if value != f"v{n}"),
-            f"    return f'{''.join(f'{{s{n}}}{{v{n}}}' for n in range(count))}{{s{count}}}'",
-        ]
-        names.update({"encode": form.encode, "missing": form.missing, "safe": safe, "as_json": as_json})
-        return _function("made", lines, names)
+    def _late(self) -> Callable[[Unmade], str]:
+        """What makes a line of values that have been left."""
+        readings, encode, texts = tuple(self._readings), self._form.encode, [reading.text for reading in self._readings]
 
+        def late(unmade: Unmade) -> str:
+            _, same, *values = unmade
+            parts = [same[0]]
+            for reading, text, value, after in zip(readings, texts, values, same[1:], strict=True):
+                shown = value if text is None else text(value)
+                parts += (str(shown) if reading.kind is Kind.NUMBER else encode(shown), after)
+            return "".join(parts)
 
-def _function(name: str, lines: list[str], names: dict[str, object]) -> Any:
-    exec(compile("\n".join(lines), "<access log>", "exec"), names)
-    return names[name]
+        return late
 
 
 def text_alike(
@@ -302,11 +347,11 @@ def _cut(text: Callable[[Any], Any] | None, limit: int | None) -> Callable[[Any]
 
 
 def request_reading(operator: Operator, target: str, authority: str) -> Reading | None:
-    """How an operator is read of a request: ``header`` is its function for headers, ``target`` and ``authority`` are
-    expressions. None: of an entry."""
+    """How an operator is read of a request: ``target`` is the expression for its target, ``authority`` that for its host, in
+    which ``{0}`` is the header. None: of an entry."""
     name, argument = operator.name, (operator.argument or "").lower()
     if name == "STREAM_ID":
-        return Reading('header("x-request-id")')
+        return Reading("{0}", headers=("x-request-id",))
     if name == "PATH" and argument in ("", "wq"):
         return _original(target)
     if name not in ("REQ", "REQUEST_HEADER"):
@@ -317,30 +362,32 @@ def request_reading(operator: Operator, target: str, authority: str) -> Reading 
     if first == "x-envoy-original-path" and other == ":path":
         return _original(target)
     readings = _header(first, target, authority), _header(other, target, authority)
-    if all(reading is not None and reading.text is None and reading.given for reading in readings):
-        return Reading("header({1}) if (value := header({0})) is None else value", given=(first, other))
+    if all(reading is not None and reading.code == "{0}" and reading.text is None for reading in readings):
+        return Reading("{1} if {0} is None else {0}", headers=(first, other))
     return None
 
 
 def _original(target: str) -> Reading:
-    return Reading(f'{target} if (value := header("x-envoy-original-path")) is None else value', _url)
+    return Reading(f"{target} if {{0}} is None else {{0}}", _url, headers=("x-envoy-original-path",), brief=_URL)
 
 
 def _header(name: str, target: str, authority: str) -> Reading | None:
     if name in (":authority", "host"):
-        return Reading(authority, lambda host: host or None)
+        return Reading(authority, lambda host: host or None, headers=("host",), brief="{0} or None")
     if name == ":method":
         return SAME
     if name == ":path":
-        return Reading(target, _url)
+        return Reading(target, _url, brief=_URL)
     if name.startswith(":") or name in ("x-envoy-original-path", "referer"):
         return None
-    return Reading("header({})", _hidden if is_secret(name) else None, given=(name,))
+    return Reading("{0}", _hidden if is_secret(name) else None, headers=(name,))
 
 
-def _url(target: bytes | str) -> str | None:
-    text = target.decode("latin-1") if isinstance(target, bytes) else target
-    return without_secrets(text) if "?" in text else text or None
+def _url(target: str) -> str | None:
+    return without_secrets(target) if "?" in target else target or None
+
+
+_URL = "without_secrets({0}) if '?' in {0} else {0} or None"
 
 
 def _hidden(value: object) -> str | None:

@@ -31,27 +31,23 @@ class _Descriptor:
 
     def _put(self, fd: int, lines: Sequence[str], most: int, stopping: Callable[[], bool]) -> int:
         """Returns how many lines are lost."""
-        encoded = [line.encode("utf-8", "backslashreplace") for line in lines]
-        at = 0
-        while at < len(encoded):
-            until, size = at + 1, len(encoded[at])
-            while until < len(encoded) and size + len(encoded[until]) <= most:
-                size += len(encoded[until])
-                until += 1
+        at, count = 0, len(lines)
+        average = max(sum(map(len, lines)) // count, 1) if count else 1
+        while at < len(lines):
+            count, data = _fitting(lines, at, max(most // average, 1), most)
             try:
-                at += self._write(fd, encoded[at:until])
+                at += self._write(fd, lines[at : at + count], data)
             except BlockingIOError:
                 if stopping() or not self._writable(fd, stopping):
-                    return len(encoded) - at
+                    return len(lines) - at
         return 0
 
-    def _write(self, fd: int, lines: list[bytes]) -> int:
+    def _write(self, fd: int, lines: Sequence[str], data: bytes) -> int:
         """Returns how many have gone out whole: of one that has not, the rest of its line is left, which is ended before
         anything else is written."""
         end = b"\n" if self._torn else b""
-        data = end + b"".join(lines)
-        written = os.write(fd, data)
-        if written == len(data):
+        written = os.write(fd, end + data)
+        if written == len(end) + len(data):
             self._torn = False
             return len(lines)
         written -= len(end)
@@ -59,9 +55,10 @@ class _Descriptor:
             return 0
         whole = 0
         for line in lines:
-            if written < len(line):
+            size = len(_encoded(line))
+            if written < size:
                 break
-            written -= len(line)
+            written -= size
             whole += 1
         self._torn = written > 0
         return whole
@@ -74,6 +71,21 @@ class _Descriptor:
                 return True
             if stopping():
                 return False
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _fitting(lines: Sequence[str], at: int, count: int, most: int) -> tuple[int, bytes]:
+    """How many of the lines from ``at`` on, of ``count`` at most, go out at once, and their bytes: no more than ``most``, but
+    for a line that is longer."""
+    count = min(count, len(lines) - at)
+    while True:
+        data = _encoded("".join(lines[at : at + count]))
+        if len(data) <= most or count == 1:
+            return count, data
+        count = max(min(count - 1, count * most // len(data)), 1)
 
 
 class FileOutput(_Descriptor):

@@ -229,7 +229,7 @@ class MadeEntry(Entry):
 
     def upstream_local(self) -> str | None:
         """As ``Entry``'s."""
-        return None if self._outcome is None else shown_address(address_of(self._outcome.stream))
+        return None if self._outcome is None else local_of(self._outcome.stream)
 
     def transport_failure(self) -> str | None:
         """As ``Entry``'s."""
@@ -258,7 +258,7 @@ _BEGIN = """
         return False
     if local or record._attempts is not None or outcome.failure is not None:
         return False
-    started, header, protocol = record.started, request.sent_header, request.protocol
+    started, protocol = record.started, request.protocol
     key = (
         record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,
         record.grpc_status, outcome.http_version if protocol == "http" else protocol,
@@ -275,8 +275,12 @@ _SAME = frozenset((
 """For calls that one rule has sent to one endpoint, which has responded to the first attempt with one status."""
 _READ = {
     "BYTES_RECEIVED": Reading("request.body_bytes()", None, Kind.NUMBER),
-    "BYTES_SENT": Reading("body_of(call)", None, Kind.NUMBER),
-    "UPSTREAM_LOCAL_ADDRESS": Reading("address_of(outcome.stream)", lambda address: shown_address(address), Kind.SHORT),
+    "BYTES_SENT": Reading(
+        "body_of(call) if type(outcome) is not Outcome or outcome.whole is None else len(outcome.whole)",
+        None,
+        Kind.NUMBER,
+    ),
+    "UPSTREAM_LOCAL_ADDRESS": Reading("local_of(outcome.stream)", None, Kind.SHORT),
 }
 
 
@@ -288,14 +292,24 @@ def _reading(operator: Operator) -> Reading | None:
         return SAME
     argument = (operator.argument or "").lower()
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
-        return Reading("record.upstream_ms", lambda took: None if took is None else str(int(took)), Kind.SHORT)
-    return request_reading(operator, "request.target", 'header("host") or request.authority')
+        return Reading("record.upstream_ms", _milliseconds, Kind.SHORT, brief="None if {0} is None else int({0})")
+    return request_reading(operator, 'request.target.decode("latin-1")', "{0} or request.authority")
 
 
-def _body_of(call: Call) -> int:
-    outcome = call.record.answered[0]
-    whole = outcome.whole if type(outcome) is Outcome else None
-    return response_body_size(call) if whole is None else len(whole)
+def _milliseconds(took: float | None) -> str | None:
+    return None if took is None else str(int(took))
+
+
+def local_of(stream: object) -> str | None:
+    """Our address of a connection, as a line shows it; made once, where the connection keeps it."""
+    if stream is None:
+        return None
+    shown: str | None = getattr(stream, "local_text", None)
+    if shown is None:
+        shown = shown_address(address_of(stream))
+        if shown is not None and hasattr(type(stream), "local_text"):
+            stream.local_text = shown  # type: ignore[attr-defined]
+    return shown
 
 
 def address_of(stream: object) -> object:
@@ -315,7 +329,13 @@ def shown_address(address: object) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-MADE: Side[Call] = Side(_BEGIN, _reading, {"body_of": _body_of, "address_of": address_of}, MadeEntry)
+MADE: Side[Call] = Side(
+    _BEGIN,
+    _reading,
+    "request.sent_values",
+    {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome},
+    MadeEntry,
+)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
 
 if TYPE_CHECKING:

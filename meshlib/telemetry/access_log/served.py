@@ -194,18 +194,15 @@ _MET = """
     if alike is None or call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
         return False
     started = call.started
-    version, peer, sni = call.seen()
-    key = alike, call.status, call.flags, call.grpc_status, version, sni
+    version, peer, sni, local = call.seen()
+    key = alike, call.status, call.flags, call.grpc_status, version, sni, local
 """
 _OTHERS = """
     if call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
         return False
     started, request = call.started, call.request
-    header = request.header
-    key = (
-        call.status, call.flags, call.grpc_status, request.method, request.version, request.http2, request.protocol,
-        request.principal, request.sni, request.local_ip, request.port,
-    )
+    facts, peer, authority = request.facts()
+    key = call.status, call.flags, call.grpc_status, request.method, facts
 """
 _OF_RESPONSE = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
@@ -228,7 +225,7 @@ def _same_or_number(operator: Operator) -> Reading | None:
     if name in _NUMBERS:
         return Reading(_NUMBERS[name], None, Kind.NUMBER)
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
-        return Reading("call.head_at - started", lambda took: str(int(took * 1e3)), Kind.SHORT)
+        return Reading("call.head_at - started", lambda took: str(int(took * 1e3)), Kind.SHORT, brief="int({0} * 1e3)")
     return SAME if name in _OF_RESPONSE or (name == "REQUESTED_SERVER_NAME" and not argument) else None
 
 
@@ -246,17 +243,15 @@ def _of_met(operator: Operator) -> Reading | None:
 def _of_others(operator: Operator) -> Reading | None:
     name = operator.name
     if name == "DOWNSTREAM_REMOTE_ADDRESS":
-        return Reading("remote_of(request)")
+        return Reading("peer or None if {0} is None else remote_of(request)", headers=("x-forwarded-for",))
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
-        return Reading("request.peer or None")
-    return request_reading(operator, "request.full_path", 'request.authority or header("host")') or _same_or_number(
-        operator
-    )
+        return Reading("peer or None")
+    return request_reading(operator, "request.full_path", "authority or {0}") or _same_or_number(operator)
 
 
-MET: Side[InboundCall] = Side(_MET, _of_met, {}, ServedEntry)
+MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
 """The short way to lines of requests whose head was met before."""
-OTHERS: Side[InboundCall] = Side(_OTHERS, _of_others, {"remote_of": _remote}, ServedEntry)
+OTHERS: Side[InboundCall] = Side(_OTHERS, _of_others, "request.values_of", {"remote_of": _remote}, ServedEntry)
 """That of others."""
 
 

@@ -16,6 +16,8 @@ _OWN = re.compile(r"%(?:(%)|(s)|E([1-9*])S|E?([1-9*])?f|(Ez)|E4(Y))")
 
 
 MILLISECONDS = tuple([f"{n:03d}" for n in range(1000)])
+MOST_SECONDS = 64
+"""That are remembered: calls that end in one second began in several."""
 
 
 class _Fraction(NamedTuple):
@@ -29,6 +31,31 @@ class _Other(NamedTuple):
 
 
 _Piece = str | _Fraction | _Other
+
+
+class Milliseconds:
+    """A format with milliseconds and what stands before and after them: ``kept`` has that of the seconds that were met last,
+    ``render`` makes that of another one."""
+
+    __slots__ = ("_rendered", "kept")
+
+    def __init__(self, rendered: Callable[[int], list[str]]) -> None:
+        self._rendered = rendered
+        self.kept: dict[int, tuple[str, str]] = {}
+
+    def render(self, second: int) -> tuple[str, str]:
+        """What stands before and after the milliseconds."""
+        first, _, last = self._rendered(second)
+        if len(self.kept) >= MOST_SECONDS:
+            self.kept.clear()
+        found = self.kept[second] = first, last
+        return found
+
+    def __call__(self, at: float) -> str:
+        """The text of a point in time."""
+        second = int(at)
+        first, last = self.kept.get(second) or self.render(second)
+        return first + MILLISECONDS[int((at - second) * 1e3)] + last
 
 
 def formatter(form: str, *, local: bool = False) -> Callable[[float], str]:
@@ -49,17 +76,7 @@ def formatter(form: str, *, local: bool = False) -> Callable[[float], str]:
 
         return whole
     if len(pieces) == 3 and pieces[1] == _Fraction(3):  # the usual one
-
-        def milliseconds(at: float) -> str:
-            nonlocal kept
-            second = int(at)
-            found = kept
-            if found[0] != second:
-                kept = found = second, _rendered(pieces, second, zone)
-            first, _, last = found[1]
-            return first + MILLISECONDS[int((at - second) * 1e3)] + last
-
-        return milliseconds
+        return Milliseconds(lambda second: _rendered(pieces, second, zone))
 
     def fractions(at: float) -> str:
         second = int(at)

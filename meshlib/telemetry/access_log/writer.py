@@ -69,28 +69,39 @@ class Writer(Generic[Item]):
         self._gone = threading.Condition(self._lock)
         self._bell = threading.Event()
         self._hurry = threading.Event()
-        self._items: list[Item] = []
-        self._held = 0
-        self._waiting = 0  # of those, the bytes that nobody writes yet
+        self._items: list[Item] = []  # always this list: calls append to it, and who writes takes its beginning away
+        self._append = self._items.append
+        self._waiting = 0  # the bytes of those
+        self._taken = 0  # the bytes that are being written
+        self._room = self._most
+        self._busy = False
         self._asleep = True
         self._closed = self._is_shut = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def _held(self) -> int:
+        """Bytes that wait or are being written, about: threads that put lines at the same moment may be counted as one, until
+        the next batch is taken."""
+        return self._waiting + self._taken
+
     def put(self, item: Item, size: int) -> None:
         """``size``: about how many bytes it takes. From any thread."""
-        with self._lock:
-            if self._held + size > self._most:
+        # no lock: it would be a third of what a line costs its call. ``append`` is whole by itself, and who writes looks
+        # for lines once more when it says that it sleeps
+        waiting = self._waiting + size
+        if waiting > self._room:
+            with self._lock:
                 self.dropped += 1  # the thread tells it: who logs may wait for the very handler that is too slow
-                return
-            self._held += size
-            self._waiting += size
-            self._items.append(item)
-            if not self._asleep:
-                return
-            self._asleep = False
-        self._wake()
+            return
+        self._waiting = waiting
+        self._append(item)
+        if self._asleep:
+            self._wake()
 
     def _wake(self) -> None:
+        with self._lock:
+            self._asleep = False
         if self._start():
             self._bell.set()
         else:
@@ -116,13 +127,15 @@ class Writer(Generic[Item]):
                 self._hurry.wait(self._gather)
                 self.drain()
                 with self._lock:
-                    if not self._items:
-                        self._asleep = True
-                        self._bell.clear()
-                        self._hurry.clear()
-                        if self._closed:
-                            self._shut()
-                            return
+                    self._asleep = True  # first: whoever appends after the look below wakes it
+                    if self._items:
+                        self._asleep = False
+                        continue
+                    self._bell.clear()
+                    self._hurry.clear()
+                    if self._closed:
+                        self._shut()
+                        return
         finally:
             with self._lock:
                 self._thread = None
@@ -133,8 +146,11 @@ class Writer(Generic[Item]):
         with self._writing:
             while True:
                 with self._lock:
-                    items, self._items = self._items, []
-                    size, self._waiting = self._waiting, 0
+                    items = self._items[:]
+                    del self._items[: len(items)]
+                    self._taken, self._waiting = self._waiting if items else 0, 0
+                    self._room = self._most - self._taken
+                    self._busy = bool(items)
                 if not items:
                     return
                 lost = len(items)
@@ -146,7 +162,7 @@ class Writer(Generic[Item]):
                     error = raised
                 self._tell(lost, error)
                 with self._gone:
-                    self._held -= size
+                    self._taken, self._room, self._busy = 0, self._most, False
                     self.lost += lost
                     self.written += len(items) - lost
                     self._gone.notify_all()
@@ -170,7 +186,7 @@ class Writer(Generic[Item]):
     def flush(self, timeout: float) -> bool:
         """Wait until all that was put is written or lost, at most so many seconds. False: it is not."""
         with self._gone:
-            if not self._held:
+            if self._is_idle():
                 return True
             here = not self._start()
         if here:  # there is nobody else
@@ -179,7 +195,10 @@ class Writer(Generic[Item]):
         self._hurry.set()
         self._bell.set()
         with self._gone:
-            return self._gone.wait_for(lambda: not self._held, timeout)
+            return self._gone.wait_for(self._is_idle, timeout)
+
+    def _is_idle(self) -> bool:
+        return not self._items and not self._busy
 
     def reopen(self) -> None:
         """What was put before goes to the old file, if it is written by then."""
@@ -193,7 +212,7 @@ class Writer(Generic[Item]):
         if timeout:
             self.flush(timeout)
         with self._lock:
-            if self._thread is None and not self._held:
+            if self._thread is None and self._is_idle():
                 self._shut()
                 return
         self._hurry.set()
@@ -226,6 +245,8 @@ class Writer(Generic[Item]):
 def made(items: Sequence[Any]) -> list[Any]:
     """Lines that calls have left as values (``alike.py``) are made here, on the writer's thread. One that cannot be made is
     left out."""
+    if tuple not in set(map(type, items)):
+        return [*items]
     lines = []
     for item in items:
         try:

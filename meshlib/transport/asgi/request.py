@@ -7,7 +7,7 @@ that is not a path, a fragment, Content-Length beside Transfer-Encoding.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from meshlib.transport.protocol.request_target import read_target
 if TYPE_CHECKING:
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.header_changes import HeaderChanges
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.peer_metadata import PeerMetadata
@@ -141,6 +142,24 @@ class AsgiRequest(InboundRequest):
         if self._values is None and self._plain_names and name.isascii():
             return None
         return super().header_values(name)
+
+    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """As ``InboundRequest``'s."""
+        if self._values is not None:
+            return super().values_of(wanted)
+        headers: Sequence[tuple[bytes, bytes]] = self._raw  # type: ignore[assignment]  # as ASGI has them
+        return wanted.values(headers)
+
+    def facts(self) -> tuple[Hashable, str, str]:
+        """As ``InboundRequest``'s: by what the scope says, without reading it and keeping it."""
+        scope, known = self._scope, self.__dict__
+        server = scope.get("server")
+        of_all = scope.get("http_version"), self.protocol, self.principal, self.sni, server and server[0], self.port
+        peer = known.get("peer")  # of whom a test says that it is from
+        if peer is None:
+            client = scope.get("client")
+            peer = "" if client is None or self.forwarded else address(client[0], client[1])
+        return of_all, peer, self._authority or ""
 
     @functools.cached_property
     def authority(self) -> str:  # type: ignore[override]

@@ -112,13 +112,13 @@ class Straight(InboundCall):
         """As ``InboundCall``'s."""
         return self.known if type(self.known) is MetHead else None
 
-    def seen(self) -> tuple[str, str, str]:
+    def seen(self) -> tuple[str, str, str, str]:
         """As ``InboundCall``'s: as its request would have it, without making one."""
         scope = self.scope
         client, extensions = scope.get("client"), scope.get("extensions")
         tls = extensions.get("tls") if extensions else None
         peer = "" if client is None else address(client[0], client[1])
-        return version_of(scope), peer, tls[SNI] if tls and SNI in tls else ""
+        return version_of(scope), peer, tls[SNI] if tls and SNI in tls else "", ""
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

@@ -16,8 +16,11 @@ from meshlib.transport.protocol.heads_to_send import sent_head_of
 from meshlib.transport.protocol.sent_head import SentHead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import httpx
 
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import AsyncTrace, SyncTrace
 
@@ -142,6 +145,13 @@ class HttpxRequest:
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return self.header(name) if self.headers is self._received else joined_value(self.headers, name)
+
+    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """Values of several headers as they are sent."""
+        met, headers = self._met, self.headers
+        return (
+            map(met.values.get, wanted.names) if met is not None and headers is met.headers else wanted.values(headers)
+        )
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""

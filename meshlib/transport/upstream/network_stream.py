@@ -27,7 +27,9 @@ _POOLED = (
 class PooledStream:
     """A connection of threads. One for all its responses, so that none pays for it."""
 
-    __slots__ = ("_reader", "_sock")
+    __slots__ = ("_reader", "_sock", "local_text")
+    local_text: str
+    """Our address of it, once an access log has asked."""
 
     def __init__(self, sock: AnySocket, reader: ResponseReader | None = None) -> None:
         self._sock = sock
@@ -54,7 +56,9 @@ class PooledStream:
 class AsyncPooledStream:
     """A connection of an event loop."""
 
-    __slots__ = ("_reader", "_transport")
+    __slots__ = ("_reader", "_transport", "local_text")
+    local_text: str
+    """As ``PooledStream``'s."""
 
     def __init__(self, transport: asyncio.BaseTransport, reader: ResponseReader | None = None) -> None:
         self._transport = transport

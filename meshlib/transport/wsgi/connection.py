@@ -100,6 +100,11 @@ def local_ip_of(environ: Environ) -> str:
     return ip_of(_named(sock, "getsockname"))
 
 
+def local_facts(sock: object) -> tuple[object, str]:
+    """What decides where a connection came to, and the server name that TLS was asked for."""
+    return _asked(sock, "getsockname"), sni_of(sock) if is_tls(sock) else ""
+
+
 def local_port_of(environ: Environ) -> int:
     """The port that the connection came to; 0 when nothing says so that its client could not have made up."""
     if ("REMOTE_PORT" not in environ or PROXIED in environ) and _tells(environ.get(SOCKET)):

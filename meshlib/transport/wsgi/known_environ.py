@@ -67,6 +67,9 @@ class KnownEnviron:
 
     __slots__ = ("_like", "_port", "bound", "length", "noting")
 
+    tells_peer = False
+    """Whether there are others like it, and all of them are from whom their connection says."""
+
     def __init__(self, request: WsgiRequest, bound: BoundInbound, port: int | None, length: int) -> None:
         self._like = request
         self._port = port
@@ -95,7 +98,7 @@ class MetEnviron(KnownEnviron):
     """One that is remembered. ``let_in``: by what the checks of ``bound`` let it in (None: there are none); ``changes``:
     whether the application gets another environ than came."""
 
-    __slots__ = ("changes", "key_size", "let_in", "met")
+    __slots__ = ("changes", "key_size", "let_in", "met", "tells_peer")
 
     def __init__(self, known: KnownEnviron, like: WsgiRequest, key_size: int) -> None:
         super().__init__(like, known.bound, known._port, known.length)
@@ -103,6 +106,7 @@ class MetEnviron(KnownEnviron):
         self.changes = False
         self.key_size = key_size
         self.met = False
+        self.tells_peer = False
 
     def request(self, environ: Environ) -> WsgiRequest:
         """As ``KnownEnviron``'s."""
@@ -120,6 +124,7 @@ def known_environ(known: KnownEnviron, key: Key, environ: Environ) -> MetEnviron
         return None
     like = known.request({})  # which keeps no socket, and nothing that an application puts there
     found = MetEnviron(known, like, sum(len(each) for each in key[1] if isinstance(each, str)))
+    found.tells_peer = known._like.header("x-forwarded-for") is None
     if known.bound.checks:
         found.let_in = let_in(found.request(environ), known.bound.checks)
         if found.let_in is None:

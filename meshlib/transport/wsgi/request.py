@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, overload
 from urllib.parse import quote
 
@@ -27,9 +27,11 @@ from meshlib.policy.regex import wire
 from meshlib.transport.protocol.request_target import TWO_LENGTHS, Target, read_target
 from meshlib.transport.wsgi.body import Body
 from meshlib.transport.wsgi.connection import (
+    PROXIED,
     PROXY_FIX,
     SOCKET,
     is_tls,
+    local_facts,
     local_ip_of,
     local_port_of,
     peer_address,
@@ -38,6 +40,7 @@ from meshlib.transport.wsgi.connection import (
 )
 
 if TYPE_CHECKING:
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.identity.peers import Peers
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.wsgi.connection import Peer
@@ -103,6 +106,27 @@ class EnvironHeaders(Sequence[tuple[str, str]]):
             return False
         return value if value or key not in _BESIDE else None
 
+    def several(self, wanted: WantedHeaders) -> list[str | None] | None:
+        """The values of several; None: look at all headers. The environ is left as it is: nothing is read of it later."""
+        if self._pairs is not None:
+            return None
+        environ = self._environ
+        found: list[str | None] = []
+        keys = tuple(environ)
+        at = self._at or _keys.get(keys) or _keys_of(keys)
+        for name in wanted.names:
+            key = at.get(name, "")
+            if not key:
+                if key is None:
+                    return None
+                found.append(None)
+                continue
+            value = environ[key]
+            if type(value) is not str or key in _BESIDE:
+                return None
+            found.append(value if value.isascii() else wire(value))
+        return found
+
     def _made(self) -> list[tuple[str, str]]:
         pairs = self._pairs
         if pairs is None:
@@ -160,6 +184,7 @@ class WsgiRequest(InboundRequest):
         for name in _LATE:
             getattr(self, name)
         len(self._raw)
+        self._environ = dict(self._environ)
 
     def header(self, name: str) -> str | None:
         """As ``InboundRequest``'s; ``x_role`` finds what came as ``x-role``, or was made into it."""
@@ -171,6 +196,22 @@ class WsgiRequest(InboundRequest):
             if value is not False:
                 return value if value is None or value.isascii() else wire(value)
         return super().header(name)
+
+    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """As ``InboundRequest``'s."""
+        raw = self._raw
+        found = raw.several(wanted) if self._values is None and type(raw) is EnvironHeaders else None
+        return super().values_of(wanted) if found is None else found
+
+    def facts(self) -> tuple[Hashable, str, str]:
+        """As ``InboundRequest``'s: by what the environ says, without reading it and keeping it."""
+        environ = self._environ
+        if STAND_IN in environ or PROXY_FIX in environ or PROXIED in environ:
+            return super().facts()
+        sock = environ.get(SOCKET)
+        where = local_facts(sock) if sock is not None else environ.get("SERVER_NAME")
+        of_all = environ.get("SERVER_PROTOCOL"), self.principal, where, self.port
+        return of_all, peer_address(environ), self.authority
 
     def header_values(self, name: str) -> list[str] | None:
         """As ``InboundRequest``'s; one of a name that may not be the one that came has an empty value more."""

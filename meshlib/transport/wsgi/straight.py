@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.deadlines import current as deadline_around
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import current
+from meshlib.transport.wsgi.connection import SOCKET, local_facts, peer_address
 from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
 
 if TYPE_CHECKING:
@@ -86,6 +87,21 @@ class Straight(InboundCall, Head):
     def request(self) -> InboundRequest:  # type: ignore[override]
         """The request, made when somebody asks for it if nobody has put one in its place."""
         return self.known.request(self._environ)
+
+    @property
+    def alike(self) -> object | None:  # type: ignore[override]
+        """As ``InboundCall``'s."""
+        known = self.known
+        return known if known.tells_peer else None
+
+    def seen(self) -> tuple[str, str, str, str]:
+        """As ``InboundCall``'s: as its request would have it, without making one."""
+        environ = self._environ
+        sock = environ.get(SOCKET)
+        if sock is None:
+            return "", peer_address(environ), "", ""
+        local, name = local_facts(sock)
+        return "", peer_address(environ), name, str(local)
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

@@ -110,13 +110,13 @@ def test_a_header_of_an_operator_is_no_code(tmp_path: Path, monkeypatch: pytest.
 def test_kinds_of_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "PLAIN", False)
     put: list[Any] = []
-    side = Side("    key, started = call, 0.0\n", lambda operator: SAME, {}, lambda call, *_: MadeUp(f"/{call}"))
+    side = Side("    key, started = call, 0.0\n", lambda operator: SAME, "", {}, lambda call, *_: MadeUp(f"/{call}"))
     made = text_alike(parse("%DURATION% %PATH%"), side, lambda unmade, _: put.append(unmade), lambda: 0.0)
     assert made is not None
     for n in range(alike.MOST + 10):
         assert made.write(n, 1.5, None)
     assert len(made._known) <= alike.MOST
-    assert put[-1][0](put[-1]) == f"1500 /{alike.MOST + 9}"
+    assert put[-1] == f"1500 /{alike.MOST + 9}"
     made.forget()
     assert not made._known
 
@@ -126,7 +126,7 @@ def test_what_waits_is_counted_by_its_texts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(alike, "PLAIN", False)
     sizes: list[int] = []
     side: Side[str] = Side(
-        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), {}, lambda call, *_: MadeUp(call)
+        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), "", {}, lambda call, *_: MadeUp(call)
     )
     made = text_alike(parse("%REQ(X)% %PATH%"), side, lambda _, size: sizes.append(size), lambda: 0.0)
     assert made is not None
@@ -258,3 +258,18 @@ def test_both_ways_write_the_same_of_what_is_served(
     monkeypatch.setattr(alike, "PLAIN", True)
     assert short == served(tmp_path / "long", form, 7, application)
     assert len(short) == 150
+
+
+def test_a_value_that_has_to_be_escaped_is_left_to_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Escaping takes time for each character, and a stranger says how many there are."""
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[Any] = []
+    side: Side[str] = Side(
+        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), "", {}, lambda call, *_: MadeUp(call)
+    )
+    made = text_alike(parse('"%REQ(X)%"'), side, lambda line, _: put.append(line), lambda: 0.0)
+    assert made is not None
+    for value in ("plain", 'a"b', "a\nb", "a\x7fb", "\xe9", "a\\b"):
+        made.write(value, 1.0, None)
+    assert put[0] == '"plain"'
+    assert [each[0](each) for each in put[1:]] == [r'"a\"b"', r'"a\nb"', r'"a\x7fb"', r'"\xe9"', r'"a\\b"']

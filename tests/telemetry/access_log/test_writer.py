@@ -208,3 +208,17 @@ def test_lines_of_many_threads_are_all_there() -> None:
         own = [line for line in sink.lines if line.startswith(f"{n} ")]
         assert own == [f"{n} {i}" for i in range(500)]
     made.close()
+
+
+def test_a_line_that_comes_while_others_are_written_wakes_who_writes() -> None:
+    """Calls take no lock: the one whose line comes as the thread lies down has to be seen."""
+    sink = Sink()
+    made = writer(sink, 10**9)
+    for n in range(300):
+        made.put(str(n), 1)
+        if n % 3 == 0:
+            assert made.flush(30)
+    assert made.flush(30)
+    assert sink.lines == [str(n) for n in range(300)]
+    assert made._held == 0
+    made.close()

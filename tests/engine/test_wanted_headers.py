@@ -1,0 +1,36 @@
+"""Several headers at once: what ``joined_value`` says of each, whatever their names are spelled like and however often."""
+
+from __future__ import annotations
+
+import random
+
+from meshlib.engine import wanted_headers
+from meshlib.engine.wanted_headers import WantedHeaders
+from meshlib.engine.wire_headers import joined_value
+
+NAMES = [b"Host", b"host", b"User-Agent", b"x-a", b"X-A", b"x-b", b"x-\xe9"]
+
+
+def test_it_says_what_looking_for_each_says() -> None:
+    rng = random.Random(17)
+    wanted = WantedHeaders(("host", "x-a", "x-none", "user-agent", "x-\xe9"))
+    for _ in range(300):
+        headers = [
+            (rng.choice(NAMES), bytes([rng.randrange(32, 256)]) * rng.randrange(3)) for _ in range(rng.randrange(6))
+        ]
+        assert list(wanted.values(headers)) == [joined_value(headers, name) for name in wanted.names], headers
+
+
+def test_the_same_names_have_other_values_each_time() -> None:
+    wanted = WantedHeaders(("x-a",))
+    assert [wanted.values([(b"X-A", value), (b"x-b", b"")]) for value in (b"1", b"2", b"")] == [["1"], ["2"], [""]]
+
+
+def test_names_that_strangers_choose_are_bounded_in_number_and_size() -> None:
+    wanted = WantedHeaders(("x-a",))
+    for n in range(wanted_headers.MOST + 10):
+        assert wanted.values([(b"x-%d" % n, b""), (b"X-A", b"1")]) == ["1"]
+    assert len(wanted._places) <= wanted_headers.MOST
+    known = len(wanted._places)
+    assert wanted.values([(b"x" * wanted_headers.LONGEST, b""), (b"X-A", b"1")]) == ["1"]
+    assert len(wanted._places) == known
