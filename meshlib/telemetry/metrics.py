@@ -14,6 +14,7 @@ from meshlib.policy.endpoint import UNREGISTERED
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.grpc_status import http_of_grpc
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, policy_families, size_families
+from meshlib.telemetry.one_message import OneMessage, one_message
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, ToldPeers, namespace_of, of_endpoint, of_workload
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
@@ -90,6 +91,8 @@ class Series(NamedTuple):
     response_messages: Count | None
     usual: Usual
     """Where such calls may be noted without ``Metrics.finished``."""
+    one_message: OneMessage | None
+    """Where those of gRPC with one message each way may be."""
 
     def observe(self, call: Call, milliseconds: float) -> None:
         """One call has ended."""
@@ -125,7 +128,7 @@ class Metrics:
 
     __slots__ = (
         *("_cluster", "_evaluated", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "_tags"),
-        *("_told", "codes", "usual"),
+        *("_one_message", "_told", "codes", "usual"),
     )
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
@@ -137,6 +140,7 @@ class Metrics:
         self._series: ShortCuts[Series] = ShortCuts()
         self.usual: dict[str, Usual] = {}
         """What most calls to an endpoint are like: those of the kind that was met last."""
+        self._one_message: dict[str, OneMessage | None] = {}  # the same of gRPC, by endpoint
         self._source = of_workload(workload)
         self._cluster = workload.cluster
         self._told = ToldPeers()
@@ -147,6 +151,9 @@ class Metrics:
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
         record, rule = call.record, call.record.rule_object
+        one_message = self._one_message.get(record.endpoint)
+        if one_message is not None and one_message.took(call, now):
+            return
         values: tuple[str, ...] = ()
         key = key_of(record)
         if self._evaluated is not None:
@@ -159,7 +166,10 @@ class Metrics:
         if rule is None or not rule.has_stat_prefix:
             if len(self.usual) >= MAX_SHORT_CUTS:
                 self.usual.clear()
+                self._one_message.clear()
             self.usual[record.endpoint] = UNUSUAL if self._evaluated is not None else found.usual
+            if found.one_message is not None and self._evaluated is None:
+                self._one_message[record.endpoint] = found.one_message
             return
         taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
         if taken:
@@ -201,12 +211,13 @@ class Metrics:
             families, peers = message_families(self._registry), labels[: len(PEER_LABELS)]
             sent = tags.messages("request_messages_total", families.requests, peers, values)
             received = tags.messages("response_messages_total", families.responses, peers, values)
-            return Series(calls, requests, responses, served, failed, sent, received, UNUSUAL)
+            one = one_message(call.record, served, sent, received)
+            return Series(calls, requests, responses, served, failed, sent, received, UNUSUAL, one)
         record = call.record
         usual = UNUSUAL
         if served is not None and record.destination is not None and not record.flags and record.peer_metadata is None:
             usual = Usual(record.destination, record.status, served)
-        return Series(calls, requests, responses, served, failed, None, None, usual)
+        return Series(calls, requests, responses, served, failed, None, None, usual, None)
 
     def override(self, tags: TagOverrides[Call] | None) -> None:
         """What Telemetries change about the metrics of calls from here on; None: nothing."""
@@ -218,6 +229,7 @@ class Metrics:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
         self._series.forget()
         self.usual.clear()
+        self._one_message.clear()
         self._labelled.clear()
 
     def vouched(self, endpoint: str) -> None:

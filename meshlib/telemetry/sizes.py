@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshlib.engine.message_size import size_of_message
 from meshlib.engine.outcome import Outcome
 from meshlib.engine.wire_headers import size_of
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
-
-FRAME = 5
-"""Bytes before a message of gRPC."""
 
 
 class Messages(NamedTuple):
@@ -62,13 +60,8 @@ def messages(call: Call) -> Messages:
 
 
 def _messages_size(call: Call, outcome: Outcome) -> int:
-    """Of messages that were read one by one, or of the one that is the response, of whatever type its deserializer makes: those
-    of protobuf know their size."""
+    """Of messages that were read one by one, or of the one that is the response."""
     streamed: int | None = getattr(call, "streamed", None)
     if streamed is not None:
         return streamed
-    message = getattr(outcome, "message", None)
-    if isinstance(message, bytes):
-        return FRAME + len(message)
-    size = getattr(message, "ByteSize", None)
-    return 0 if size is None else FRAME + int(size())
+    return outcome.size or size_of_message(getattr(outcome, "message", None))

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from benchmarks.free_ports import free_port
+from meshlib.engine.message_size import FRAME, size_of_message
 from meshlib.engine.wire_headers import size_of
-from meshlib.transport.grpcio.message_size import FRAME, size_of_message
 from tests.support.grpc_echo import Message, eventually, stubs
 from tests.support.grpc_probe import RUNTIMES, probe
 from tests.support.resources import pod, service

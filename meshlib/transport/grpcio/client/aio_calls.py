@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 from grpc import aio
 
+from meshlib.engine.message_size import size_of_message
 from meshlib.transport.grpcio.client.aio_requests import ENDED
 from meshlib.transport.grpcio.client.aio_run import AioRun
 from meshlib.transport.grpcio.client.aio_stream_run import StreamRun, next_message
@@ -19,7 +20,6 @@ from meshlib.transport.grpcio.client.errors import RpcFailed, error_of
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.contracts import ended_call
-from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.metadata import from_raw
 from meshlib.transport.upstream.problems import mesh_closed
 

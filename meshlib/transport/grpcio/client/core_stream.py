@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meshlib.transport.grpcio.message_size import FRAME
+from meshlib.engine.message_size import FRAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

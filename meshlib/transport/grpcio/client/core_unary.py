@@ -19,6 +19,7 @@ import grpc
 from grpc import aio
 
 from meshlib.clock import SystemClock
+from meshlib.engine.message_size import FRAME
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ class Unary:
         deserialize = self._deserialize
         if status.code() == 0:
             message = response.message()
+            if message is not None:
+                outcome.size = FRAME + len(message)
             if deserialize is not None and message is not None:
                 message = deserialized(message, deserialize)
                 if message is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from meshlib.engine.message_size import FRAME
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.client.attempt import (
     broken_off,
@@ -71,10 +72,10 @@ class OnLoop(LoopRuntime["LoopRequest"]):
                     upstream.under_way.discard(call)
                 if message is None:
                     await raise_for(call)
-                if message is None or called.deserialize is None:
-                    outcome.message = message
                 else:
-                    outcome.message = deserialized(message, called.deserialize)
+                    outcome.size = FRAME + len(message)
+                    deserialize = called.deserialize
+                    outcome.message = message if deserialize is None else deserialized(message, deserialize)
             else:
                 arguments = keywords(sent, timeout, metadata)
                 if isinstance(messages, bytes):

@@ -56,7 +56,8 @@ class GrpcOutcome(Outcome):
     """An attempt that was answered. ``code`` is the call's status so far (OK while a stream goes on); ``message`` the
     response of a unary call, of the caller's own type; ``call`` grpcio's object for the attempt, of its runtime's type;
     ``at_once``: the status came without any message before it, which is when Envoy would have had it in the head of the
-    response, and only then ``grpc_status`` is set."""
+    response, and only then ``grpc_status`` is set; ``size``: bytes of the message as it came, with its frame, 0: nobody
+    has counted them."""
 
     __slots__ = ("call", "code", "message", "told_headers")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeAlias
 
+from meshlib.engine.message_size import FRAME
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import GRPC_TIMEOUT
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.transport.grpcio.contracts import Messages
-from meshlib.transport.grpcio.message_size import FRAME
 from meshlib.transport.grpcio.metadata import from_raw, to_raw, to_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ ALWAYS = {
 """Headers that grpcio sends by itself and that a rule may match."""
 
 
+BARE = len("POST") + FRAME
+"""What each request has, without metadata: but for the path and the message."""
 COUNT_NAME = ATTEMPT_COUNT.decode()
 MANY = 32
 # bytes, which grpcio takes too and need not encode: 0.5 % of a call in `make bench`
@@ -204,6 +206,9 @@ class GrpcRequest(Generic[Messages]):
 
     def sent_bytes(self) -> int:
         """Its bytes: method, path, metadata, and as many messages as have been seen, with what frames them."""
+        messages = self.messages
+        if not self._metadata and not self._raw and type(messages) is bytes:  # nearly always
+            return BARE + len(self.path) + len(messages)
         head = len(self.method) + len(self.path) + (size_of(self.headers) if self._metadata or self._raw else 0)
         return head + self.body_bytes()
 

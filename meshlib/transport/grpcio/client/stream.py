@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from meshlib.engine.message_size import size_of_message
 from meshlib.engine.outcome import Outcome
 from meshlib.transport.grpcio.client.attempt import (
     arguments,
@@ -28,7 +29,6 @@ from meshlib.transport.grpcio.client.future import PublicCall
 from meshlib.transport.grpcio.client.outcome import ended
 from meshlib.transport.grpcio.client.stream_run import StreamAttempt, StreamRun
 from meshlib.transport.grpcio.contracts import ended_call
-from meshlib.transport.grpcio.message_size import size_of_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable

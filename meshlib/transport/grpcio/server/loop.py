@@ -19,8 +19,8 @@ from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
+from meshlib.engine.message_size import size_of_message
 from meshlib.transport.grpcio.contracts import Pairs, Req
-from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.server import threads
 from meshlib.transport.grpcio.server.context_proxy import ContextProxy
 from meshlib.transport.grpcio.server.queued import timed

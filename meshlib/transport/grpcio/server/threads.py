@@ -17,8 +17,8 @@ from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
+from meshlib.engine.message_size import size_of_message
 from meshlib.transport.grpcio.contracts import Pairs, Req
-from meshlib.transport.grpcio.message_size import size_of_message
 from meshlib.transport.grpcio.server.queued import timed
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshlib.transport.grpcio.message_size import FRAME, size_of_message
+from meshlib.engine.message_size import FRAME, size_of_message
 from tests.support.grpc_echo import Message
 
 
