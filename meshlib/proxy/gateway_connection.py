@@ -3,27 +3,22 @@ of an application are, by the routes of the server that it came to."""
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.route import route_in
-from meshlib.policy import deadline as deadlines
 from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, edge_lines
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.request_ids import new_request_id
 from meshlib.policy.sidecar_headers import proto_line
-from meshlib.proxy.forward import Forwarding
+from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
-from meshlib.proxy.http1_downstream import Http1Downstream
-from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
+from meshlib.proxy.http_connection import ServedConnection, deadline_of
 from meshlib.proxy.inbound_serving import Handle, Serving
-from meshlib.proxy.listener import http2_reader
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.responder import mesh_closed
-from meshlib.proxy.shedding import counted, turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.transport.asgi.peer import address
 
@@ -38,12 +33,11 @@ if TYPE_CHECKING:
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.gateway_tls import Contexts, GatewayPeer
-    from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.inbound_hop import Waiting
     from meshlib.proxy.overload import Overload
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Downstream, Responder, UnderWay
+    from meshlib.proxy.responder import Downstream, Responder
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
@@ -84,61 +78,33 @@ class Gate(Protocol):
     def not_shaken(self, transport: asyncio.BaseTransport, error: BaseException | None, /) -> None: ...
 
 
-class GatewayConnection:
-    """What the protocol of a connection takes for its listener, and for what forwards. ``chain``: as it was when it came;
-    ``tls`` None in plain text."""
+class GatewayConnection(ServedConnection[Gate]):
+    """A connection as its requests know it, and what forwards them. ``chain``: as it was when it came; ``tls`` None in plain
+    text."""
 
     __slots__ = (
         "_chain",
         "_element",
-        "_listener",
         "_local",
         "_local_ip",
         "_peer",
         "_peer_ip",
         "_tls",
-        "core",
-        "loop",
-        "proto",
-        "rng",
     )
 
-    tunnels = None
-    """CONNECT is for outbound ports."""
-
     def __init__(self, listener: Gate, chain: GatewayChain, tls: GatewayPeer | None) -> None:
-        self._listener = listener
+        super().__init__(listener, proto_line(tls is not None))
         self._chain = chain.name
         self._tls = tls
         self._peer = self._peer_ip = self._local_ip = self._local = ""
         self._element: bytes | None = None
-        self.proto = proto_line(tls is not None)
-        self.core = listener.core
-        self.loop = listener.forwarder.loop
-        self.rng = listener.rng
 
     # -- as a listener --------------------------------------------------------------------------------------------------
-
-    @property
-    def forwarder(self) -> GatewayConnection:
-        """What takes its requests."""
-        return self
 
     @property
     def draining(self) -> bool:
         """Whether responses are the last of their connection: also where its server is no more."""
         return self._listener.draining or self._listener.chain(self._chain) is None
-
-    def protocol(self) -> asyncio.Protocol:
-        """What reads it, by ALPN or by its first bytes."""
-        return Chosen(self, self._reader)
-
-    def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
-        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
-
-    def passed_on(self, connection: Downstream) -> None:
-        """It goes on as another object."""
-        self._listener.passed_on(connection)
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""
@@ -150,31 +116,10 @@ class GatewayConnection:
         self._local = address(name[0], name[1]) if isinstance(name, tuple) else ""
         self._listener.opened(connection)
 
-    def closed(self, connection: Downstream) -> None:
-        """It has gone."""
-        self._listener.closed(connection)
-
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
-        """A request was refused before anything was decided about it."""
-        self._listener.refused(refused, client, asked)
-
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
-        """The connection over HTTP/2 had to be closed."""
-        self._listener.broken(why, bug, client)
-
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
-        """Serve it; the response may be on its way before this returns. What this returns cancels it; None: it was turned
-        away, and the client was told."""
-        overload = self._listener.overload
-        if overload is None:
-            return self._serve(request, responder)
-        if overload.refuses_request():
-            turn_away(responder)
-            told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
-            return None
-        return counted(overload, responder, functools.partial(self._serve, request))
+    def _turned_away(self, request: ProxyRequest) -> None:
+        told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
 
     def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
         listener = self._listener
@@ -219,7 +164,7 @@ class GatewayConnection:
             mesh.proxy_headers,
             served,
             responder,
-            None if upgrade else self._deadline(served),
+            None if upgrade else deadline_of(served, server),
             lasts=upgrade is not None,
         )
         serving.start()
@@ -254,17 +199,6 @@ class GatewayConnection:
         if self._element is None:
             self._element = element(shown_certificate(tls.ours, tls.leaf, tls.chain), DETAILS)
         return self._element
-
-    def _deadline(self, request: GatewayServed) -> float | None:
-        """When the caller gives up, by the mesh's clock; None: it does not say."""
-        server = self._listener.server
-        for name in server.deadline_names():
-            value = request.header(name)
-            if value is not None:
-                seconds = deadlines.read(name, value)
-                if seconds is not None:
-                    return server.clock.monotonic() + seconds
-        return None
 
 
 def _note(served: GatewayServed, tls: GatewayPeer, found: SpiffeId | None) -> None:

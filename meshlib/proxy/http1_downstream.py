@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
+from meshlib.proxy.client_body import Source
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import connect_authority, destination
-from meshlib.proxy.refusals import NOTHING, SILENT, Asked
+from meshlib.proxy.refusals import BROKEN, NOTHING, SILENT, Asked
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
@@ -49,8 +49,6 @@ SMALL_BODY = 65536
 PIPELINED = 64 * 1024
 """Bytes that a client may send ahead of its turn, and of a body that nobody has taken yet, until its connection is no longer
 read."""
-
-BROKEN = "a request could not be forwarded: a fault of meshlib, please report it"
 
 _CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -88,7 +86,7 @@ class Http1Downstream(asyncio.Protocol):
         self._close = False  # after its response
         self._to_head = False  # it is one for the head only
         self._head: ResponseHead | None = None  # of a response whose body is on its way
-        self._source: _Source | None = None  # of a body that is still coming
+        self._source: Source | None = None  # of a body that is still coming
         self._forwarding: UnderWay | None = None
         self._paused = False
         self.writable = True
@@ -240,7 +238,7 @@ class Http1Downstream(asyncio.Protocol):
         come = reader.body()
         if reader.ended and len(come) <= SMALL_BODY:
             return come
-        self._source = source = _Source(self, head.expects_continue and not come)
+        self._source = source = Source(self._took, wanted=self._wanted if head.expects_continue and not come else None)
         source.put(come)
         if reader.ended:
             source.end()
@@ -267,14 +265,14 @@ class Http1Downstream(asyncio.Protocol):
             self._paused = True
             self.transport.pause_reading()
 
-    def wanted(self) -> None:
+    def _wanted(self) -> None:
         """Somebody wants the body that the client holds back until it is told to send it."""
         if self._busy and self._head is None and not self.transport.is_closing():
             self.transport.write(_CONTINUE)
 
-    def taken(self, left: int) -> None:
-        """A body's reader has taken some; so many bytes are left for it."""
-        if self._paused and left <= PIPELINED // 2 and self._reader.waiting <= PIPELINED:
+    def _took(self, source: Source, _size: int) -> None:
+        """A body's reader has taken some."""
+        if self._paused and source.size <= PIPELINED // 2 and self._reader.waiting <= PIPELINED:
             self._paused = False
             self.transport.resume_reading()
 
@@ -425,64 +423,6 @@ class Http1Downstream(asyncio.Protocol):
     def _go_on(self) -> None:
         if not self._busy and self.writable and self._tunnel is None and not self.transport.is_closing():
             self._next()
-
-
-class _Source:
-    """The pieces of a request's body, as they come from the client."""
-
-    __slots__ = ("_downstream", "_ended", "_failed", "_held_back", "_parts", "_waiter", "size")
-
-    def __init__(self, downstream: Http1Downstream, held_back: bool) -> None:
-        self._downstream = downstream
-        self._held_back = held_back
-        self._parts: deque[bytes] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._ended = False
-        self._failed: Exception | None = None
-        self.size = 0
-
-    def put(self, data: bytes) -> None:
-        """Some more."""
-        if data:
-            self._parts.append(data)
-            self.size += len(data)
-            self._wake()
-
-    def end(self) -> None:
-        """That was all."""
-        self._ended = True
-        self._wake()
-
-    def fail(self, error: Exception) -> None:
-        """There will be no more, and that was not all."""
-        self._failed = error
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def __aiter__(self) -> _Source:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """The next piece. A reader may be cancelled while it waits: the next one goes on where it was. (That is why this is no
-        generator: one that is cancelled has ended, and with it a body that has not.)"""
-        if self._held_back and not self._parts:
-            self._held_back = False
-            self._downstream.wanted()
-        while not self._parts:
-            if self._failed is not None:
-                raise self._failed
-            if self._ended:
-                raise StopAsyncIteration("the body is over")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        part = self._parts.popleft()
-        self.size -= len(part)
-        self._downstream.taken(self.size)
-        return part
 
 
 def _tunnel_of(head: RequestHead) -> ConnectRequest:

@@ -6,40 +6,26 @@ What a batch of reads brings is begun when all of it has been read, and what is 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from meshlib.engine import replies
-from meshlib.engine.wire_headers import ATTEMPT_COUNT
-from meshlib.policy.header_ops import Headers, RawHeaders
 from meshlib.policy.request_ids import new_request_id
-from meshlib.proxy import grpc
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forwarded_path import forwarded_path
-from meshlib.proxy.http1_downstream import BROKEN
-from meshlib.proxy.http2_body import ClientBody, Source
-from meshlib.proxy.refusals import MALFORMED, SILENT, Asked
-from meshlib.proxy.request import ProxyRequest, is_grpc
+from meshlib.proxy.http2_call import Http2Call
+from meshlib.proxy.http2_request import Http2Request
+from meshlib.proxy.refusals import MALFORMED
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import SPECIAL, Refused
-from meshlib.transport.protocol.http2_codec import Code, Head
+from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_stream import ServerStream
 
 if TYPE_CHECKING:
+    from meshlib.proxy.client_body import ClientBody, Source
+    from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.protocol.http2_request import RequestHead
-    from meshlib.transport.upstream.switched import AsyncSwitched
-
-log = logging.getLogger("meshlib.proxy")
-
-SMALL_BODY = 65536
-"""Bytes of a request's body that are handed on whole when they have come with its head."""
-
-AHEAD = 64 * 1024
-"""Bytes of a response that wait for the client until its upstream is no longer read."""
 
 BACKLOG_MOST = 4 * 1024 * 1024
 """Bytes that a client leaves unread before it counts as hostile: no body is written to a socket that is full, so that they are
@@ -51,39 +37,7 @@ ACKNOWLEDGED_IN = 1.0
 _ID = b"x-request-id:"
 _PROTO = b"x-forwarded-proto:"
 _PROTO_VALUE = len("x-forwarded-proto: ")
-_SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
-"""Headers that HTTP/2 keeps out of its tables, or may."""
-_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-_BODILESS = (204, 304)
 _CONTINUE = response_head(100, [])
-
-
-class Http2Request(ProxyRequest):
-    """A request that came over HTTP/2."""
-
-    __slots__ = ("fields", "host")
-
-    version = "HTTP/2"
-    fields: list[tuple[bytes, bytes]]
-    """As they came, but for Host."""
-    host: bytes
-
-    def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
-        """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
-        method = _METHODS.get(self.method)
-        if self._headers is not self._received or self.has_envoy_headers or method is None or not self.counts:
-            return None
-        if not _SECRETS.isdisjoint(self.special):
-            return None
-        # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
-        return [
-            (b":method", method),
-            (b":scheme", scheme),
-            (b":authority", self.host),
-            (b":path", self.target),
-            *self.fields,
-            (ATTEMPT_COUNT, b"%d" % attempt),
-        ]
 
 
 class Http2Downstream(asyncio.Protocol):
@@ -106,8 +60,8 @@ class Http2Downstream(asyncio.Protocol):
         self.loop = loop = listener.forwarder.loop
         self.session = ServerSession(self, loop.time())
         self.transport: Any = None
-        self._new: list[_Call] = []  # whose heads came in this batch of reads
-        self._calls: set[_Call] = set()
+        self._new: list[Http2Call] = []  # whose heads came in this batch of reads
+        self._calls: set[Http2Call] = set()
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
         self._progress = 0
@@ -222,12 +176,13 @@ class Http2Downstream(asyncio.Protocol):
         else:
             self.drain()
 
-    def took(self, stream: ServerStream, size: int) -> None:
+    def took(self, source: Source, size: int) -> None:
         """So much of the body of a stream has been taken."""
-        self.session.consumed(stream, size)
+        assert source.stream is not None
+        self.session.consumed(source.stream, size)
         self.flush_soon()
 
-    def over(self, call: _Call) -> None:
+    def over(self, call: Http2Call) -> None:
         """Its response has been given to the session, or nobody wants it."""
         self._calls.discard(call)
         self.flush_soon()
@@ -237,7 +192,7 @@ class Http2Downstream(asyncio.Protocol):
     def on_request(self, stream: ServerStream) -> None:
         """The session's."""
         head = stream.head
-        stream.owner = call = _Call(self, stream)
+        stream.owner = call = Http2Call(self, stream)
         if head.refused is not None:
             call.refuse(Refused(head.refused.status, head.refused.detail, head.refused.detail, head.refused.flag))
             return
@@ -293,7 +248,7 @@ class Http2Downstream(asyncio.Protocol):
         """A request goes no further."""
         self._listener.refused(refused, self.transport, asked)
 
-    def forward(self, call: _Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
+    def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
         head = call.stream.head
         lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""  # more: lines
@@ -310,212 +265,3 @@ class Http2Downstream(asyncio.Protocol):
         request = Http2Request(head.method, head.authority, target, lines, lower, body, "http", special)
         request.host, request.fields = head.authority, fields
         return self._listener.forwarder.forward(request, call)
-
-
-class _Call:
-    """One request and, as its ``Responder``, the response."""
-
-    __slots__ = (
-        "_bodiless",
-        "_down",
-        "_drained",
-        "_ended",
-        "_forwarding",
-        "_has_body",
-        "_over",
-        "_pending",
-        "_trailers",
-        "_waiting",
-        "source",
-        "stream",
-    )
-
-    def __init__(self, down: Http2Downstream, stream: ServerStream) -> None:
-        self._down = down
-        self.stream = stream
-        self.source = Source(down.took, stream)
-        self._forwarding: UnderWay | None = None
-        # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
-        # for ever for its first message
-        self._has_body = not stream.request_over
-        self._bodiless = stream.head.method == b"HEAD"
-        self._pending: deque[bytes] = deque()  # of the body
-        self._waiting = 0  # bytes of that
-        self._ended = False  # all of the body has been given here
-        self._trailers: RawHeaders = []
-        self._over = False
-        self._drained: asyncio.Future[None] | None = None
-
-    # -- the request ------------------------------------------------------------------------------------------------------
-
-    def begin_request(self) -> None:
-        """All that came with the head is here."""
-        if self._over:
-            return  # the client has reset it already
-        source, stream = self.source, self.stream
-        try:
-            target = self._down.target(stream.head)
-            body: bytes | ClientBody | None = None
-            if self._has_body:
-                if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
-                    body = source.all()
-                else:
-                    body = ClientBody(source)
-            forwarding = self._down.forward(self, target, body)
-            if not self._over:  # the response may have been given already
-                self._forwarding = forwarding
-        except Refused as refused:
-            self.refuse(refused)
-        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
-            self._broken()
-
-    def gone(self, why: str) -> None:
-        """The client does not want it any more."""
-        if self._over:
-            return
-        forwarding = self._forwarding
-        self._finish()
-        self._pending.clear()
-        self.source.fail(ConnectionResetError(why))
-        if forwarding is not None:
-            forwarding.cancel()
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is the client that its response waits for. (A stream of gRPC may be silent for long.)"""
-        stream = self.stream
-        return not stream.request_over and not stream.response_begun and not is_grpc(stream.head.lower)
-
-    def too_late(self) -> None:
-        """The client has let its response wait for too long."""
-        late = Refused(408, "the rest of the request's body did not come", *SILENT)
-        self.source.fail(TimeoutError(late.why))
-        self.refuse(late)
-
-    def _broken(self) -> None:
-        """A bug, before the request was anybody's who would say so."""
-        log.exception(BROKEN)
-        if self._over or self._ended:  # it has its response
-            return
-        if self.stream.response_begun:
-            self.cut()
-        else:
-            self.refuse(Refused(500, BROKEN))
-
-    def refuse(self, refused: Refused) -> None:
-        """A request that goes no further."""
-        forwarding, self._forwarding = self._forwarding, None
-        head = self.stream.head
-        asked = Asked(head.method, head.target, head.authority, head.lines, head.lower, "HTTP/2")
-        self._down.refused(refused, asked if forwarding is None else None)
-        if forwarding is not None:
-            forwarding.cancel(refused)
-        outcome = replies.reply(refused.status)
-        if is_grpc(self.stream.head.lower):
-            outcome = grpc.local_reply(outcome)
-        self.respond(outcome.status, b"", outcome.headers, b"", None)
-
-    # -- Responder --------------------------------------------------------------------------------------------------------
-
-    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
-        """A response that is all here."""
-        bodiless = self._bodiless or status in _BODILESS
-        end = bodiless or not (whole or trailers)
-        self._down.session.respond(self.stream, response_head(status, headers), end)
-        if end:
-            self._finish()
-            return
-        if whole:
-            sent = self._down.session.send(self.stream, whole, False) if trailers else 0
-            if trailers and sent == len(whole):  # nearly all of gRPC
-                self._down.session.trailers(self.stream, fields(trailers))
-                self._finish()
-                return
-            self._pending.append(whole[sent:])
-            self._waiting = len(whole) - sent
-        self.end(trailers)
-
-    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
-        """The head of a response whose body follows."""
-        self._bodiless = self._bodiless or status in _BODILESS
-        self._down.session.respond(self.stream, response_head(status, headers), False)
-        self._down.flush_soon()
-
-    def write(self, data: bytes) -> None:
-        """Some bytes of the body."""
-        if self._bodiless or self._over:
-            return
-        self._pending.append(data)
-        self._waiting += len(data)
-        self.pump()
-        if self._waiting > AHEAD and self._forwarding is not None:
-            self._forwarding.writable(False)
-        self._down.flush_soon()
-
-    def end(self, trailers: RawHeaders | None) -> None:
-        """The body is over."""
-        self._ended = True
-        self._trailers = fields(trailers) if trailers else []
-        self.pump()
-        self._down.flush_soon()
-
-    def pump(self) -> None:
-        """Give the session what it takes."""
-        session, stream, pending = self._down.session, self.stream, self._pending
-        while pending:
-            data = pending[0]
-            last = self._ended and len(pending) == 1 and not self._trailers
-            sent = session.send(stream, data, last)
-            if not sent:
-                return
-            self._waiting -= sent
-            if sent < len(data):
-                pending[0] = data[sent:]
-                continue
-            pending.popleft()
-            if last:
-                self._finish()
-                return
-        if self._ended:
-            if not self._over:
-                session.trailers(stream, self._trailers)
-                self._finish()
-            return
-        if self._forwarding is not None:
-            self._forwarding.writable(True)
-        self._wake()
-
-    def cut(self) -> None:
-        """The response cannot be finished: the client must see that."""
-        self._pending.clear()
-        self._down.session.reset(self.stream, Code.INTERNAL_ERROR)
-        self._finish()
-
-    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
-        """Of a request that asked for nothing of the kind."""
-        upstream.abort()
-        self.cut()
-
-    @property
-    def writable(self) -> bool:
-        """Whether the client takes what is written."""
-        return self._waiting <= AHEAD
-
-    async def drained(self) -> None:
-        """Until it does."""
-        while self._waiting and not self._over:
-            if self._drained is None:
-                self._drained = self._down.loop.create_future()
-            await asyncio.shield(self._drained)
-
-    def _wake(self) -> None:
-        waiting, self._drained = self._drained, None
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
-
-    def _finish(self) -> None:
-        self._over = True
-        self.stream.owner = None  # they refer to each other, and the session says nothing more of it
-        self._forwarding = None
-        self._wake()
-        self._down.over(self)

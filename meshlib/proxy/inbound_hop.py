@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.route import straight
-from meshlib.proxy.forward import Forwarder, Forwarding
+from meshlib.proxy.forward import Forwarder
+from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.responder import Responder, mesh_closed
 
 if TYPE_CHECKING:

@@ -11,19 +11,17 @@ import socket
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.mesh_settings import DEFAULTS
-from meshlib.policy import deadline as deadlines
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import inbound_lines, proto_line
-from meshlib.proxy.http1_downstream import Http1Downstream
-from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
+from meshlib.proxy.http_connection import ServedConnection, deadline_of
+from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import ApplicationForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
-from meshlib.proxy.listener import Listener, http2_reader
+from meshlib.proxy.listener import Listener
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
-from meshlib.proxy.shedding import counted, turn_away
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.serving.acceptor import Acceptor
 from meshlib.serving.port_mode import mode_of
@@ -37,10 +35,9 @@ if TYPE_CHECKING:
     from meshlib.policy.forwarded_client_cert import CertDetails
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
-    from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Downstream, Responder, UnderWay
+    from meshlib.proxy.responder import Downstream, Responder
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
@@ -143,47 +140,19 @@ class InboundListener(Listener):
         return InboundConnection(self, peer).protocol()
 
 
-class InboundConnection:
-    """One connection of a client, as its requests know it; what its protocol takes for its listener."""
+class InboundConnection(ServedConnection[InboundListener]):
+    """One connection of a client, as its requests know it."""
 
-    __slots__ = ("_details", "_element", "_listener", "_local_ip", "_peer", "_tls", "core", "loop", "proto", "rng")
-
-    tunnels = None
-    """CONNECT is not for an application."""
+    __slots__ = ("_details", "_element", "_local_ip", "_peer", "_tls")
 
     def __init__(self, listener: InboundListener, tls: TlsPeer | None) -> None:
-        self._listener = listener
+        super().__init__(listener, proto_line(tls is not None))
         self._tls = tls  # and with it the connection, which is judged for as long as this serves it
         self._peer = self._local_ip = ""
         self._details: CertDetails | None = None  # by which the element was made
         self._element: bytes | None = None
-        self.proto = proto_line(tls is not None)
-        self.core = listener.core
-        self.loop = listener.forwarder.loop
-        self.rng = listener.rng
 
     # -- as a listener --------------------------------------------------------------------------------------------------
-
-    @property
-    def forwarder(self) -> InboundConnection:
-        """What takes its requests."""
-        return self
-
-    @property
-    def draining(self) -> bool:
-        """Whether responses are the last of their connection."""
-        return self._listener.draining
-
-    def protocol(self) -> asyncio.Protocol:
-        """What reads it, by ALPN or by its first bytes."""
-        return Chosen(self, self._reader)
-
-    def _reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
-        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
-
-    def passed_on(self, connection: Downstream) -> None:
-        """It goes on as another object."""
-        self._listener.passed_on(connection)
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""
@@ -192,15 +161,14 @@ class InboundConnection:
         self._local_ip = name[0] if isinstance(name, tuple) else ""
         self._listener.opened(connection)
 
-    def closed(self, connection: Downstream) -> None:
-        """It has gone."""
-        self._listener.closed(connection)
-
     def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
         """A request was refused before anything was decided about it. ``asked``: as for ``Listener``."""
         self._listener.count_refusal(refused, client)
         if asked is not None:
             self._tell(refused, asked)
+
+    def _turned_away(self, request: ProxyRequest) -> None:
+        self._tell(TURNED_AWAY, asked_of(request))
 
     def _tell(self, refused: Refused, asked: Asked) -> None:
         sent = ToApplication(asked.method, asked.authority, asked.target, asked.lines, asked.lower, None)
@@ -208,23 +176,7 @@ class InboundConnection:
         found = None if tls is None else _identity(self.core, tls)
         told_of_inbound(self._listener.server, refused, self._served(sent, asked.version, found))
 
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
-        """The connection over HTTP/2 had to be closed."""
-        self._listener.broken(why, bug, client)
-
     # -- requests -------------------------------------------------------------------------------------------------------
-
-    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
-        """Serve it; the response may be on its way before this returns. What this returns cancels it; None: it was turned
-        away, and the client was told."""
-        overload = self._listener.overload
-        if overload is None:
-            return self._serve(request, responder)
-        if overload.refuses_request():
-            turn_away(responder)
-            self._tell(TURNED_AWAY, asked_of(request))
-            return None
-        return counted(overload, responder, functools.partial(self._serve, request))
 
     def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
         listener = self._listener
@@ -242,7 +194,7 @@ class InboundConnection:
             settings,
             served,
             responder,
-            None if upgrade else self._deadline(served, server),
+            None if upgrade else deadline_of(served, server),
             lasts=upgrade is not None,
         )
         serving.start()
@@ -293,16 +245,6 @@ class InboundConnection:
             self._element = element(shown_certificate(tls.credentials.svid.leaf, tls.leaf, tls.chain), details)
             self._details = details
         return self._element
-
-    def _deadline(self, request: ServedRequest, server: Server) -> float | None:
-        """When the caller gives up, by the mesh's clock; None: it does not say."""
-        for name in server.deadline_names():
-            value = request.header(name)
-            if value is not None:
-                seconds = deadlines.read(name, value)
-                if seconds is not None:
-                    return server.clock.monotonic() + seconds
-        return None
 
 
 def _settings(core: MeshCore, port: int) -> MeshSettings:

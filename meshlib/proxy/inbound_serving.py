@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
-    from meshlib.proxy.forward import Forwarding
+    from meshlib.proxy.forwarding import Forwarding
     from meshlib.proxy.inbound_hop import Waiting
     from meshlib.proxy.inbound_request import ServedRequest
     from meshlib.proxy.responder import Responder

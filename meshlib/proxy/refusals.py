@@ -40,6 +40,7 @@ class Asked(NamedTuple):
     version: str = "HTTP/1.1"
 
 
+BROKEN = "a request could not be forwarded: a fault of meshlib, please report it"
 SILENT = "stream_idle_timeout", "SI"
 """Envoy's details and flag for a client that does not finish a body."""
 NOTHING = Asked()

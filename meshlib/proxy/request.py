@@ -10,6 +10,7 @@ from meshlib.policy.header_ops import RawHeaders
 from meshlib.proxy.grpc import MessageCount
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
+from meshlib.transport.protocol.request_body import Bodied
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -30,7 +31,7 @@ GRPC = b"\r\ncontent-type: application/grpc"
 _AFTER_GRPC = b"\r+; "
 
 
-class ProxyRequest:
+class ProxyRequest(Bodied):
     """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
     connection; ``lower``: the same in lower case behind a line end. ``authority``: what Host says, ``target``: path and query.
     ``body``: None, all its bytes, or what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``.
@@ -181,11 +182,6 @@ class ProxyRequest:
         head = len(headers.lines) - 4 * headers.lines.count(b"\n") if type(headers) is RawHead else size_of(headers)
         return head + len(self.method) + len(self.target) + self.body_bytes()
 
-    def body_bytes(self) -> int:
-        """As much of its body as has been seen."""
-        body = self.body
-        return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
-
     @property
     def messages(self) -> MessageCount:
         """Those of gRPC that have come by now."""
@@ -194,23 +190,6 @@ class ProxyRequest:
             return MessageCount(body or b"")
         found: MessageCount | None = getattr(body, "messages", None)
         return MessageCount() if found is None else found
-
-    @property
-    def replayable(self) -> bool:
-        """Whether another attempt can send the same body."""
-        body = self.body
-        return body is None or isinstance(body, bytes) or bool(body.replayable)
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the body is at hand already."""
-        body = self.body
-        return body is None or isinstance(body, bytes) or bool(body.ended)
-
-    @property
-    def sent(self) -> bool:
-        """Whether all of the body has been seen by now."""
-        return self.whole
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

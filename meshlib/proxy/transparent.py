@@ -16,27 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.proxy.connect import connect
 from meshlib.proxy.connect_request import ConnectRequest
-from meshlib.proxy.http1_downstream import Http1Downstream
-from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
-from meshlib.proxy.listener import Listener, http2_reader, where
+from meshlib.proxy.http_connection import HttpConnection
+from meshlib.proxy.http_version import Chosen
+from meshlib.proxy.listener import Listener, where
 from meshlib.proxy.original_destination import original_destination
 from meshlib.proxy.slow_clients import Wait
 from meshlib.serving.hello_names import NotTls, hello_of
 from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
-    import random
-
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.connect import Connecting
     from meshlib.proxy.connect_tunnel import ConnectTunnel
-    from meshlib.proxy.forward import Forwarder, Forwarding
-    from meshlib.proxy.http2_downstream import Http2Downstream
-    from meshlib.proxy.refusals import Asked
+    from meshlib.proxy.forwarding import Forwarding
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Downstream, Responder
-    from meshlib.transport.protocol.http1_request import Refused
+    from meshlib.proxy.responder import Responder
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -232,55 +227,14 @@ class Led(asyncio.Protocol):
         self.transport.close()
 
 
-class RequestsTo:
-    """What the protocol of a connection takes for its listener: its requests go to the port that they were meant for."""
+class RequestsTo(HttpConnection[TransparentListener]):
+    """A connection whose requests go to the port that they were meant for; CONNECT is for a proxy that its client knows of."""
 
-    __slots__ = ("_ip", "_listener", "_port", "core", "loop", "proto", "rng")
-
-    tunnels = None
-    """CONNECT is for a proxy that the client knows of."""
+    __slots__ = ("_ip", "_port")
 
     def __init__(self, listener: TransparentListener, meant: tuple[str, int]) -> None:
-        self._listener = listener
+        super().__init__(listener, listener.proto)
         self._ip, self._port = meant
-        self.proto = listener.proto
-        self.rng: random.Random = listener.rng
-        self.core = listener.forwarder.core
-        self.loop = listener.forwarder.loop
-
-    @property
-    def forwarder(self) -> RequestsTo:
-        """What takes its requests."""
-        return self
-
-    @property
-    def draining(self) -> bool:
-        """Whether responses are the last of their connection."""
-        return self._listener.draining
-
-    def reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
-        """What reads it."""
-        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
-
-    def passed_on(self, connection: Downstream) -> None:
-        """It goes on as another object."""
-        self._listener.passed_on(connection)
-
-    def opened(self, connection: Downstream) -> None:
-        """It is there."""
-        self._listener.opened(connection)
-
-    def closed(self, connection: Downstream) -> None:
-        """It has gone."""
-        self._listener.closed(connection)
-
-    def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
-        """A request was refused before anything was decided about it."""
-        self._listener.refused(refused, client, asked)
-
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
-        """The connection over HTTP/2 had to be closed."""
-        self._listener.broken(why, bug, client)
 
     def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
         """Begin. Its Host chooses among the hosts of the port that was meant, whatever port Host says; one that is none of
@@ -291,8 +245,7 @@ class RequestsTo:
             by_name = f"{name}:{self._port}"
             unknown = live.snapshot.is_unknown(live.snapshot.virtual_host(by_name, request.scheme, request.authority))
             request.dialled = address(self._ip, self._port) if unknown else by_name
-        forwarder: Forwarder = self._listener.forwarder
-        return forwarder.forward(request, responder)
+        return self._listener.forwarder.forward(request, responder)
 
 
 def _without_port(authority: str) -> str:

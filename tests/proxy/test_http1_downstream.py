@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from meshlib.proxy import http1_downstream
-from meshlib.proxy.http1_downstream import PIPELINED, Http1Downstream, _Source
+from meshlib.proxy.http1_downstream import PIPELINED, Http1Downstream
 from meshlib.proxy.slow_clients import Wait
 from meshlib.transport.protocol.http1_request import RequestReader
 from tests.support.eventually import eventually
@@ -275,36 +275,6 @@ def test_an_upgraded_connection_carries_bytes_both_ways(kept):
     thread.join(20)
     assert not thread.is_alive()
     listening.close()
-
-
-class Taking:
-    """A downstream that hears what is taken of a body."""
-
-    def __init__(self):
-        self.left, self.asked = [], 0
-
-    def taken(self, left):
-        self.left.append(left)
-
-    def wanted(self):
-        self.asked += 1
-
-
-async def test_a_reader_of_a_body_that_is_cancelled_has_taken_nothing_from_the_next_one():
-    """An attempt of a hedge may be: the other one must not take the body for shorter than it is."""
-    downstream = Taking()
-    source = _Source(downstream, True)
-    waiting = asyncio.ensure_future(anext(source))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    source.put(b"abc")
-    assert await anext(source) == b"abc"
-    source.end()
-    with pytest.raises(StopAsyncIteration):
-        await anext(source)
-    assert (downstream.left, downstream.asked) == ([0], 1)
 
 
 def test_without_nghttp2_a_client_of_http2_is_refused_and_others_are_served(proxy, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import random
@@ -10,10 +9,9 @@ import threading
 
 import h2.events
 import pytest
-from hyperframe.frame import RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import RstStreamFrame, SettingsFrame
 
 from meshlib.proxy import http2_downstream
-from meshlib.proxy.http2_downstream import Http2Downstream, Http2Request
 from meshlib.proxy.slow_clients import Wait
 from meshlib.transport.protocol.http2_client_frames import PREFACE
 from meshlib.transport.protocol.http2_server import ServerSession
@@ -22,6 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.h2_client import Answer, H2Client
 from tests.support.h2_server import H2Server
 from tests.support.http2_client import GET, POST, Client
+from tests.support.http2_down import Forwarding, called, connected
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
@@ -412,95 +411,6 @@ def test_a_client_that_breaks_the_protocol_loses_its_connection_only(server):
 # -- without a network -------------------------------------------------------------------------------------------------------
 
 
-class Transport(asyncio.Transport):
-    """A socket; ``waiting``: bytes that the client has not read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-        self.waiting = 0
-
-    def write(self, data) -> None:
-        self.said.append("write")
-
-    def set_protocol(self, protocol) -> None:
-        """It goes on as another's."""
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.said.append("eof")
-
-    def close(self) -> None:
-        self.said.append("close")
-
-    def abort(self) -> None:
-        self.said.append("abort")
-
-    def pause_reading(self) -> None:
-        self.said.append("pause")
-
-    def resume_reading(self) -> None:
-        self.said.append("resume")
-
-    def is_closing(self) -> bool:
-        return "close" in self.said or "abort" in self.said
-
-    def get_write_buffer_size(self) -> int:
-        return self.waiting
-
-
-class Loop:
-    """Time and timers."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.timers: list[tuple[float, object]] = []
-        self.soon: list[object] = []
-
-    def time(self) -> float:
-        return self.at
-
-    def call_later(self, seconds, call):
-        self.timers.append((self.at + seconds, call))
-
-    def call_soon(self, call, *args):
-        self.soon.append(call)
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.forwarder = self
-        self.loop = Loop()
-        self.draining = False
-        self.proto = b"x-forwarded-proto: http\r\n"
-        self.core = self
-        self.live = None
-        self.said: list[str] = []
-        self.refusals: list[int] = []
-
-    def refused(self, refused, client, asked) -> None:
-        self.refusals.append(refused.status)
-
-    def broken(self, why, bug, client) -> None:
-        self.said.append(f"{'bug' if bug else 'broken'}: {why}")
-
-    def opened(self, connection) -> None:
-        self.said.append("opened")
-
-    def closed(self, connection) -> None:
-        self.said.append("closed")
-
-
-def connected(draining: bool = False):
-    listener = Listener()
-    listener.draining = draining
-    down, transport = Http2Downstream(listener), Transport()  # type: ignore[arg-type]
-    down.connection_made(transport)
-    return down, transport, listener
-
-
 def test_a_connection_without_a_stream_is_waited_for_until_it_is_drained():
     down, transport, listener = connected()
     assert down.waits() == (Wait.NEXT, 0)
@@ -572,129 +482,12 @@ def test_a_client_that_floods_is_read_in_turns():
     listener.loop.soon[-1]()
 
 
-# -- one call, with a forwarder that its test plays ----------------------------------------------------------------------------
-
-
-class Forwarding:
-    def __init__(self) -> None:
-        self.said: list[object] = []
-
-    def writable(self, writable: bool) -> None:
-        self.said.append(writable)
-
-    def cancel(self, refused=None) -> None:
-        self.said.append("cancel")
-
-
-def called(respond=None):
-    """A connection with one request for a body of any length, and what forwards it."""
-    down, transport, listener = connected()
-    forwarding, calls = Forwarding(), []
-    listener.rng = random.Random(1)
-
-    def forward(request, responder):
-        calls.append(responder)
-        if respond is not None:
-            respond(responder)
-        return forwarding
-
-    listener.forward = forward
-    client = Client(greet=False)
-    head = client.head(1, GET).serialize()
-    down.data_received(PREFACE + SettingsFrame(0).serialize() + head)
-    return down, transport, listener, forwarding, calls
-
-
-def test_an_upstream_is_read_no_further_while_its_client_is_behind():
-    down, _, listener, forwarding, (call,) = called()
-    call.begin(200, b"", [])
-    call.write(b"x" * 60_000)
-    assert (call.writable, forwarding.said) == (True, [True])
-    call.write(b"x" * 100_000)
-    assert (call.writable, forwarding.said[1:]) == (False, [False])
-    down.pause_writing()
-    down.data_received(WindowUpdateFrame(0, window_increment=1 << 20).serialize())
-    down.data_received(WindowUpdateFrame(1, window_increment=1 << 20).serialize())
-    assert not call.writable
-    down.resume_writing()
-    assert (call.writable, forwarding.said[-1]) == (True, True)
-    assert listener.loop.soon[-1] == down._flush
-    call.end([(b"t", b"1")])
-    call.write(b"nobody hears this")
-    call.gone("nor this")
-    assert forwarding.said[-1] is True
-
-
-def test_whoever_waits_for_the_client_hears_when_it_has_taken_all_or_has_gone():
-    async def work() -> None:
-        for ends in ("takes", "goes"):
-            down, _, listener, forwarding, (call,) = called()
-            listener.loop.create_future = asyncio.get_running_loop().create_future  # type: ignore[attr-defined]
-            await call.drained()
-            call.begin(200, b"", [])
-            call.write(b"x" * 200_000)
-            waits = [asyncio.ensure_future(call.drained()) for _ in range(2)]
-            await asyncio.sleep(0)
-            if ends == "takes":
-                down.data_received(WindowUpdateFrame(0, window_increment=1 << 20).serialize())
-                down.data_received(WindowUpdateFrame(1, window_increment=1 << 20).serialize())
-            else:
-                down.data_received(RstStreamFrame(1, error_code=8).serialize())
-                assert forwarding.said[-1] == "cancel"
-            await asyncio.gather(*waits)
-
-    asyncio.run(work())
-
-
-def test_a_response_to_head_may_come_in_pieces_that_nobody_gets():
-    _, _, _, _, (call,) = called()
-    call._bodiless = True
-    call.begin(200, b"", [(b"content-length", b"5")])
-    call.write(b"12345")
-    call.end(None)
-    assert call._over
-    call.pump()
-
-
-def test_a_response_may_be_there_before_its_request_is_said_to_be_forwarded():
-    _, _, _, forwarding, (call,) = called(lambda call: call.respond(200, b"", [], b"all", None))
-    assert call._over
-    call.gone("late")
-    assert forwarding.said == []
-
-
-def test_a_client_may_go_before_its_call_is_known():
-    calls = []
-
-    def respond(call) -> None:
-        calls.append(call)
-        call.gone("at once")
-
-    _, _, _, forwarding, _ = called(respond)
-    assert calls[0]._over
-    assert forwarding.said == []
-
-
 def test_a_request_that_is_reset_with_its_head_is_not_forwarded():
     down, _, listener = connected()
     listener.forward = None
     client = Client(greet=False)
     frames = client.head(1, POST, False).serialize() + RstStreamFrame(1, error_code=8).serialize()
     down.data_received(PREFACE + SettingsFrame(0).serialize() + frames)
-
-
-def test_an_upstream_that_switches_protocols_is_left():
-    class Switched:
-        aborted = False
-
-        def abort(self) -> None:
-            self.aborted = True
-
-    down, _, _, _, (call,) = called()
-    switched = Switched()
-    call.switch(101, b"", [], switched)
-    assert switched.aborted
-    assert not down.session.streams
 
 
 def test_nothing_is_read_after_the_end():
@@ -706,42 +499,6 @@ def test_nothing_is_read_after_the_end():
     down._catch_up()
     assert len(transport.said) == said
     assert down.eof_received() is False
-
-
-# -- as an upstream of HTTP/2 gets it ------------------------------------------------------------------------------------------
-
-
-def request_of(*lines: bytes, method: bytes = b"POST") -> Http2Request:
-    text = b"".join(line + b"\r\n" for line in (b"host: reviews", *lines))
-    request = Http2Request(method, b"reviews", b"/a", text, b"\r\n" + text, None)
-    request.host = b"reviews"
-    request.fields = [tuple(line.split(b": ")) for line in lines]  # type: ignore[misc]
-    return request
-
-
-def test_a_request_that_rules_have_not_changed_goes_on_as_it_came():
-    assert request_of(b"te: trailers", b"x: y").http2_head(2, b"http") == [
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":authority", b"reviews"),
-        (b":path", b"/a"),
-        (b"te", b"trailers"),
-        (b"x", b"y"),
-        (b"x-envoy-attempt-count", b"2"),
-    ]
-
-
-@pytest.mark.parametrize("line", [b"authorization: Bearer x", b"cookie: a=b", b"proxy-authorization: x"])
-def test_secrets_stay_out_of_the_compression_tables_the_long_way(line):
-    assert request_of(line).http2_head(1, b"http") is None
-
-
-def test_what_rules_have_changed_and_unknown_methods_are_looked_at():
-    assert request_of(method=b"BREW").http2_head(1, b"http") is None
-    request = request_of()
-    request.headers = [(b"Host", b"other")]
-    assert request.http2_head(1, b"http") is None
-    assert request_of(b"x-envoy-attempt-count: 9").http2_head(1, b"http") is None
 
 
 def test_calls_on_a_connection_that_is_there_need_no_task():

@@ -13,6 +13,7 @@ from meshlib.transport.httpx.filled import headers_as_known, raw_headers
 from meshlib.transport.httpx.origins import place_of
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.heads_to_send import sent_head_of
+from meshlib.transport.protocol.request_body import Bodied
 from meshlib.transport.protocol.sent_head import SentHead
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _met: HeadsSeen[_Met] = HeadsSeen()
 """By the headers as httpx keeps them: those of requests that were built alike are even the same objects."""
 
 
-class HttpxRequest:
+class HttpxRequest(Bodied):
     """A ``Request`` on an httpx (or httpx2) request, which stays at hand as ``original``. ``body`` is None, bytes or a
     ``ReplayBody``; ``trace`` the caller's trace extension. Raises ``BadUrl`` for a URL that leads nowhere."""
 
@@ -182,28 +183,6 @@ class HttpxRequest:
         if body is None:
             return head + len(self.method) + len(self.target)
         return head + len(self.method) + len(self.target) + (len(body) if isinstance(body, bytes) else body.size)
-
-    def body_bytes(self) -> int:
-        """As much of its body as has been seen."""
-        body = self.body
-        return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
-
-    @property
-    def replayable(self) -> bool:
-        """Whether another attempt can send the same body."""
-        body = self.body
-        return body is None or isinstance(body, bytes) or bool(body.replayable)
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the body is at hand already."""
-        body = self.body
-        return body is None or isinstance(body, bytes) or bool(body.ended)
-
-    @property
-    def sent(self) -> bool:
-        """Whether all of the body has been seen by now, so that a copy of it can be sent elsewhere."""
-        return self.whole
 
     def shadow(self) -> HttpxRequest:
         """The same request for a mirror: ``-shadow`` on its host, before the port. Nobody traces it."""

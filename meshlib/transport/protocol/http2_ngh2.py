@@ -8,7 +8,6 @@ the bytes that came and were never explained.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from itertools import chain
 from typing import Final
 
@@ -32,18 +31,15 @@ from ngh2.events import (
     WindowUpdated,
 )
 
-from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http2_codec import (
     HEADER_TABLE,
     MAX_FRAME,
     SEND_AT_ONCE,
-    Code,
     Head,
     SecretHeader,
     Sink,
     Violation,
-    name_of,
 )
 from meshlib.transport.protocol.http2_frames import (
     BUDGET,
@@ -54,6 +50,7 @@ from meshlib.transport.protocol.http2_frames import (
     FrameBudget,
 )
 from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
+from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
 
 _SETTINGS, _ACK = 4, 1
 _CLIENT = ngh2.Role.CLIENT
@@ -77,29 +74,25 @@ A_HEADER = 16  # bytes that a compressed header may take besides its name and va
 _flat: Final = chain.from_iterable
 
 
-class Ngh2Codec:
+class Ngh2Codec(Ngh2Connection):
     """See ``Codec``."""
 
     __slots__ = (
         "_budget",
         "_closing",
-        "_connection",
-        "_events",
         "_first",
         "_first_window",
-        "_fresh",
         "_goaway",
         "_ignored",
         "_opened",
-        "_out",
-        "_promised",
         "_unexplained",
         "_violation",
         "max_streams",
     )
 
     def __init__(self, now: float, stream_window: int, connection_window: int) -> None:
-        self._connection = connection = ngh2.Connection(_CLIENT, _CONFIGURATION)
+        connection = ngh2.Connection(_CLIENT, _CONFIGURATION)
+        super().__init__(connection)
         connection.initiate_connection(
             {
                 ngh2.Setting.HEADER_TABLE_SIZE: HEADER_TABLE,
@@ -112,7 +105,6 @@ class Ngh2Codec:
         if connection_window > 65535:
             connection.set_local_window_size(ALL_STREAMS)
         self._budget = FrameBudget(now)
-        self._events: deque[Event] = deque()
         self._first: bytes | None = b""  # what came of the first frame's head
         self._goaway: int | None = None  # the code of the server's
         self._closing = False
@@ -120,12 +112,7 @@ class Ngh2Codec:
         self._unexplained = 0.0
         self._ignored = stream_window + MAX_HEAD_BYTES  # bytes of a stream that we reset which may be under way
         self._opened = 0  # streams that the budget has not been told of
-        self._out: list[bytes] = []
-        self._fresh = (
-            0  # the newest stream, not known to nghttp2, which knows one from the moment that its head is written
-        )
         self._first_window = FIRST_WINDOW  # of a stream that is opened
-        self._promised = 0  # bytes of bodies that nghttp2 has and has not written
         self.max_streams = ALL_STREAMS
         self._flush()
 
@@ -194,32 +181,11 @@ class Ngh2Codec:
 
     def close(self, code: int) -> None:
         self._closing = True
-        try:
-            self._connection.terminate_connection(code)
-            self._flush()
-        except ngh2.NGH2Error:  # there is no connection any more: say it ourselves
-            self._out.append(b"\0\0\x08\x07\0\0\0\0\0" + bytes(4) + code.to_bytes(4, "big"))
+        self._say_goodbye(code, 0)
 
     def outgoing(self) -> bytes:
         self._flush()
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
-
-    def _flush(self) -> None:
-        self._fresh = self._promised = 0
-        try:
-            data = self._connection.data_to_send()
-        except ngh2.NGH2Error:
-            return  # it has failed, which ``receive`` tells
-        if data:
-            self._out.append(data)
-        told = self._connection.events()
-        if told:
-            self._events.extend(told)
+        return self._written()
 
     def receive(self, data: bytes, now: float, sink: Sink) -> bool:
         budget = self._budget
@@ -292,15 +258,9 @@ class Ngh2Codec:
         if self._fresh:
             self._flush()
         self._unexplained += len(data)
-        try:
-            self._connection.receive_data(data)
-        except ngh2.ConnectionStateError:
-            return  # nothing is expected after the last stream of a connection that is going away
-        except ngh2.DenialOfServiceError as error:
-            self._violation = Violation(str(error), Code.ENHANCE_YOUR_CALM)
-        except ngh2.NGH2Error as error:
-            self._violation = Violation(said(error))
-        self._events.extend(self._connection.events())
+        violation = self._read(data)
+        if violation is not None:
+            self._violation = violation
         self._flush()
 
     def _explain(self, size: float) -> None:
@@ -353,5 +313,4 @@ class Ngh2Codec:
         code = event.error_code
         if self._closing or code == self._goaway or not code:
             return
-        detail = event.debug_data.decode("latin-1")
-        self._violation = Violation(f"{name_of(code)}{detail and ': ' + detail}", None)
+        self._violation = closed_by(event)

@@ -12,7 +12,6 @@ that is behind stops its own stream, and holds at most ``STREAM_WINDOW`` bytes o
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from itertools import chain
 from typing import cast
 
@@ -49,13 +48,14 @@ from meshlib.transport.protocol.http2_server_limits import (
     UNWRITTEN,
 )
 from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
+from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
 
 _DRAIN = b"draining"  # of the PING whose acknowledgement says that the client has seen the first GOAWAY
 _SERVER = ngh2.Role.SERVER
 _flat = chain.from_iterable
 
 
-class ServerSession:
+class ServerSession(Ngh2Connection):
     """One connection. Not thread-safe. After every call, or after a few of them, what ``outgoing`` returns must be written; and
     when ``over``, the connection be closed.
 
@@ -67,17 +67,13 @@ class ServerSession:
         "_budget",
         "_closed",
         "_closing",
-        "_connection",
-        "_events",
         "_final",
         "_frames",
         "_last",
         "_now",
-        "_out",
         "_overflowed",
         "_peer_left",
         "_premature",
-        "_promised",
         "_resets",
         "_sink",
         "_tunnels",
@@ -99,8 +95,9 @@ class ServerSession:
         connection_window: int = CONNECTION_WINDOW,
     ) -> None:
         """``tunnels``: CONNECT, RFC 8441's too, is taken. Windows in bytes, 65535 at least for the connection."""
+        connection = ngh2.Connection(_SERVER, CONFIGURATION)
+        super().__init__(connection)
         self._sink = sink
-        self._connection = connection = ngh2.Connection(_SERVER, CONFIGURATION)
         settings = {
             ngh2.Setting.HEADER_TABLE_SIZE: HEADER_TABLE,
             ngh2.Setting.MAX_CONCURRENT_STREAMS: max_streams,
@@ -117,9 +114,6 @@ class ServerSession:
         self._frames = ClientFrames(now, self._overflows)
         self._overflowed: list[int] = []  # streams
         self._budget = self._frames.budget
-        self._events: deque[Event] = deque()
-        self._out: list[bytes] = []
-        self._promised = 0  # bytes of bodies that nghttp2 has and has not written
         self._unwritten = 0  # bytes of bodies since ``outgoing``
         self._blocked: dict[ServerStream, None] = {}
         self._last = 0  # the newest stream
@@ -243,7 +237,8 @@ class ServerSession:
     def close(self, why: str, code: int = Code.NO_ERROR) -> None:
         """The connection is over now, with all its streams."""
         if self.broken is None:
-            self._say_goodbye(code)
+            self._closing = True
+            self._say_goodbye(code, self._last)
             self._break(why)
 
     def lost(self, error: BaseException | None) -> None:
@@ -268,12 +263,7 @@ class ServerSession:
         """What must be written to the client."""
         self._flush()
         self._unwritten = 0
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        return data
+        return self._written()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
 
@@ -287,11 +277,13 @@ class ServerSession:
             return self._receive(data, now)
         except Violation as error:
             if error.code is not None:
-                self._say_goodbye(error.code)
+                self._closing = True
+                self._say_goodbye(error.code, self._last)
             self._break(f"the client broke HTTP/2: {said(error)}")
         except Exception as error:  # noqa: BLE001 (a hostile client must not find the one frame that a library stumbles over)
             self.bug = True
-            self._say_goodbye(Code.INTERNAL_ERROR)
+            self._closing = True
+            self._say_goodbye(Code.INTERNAL_ERROR, self._last)
             self._break(f"{type(error).__name__}: {error}")
         return False
 
@@ -335,19 +327,12 @@ class ServerSession:
         return False
 
     def _feed(self, data: bytes) -> Violation | None:
-        violation = None
         try:
-            self._connection.receive_data(self._frames.look(data))
+            data = self._frames.look(data)
         except Violation as error:
-            violation = error
-        except ngh2.ConnectionStateError:
-            return None  # nothing is expected of a connection that is going away
-        except ngh2.DenialOfServiceError as error:
-            violation = Violation(said(error), Code.ENHANCE_YOUR_CALM)
-        except ngh2.NGH2Error as error:
-            violation = Violation(said(error))
-        self._events.extend(self._connection.events())
-        return violation
+            self._events.extend(self._connection.events())
+            return error
+        return self._read(data)
 
     def _overflows(self, number: int, increment: int) -> bool:
         if not number:
@@ -415,7 +400,8 @@ class ServerSession:
     def _control(self, event: Event) -> None:
         """Of a frame that carries nothing of a request."""
         if isinstance(event, ConnectionClosed):
-            self._over(event)
+            if event.error_code and not self._closing:
+                raise closed_by(event)
             return
         if isinstance(event, WindowUpdated | SettingsReceived):
             self._wake_blocked()
@@ -479,40 +465,12 @@ class ServerSession:
             self._sink.on_malformed()
             self._wasted()
 
-    def _over(self, event: ConnectionClosed) -> None:
-        code = event.error_code
-        if self._closing or not code:
-            return
-        detail = event.debug_data.decode("latin-1")
-        raise Violation(f"{name_of(code)}{detail and ': ' + detail}", None)
-
     def _break(self, why: str) -> None:
         self.broken = why
         for stream in list(self.streams.values()):
             del self.streams[stream.id]
             self._sink.on_reset(stream, why)
         self._blocked.clear()
-
-    def _say_goodbye(self, code: int) -> None:
-        self._closing = True
-        try:
-            self._connection.terminate_connection(code, last_stream_id=self._last)
-            self._out.append(self._connection.data_to_send())
-        except ngh2.NGH2Error:  # there is no connection any more: say it ourselves
-            last = self._last.to_bytes(4, "big")
-            self._out.append(b"\0\0\x08\x07\0\0\0\0\0" + last + int(code).to_bytes(4, "big"))
-
-    def _flush(self) -> None:
-        self._promised = 0
-        try:
-            data = self._connection.data_to_send()
-        except ngh2.NGH2Error:
-            return  # it has failed, which ``receive`` tells
-        if data:
-            self._out.append(data)
-        told = self._connection.events()
-        if told:
-            self._events.extend(told)
 
     def _wake_blocked(self) -> None:
         for stream in list(self._blocked):

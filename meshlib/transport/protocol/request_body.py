@@ -95,6 +95,36 @@ class ReplayBody:
                 yield chunk
 
 
+class Bodied:
+    """What a request knows of its ``body`` by what that is: None, all its bytes, or what keeps it while it is sent."""
+
+    __slots__ = ()
+
+    body: bytes | ReplayBody | None
+
+    def body_bytes(self) -> int:
+        """As much of its body as has been seen."""
+        body = self.body
+        return 0 if body is None else len(body) if isinstance(body, bytes) else body.size
+
+    @property
+    def replayable(self) -> bool:
+        """Whether another attempt can send the same body."""
+        body = self.body
+        return body is None or isinstance(body, bytes) or bool(body.replayable)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the body is at hand already."""
+        body = self.body
+        return body is None or isinstance(body, bytes) or bool(body.ended)
+
+    @property
+    def sent(self) -> bool:
+        """Whether all of the body has been seen by now, so that a copy of it can be sent elsewhere."""
+        return self.whole
+
+
 class DuplexBody(ReplayBody):
     """A body that is read while the response may come already."""
 

@@ -6,7 +6,7 @@ import httpx
 import httpx2
 import pytest
 
-from meshlib.transport.protocol.request_body import REPLAY_LIMIT, ReplayBody, SourceFailed, body_of
+from meshlib.transport.protocol.request_body import REPLAY_LIMIT, Bodied, ReplayBody, SourceFailed, body_of
 
 
 def test_a_second_reader_gets_what_the_first_has_read_and_then_the_rest():
@@ -64,3 +64,18 @@ def test_the_body_of_a_request_is_its_bytes_or_none_or_a_stream(module):
     streamed = body_of(made(content=iter([b"a", b"b"])), True, module)
     assert isinstance(streamed, ReplayBody)
     assert list(streamed) == [b"a", b"b"]
+
+
+def about(body):
+    request = Bodied()
+    request.body = body
+    return request.body_bytes(), request.replayable, request.whole, request.sent
+
+
+def test_what_a_request_knows_of_its_body_by_what_that_is():
+    assert about(None) == (0, True, True, True)
+    assert about(b"abc") == (3, True, True, True)
+    body = ReplayBody(iter([b"abc"]), limit=2)
+    assert about(body) == (0, True, False, False)
+    list(body)
+    assert about(body) == (3, False, True, True)

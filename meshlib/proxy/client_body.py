@@ -1,4 +1,4 @@
-"""The body of a request over HTTP/2, while it comes: its reader gives the client's window back as it takes it."""
+"""The body of a request while it comes, by whatever version of HTTP: as its reader takes it, the client may send more."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """The pieces. ``took(stream, size)`` is called for each that its one reader takes. A reader may be cancelled while it
-    waits: the next one goes on where it was."""
+    """The pieces. ``took(source, size)`` is called for each that its one reader takes: the client may send as much more.
+    ``wanted()`` once, when the reader waits for a first one: the client holds it back until it is told to send it. ``stream``
+    is for whoever gives them. A reader may be cancelled while it waits: the next one goes on where it was."""
 
-    __slots__ = ("_ended", "_failed", "_parts", "_stream", "_took", "_waiter", "messages", "size", "trailers")
+    __slots__ = ("_ended", "_failed", "_parts", "_took", "_waiter", "_wanted", "messages", "size", "stream", "trailers")
 
-    def __init__(self, took: Callable[[ServerStream, int], None], stream: ServerStream) -> None:
+    def __init__(
+        self,
+        took: Callable[[Source, int], None],
+        stream: ServerStream | None = None,
+        wanted: Callable[[], None] | None = None,
+    ) -> None:
         self._took = took
-        self._stream = stream
+        self._wanted = wanted
+        self.stream = stream
         self._parts: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -36,6 +43,8 @@ class Source:
 
     def put(self, data: bytes) -> None:
         """Some more."""
+        if not data:
+            return
         if self.messages is not None:
             self.messages.feed(data)
         self._parts.append(data)
@@ -57,7 +66,7 @@ class Source:
         parts, self._parts = self._parts, []
         size, self.size = self.size, 0
         if size:
-            self._took(self._stream, size)
+            self._took(self, size)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _wake(self) -> None:
@@ -69,6 +78,9 @@ class Source:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._wanted is not None and not self._parts:
+            wanted, self._wanted = self._wanted, None
+            wanted()
         while not self._parts:
             if self._failed is not None:
                 raise self._failed

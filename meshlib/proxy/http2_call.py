@@ -1,0 +1,258 @@
+"""One request that came over HTTP/2 and, as its ``Responder``, the response."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from meshlib.engine import replies
+from meshlib.proxy import grpc
+from meshlib.proxy.client_body import ClientBody, Source
+from meshlib.proxy.refusals import BROKEN, SILENT, Asked
+from meshlib.proxy.request import is_grpc
+from meshlib.transport.protocol.http1_request import Refused
+from meshlib.transport.protocol.http2_codec import Code
+from meshlib.transport.protocol.http2_response import fields, response_head
+
+if TYPE_CHECKING:
+    from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.proxy.responder import UnderWay
+    from meshlib.transport.protocol.http2_request import RequestHead
+    from meshlib.transport.protocol.http2_server import ServerSession
+    from meshlib.transport.protocol.http2_server_stream import ServerStream
+    from meshlib.transport.upstream.switched import AsyncSwitched
+
+log = logging.getLogger("meshlib.proxy")
+
+SMALL_BODY = 65536
+"""Bytes of a request's body that are handed on whole when they have come with its head."""
+
+AHEAD = 64 * 1024
+"""Bytes of a response that wait for the client until its upstream is no longer read."""
+
+_BODILESS = (204, 304)
+
+
+class Carries(Protocol):
+    """The connection that it came by."""
+
+    loop: asyncio.AbstractEventLoop
+    session: ServerSession
+
+    def target(self, head: RequestHead, /) -> bytes: ...
+    def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None, /) -> UnderWay | None: ...
+    def took(self, source: Source, size: int, /) -> None: ...
+    def refused(self, refused: Refused, asked: Asked | None, /) -> None: ...
+    def flush_soon(self) -> None: ...
+    def over(self, call: Http2Call, /) -> None: ...
+
+
+class Http2Call:
+    """One request and, as its ``Responder``, the response."""
+
+    __slots__ = (
+        "_bodiless",
+        "_down",
+        "_drained",
+        "_ended",
+        "_forwarding",
+        "_has_body",
+        "_over",
+        "_pending",
+        "_trailers",
+        "_waiting",
+        "source",
+        "stream",
+    )
+
+    def __init__(self, down: Carries, stream: ServerStream) -> None:
+        self._down = down
+        self.stream = stream
+        self.source = Source(down.took, stream)
+        self._forwarding: UnderWay | None = None
+        # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
+        # for ever for its first message
+        self._has_body = not stream.request_over
+        self._bodiless = stream.head.method == b"HEAD"
+        self._pending: deque[bytes] = deque()  # of the body
+        self._waiting = 0  # bytes of that
+        self._ended = False  # all of the body has been given here
+        self._trailers: RawHeaders = []
+        self._over = False
+        self._drained: asyncio.Future[None] | None = None
+
+    # -- the request ------------------------------------------------------------------------------------------------------
+
+    def begin_request(self) -> None:
+        """All that came with the head is here."""
+        if self._over:
+            return  # the client has reset it already
+        source, stream = self.source, self.stream
+        try:
+            target = self._down.target(stream.head)
+            body: bytes | ClientBody | None = None
+            if self._has_body:
+                if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
+                    body = source.all()
+                else:
+                    body = ClientBody(source)
+            forwarding = self._down.forward(self, target, body)
+            if not self._over:  # the response may have been given already
+                self._forwarding = forwarding
+        except Refused as refused:
+            self.refuse(refused)
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            self._broken()
+
+    def gone(self, why: str) -> None:
+        """The client does not want it any more."""
+        if self._over:
+            return
+        forwarding = self._forwarding
+        self._finish()
+        self._pending.clear()
+        self.source.fail(ConnectionResetError(why))
+        if forwarding is not None:
+            forwarding.cancel()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is the client that its response waits for. (A stream of gRPC may be silent for long.)"""
+        stream = self.stream
+        return not stream.request_over and not stream.response_begun and not is_grpc(stream.head.lower)
+
+    def too_late(self) -> None:
+        """The client has let its response wait for too long."""
+        late = Refused(408, "the rest of the request's body did not come", *SILENT)
+        self.source.fail(TimeoutError(late.why))
+        self.refuse(late)
+
+    def _broken(self) -> None:
+        """A bug, before the request was anybody's who would say so."""
+        log.exception(BROKEN)
+        if self._over or self._ended:  # it has its response
+            return
+        if self.stream.response_begun:
+            self.cut()
+        else:
+            self.refuse(Refused(500, BROKEN))
+
+    def refuse(self, refused: Refused) -> None:
+        """A request that goes no further."""
+        forwarding, self._forwarding = self._forwarding, None
+        head = self.stream.head
+        asked = Asked(head.method, head.target, head.authority, head.lines, head.lower, "HTTP/2")
+        self._down.refused(refused, asked if forwarding is None else None)
+        if forwarding is not None:
+            forwarding.cancel(refused)
+        outcome = replies.reply(refused.status)
+        if is_grpc(self.stream.head.lower):
+            outcome = grpc.local_reply(outcome)
+        self.respond(outcome.status, b"", outcome.headers, b"", None)
+
+    # -- Responder --------------------------------------------------------------------------------------------------------
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """A response that is all here."""
+        bodiless = self._bodiless or status in _BODILESS
+        end = bodiless or not (whole or trailers)
+        self._down.session.respond(self.stream, response_head(status, headers), end)
+        if end:
+            self._finish()
+            return
+        if whole:
+            sent = self._down.session.send(self.stream, whole, False) if trailers else 0
+            if trailers and sent == len(whole):  # nearly all of gRPC
+                self._down.session.trailers(self.stream, fields(trailers))
+                self._finish()
+                return
+            self._pending.append(whole[sent:])
+            self._waiting = len(whole) - sent
+        self.end(trailers)
+
+    def begin(self, status: int, reason: bytes, headers: Headers) -> None:
+        """The head of a response whose body follows."""
+        self._bodiless = self._bodiless or status in _BODILESS
+        self._down.session.respond(self.stream, response_head(status, headers), False)
+        self._down.flush_soon()
+
+    def write(self, data: bytes) -> None:
+        """Some bytes of the body."""
+        if self._bodiless or self._over:
+            return
+        self._pending.append(data)
+        self._waiting += len(data)
+        self.pump()
+        if self._waiting > AHEAD and self._forwarding is not None:
+            self._forwarding.writable(False)
+        self._down.flush_soon()
+
+    def end(self, trailers: RawHeaders | None) -> None:
+        """The body is over."""
+        self._ended = True
+        self._trailers = fields(trailers) if trailers else []
+        self.pump()
+        self._down.flush_soon()
+
+    def pump(self) -> None:
+        """Give the session what it takes."""
+        session, stream, pending = self._down.session, self.stream, self._pending
+        while pending:
+            data = pending[0]
+            last = self._ended and len(pending) == 1 and not self._trailers
+            sent = session.send(stream, data, last)
+            if not sent:
+                return
+            self._waiting -= sent
+            if sent < len(data):
+                pending[0] = data[sent:]
+                continue
+            pending.popleft()
+            if last:
+                self._finish()
+                return
+        if self._ended:
+            if not self._over:
+                session.trailers(stream, self._trailers)
+                self._finish()
+            return
+        if self._forwarding is not None:
+            self._forwarding.writable(True)
+        self._wake()
+
+    def cut(self) -> None:
+        """The response cannot be finished: the client must see that."""
+        self._pending.clear()
+        self._down.session.reset(self.stream, Code.INTERNAL_ERROR)
+        self._finish()
+
+    def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
+        """Of a request that asked for nothing of the kind."""
+        upstream.abort()
+        self.cut()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client takes what is written."""
+        return self._waiting <= AHEAD
+
+    async def drained(self) -> None:
+        """Until it does."""
+        while self._waiting and not self._over:
+            if self._drained is None:
+                self._drained = self._down.loop.create_future()
+            await asyncio.shield(self._drained)
+
+    def _wake(self) -> None:
+        waiting, self._drained = self._drained, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _finish(self) -> None:
+        self._over = True
+        self.stream.owner = None  # they refer to each other, and the session says nothing more of it
+        self._forwarding = None
+        self._wake()
+        self._down.over(self)

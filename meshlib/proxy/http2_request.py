@@ -1,0 +1,43 @@
+"""A request that came over HTTP/2, and goes on over it as it came where nothing has changed it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine.wire_headers import ATTEMPT_COUNT
+from meshlib.proxy.request import ProxyRequest
+
+if TYPE_CHECKING:
+    from meshlib.transport.protocol.http2_codec import Head
+
+_SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
+"""Headers that HTTP/2 keeps out of its tables, or may."""
+_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+
+
+class Http2Request(ProxyRequest):
+    """A request that came over HTTP/2."""
+
+    __slots__ = ("fields", "host")
+
+    version = "HTTP/2"
+    fields: list[tuple[bytes, bytes]]
+    """As they came, but for Host."""
+    host: bytes
+
+    def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
+        """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
+        method = _METHODS.get(self.method)
+        if self._headers is not self._received or self.has_envoy_headers or method is None or not self.counts:
+            return None
+        if not _SECRETS.isdisjoint(self.special):
+            return None
+        # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
+        return [
+            (b":method", method),
+            (b":scheme", scheme),
+            (b":authority", self.host),
+            (b":path", self.target),
+            *self.fields,
+            (ATTEMPT_COUNT, b"%d" % attempt),
+        ]

@@ -1,0 +1,26 @@
+"""The headers of a response as its client gets them: the outcome's, less and more by ``proxyHeaders.envoyDebugHeaders``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.transport.protocol.received_head import ReceivedHead
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.outcome import Outcome
+    from meshlib.policy.header_ops import Headers
+    from meshlib.proxy.request import ProxyRequest
+
+SERVICE_TIME = b"x-envoy-upstream-service-time"
+OVERLOADED = b"x-envoy-overloaded"
+
+
+def sent_headers(call: Call[ProxyRequest], outcome: Outcome, local: bool) -> Headers:
+    """``local``: the response is of our own making, which took no upstream any time."""
+    if not call.live.snapshot.inbound.default.mesh.proxy_headers.debug:
+        return [pair for pair in outcome.headers if pair[0].lower() != OVERLOADED] if local else outcome.headers
+    if local:
+        return outcome.headers
+    headers, took = outcome.headers, b"%d" % (call.record.upstream_ms or 0)
+    return headers.plus(SERVICE_TIME, took) if type(headers) is ReceivedHead else [*headers, (SERVICE_TIME, took)]

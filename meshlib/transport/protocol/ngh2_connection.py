@@ -1,0 +1,77 @@
+"""What both sides of a connection over HTTP/2 have of nghttp2 (package ngh2): frames in, events out, bytes to be written."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import ngh2
+from ngh2.events import ConnectionClosed, Event
+
+from meshlib.problems import said
+from meshlib.transport.protocol.http2_codec import Code, Violation, name_of
+
+GOAWAY = b"\0\0\x08\x07\0\0\0\0\0"
+"""The head of that frame."""
+
+
+class Ngh2Connection:
+    """Not thread-safe. ``_fresh``: the newest stream, where nghttp2 does not know it, which knows one from the moment that its
+    head is written (a server opens none); ``_promised``: bytes of bodies that nghttp2 has and has not written."""
+
+    __slots__ = ("_connection", "_events", "_fresh", "_out", "_promised")
+
+    def __init__(self, connection: ngh2.Connection) -> None:
+        self._connection = connection
+        self._events: deque[Event] = deque()
+        self._out: list[bytes] = []
+        self._fresh = self._promised = 0
+
+    def _flush(self) -> None:
+        """Have all written that was said."""
+        self._fresh = self._promised = 0
+        try:
+            data = self._connection.data_to_send()
+        except ngh2.NGH2Error:
+            return  # it has failed, which ``_read`` tells
+        if data:
+            self._out.append(data)
+        told = self._connection.events()
+        if told:
+            self._events.extend(told)
+
+    def _written(self) -> bytes:
+        """What was, since this was asked last."""
+        out = self._out
+        if not out:
+            return b""
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return data
+
+    def _read(self, data: bytes) -> Violation | None:
+        """Bytes from the peer, whose events are there then. Returns how they break HTTP/2."""
+        violation = None
+        try:
+            self._connection.receive_data(data)
+        except ngh2.ConnectionStateError:
+            return None  # nothing is expected of a connection that is going away
+        except ngh2.DenialOfServiceError as error:
+            violation = Violation(said(error), Code.ENHANCE_YOUR_CALM)
+        except ngh2.NGH2Error as error:
+            violation = Violation(said(error))
+        self._events.extend(self._connection.events())
+        return violation
+
+    def _say_goodbye(self, code: int, last: int) -> None:
+        """GOAWAY, also where there is no connection any more. ``last``: the peer's newest stream."""
+        try:
+            self._connection.terminate_connection(code, last_stream_id=last)
+            self._out.append(self._connection.data_to_send())
+        except ngh2.NGH2Error:
+            self._out.append(GOAWAY + last.to_bytes(4, "big") + int(code).to_bytes(4, "big"))
+
+
+def closed_by(event: ConnectionClosed) -> Violation:
+    """Why nghttp2 has closed it. GOAWAY has been said."""
+    detail = event.debug_data.decode("latin-1")
+    return Violation(f"{name_of(event.error_code)}{detail and ': ' + detail}", None)

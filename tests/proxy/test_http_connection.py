@@ -1,0 +1,94 @@
+"""A client's connection that its requests belong to, on any port that judges them or leads them elsewhere."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.http2_downstream import Http2Downstream
+from meshlib.proxy.http_connection import HttpConnection, ServedConnection, deadline_of
+from meshlib.proxy.http_version import HttpVersion
+
+
+class Listener:
+    """Hears what it is told."""
+
+    def __init__(self, overload=None):
+        self.said = []
+        self.rng = None
+        self.draining = False
+        self.overload = overload
+        self.forwarder = SimpleNamespace(core="core", loop=SimpleNamespace(time=lambda: 0.0))
+
+    def __getattr__(self, name):
+        return lambda *told: self.said.append((name, *told))
+
+
+class Full:
+    """Takes no request."""
+
+    def refuses_request(self):
+        return True
+
+
+class Client:
+    def __init__(self):
+        self.statuses = []
+
+    def respond(self, status, reason, headers, whole, trailers):
+        self.statuses.append(status)
+
+
+class Judged(ServedConnection):
+    def _serve(self, request, responder):
+        return f"{request} served"
+
+    def _turned_away(self, request):
+        self._listener.said.append(("turned away", request))
+
+
+def test_its_requests_come_back_to_it_and_all_else_is_its_listeners():
+    listener = Listener()
+    connection = HttpConnection(listener, b"proto")
+    assert (connection.forwarder, connection.core, connection.tunnels) == (connection, "core", None)
+    assert connection.draining is False
+    listener.draining = True
+    assert connection.draining is True
+    connection.opened(1)
+    connection.passed_on(2)
+    connection.closed(3)
+    connection.refused("refused", "client", None)
+    connection.broken("why", False, "client")
+    assert listener.said == [
+        ("opened", 1),
+        ("passed_on", 2),
+        ("closed", 3),
+        ("refused", "refused", "client", None),
+        ("broken", "why", False, "client"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [(HttpVersion.HTTP1, Http1Downstream), (HttpVersion.HTTP2, Http2Downstream)]
+)
+def test_it_is_read_by_the_version_that_it_speaks(version, kind):
+    assert type(HttpConnection(Listener(), b"").reader(version)) is kind
+
+
+def test_requests_are_judged_and_turned_away_where_there_is_too_much_to_do():
+    assert Judged(Listener(), b"").forward("a", Client()) == "a served"
+    listener, client = Listener(Full()), Client()
+    assert Judged(listener, b"").forward("a", client) is None
+    assert (listener.said, client.statuses) == ([("turned away", "a")], [503])
+
+
+def test_when_a_caller_gives_up_is_what_the_first_header_says_that_can_be_read():
+    server = SimpleNamespace(
+        deadline_names=lambda: ("x-envoy-expected-rq-timeout-ms", "grpc-timeout"),
+        clock=SimpleNamespace(monotonic=lambda: 10.0),
+    )
+    said = {"grpc-timeout": "2S", "x-envoy-expected-rq-timeout-ms": "soon"}
+    assert deadline_of(SimpleNamespace(header=said.get), server) == 12.0
+    assert deadline_of(SimpleNamespace(header=lambda name: None), server) is None

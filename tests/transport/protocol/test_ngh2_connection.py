@@ -1,0 +1,57 @@
+"""What both sides of a connection over HTTP/2 have of nghttp2."""
+
+from __future__ import annotations
+
+import ngh2
+from ngh2.events import ConnectionClosed
+
+from meshlib.transport.protocol.http2_codec import Code, Violation
+from meshlib.transport.protocol.ngh2_connection import GOAWAY, Ngh2Connection, closed_by
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+
+
+def server():
+    connection = ngh2.Connection(ngh2.Role.SERVER)
+    connection.initiate_connection()
+    return Ngh2Connection(connection)
+
+
+def test_what_is_said_is_written_once():
+    made = server()
+    made._flush()
+    assert made._written()[3:4] == b"\4"  # SETTINGS
+    assert made._written() == b""
+    assert made._read(PREFACE + SETTINGS) is None
+    made._flush()
+    assert made._written() == b"\0\0\0\4\1\0\0\0\0"  # its acknowledgement
+
+
+def test_what_is_read_is_told_and_what_breaks_http2_is_returned():
+    made = server()
+    assert made._read(PREFACE + SETTINGS) is None
+    assert [type(event).__name__ for event in made._events] == ["SettingsReceived"]
+    assert isinstance(server()._read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Violation)
+
+
+def test_what_it_has_been_given_is_no_longer_promised_when_it_is_written():
+    made = server()
+    made._fresh, made._promised = 7, 9
+    made._flush()
+    assert (made._fresh, made._promised) == (0, 0)
+
+
+def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
+    made = server()
+    assert made._read(PREFACE + SETTINGS) is None
+    for _ in range(2):
+        made._out.clear()
+        made._say_goodbye(Code.ENHANCE_YOUR_CALM, 5)
+        assert made._written().endswith(GOAWAY + b"\0\0\0\5" + b"\0\0\0\x0b")
+        made._connection.events()
+
+
+def test_why_it_was_closed_is_said_in_words_and_was_said_to_the_peer():
+    violation = closed_by(ConnectionClosed(1, b"why"))
+    assert (str(violation), violation.code) == ("PROTOCOL_ERROR: why", None)
