@@ -1,7 +1,7 @@
 """One connection of a client that speaks HTTP/1.1 to the proxy: its requests, one after another, and their responses.
 
-Callbacks only: a task is there while a request needs one (``forward.py``). What a client has sent ahead of its turn waits, up
-to ``PIPELINED`` bytes; its turn comes when it has taken enough of the responses before.
+Callbacks only: a task is there while a request needs one (``forwarding.py``). What a client has sent ahead of its turn waits,
+up to ``PIPELINED`` bytes; its turn comes when it has taken enough of the responses before.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """One request that comes to the application behind the proxy: its inbound exchange, then the hop to the application, which is
-an outbound exchange (``forward.py``), and the response on its way back."""
+an outbound exchange (``forwarding.py``), and the response on its way back."""
 
 from __future__ import annotations
 
