@@ -66,8 +66,12 @@ def test_the_body_of_a_request_is_its_bytes_or_none_or_a_stream(module):
     assert list(streamed) == [b"a", b"b"]
 
 
+class Request(Bodied):
+    body = None
+
+
 def about(body):
-    request = Bodied()
+    request = Request()
     request.body = body
     return request.body_bytes(), request.replayable, request.whole, request.sent
 
