@@ -20,6 +20,7 @@ from meshlib.compiler.gateway_ports import GatewayPorts, plain_tables
 from meshlib.compiler.gateways import virtual_host
 from meshlib.compiler.inbound import compile_inbound
 from meshlib.compiler.inbound_filters import GATEWAY, SIDECAR
+from meshlib.compiler.ingresses import Ingresses
 from meshlib.compiler.kinds import Kinds
 from meshlib.compiler.l4_rules import compile_l4
 from meshlib.compiler.mesh_hosts import MeshHosts
@@ -92,6 +93,7 @@ class Compilation:
         self.resources = resources
         self.kinds = kinds = Kinds(resources)
         self.about_settings: list[Problem] = []
+        self.about_ingresses: list[Problem] = []
         if settings is None:
             ours = [r for r in kinds.annotated if (r.namespace, r.name) == (workload.namespace, workload.name)]
             settings, self.about_settings = mesh_settings(
@@ -106,6 +108,11 @@ class Compilation:
         self.domain = domain
         self.https_rules = https_rules
         self.gateways = gateways
+        if gateways is not None:
+            served = Ingresses(kinds.ingresses, kinds.ingress_classes, kinds.services, settings.ingress, domain)
+            kinds.gateways += served.gateways
+            kinds.virtual_services += served.virtual_services
+            self.about_ingresses = served.problems
         self.registry = registry
         services = kinds.virtual_services
         self.delegates = Delegates(services, domain)
@@ -255,7 +262,7 @@ class Compilation:
                 clusters[key] = old
         self.said = Counter(self._problems(tables, secure))
         if served is not None:
-            self.said.update(served.problems)
+            self.said.update((*served.problems, *self.about_ingresses))
         self.refusals = list(reports.refusals(clusters.values(), self.kinds.destination_rules))
         partial = reports.partial_hosts(self.kinds.virtual_services, self.registry, self.domain)
         local = reports.local_endpoints(

@@ -66,7 +66,8 @@ class OneServer:
         """File, line, column and path of a field of it."""
         whole = ("spec", "servers", self.index, *loc)
         line, column = self.gateway.place_of(whole)
-        fields = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in whole)
+        written = self.gateway.as_written(whole)
+        fields = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in written)
         return self.gateway.origin.file, line, column, f"{self.gateway.id} {fields.removeprefix('.')}"
 
     def problem(self, code: str, message: str, hint: str, *loc: str | int) -> Problem:

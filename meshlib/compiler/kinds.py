@@ -23,6 +23,8 @@ class Kinds:
         "destination_rules",
         "envoy_filters",
         "gateways",
+        "ingress_classes",
+        "ingresses",
         "local_endpoints",
         "mesh_config_maps",
         "mesh_configs",
@@ -48,6 +50,8 @@ class Kinds:
         self.local_endpoints = typed.LOCAL_ENDPOINTS.among(by_kind.get("LocalEndpoints", ()))
         self.sidecars = typed.SIDECAR.among(by_kind.get("Sidecar", ()))
         self.gateways = typed.GATEWAY.among(by_kind.get("Gateway", ()))
+        self.ingresses = typed.INGRESS.among(by_kind.get("Ingress", ()))
+        self.ingress_classes = typed.INGRESS_CLASS.among(by_kind.get("IngressClass", ()))
         self.envoy_filters = typed.ENVOY_FILTER.among(by_kind.get("EnvoyFilter", ()))
         self.mesh_configs = typed.MESH_CONFIG.among(by_kind.get("MeshConfig", ()))
         self.mesh_config_maps = typed.CONFIG_MAP.among(by_kind.get("ConfigMap", ()))

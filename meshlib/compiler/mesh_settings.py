@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         EnvoyExtAuthzHttp,
         ExtensionProvider,
         MeshConfig,
+        MeshConfigSpec,
         RequestBodyInCheck,
     )
 
 INBOUND_RETRY = RetryPolicy(attempts=2, retry_on=RetryOn(RESET_BEFORE_REQUEST), ignore_previous_hosts=False)
 """What Istio's inbound routes say where MeshConfig says nothing (``defaultInboundHttpRetryPolicy``)."""
 ISTIO_SYSTEM = "istio-system"
+INGRESS_GATEWAY = "ingressgateway"
 EXT_AUTHZ_TIMEOUT = 600.0
 """Seconds that an authorizer may take when nothing is said (Istio's default)."""
 PathNormalization = Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"]
@@ -74,6 +76,19 @@ class ExtAuthzProvider:
 
 
 @dataclass(frozen=True, slots=True)
+class IngressSettings:
+    """``ingressControllerMode``, ``ingressClass``, and the value of the label ``istio`` of workloads that serve Ingresses
+    (``ingressSelector``, ``ingressService``)."""
+
+    mode: str = "STRICT"
+    name: str = "istio"
+    label: str = INGRESS_GATEWAY
+
+
+INGRESS_DEFAULTS = IngressSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class MeshSettings:
     """Of one MeshConfig, for one workload. ``resource`` names it ("" when there is none)."""
 
@@ -91,6 +106,7 @@ class MeshSettings:
     inbound_retry: RetryPolicy = INBOUND_RETRY  # of requests that a proxy hands to its application
     proxy_headers: ProxyHeaders = DEFAULT_HEADERS  # of what it hands on
     edge: Edge = NO_PROXIES  # what stands before it where it is a gateway
+    ingress: IngressSettings = INGRESS_DEFAULTS  # which Ingresses of Kubernetes a gateway serves
     peer_metadata: OwnMetadata | None = None  # what peers inside the mesh are told of this workload, None: nothing
 
     def facts(self) -> dict[str, object]:
@@ -168,9 +184,18 @@ def _of_config(
         resource=chosen.id,
         auto_mtls=spec.enable_auto_mtls is not False,
         inbound_retry=retry_of(spec.default_inbound_http_retry_policy, INBOUND_RETRY),
+        ingress=_ingress(spec),
         tls13=spec.mesh_mtls is not None and spec.mesh_mtls.min_protocol_version == "TLSV1_3",
     )
     return settings, chosen, problems
+
+
+def _ingress(spec: MeshConfigSpec) -> IngressSettings:
+    service = spec.ingress_service or ""
+    label = spec.ingress_selector or (INGRESS_GATEWAY if service in ("", "istio-ingressgateway") else service)
+    return IngressSettings(
+        spec.ingress_controller_mode or INGRESS_DEFAULTS.mode, spec.ingress_class or INGRESS_DEFAULTS.name, label
+    )
 
 
 # -- authorizers ------------------------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ KINDS: dict[str, Kind] = {
     "Secret": Kind(*_CORE, "kubernetes"),
     "EndpointSlice": Kind("discovery.k8s.io", ("v1", "v1beta1"), "kubernetes"),
     "Deployment": Kind("apps", ("v1", "v1beta2", "v1beta1"), "kubernetes"),
+    "Ingress": Kind("networking.k8s.io", ("v1",), "ingress"),
+    "IngressClass": Kind("networking.k8s.io", ("v1",), "ingress"),
     "ConfigMap": Kind(*_CORE, "mesh_config"),
     "MeshConfig": Kind("meshlib.dev", ("v1",), "mesh_config"),
     "ResiliencePolicy": Kind("meshlib.dev", ("v1",), "resilience"),

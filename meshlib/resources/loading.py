@@ -31,7 +31,7 @@ LONG_TEXT = 1_000
 
 GUARDED = frozenset(("AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"))
 """The kinds that something stands for when they cannot be read (``stand_ins.py``)."""
-PLACED = frozenset(("Telemetry", "MeshConfig", "ConfigMap", "Gateway"))
+PLACED = frozenset(("Telemetry", "MeshConfig", "ConfigMap", "Gateway", "Ingress"))
 """Few, small, and named with their fields while calls are told of: these always know their places."""
 
 

@@ -93,6 +93,7 @@ class ExtensionProvider(Model):
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
+_INGRESS = ("UNSPECIFIED", "OFF", "DEFAULT", "STRICT")
 _OUTBOUND = ("REGISTRY_ONLY", "ALLOW_ANY", "VIRTUAL_SERVICE_ONLY", "ALLOW_ANY_DYNAMIC_DNS")
 _NORMALIZATION = ("DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 
@@ -171,10 +172,12 @@ class MeshConfigSpec(Model):
     hbone_idle_timeout: object = None
     protocol_detection_timeout: AnyDuration | None = None
     tcp_keepalive: object = None
-    ingress_class: object = None
-    ingress_service: object = None
-    ingress_controller_mode: object = None
-    ingress_selector: object = None
+    ingress_class: str | None = None
+    ingress_service: str | None = None
+    ingress_controller_mode: Annotated[Literal["UNSPECIFIED", "OFF", "DEFAULT", "STRICT"], names(*_INGRESS)] | None = (
+        None
+    )
+    ingress_selector: str | None = None
     enable_tracing: bool | None = None
     access_log_file: str | None = None
     access_log_format: str | None = None

@@ -36,11 +36,12 @@ INSTEAD: dict[tuple[str, str], str] = {
         _X_GATEWAY_API,
         "XBackendTrafficPolicy",
     ): "write it as trafficPolicy of a DestinationRule, and retries of a VirtualService",
-    ("networking.k8s.io", "Ingress"): "write it as a Gateway and a VirtualService (networking.istio.io/v1)",
-    ("networking.k8s.io", "IngressClass"): "leave it out: Istio's Gateway (networking.istio.io/v1) has no class",
     ("networking.k8s.io", "NetworkPolicy"): "it acts on packets, in the cluster; who may send requests is said by an "
     "AuthorizationPolicy (security.istio.io/v1)",
-    ("extensions", "Ingress"): "write it as a Gateway and a VirtualService (networking.istio.io/v1)",
+    (
+        "extensions",
+        "Ingress",
+    ): "write it as networking.k8s.io/v1, or as a Gateway and a VirtualService",
     ("apps", "StatefulSet"): _PODS,
     ("apps", "DaemonSet"): _PODS,
     ("apps", "ReplicaSet"): _PODS,

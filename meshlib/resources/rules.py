@@ -28,6 +28,7 @@ _MODULES = {
     "WorkloadEntry": ("workload_entry:refusals", "workload_entry:warnings"),
     "WorkloadGroup": ("workload_group:refusals",),
     "Gateway": ("gateway:refusals", "gateway:warnings"),
+    "Ingress": ("ingress:refusals",),
     "Sidecar": ("sidecar:refusals", "sidecar:warnings"),
     "EnvoyFilter": ("envoy_filter:refusals", "envoy_filter:warnings"),
     "ProxyConfig": ("proxy_config:refusals", "proxy_config:warnings"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from meshlib.resources.destination_rule import DestinationRule
     from meshlib.resources.envoy_filter import EnvoyFilter
     from meshlib.resources.gateway import Gateway
+    from meshlib.resources.ingress import Ingress, IngressClass
     from meshlib.resources.local_endpoints import LocalEndpoints
     from meshlib.resources.mesh_config import ConfigMap, MeshConfig
     from meshlib.resources.peer_authentication import PeerAuthentication
@@ -70,4 +71,6 @@ ENDPOINT_SLICE: Typed[kubernetes.EndpointSlice] = Typed("EndpointSlice")
 POD: Typed[kubernetes.Pod] = Typed("Pod")
 DEPLOYMENT: Typed[kubernetes.Deployment] = Typed("Deployment")
 NAMESPACE: Typed[kubernetes.Namespace] = Typed("Namespace")
+INGRESS: Typed[Ingress] = Typed("Ingress")
+INGRESS_CLASS: Typed[IngressClass] = Typed("IngressClass")
 SECRET: Typed[kubernetes.Secret] = Typed("Secret")

@@ -50,7 +50,7 @@ def test_the_versions_of_a_kind_are_one_kind_and_those_of_other_groups_are_not()
 @pytest.mark.parametrize(
     ("kind", "version", "said"),
     [
-        ("Ingress", "networking.k8s.io/v1", "a Gateway and a VirtualService"),
+        ("Ingress", "extensions/v1beta1", "a Gateway and a VirtualService"),
         ("NetworkPolicy", "networking.k8s.io/v1", "AuthorizationPolicy"),
         ("Gateway", "gateway.networking.k8s.io/v1", "Istio's Gateway (networking.istio.io/v1)"),
         ("SomethingNew", "gateway.networking.k8s.io/v1", "Istio's kinds"),
@@ -76,7 +76,7 @@ def test_what_is_listed_is_no_kind_that_is_read():
 
 
 def test_no_kind_is_skipped_silently():
-    mesh = Mesh.from_resources([other("Widget", "shop.example/v1"), other("Ingress", "networking.k8s.io/v1")])
+    mesh = Mesh.from_resources([other("Widget", "shop.example/v1"), other("NetworkPolicy", "networking.k8s.io/v1")])
     with mesh:
         assert [p["code"] for p in mesh.status()["problems"]] == ["unknown-kind"] * 2
 

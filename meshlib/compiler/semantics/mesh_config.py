@@ -15,6 +15,7 @@ HEADERS = "tests/compiler/test_proxy_headers.py"
 TOPOLOGY = "tests/compiler/test_gateway_topology.py"
 PROXIES = "tests/compiler/telemetry/test_proxies.py"
 EXCHANGE = "tests/telemetry/test_peer_metadata_exchange.py"
+INGRESSES = "tests/compiler/test_ingresses.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
 _PROXY = "about proxies, which meshlib does not have"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
@@ -162,7 +163,7 @@ ROWS: tuple[Row, ...] = (
     ignored("protocolDetectionTimeout", "protocols are declared, not detected"),
     ignored("tcpKeepalive", "only a DestinationRule's acts"),
     *(
-        not_here(field, "about ingress gateways")
+        not_here(field, "Ingresses are the proxy's", "meshlib proxy --gateways: which it serves", INGRESSES)
         for field in ("ingressClass", "ingressService", "ingressControllerMode", "ingressSelector")
     ),
     *(

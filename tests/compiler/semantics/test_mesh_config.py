@@ -32,6 +32,7 @@ def test_what_acts():
         "includeRequestBodyInCheck",
         "includeAdditionalHeadersInCheck",
         *("zipkin", "opentelemetry", "datadog", "skywalking", "dynatraceSampler"),
+        *("ingressClass", "ingressService", "ingressControllerMode", "ingressSelector"),
         *("sampling", "proxyMetadata", "mode", "defaultInboundHttpRetryPolicy"),
     }
 
