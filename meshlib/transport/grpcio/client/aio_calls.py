@@ -177,8 +177,6 @@ class _UnaryResponse(MeshCall):
             finally:
                 if run.interrupted:
                     driver.uncancel()  # it is the call that somebody cancelled, not the task
-            if type(result) is GrpcOutcome:
-                turn.destroy(result.call)
         if type(result) is not GrpcOutcome:
             raise result
         if result.error is not None:

@@ -13,6 +13,7 @@ installed grpcio.
 from __future__ import annotations
 
 import logging
+import types
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -23,7 +24,7 @@ from meshlib.engine.message_size import FRAME
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from meshlib.transport.grpcio.contracts import (
         Deserializer,
@@ -180,10 +181,10 @@ class Unary:
 
 
 class AioUnary:
-    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``begin`` for the calls it is good for
+    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``begin`` and ``response`` for the calls it is good for
     (``unobserved``, no call credentials, no compression), ``__call__`` for the others."""
 
-    __slots__ = ("_begin", "_own", "_path", "deserialize")
+    __slots__ = ("_begin", "_ended", "_own", "_path", "deserialize")
 
     def __init__(
         self, inner: Any, path: bytes, deserialize: Deserializer[object] | None, own: LoopMultiCallable
@@ -192,6 +193,7 @@ class AioUnary:
         self.deserialize = deserialize
         self._begin: Callable[..., BindingCall] = inner.call
         self._own = own
+        self._ended: object = None  # the last call that ended
 
     def __call__(
         self,
@@ -208,9 +210,30 @@ class AioUnary:
     def begin(
         self, request: bytes, timeout: float | None, metadata: Metadata
     ) -> tuple[BindingCall, Coroutine[object, object, bytes | None]]:
-        """The binding's call, and what to await for its response: serialized, None if there was an error."""
+        """The binding's call, and what to await, by ``response``, for what it comes to: bytes, None if there was an error."""
         call = self._begin(self._path, None if timeout is None else _machine_time() + timeout, None, None)
         return call, call.unary_unary(request, metadata)
+
+    @types.coroutine
+    def response(
+        self, call: BindingCall, coming: Coroutine[object, object, bytes | None]
+    ) -> Generator[object, object, bytes | None]:
+        """Await what ``begin`` gave. As in threads, the last call goes while the server works on this one, for which nobody
+        need wait: to destroy one takes as long as much of what the mesh does for it (`make bench` shows it)."""
+        try:
+            future = coming.send(None)
+            self._ended = None
+            while True:
+                try:
+                    sent = yield future
+                except BaseException as error:  # noqa: BLE001 (cancelled, or dropped with its loop: the call's own matter)
+                    future = coming.throw(error)
+                else:
+                    future = coming.send(sent)
+        except StopIteration as end:
+            self._ended = call
+            message: bytes | None = end.value
+            return message
 
 
 def cancel_unless_done(call: BindingCall) -> None:

@@ -61,10 +61,10 @@ class OnLoop(LoopRuntime["LoopRequest"]):
             ) or callable_on(upstream, effect)
             metadata = sent.metadata(effect.attempt)
             if isinstance(called, AioUnary) and isinstance(messages, bytes) and options is None and unobserved():
-                call, response = called.begin(messages, timeout, metadata)
+                call, coming = called.begin(messages, timeout, metadata)
                 upstream.under_way.add(call)
                 try:
-                    message = await response
+                    message = await called.response(call, coming)
                 except BaseException:  # cancelled, or dropped with its loop
                     cancel_unless_done(call)
                     raise

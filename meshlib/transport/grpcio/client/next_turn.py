@@ -1,9 +1,13 @@
-"""What waits for an event loop's next turn: unary calls that nobody has awaited yet, and what is left of those that ended."""
+"""Unary calls on asyncio that nobody has awaited yet: they begin at the loop's next turn."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import contextvars
+from collections import deque
+from typing import Any, Protocol
+
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 
 class Startable(Protocol):
@@ -18,41 +22,59 @@ class Startable(Protocol):
 
 
 class NextTurn:
-    """One channel's, on one loop. It keeps gRPC core's calls that have ended: to destroy one takes as long as all the rest that
-    the mesh does for it (`make bench` shows it), so that is not done while the caller waits for the response."""
+    """One channel's, on one loop.
 
-    __slots__ = ("_ended", "_runs", "_scheduled", "loop")
+    Nearly all calls are awaited in the step of their task that has made them. What asks the loop for a turn is taken back then:
+    a turn, with its look at the sockets, costs as much as half of policy does. Only asyncio's own loops have a line to take it
+    back from; in others the turn comes, and finds nothing to do.
+    """
+
+    __slots__ = ("_asked", "_handle", "_line", "_runs", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._runs: list[Startable] = []
-        self._ended: list[object] = []
-        self._scheduled = False
+        self._asked = False
+        self._line = line_of(loop)
+        if self._line is not None:
+            # in a context of its own: it is kept, and nobody's variables with it; calls begin in those of their callers
+            self._handle = asyncio.Handle(self._turn, (), loop, contextvars.Context())
 
     def begin(self, run: Startable) -> None:
         """Let ``run`` be driven by a task of its own then, unless somebody awaits it before (``awaited``)."""
         self._runs.append(run)
-        if not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._turn)
+        if not self._asked:
+            self._asked = True
+            if self._line is None:
+                self.loop.call_soon(self._turn)
+            else:
+                self._line.append(self._handle)
 
     def awaited(self, run: Startable) -> None:
         """Somebody drives it."""
         runs = self._runs
         if runs and runs[-1] is run:  # nearly always; calls that end without a turn of the loop do not pile up here
             runs.pop()
-
-    def destroy(self, call: object) -> None:
-        """Keep ``call`` until then."""
-        self._ended.append(call)
-        if not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._turn)
+            line = self._line
+            if line and not runs and line[-1] is self._handle:
+                line.pop()
+                self._asked = False
 
     def _turn(self) -> None:
-        self._scheduled = False
-        self._ended.clear()
+        self._asked = False
         runs, self._runs = self._runs, []
         for run in runs:
             if run.waiting is not None:
                 run.begin()
+
+
+def line_of(loop: asyncio.AbstractEventLoop) -> deque[asyncio.Handle] | None:
+    """What the loop does in its next turn; None: it is not one of asyncio's own, or does it in its own way (qasync)."""
+    kind: Any = type(loop)
+    own = asyncio.BaseEventLoop
+    if PLAIN or not isinstance(loop, own) or kind.call_soon is not own.call_soon:
+        return None
+    if getattr(kind, "_run_once", None) is not getattr(own, "_run_once", own):
+        return None
+    line: Any = getattr(loop, "_ready", None)
+    return line if type(line) is deque else None

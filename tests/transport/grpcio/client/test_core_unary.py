@@ -59,8 +59,8 @@ def shown(error):
 
 async def answer_of(unary, request=REQUEST, timeout=None, metadata=()):
     """As the mesh's runtime does it; the answer and the call."""
-    call, answering = unary.begin(request, timeout, metadata)
-    message = await answering
+    call, coming = unary.begin(request, timeout, metadata)
+    message = await unary.response(call, coming)
     if message is None:
         await core_unary.raise_for(call)
     elif unary.deserialize is not None:
@@ -143,6 +143,25 @@ def test_only_the_last_call_in_threads_is_kept_to_be_destroyed_during_the_next()
         unary(REQUEST)
         assert unary._ended is not last
         assert sys.getrefcount(last) == 2  # here and in the question
+
+
+async def test_only_the_last_call_on_asyncio_is_kept_likewise():
+    with EchoServer() as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            unary, _ = on_loop(channel)
+            await answer_of(unary)
+            last = unary._ended
+            assert last is not None
+            call, coming = unary.begin(REQUEST, None, ())
+            waiting = asyncio.ensure_future(_wait(unary, call, coming))
+            await asyncio.sleep(0)
+            assert unary._ended is None, "gone while the server works on the next one"
+            assert await waiting
+            assert unary._ended is call
+
+
+async def _wait(unary, call, coming):
+    return await unary.response(call, coming)
 
 
 def test_answers_that_cannot_be_read_are_the_callers_internal_error(caplog):

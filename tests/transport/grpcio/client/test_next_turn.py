@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from meshlib.transport.grpcio.client.next_turn import NextTurn
+from meshlib.transport.grpcio.client.next_turn import NextTurn, line_of
+from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.grpc_echo import EchoServer, Message, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, soon
 from tests.support.resources import to
@@ -358,11 +359,58 @@ async def test_answers_made_here_do_not_pile_up_in_a_loop_that_never_turns():
         assert not channel.under_way
 
 
-async def test_what_is_left_of_a_call_is_gone_at_the_next_turn(unary, channel):
+@pytest.mark.skipif(PLAIN, reason="without shortcuts the turn comes")
+async def test_a_call_that_is_awaited_at_once_costs_the_loop_no_turn(unary, channel):
     await unary()
-    assert len(channel.turn._ended) == 1
-    await asyncio.sleep(0)
-    assert channel.turn._ended == []
+    loop = asyncio.get_running_loop()
+    call = unary()
+    assert len(loop._ready) == 1  # that nobody awaits it is seen at the next turn
+    awaiting = call.__await__()
+    assert awaiting.send(None) is not None
+    assert not loop._ready
+    awaiting.close()
+
+
+@pytest.mark.skipif(PLAIN, reason="without shortcuts the turn comes")
+async def test_what_others_want_of_the_next_turn_stays(unary):
+    done = []
+    call = unary()
+    asyncio.get_running_loop().call_soon(done.append, "theirs")
+    assert (await call).text == "x"
+    assert done == ["theirs"]
+    call, later = unary(), unary()
+    await call
+    assert await soon(later.done)
+
+
+class OwnLine(asyncio.SelectorEventLoop):
+    """As qasync's, which has a line that nobody looks at."""
+
+    def call_soon(self, *args, **kwargs):
+        return super().call_soon(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, OwnLine])
+def test_only_asyncios_own_loops_have_a_line_to_take_a_turn_back_from(kind):
+    loop = kind()
+    try:
+        assert (line_of(loop) is not None) == (kind is asyncio.SelectorEventLoop and not PLAIN)
+        assert line_of(SimpleNamespace()) is None
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, OwnLine])
+def test_calls_are_made_on_loops_of_either_kind(kind):
+    async def ask(channel):
+        stub = stubs.EchoStub(channel)
+        alone = stub.Unary(Message(text="a"))
+        await asyncio.sleep(0)
+        together = [stub.Unary(Message(text=text)) for text in "bc"]
+        return [(await call).text for call in (stub.Unary(Message(text="d")), *together, alone)]
+
+    with EchoServer() as server, mesh_of(server) as mesh, asyncio.Runner(loop_factory=kind) as runner:
+        assert runner.run(ask(mesh.aio_grpc_channel(TARGET))) == ["d", "b", "c", "a"]
 
 
 async def test_a_channel_keeps_nothing_of_its_calls(unary, channel):
@@ -404,7 +452,6 @@ def test_a_turn_comes_once_for_all_that_wait_for_it():
     turn.awaited(runs[2])  # the last one is forgotten at once
     turn.awaited(runs[0])  # others when the turn comes
     runs[0].waiting = runs[2].waiting = None
-    turn.destroy(object())
     assert len(scheduled) == 1
     scheduled.pop()()
     assert [run.begun for run in runs] == [0, 1, 0]
