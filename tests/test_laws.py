@@ -265,9 +265,10 @@ knows_httpx = knows(
 ``testing/mocks.py`` puts its own transports in the place of a mesh's connections, and the upstreams of tests have requests."""
 knows_grpcio = knows(
     {"grpc", "grpc_health"},
-    ("transport/grpcio/", "mesh/", "identity/", "ca/", "testing/upstreams/grpc.py", "testing/grpc_"),
+    ("transport/grpcio/", "mesh/", "identity/", "ca/", "testing/upstreams/grpc.py", "testing/grpc_", "envoy/ads.py"),
 )
-"""The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, who issues one. Servers of tests."""
+"""The SPIFFE Workload API and istiod's certificates are gRPC: who asks for an identity, who issues one. Servers of tests. What
+Envoy asks us."""
 
 
 RULES: dict[str, Callable[[str, ast.AST], str | None]] = {

@@ -24,6 +24,12 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("identity/workload_api.py", "self._began.wait"): NETWORK,
     ("identity/istiod.py", "self._began.wait"): NETWORK,
     ("sources/watcher.py", "self._thread.join"): "the end of a thread",
+    (
+        "envoy/ads.py",
+        "self._over.wait",
+    ): "looks now and then at whether a step takes too long, which it does by the mesh's Clock",
+    ("envoy/ads.py", "self._server.stop(None).wait"): "how long gRPC's threads take to end",
+    ("envoy/child.py", "process.wait"): "how long another process takes to end",
     ("sources/watcher.py", "self.stopping.wait"): ELSEWHERE,
     (
         "testing/clock.py",

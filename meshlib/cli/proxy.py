@@ -22,6 +22,7 @@ from meshlib.cli.serve import _mesh
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshlib.identity.identity import Identity
     from meshlib.mesh import Mesh
     from meshlib.proxy.options import Given, ProxyOptions
     from meshlib.proxy.spans import SpansByProcess
@@ -151,6 +152,10 @@ All options, and what to do when a request fails: docs/proxy.md.
     metavar="SECONDS",
     help="How late the event loop may be; beyond it new requests get 503.  [default: no limit]",
 )
+@click.option(
+    "--engine", type=click.Choice(["meshlib", "envoy"]), default="meshlib", show_default=True,
+    help="Who forwards: meshlib itself, or an Envoy that is run with the same resources (docs/engine-envoy.md).",
+)  # fmt: skip
 @click.option("--check", is_flag=True, help="Check the options, resources and certificates, bind nothing; exit 0 or 1.")
 @click.option(
     "--log-level",
@@ -187,6 +192,7 @@ def proxy(
     max_requests: int | None,
     max_memory: int | None,
     max_lag: float | None,
+    engine: str,
     check: bool,
     log_level: str,
 ) -> None:
@@ -216,11 +222,18 @@ def proxy(
         max_lag=max_lag,
         transparent=transparent,
         max_requests=max_requests,
+        engine=engine,
     )
     options = _options(given, check)
     try:
         who = own_workload(workload, namespace or _namespace_of(gateways), labels, service_account)
         spans = _spans(otlp, who)
+        if engine == "envoy":
+
+            def identity() -> Identity | None:
+                return make_identity(cert, key, bundles, wait=not check)
+
+            raise SystemExit(_with_envoy(options, otlp, check, log_level, who, identity))
         if check:
             _check(
                 options,
@@ -263,6 +276,35 @@ def proxy(
     raise SystemExit(code)
 
 
+def _with_envoy(
+    options: ProxyOptions,
+    otlp: str | None,
+    check: bool,
+    log_level: str,
+    who: Workload,
+    identity: Callable[[], Identity | None],
+) -> int:
+    """``--engine envoy``; the exit code."""
+    from meshlib.envoy.launch import check_envoy, launch_envoy, unsupported
+
+    wrong = unsupported(options, otlp)
+    for sentence in wrong:
+        click.echo(f"error: {sentence}", err=True)
+    if wrong:
+        return EXIT_PROBLEMS if check else EXIT_USAGE
+
+    def make(watch: bool) -> Mesh:
+        return _mesh(
+            options.configs, who, identity(), None, watch=watch, https_rules="istio", gateways=options.gateways
+        )
+
+    if not check:
+        return launch_envoy(options, make, log_level)
+    said, found = check_envoy(options, lambda: make(False))
+    _say(said, found)
+    return 0
+
+
 def _namespace_of(gateways: tuple[str, ...]) -> str | None:
     """That of the Gateways, where nobody says one: their workload's, as it would be in Kubernetes, with its Secrets."""
     found = {name.partition("/")[0] for name in gateways}
@@ -292,7 +334,10 @@ def _options(given: Given, check: bool) -> ProxyOptions:
 def _check(options: ProxyOptions, make: Callable[[], Mesh]) -> None:
     from meshlib.proxy.launch import check
 
-    said, found = check(options, make)
+    _say(*check(options, make))
+
+
+def _say(said: list[str], found: str) -> None:
     for sentence in said:
         click.echo(sentence if ": warning: " in sentence or ": notice: " in sentence else f"warning: {sentence}")
     click.echo(f"ok: {found}")

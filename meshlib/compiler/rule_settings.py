@@ -47,10 +47,12 @@ def rewrite_of(rewrite: written.HttpRewrite | None) -> Rewrite | None:
     if rewrite is None:
         return None
     by_regex = rewrite.uri_regex_rewrite
+    regex = None if by_regex is None else _rewriter(by_regex)
     return Rewrite(
         prefix=wire(rewrite.uri) if rewrite.uri else None,
-        regex=None if by_regex is None else _rewriter(by_regex),
+        regex=regex,
         authority=rewrite.authority or "",
+        by_regex=None if by_regex is None or regex is None else (by_regex.match or "", by_regex.rewrite or ""),
     )
 
 

@@ -40,12 +40,25 @@ class UnknownOperator(ValueError):
     """A command operator that only a proxy has."""
 
 
-Value = bytes | Callable[[Lookup], bytes]
+class Computed:
+    """A value with operators: what it is for a request. ``text`` is what the resource says."""
+
+    __slots__ = ("_parts", "text")
+
+    def __init__(self, text: str, parts: Sequence[bytes | Callable[[Lookup], bytes]]) -> None:
+        self.text = text
+        self._parts = tuple(parts)
+
+    def __call__(self, lookup: Lookup) -> bytes:
+        return b"".join([part if isinstance(part, bytes) else part(lookup) for part in self._parts])
+
+
+Value = bytes | Computed
 
 
 def compile_value(text: str) -> Value:
     """The value as bytes, or a function of the request's headers. Raises ``UnknownOperator``."""
-    parts: list[Value] = []
+    parts: list[bytes | Callable[[Lookup], bytes]] = []
     at = 0
     for found in _OPERATOR.finditer(text):
         if found.start() > at:
@@ -64,7 +77,7 @@ def compile_value(text: str) -> Value:
         parts.append(text[at:].encode())
     if all(isinstance(part, bytes) for part in parts):
         return b"".join(part for part in parts if isinstance(part, bytes))
-    return lambda lookup: b"".join(part if isinstance(part, bytes) else part(lookup) for part in parts)
+    return Computed(text, parts)
 
 
 def _request_header(name: str, other: str | None, length: str | None) -> Callable[[Lookup], bytes]:

@@ -14,6 +14,8 @@ class Rewrite:
     prefix: str | None = None
     regex: Callable[[str], str] | None = None
     authority: str = ""
+    by_regex: tuple[str, str] | None = None
+    """What ``regex`` was made of: the expression and the substitution, in RE2's spelling."""
 
     def path(self, path: str, matched: str | None) -> str:
         """``matched``: the prefix that matched; None when the whole path did."""

@@ -55,6 +55,7 @@ class Given:
     max_lag: float | None = None
     transparent: bool = False
     max_requests: int | None = None
+    engine: str = "meshlib"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class ProxyOptions:
     notes: tuple[str, ...] = field(default=(), compare=False)
     transparent: bool = False
     max_requests: int | None = None
+    engine: str = "meshlib"
 
     @property
     def listeners(self) -> int:
@@ -138,6 +140,7 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         tuple(_notes(outbound)),
         given.transparent,
         given.max_requests,
+        given.engine,
     )
     if wrong:
         raise WrongOptions(wrong)

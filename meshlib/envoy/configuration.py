@@ -1,0 +1,68 @@
+"""A snapshot as all that an Envoy is told over ADS: the same compiled mesh that meshlib's own engine acts by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from meshlib.envoy.clusters import by_eds, cluster_of, empty_cluster, endpoints_of
+from meshlib.envoy.dialled import DialledNames
+from meshlib.envoy.listeners import outbound_listener
+from meshlib.envoy.tls import Files, NoTls, secrets_of
+from meshlib.envoy.values import Json
+from meshlib.envoy.virtual_hosts import route_configuration
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import Cluster
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.identity.credentials import Credentials
+
+OUTBOUND = "outbound"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """By name, each kind. ``unreachable``: why no call is made to a cluster, by its name. ``files``: what was read, None
+    where it could not be."""
+
+    clusters: Mapping[str, Json]
+    endpoints: Mapping[str, Json]
+    listeners: Mapping[str, Json]
+    routes: Mapping[str, Json]
+    secrets: Mapping[str, Json]
+    unreachable: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes | None] = field(default_factory=dict)
+
+
+def configuration(
+    snapshot: Snapshot, outbound: Sequence[tuple[str, int]], credentials: Credentials | None = None
+) -> Configuration:
+    """Of a proxy with these outbound ports; ``credentials``: who it is, None without an identity."""
+    files = Files()
+    clusters: dict[str, Json] = {}
+    endpoints: dict[str, Json] = {}
+    unreachable: dict[str, str] = {}
+    dialled = DialledNames(snapshot)
+    routes = {OUTBOUND: route_configuration(snapshot, OUTBOUND, outbound, dialled)}
+    for spec in _clusters(snapshot, dialled):
+        try:
+            made = cluster_of(spec, credentials is not None, files)
+        except NoTls as error:
+            unreachable[spec.key] = str(error)
+            made = empty_cluster(spec)
+        clusters[spec.key] = made
+        if by_eds(made):
+            endpoints[spec.key] = endpoints_of(spec)
+    settings = snapshot.inbound.default.mesh
+    listeners = {}
+    for number, (host, port) in enumerate(outbound):
+        name = f"{OUTBOUND}-{number + 1}" if number else OUTBOUND
+        listeners[name] = outbound_listener(name, host, port, OUTBOUND, settings)
+    secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
+    return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, files.read)
+
+
+def _clusters(snapshot: Snapshot, dialled: DialledNames) -> Iterator[Cluster]:
+    yield from snapshot.clusters.values()
+    yield from dialled.clusters.values()

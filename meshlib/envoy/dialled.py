@@ -1,0 +1,67 @@
+"""Headless services: names that are dialled as they are, of which the registry knows the addresses.
+
+Envoy would ask DNS, which need not know them. So each such name is a virtual host of its own, whose routes lead to a cluster
+of the addresses that the name has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from meshlib.registry.service import Endpoint
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import Cluster, VirtualHost
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.envoy.values import Json
+
+
+def at_addresses(cluster: Cluster, name: str, port: int, addresses: tuple[str, ...]) -> Cluster:
+    """The cluster of the addresses that a name has, any of which will do."""
+    number = cluster.dial_port or port
+    return replace(
+        cluster,
+        key=f"{cluster.key}|{name}:{number}",
+        resolution="static",
+        balancer="RANDOM",
+        endpoints=tuple(Endpoint(address=address, port=number) for address in addresses),
+    )
+
+
+class DialledNames:
+    """Of a snapshot; collects the clusters that are needed beside its own."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.clusters: dict[str, Cluster] = {}
+
+    def names_of(self, host: VirtualHost, names: list[str]) -> list[str]:
+        """Those of its names whose addresses are known, if it leads to where they are dialled."""
+        if not any(self._passes(to.cluster) for rule in host.rules for to in rule.destinations):
+            return []
+        return [name for name in names if self._snapshot.dialled.get(name)]
+
+    def routes(self, routes: Iterator[Json], name: str, port: int) -> Iterator[Json]:
+        """The routes of a virtual host for one of its names."""
+        for route in routes:
+            action = route.get("route", {})
+            for place, key in ((action, "cluster"), *((each, "name") for each in _weighted(action))):
+                if self._passes(place.get(key, "")):
+                    place[key] = self._cluster(place[key], name, port)
+            yield route
+
+    def _passes(self, key: str) -> bool:
+        found = self._snapshot.clusters.get(key)
+        return found is not None and found.resolution == "passthrough" and not found.dial_host and bool(found.host)
+
+    def _cluster(self, key: str, name: str, port: int) -> str:
+        made = at_addresses(self._snapshot.clusters[key], name, port, self._snapshot.dialled[name])
+        self.clusters[made.key] = made
+        return made.key
+
+
+def _weighted(action: Json) -> list[Json]:
+    found: list[Json] = action.get("weighted_clusters", {}).get("clusters", [])
+    return found

@@ -1,0 +1,84 @@
+"""What the resources ask and Envoy does not do: said when the proxy begins, and when a reload brings more of it, each with
+where it is written.
+
+Only what acts on this workload's calls is said. What is about security is none of this: what of that cannot be had, refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.resilience import MECHANISMS
+from meshlib.problems import Problem, Severity
+
+if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.resources.base import Resource
+
+CODE = "not-in-envoy"
+HINT = "--engine meshlib does it; or take it out"
+
+
+def differences(snapshot: Snapshot, resources: Sequence[Resource], unreachable: Mapping[str, str]) -> list[Problem]:
+    """In the order of the resources. ``unreachable``: why no call is made to a cluster, by its name."""
+    by_id = {resource.id: resource for resource in resources}
+    said = [
+        *_resilience(snapshot, by_id),
+        *_connections(snapshot, by_id),
+        *_telemetry(snapshot, resources),
+        *_unreachable(snapshot, by_id, unreachable),
+    ]
+    return list(dict.fromkeys(said))
+
+
+def said_of(resource: Resource | None, path: str, message: str, hint: str = HINT) -> Problem:
+    """A problem where the resource stands."""
+    if resource is None:
+        return Problem(CODE, Severity.WARNING, "", 0, 0, path, message, hint)
+    origin = resource.origin
+    where = f"{resource.id} {path}" if path else resource.id
+    return Problem(CODE, Severity.WARNING, origin.file, origin.line, origin.column, where, message, hint)
+
+
+def _resilience(snapshot: Snapshot, by_id: Mapping[str, Resource]) -> Iterator[Problem]:
+    for policy in snapshot.resilience.values():
+        resource = by_id.get(policy.resource)
+        spec = getattr(resource, "spec", None)
+        for attribute, name in MECHANISMS.items():
+            if getattr(spec, attribute, None) is not None:
+                what = f"calls to {policy.host} go without {name}: Envoy has no field for it"
+                yield said_of(resource, f"spec.{name}", what)
+
+
+def _connections(snapshot: Snapshot, by_id: Mapping[str, Resource]) -> Iterator[Problem]:
+    for host in snapshot.l4.values():
+        for rules, kind in ((host.tls, "tls"), (host.tcp, "tcp")):
+            if rules:
+                what = f"{kind} rules of {host.host} port {host.port} are for CONNECT, which Envoy does not take here (404)"
+                yield said_of(by_id.get(host.resource), f"spec.{kind}", what)
+
+
+def _telemetry(snapshot: Snapshot, resources: Iterable[Resource]) -> Iterator[Problem]:
+    counting = set(snapshot.telemetry.resources)
+    for resource in resources:
+        if resource.kind != "Telemetry" or f"{resource.namespace}/{resource.name}" not in counting:
+            continue
+        spec = getattr(resource, "spec", None)
+        for attribute, name, instead in (
+            ("metrics", "metrics", "Envoy counts by its own names (/stats/prometheus), not Istio's"),
+            ("tracing", "tracing", "no spans are sent"),
+            ("access_logging", "accessLogging", "no access log is written"),
+        ):
+            if getattr(spec, attribute, None):
+                yield said_of(resource, f"spec.{name}", instead)
+
+
+def _unreachable(
+    snapshot: Snapshot, by_id: Mapping[str, Resource], unreachable: Mapping[str, str]
+) -> Iterator[Problem]:
+    for key, why in unreachable.items():
+        cluster = snapshot.clusters.get(key)
+        resource = None if cluster is None else by_id.get(cluster.destination_rule)
+        what = f"no call is made to {key}: {why}"
+        yield said_of(resource, "", what, "calls get 503 (flag UH) until that is mended")

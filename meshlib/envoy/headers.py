@@ -1,0 +1,51 @@
+"""Header operations as Envoy's ``headers_to_add`` and ``headers_to_remove``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from meshlib.envoy.values import Json
+from meshlib.policy.header_ops import Computed, HeaderOps
+
+if TYPE_CHECKING:
+    from meshlib.policy.header_ops import Value
+
+NO_OPS = HeaderOps()
+
+
+def header_changes(levels: Sequence[HeaderOps], direction: str) -> Json:
+    """The operations of all levels; ``direction`` is "request" or "response".
+
+    Envoy removes first, then sets, then adds, once a level of its own; here one level of Envoy's has what several of ours do
+    one after the other."""
+    ops = one_level(levels)
+    adds = [_option(pair, "OVERWRITE_IF_EXISTS_OR_ADD") for pair in ops.set]
+    adds += [_option(pair, "APPEND_IF_EXISTS_OR_ADD") for pair in ops.add]
+    made: Json = {}
+    if adds:
+        made[f"{direction}_headers_to_add"] = adds
+    if ops.remove:
+        made[f"{direction}_headers_to_remove"] = list(dict.fromkeys(name.decode("latin-1") for name in ops.remove))
+    return made
+
+
+def one_level(levels: Sequence[HeaderOps]) -> HeaderOps:
+    """One level that does what these do in turn: what a later one removes or replaces an earlier one need not make."""
+    remove: tuple[bytes, ...] = ()
+    replaced: tuple[tuple[bytes, Value], ...] = ()
+    added: tuple[tuple[bytes, Value], ...] = ()
+    for level in levels:
+        gone = {*level.remove, *(name for name, value in level.set if value != b"")}
+        replaced = tuple(pair for pair in replaced if pair[0] not in gone)
+        added = tuple(pair for pair in added if pair[0] not in gone)
+        remove += level.remove
+        replaced += level.set
+        added += level.add
+    return HeaderOps(remove, replaced, added)
+
+
+def _option(pair: tuple[bytes, Value], action: str) -> Json:
+    name, value = pair
+    text = value.text if isinstance(value, Computed) else value.decode("utf-8", "replace").replace("%", "%%")
+    return {"header": {"key": name.decode("latin-1"), "value": text}, "append_action": action}

@@ -1,0 +1,159 @@
+"""From checked options to a proxy whose engine is Envoy: what it cannot do is said first, then ports, mesh, ADS server and
+Envoy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshlib.admin.address import parse_address
+from meshlib.admin.endpoint import AdminEndpoint
+from meshlib.envoy.ads import AdsServer
+from meshlib.envoy.binary import find_envoy
+from meshlib.envoy.bootstrap import Sockets, bootstrap
+from meshlib.envoy.child import Child, EnvoyAdmin
+from meshlib.envoy.configuration import configuration
+from meshlib.envoy.differences import differences
+from meshlib.envoy.listeners import whole_seconds
+from meshlib.envoy.messages import discovery
+from meshlib.envoy.pages import envoy_pages
+from meshlib.envoy.supervise import Supervisor, packed_configuration
+from meshlib.proxy.descriptors import make_room
+from meshlib.proxy.drain import ACCEPTING, Drain
+from meshlib.proxy.health import HealthPort
+from meshlib.proxy.launch import check
+from meshlib.proxy.notify import notify
+from meshlib.proxy.pages import CHANGING
+from meshlib.proxy.places import TcpPlace
+from meshlib.proxy.sockets import listening
+
+if TYPE_CHECKING:
+    from meshlib.admin.page import Page
+    from meshlib.admin.request import AdminRequest
+    from meshlib.mesh import Mesh
+    from meshlib.proxy.options import ProxyOptions
+
+log = logging.getLogger("meshlib.proxy")
+
+NO_PORT = [("127.0.0.1", 0)]
+STANDING = (
+    "Envoy's own metrics, not Istio's (istio_requests_total), are at /stats/prometheus",
+    "CONNECT is not taken at outbound ports, and upgrades are taken to WebSocket alone",
+)
+"""What is other than with meshlib's own engine, whatever the resources say."""
+
+
+def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
+    """A sentence for each option that this engine has no part in: nobody is to find out later."""
+    given = (
+        ("--inbound", bool(options.inbound), "the inbound side, with its policies, is meshlib's own engine's"),
+        ("--gateway", options.gateways is not None, "gateways are meshlib's own engine's"),
+        ("--transparent", options.transparent, "it takes explicit outbound ports"),
+        ("--otlp", otlp is not None, "it sends no spans"),
+        ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
+        ("--max-memory", options.max_memory is not None, "give the container a limit"),
+        ("--max-lag", options.max_lag is not None, "it has no event loop of ours"),
+    )
+    found = [f"{name} is not for --engine envoy: {why}" for name, there, why in given if there]
+    if os.environ.get("MESHLIB_ACCESS_LOG"):
+        found.append("MESHLIB_ACCESS_LOG is not for --engine envoy: it writes no access log; unset it")
+    return found
+
+
+def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
+    """As ``check`` of meshlib's own engine, and what Envoy does not do of the resources. Raises ``MeshError``."""
+    find_envoy()
+    discovery()
+    said, found = check(options, make)
+    with make() as mesh:
+        live = mesh._core.live
+        assert live is not None
+        identity = mesh._core.identity
+        made = configuration(live.snapshot, NO_PORT, None if identity is None else identity.latest)
+        packed_configuration(made)
+        said += [str(problem) for problem in differences(live.snapshot, mesh._resources, made.unreachable)]
+    return [*said, *STANDING], found
+
+
+def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level: str = "info") -> int:
+    """Forward until it is told to stop; the exit code. Raises ``MeshError`` for what it cannot begin with."""
+    binary = find_envoy()
+    discovery()
+    space = make_room(options.max_connections)
+    for note in filter(None, (*options.notes, space.note, *STANDING)):
+        log.warning("%s", note)
+    with contextlib.ExitStack() as undo:
+        outbound = [undo.enter_context(_reserved(place)) for place in options.outbound]
+        health = None
+        if options.health is not None:
+            health = listening(options.health, "--health")[0]
+            undo.callback(health.close)
+        folder = Path(tempfile.mkdtemp(prefix="meshlib-envoy-"))  # of mode 0700
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        mesh = make(True)
+        undo.callback(mesh.close)
+        undo.callback(notify, "STOPPING=1")
+        clock = mesh._core.clock.monotonic
+        sockets = Sockets(str(folder / "admin.sock"), str(folder / "ads.sock"))
+        envoy = EnvoyAdmin(sockets.admin)
+        child = Child(
+            binary,
+            folder,
+            bootstrap(mesh.workload, sockets, space.connections),
+            workers=options.workers,
+            drain=whole_seconds(options.drain * ACCEPTING),
+            log_level=log_level,
+        )
+        drain = Drain(options.drain, clock, on_zero=options.exit_on_zero)
+
+        def ready(pid: int) -> None:
+            notify("READY=1")
+            for host, port in outbound:
+                log.info("forwarding, listening on %s as process %d, Envoy", TcpPlace(host, port), pid)
+
+        supervisor = Supervisor(mesh, child, envoy, outbound, drain, ready)
+        ads = AdsServer(sockets.ads, clock, supervisor.rejected, supervisor.taken)
+        mesh._core.on_install = supervisor.changed
+        identity = mesh._core.identity
+        if identity is not None:
+            identity.subscribe(supervisor.changed)
+        _show(undo, options, envoy_pages(supervisor, envoy), health)
+        return supervisor.run(ads)
+
+
+def _show(
+    undo: contextlib.ExitStack,
+    options: ProxyOptions,
+    pages: Callable[[AdminRequest], Page],
+    health: socket.socket | None,
+) -> None:
+    """The admin endpoint, and the port for probes."""
+    if options.admin:
+        admin = AdminEndpoint(parse_address(options.admin, "--admin"), pages, CHANGING)
+        undo.callback(admin.close)
+        admin.start()
+    if health is not None:
+        port = HealthPort(health, pages)
+        undo.callback(port.close)
+        port.start()
+
+
+@contextlib.contextmanager
+def _reserved(place: TcpPlace) -> Iterator[tuple[str, int]]:
+    """The address and port of an outbound listener, which stay ours while Envoy is begun again: a socket is bound there that
+    does not listen. Raises ``MeshError``."""
+    (tried,) = listening(place, "--outbound")
+    port = tried.getsockname()[1]
+    tried.close()
+    with socket.socket(socket.AF_INET6 if place.family_six else socket.AF_INET) as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((place.host, port))
+        yield place.host, port

@@ -1,0 +1,59 @@
+"""What Envoy does not do of what the resources ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import meshlib
+from meshlib.envoy.configuration import configuration
+from meshlib.envoy.differences import differences
+from meshlib.problems import Problem, Severity
+
+MESH = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: reviews}
+spec:
+  hosts: [reviews.test]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1}]
+---
+"""
+RESILIENCE = """
+apiVersion: meshlib.dev/v1
+kind: ResiliencePolicy
+metadata: {name: reviews}
+spec: {host: reviews.test, bulkhead: {maxConcurrent: 5}, hedging: {delay: 50ms}}
+"""
+TLS = """
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: reviews}
+spec: {host: reviews.test, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
+"""
+
+
+def said(folder: Path, more: str) -> list[Problem]:
+    (folder / "all.yaml").write_text(MESH + more)
+    with meshlib.Mesh.from_path(folder / "all.yaml", watch=False) as mesh:
+        live = mesh._core.live
+        assert live is not None
+        made = configuration(live.snapshot, [("127.0.0.1", 15001)])
+        return differences(live.snapshot, mesh._resources, made.unreachable)
+
+
+def test_what_istio_says_is_done(tmp_path: Path) -> None:
+    assert said(tmp_path, "") == []
+
+
+def test_a_resilience_policy_is_named_field_by_field_where_it_stands(tmp_path: Path) -> None:
+    found = said(tmp_path, RESILIENCE)
+    assert {each.path.rpartition(".")[2] for each in found} == {"bulkhead", "hedging"}
+    assert {(Path(each.file).name, each.line, each.severity) for each in found} == {("all.yaml", 12, Severity.WARNING)}
+
+
+def test_a_cluster_to_which_no_call_is_made_is_said_with_its_destination_rule(tmp_path: Path) -> None:
+    (found,) = said(tmp_path, TLS)
+    assert found.line == 12
+    assert "no call is made to outbound|80||reviews.test" in found.message

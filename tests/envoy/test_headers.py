@@ -1,0 +1,39 @@
+"""Header operations for Envoy: several levels of ours are one of Envoy's."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshlib.envoy.headers import header_changes, one_level
+from meshlib.policy.header_ops import HeaderOps, compile_ops
+
+NAMES = st.sampled_from(["a", "b", "c"])
+VALUES = st.sampled_from(["1", "2"])
+OPS = st.builds(
+    compile_ops, st.lists(NAMES, max_size=2), st.dictionaries(NAMES, VALUES), st.dictionaries(NAMES, VALUES)
+)
+HEADERS = st.lists(st.tuples(NAMES.map(str.encode), VALUES.map(str.encode)), max_size=4)
+
+
+def test_values_keep_operators_and_escape_percent_signs() -> None:
+    made = header_changes([compile_ops([], {"x-path": "at %REQ(:path)%"}, {"x-share": "50%%"})], "request")
+    assert made == {
+        "request_headers_to_add": [
+            {"header": {"key": "x-path", "value": "at %REQ(:path)%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"},
+            {"header": {"key": "x-share", "value": "50%%"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"},
+        ]
+    }
+
+
+def test_removals_are_named_once_and_nothing_is_said_of_nothing() -> None:
+    assert header_changes([HeaderOps((b"a", b"a", b"b"))], "response") == {"response_headers_to_remove": ["a", "b"]}
+    assert header_changes([], "request") == {}
+
+
+@given(st.lists(OPS, max_size=3), HEADERS)
+def test_one_level_does_what_all_do_in_turn(levels: list[HeaderOps], headers: list[tuple[bytes, bytes]]) -> None:
+    expected = headers
+    for level in levels:
+        expected = level.apply(expected, lambda name: None)
+    assert sorted(one_level(levels).apply(headers, lambda name: None)) == sorted(expected)

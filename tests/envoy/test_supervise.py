@@ -1,0 +1,168 @@
+"""The supervisor over a real Envoy: it is begun again, drained, and follows what changes. (What it is sent:
+``test_ads_state``.)"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.envoy_engine import EnvoyCommand
+from tests.support.eventually import eventually
+from tests.support.proxy_command import Load, ask
+from tests.support.servers import EchoServer
+
+ROUTE = """
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec:
+  hosts: [reviews.example]
+  http:
+  - match: [{uri: {prefix: /teapot}}]
+    directResponse: {status: STATUS}
+  - match: [{headers: {x-long: {regex: "REGEX"}}}]
+    directResponse: {status: 201}
+  - route: [{destination: {host: reviews.example}}]
+"""
+
+
+def rules(status: int = 418, regex: str = "a.*") -> str:
+    return ROUTE.replace("STATUS", str(status)).replace("REGEX", regex)
+
+
+@pytest.fixture
+def server() -> Iterator[EchoServer]:
+    with EchoServer("v1") as made:
+        yield made
+
+
+def status(proxy: EnvoyCommand, path: str = "/") -> int:
+    with proxy.client() as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: reviews.example:9080\r\n\r\n".encode())
+        found: int = client.response().status
+        return found
+
+
+def test_a_killed_envoy_is_back_with_its_configuration_at_its_port(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port) as proxy:
+        port, first = proxy.port, proxy.envoy()
+        assert status(proxy) == 200
+        proxy.kill_envoy()
+        proxy.says("Envoy has ended by signal 9")
+        assert proxy.envoy(2) != first
+        assert (proxy.port, status(proxy)) == (port, 200)
+        assert proxy.process.poll() is None
+
+
+def test_envoy_ends_with_a_supervisor_that_is_killed(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port) as proxy:
+        child = proxy.envoy()
+        proxy.process.kill()
+        proxy.process.wait()
+
+        def gone() -> bool:
+            try:
+                return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            except OSError:
+                return True
+
+        assert eventually(gone)
+
+
+def test_a_change_of_a_file_takes_effect_and_fails_no_request(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port) as proxy:
+        assert status(proxy, "/teapot") == 200
+        with Load(proxy.port) as load:
+            load.more()
+            proxy.configure(rules(418))
+            assert eventually(lambda: status(proxy, "/teapot") == 418)
+            proxy.configure(rules(419))
+            assert eventually(lambda: status(proxy, "/teapot") == 419)
+            load.more()
+        assert load.failed == []
+
+
+def test_a_change_with_an_error_keeps_what_there_is(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port) as proxy:
+        proxy.configure(rules(418))
+        assert eventually(lambda: status(proxy, "/teapot") == 418)
+        proxy.configure(rules(99999))
+        proxy.says("error")
+        assert status(proxy, "/teapot") == 418
+
+
+def test_what_envoy_refuses_is_told_and_the_last_good_configuration_stays(tmp_path: Path, server: EchoServer) -> None:
+    """A regular expression whose program is beyond Envoy's limit is valid for us."""
+    with EnvoyCommand(tmp_path, server.port) as proxy:
+        proxy.configure(rules(418))
+        assert eventually(lambda: status(proxy, "/teapot") == 418)
+        proxy.configure(rules(419, "a{1000}" * 40))
+        proxy.says("Envoy refuses its configuration")
+        assert status(proxy, "/teapot") == 418
+        proxy.kill_envoy()
+        proxy.envoy(2)
+        assert status(proxy, "/teapot") == 418
+        proxy.configure(rules(420))
+        assert eventually(lambda: status(proxy, "/teapot") == 420)
+
+
+def test_sigterm_tells_clients_to_go_finishes_what_is_under_way_and_ends(tmp_path: Path, server: EchoServer) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(handler: Any) -> bool:
+        if handler.path == "/wait":
+            begun.set()
+            go_on.wait(20)
+        return False
+
+    server.behave = wait
+    with EnvoyCommand(tmp_path, server.port, "--exit-on-zero-connections") as proxy:
+        with proxy.client() as slow, proxy.client() as kept:
+            assert kept.get().header("connection") is None
+            slow.send(b"GET /wait HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            assert begun.wait(20)
+            proxy.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: ask(proxy.admin, "/ready") == (503, "DRAINING\n"))
+            response = kept.get()
+            assert (response.status, response.header("connection")) == (200, "close")
+            go_on.set()
+            assert slow.response().status == 200
+        assert proxy.ends() == 0
+
+
+def test_a_second_sigterm_ends_it_at_once(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port, "--drain", "600") as proxy, proxy.client() as client:
+        assert client.get().status == 200
+        proxy.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: ask(proxy.admin, "/ready")[0] == 503)
+        proxy.process.send_signal(signal.SIGTERM)
+        assert proxy.ends() == 0
+
+
+def test_admin_pages_and_metrics_are_envoys(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port) as proxy:
+        assert status(proxy) == 200
+        assert ask(proxy.admin, "/ready") == (200, "LIVE\n")
+        found = ask(proxy.admin, "/stats/prometheus")[1]
+        assert re.search(
+            r'envoy_cluster_upstream_rq_total\{envoy_cluster_name="outbound\|9080\|\|reviews\.example"\} 1', found
+        )
+        assert f"127.0.0.1:{server.port}" in ask(proxy.admin, "/clusters")[1]
+        kinds = {
+            each["@type"].rpartition(".")[2] for each in json.loads(ask(proxy.admin, "/config_dump")[1])["configs"]
+        }
+        assert {"BootstrapConfigDump", "ClustersConfigDump", "ListenersConfigDump", "RoutesConfigDump"} <= kinds
+
+
+def test_several_workers_are_envoys_threads(tmp_path: Path, server: EchoServer) -> None:
+    with EnvoyCommand(tmp_path, server.port, "--workers", "2") as proxy:
+        assert status(proxy) == 200
+        assert json.loads(ask(proxy.admin, "/server_info")[1])["command_line_options"]["concurrency"] == 2
