@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import copyreg
 import operator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from meshlib.transport.httpx.filled import Triple, compare, fill_response, filled_headers, responses_as_known
+from meshlib.transport.httpx.filled import compare, fill_response, responses_as_known
+from meshlib.transport.httpx.met_headers import Head, met_headers_of
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
@@ -102,21 +103,10 @@ class WholeResponse(Base):
         return copyreg._reconstructor, (self._plain, object, None), state  # type: ignore[attr-defined]
 
 
-class _Head(NamedTuple):
-    """What is known of a head. ``headers``: as httpx keeps them, to be copied. ``encoded``: it has a Content-Encoding."""
-
-    headers: list[Triple]
-    sets_cookie: bool
-    encoded: bool
-
-    def __repr__(self) -> str:  # a cookie is a secret
-        return f"<_Head {len(self.headers)} headers>"
-
-
 class Responses:
     """Makes responses of one module's class."""
 
-    __slots__ = ("_fills", "_headers", "_kind", "_misses", "_of_head", "_stream")
+    __slots__ = ("_fills", "_headers", "_kind", "_met_headers", "_misses", "_of_head", "_stream")
 
     def __init__(self, module: HttpxModule) -> None:
         self._kind: type[WholeResponse] = type(
@@ -128,8 +118,9 @@ class Responses:
         self._fills = responses_as_known(module)
         self._stream = module.ByteStream
         self._headers = module.Headers
+        self._met_headers = met_headers_of(module.Headers)
         # a server sends the same head again and again, in one second at least
-        self._of_head: dict[tuple[tuple[bytes, bytes], ...], _Head] = {}
+        self._of_head: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
         self._misses = 0
 
     def make(
@@ -147,27 +138,31 @@ class Responses:
         raw = outcome.headers
         if not isinstance(raw, list):
             raw = list(raw)
-        triples, sets_cookie, encoded = self._known(raw)
+        head = self._known(raw)
+        headers: httpx.Headers
         whole = None
         if stream is None:
             whole = outcome.whole or b""
             stream = own = self._stream(whole)
         if self._fills:
             made = self._kind.__new__(self._kind)
-            headers = filled_headers(self._headers, triples.copy())
+            headers = met = self._met_headers.__new__(self._met_headers)
+            met._list = head.headers.copy()
+            met._encoding = None
+            met._met = head
             fill_response(made, outcome.status, headers, stream, extensions)
         else:
             made = self._kind(outcome.status, stream=stream, extensions=extensions)
             made.headers = headers = self._headers(raw)
-        made.sets_cookie = sets_cookie
-        if whole is not None and not encoded and not PLAIN:
+        made.sets_cookie = head.sets_cookie
+        if whole is not None and not head.encoded and not PLAIN:
             made._whole = whole
             made._own_stream = own
             made._own_headers = headers
             made._count = len(raw)
         return made
 
-    def _known(self, raw: RawHeaders) -> _Head:
+    def _known(self, raw: RawHeaders) -> Head:
         """The headers, to be copied, and what matters of their names."""
         if PLAIN:
             return self._head(raw)
@@ -189,7 +184,7 @@ class Responses:
         return found
 
     @staticmethod
-    def _head(raw: RawHeaders) -> _Head:
+    def _head(raw: RawHeaders) -> Head:
         triples = [(name, name.lower(), value) for name, value in raw]
         names = list(map(_LOWER, triples))
-        return _Head(triples, b"set-cookie" in names, b"content-encoding" in names)
+        return Head(triples, b"set-cookie" in names, b"content-encoding" in names)
