@@ -1,8 +1,9 @@
-"""Headers of a response whose head was met before: what httpx's client decodes of them is decoded once a head, not once a call.
+"""Headers of a response whose head was met before: what httpx's client decodes of them is decoded once a head, and not with
+each call.
 
-``httpx.Client`` looks for cookies in every response, for which it decodes each header several times (rows "p50" of ``make bench``,
-own client). ``multi_items`` of these gives what it would have given. Whoever has changed the headers or their encoding since
-gets httpx's own way; a pickle or a copy is of httpx's class.
+``httpx.Client`` looks for cookies in every response, for which it decodes each header several times (row "p50, own client" of
+``make bench``). ``multi_items`` of these gives what it would have given. Whoever has changed the headers or their encoding
+since gets httpx's own way; a pickle or a copy is of httpx's class.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ else:
 
 
 class Head:
-    """What is known of a head. ``headers``: as httpx keeps them, to be copied. ``encoded``: it has a Content-Encoding. ``items``
-    and ``encoding``: what ``multi_items`` gave of them, None until somebody asked."""
+    """What is known of a head. ``headers``: as httpx keeps them, to be copied. ``encoded``: it has a Content-Encoding.
+    ``items`` and ``encoding``: what ``multi_items`` gave of them, None until somebody asked."""
 
     __slots__ = ("encoded", "encoding", "headers", "items", "sets_cookie")
 

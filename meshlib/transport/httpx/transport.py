@@ -15,7 +15,9 @@ from meshlib.engine.actions import change_response
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run_async, run_brief
 from meshlib.engine.effects import Deliver, Send
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
+from meshlib.engine.run_call import run_call
 from meshlib.httpx_module import module_of_transport
 from meshlib.transport.httpx.dialect import dialect_of, known
 from meshlib.transport.httpx.errors import bad_url, call_error
@@ -87,8 +89,8 @@ class _Door(Generic[R]):
         self._other_way: OtherWay[R] | None = other_way
         self._owned: R = runtime if other_way is None else other_way.runtime
 
-    def _begin(self, request: httpx.Request, caller: Dialect) -> tuple[Call[HttpxRequest], Exchange[HttpxRequest]]:
-        """Route the request and make its exchange."""
+    def _begin(self, request: httpx.Request, caller: Dialect) -> Call[HttpxRequest]:
+        """Route the request."""
         core = self._core
         live = core.live
         if live is None:
@@ -112,16 +114,17 @@ class _Door(Generic[R]):
         if trace is not None:
             seen.trace = SyncTrace(trace) if self._blocking else AsyncTrace(trace)
         call.record = route(live.snapshot, seen)
-        return call, core.exchange_of(call, brief=not PLAIN)
+        return call
 
-    def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest], call: Call[HttpxRequest]) -> Outcome:
-        """The network has failed the call. Ends the exchange; the response that Envoy would give."""
+    def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest] | None, call: Call[HttpxRequest]) -> Outcome:
+        """The network has failed the call. Ends the exchange, if there is one; the response that Envoy would give."""
         reply = change_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
             call.record.status = reply.status
             if self._respond:
                 call.outcome = reply
-        finish(exchange)
+        if exchange is not None:
+            finish(exchange)
         return reply
 
     def _local(
@@ -157,16 +160,22 @@ class MeshTransport(_Door[BlockingRuntime]):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """One call."""
         caller = known.get(type(request)) or dialect_of(request)
-        call, exchange = self._begin(request, caller)
+        call = self._begin(request, caller)
         way = self._other_way
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
-        telemetry = self._core.telemetry
+        core = self._core
+        telemetry = core.telemetry
         span = telemetry.began(call)
-        if span is not None:
-            exchange = telemetry.spanned(span, exchange)
-        reply = None
+        reply = exchange = None
         try:
-            delivered = run_brief(exchange, runtime)
+            delivered: Send[HttpxRequest] | Deliver
+            if span is None and not PLAIN and core.exchange_of is exchange_of:
+                delivered, exchange = run_call(call, runtime)
+            else:
+                exchange = core.exchange_of(call, brief=not PLAIN)
+                if span is not None:
+                    exchange = telemetry.spanned(span, exchange)
+                delivered = run_brief(exchange, runtime)
             outcome = delivered.outcome
             if outcome.failure is not None:
                 reply = self._failed(outcome, exchange, call)
@@ -174,7 +183,7 @@ class MeshTransport(_Door[BlockingRuntime]):
                 call.record.status = outcome.status
                 if type(delivered) is Deliver:
                     call.outcome = outcome  # it may be the mesh's own
-                    if outcome.body is None:
+                    if outcome.body is None and exchange is not None:
                         finish(exchange)
         except BaseException:
             telemetry.broken(call, span)
@@ -185,6 +194,7 @@ class MeshTransport(_Door[BlockingRuntime]):
         if outcome.body is None:
             telemetry.ended(call, span)
             return self._whole(outcome, call, runtime.traces, caller)
+        assert exchange is not None  # nothing is left to do of a call without one
         body = caller.stream(outcome, call, telemetry.watch_rest(call, span, exchange, delivered), request)
         if type(outcome.stream) is SyncSwitched:
             outcome.stream = switched_streams(caller.module).sync(outcome.stream, body.close)
@@ -222,7 +232,8 @@ class AsyncMeshTransport(_Door[AwaitedRuntime]):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One call."""
         caller = known.get(type(request)) or dialect_of(request)
-        call, exchange = self._begin(request, caller)
+        call = self._begin(request, caller)
+        exchange = self._core.exchange_of(call, brief=not PLAIN)
         way = self._other_way
         runtime = self._runtime if way is None or not way.takes(call) else way.runtime
         telemetry = self._core.telemetry

@@ -13,6 +13,7 @@ from meshlib.transport.protocol.shortcuts import VARIABLE, turned_off
 CALLS = """
 import asyncio, sys
 import httpx, meshlib
+from meshlib.engine import run_call
 from meshlib.transport.core.mesh_core import MeshCore
 from meshlib.transport.httpx import direct_send, filled, origins
 from meshlib.transport.protocol import http1, known_heads, request_head
@@ -29,6 +30,9 @@ def watched(holder, name):
     setattr(holder, name, shortcut)
 
 watched(direct_send, "_taken")
+plainly = []
+begun = run_call.begun
+run_call.begun = lambda call: plainly.append(call) or begun(call)
 brief = []
 exchange_of = MeshCore.exchange_of
 def told(call, brief_one=False, **more):
@@ -36,7 +40,6 @@ def told(call, brief_one=False, **more):
     if asked:
         brief.append(call)
     return exchange_of(call, asked)
-MeshCore.exchange_of = staticmethod(told)
 
 def whole(handler):
     handler.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nhello")
@@ -50,11 +53,13 @@ with EchoServer("v1") as server, meshlib.Mesh.from_resources([service("reviews")
     server.behave = whole
     with mesh.client() as client:
         responses = [client.get("http://reviews:9080/") for _ in range(3)]
+    MeshCore.exchange_of = staticmethod(told)  # whoever takes its place sees all calls
     responses += asyncio.run(on_loop(mesh))
     assert {each.text for each in responses} == {"hello"}
     found = {
         "sent directly": taken,
         "brief exchanges": brief,
+        "plain calls": plainly,
         "objects filled": filled.headers_as_known,
         "URLs built": client._built.urls,
         "templates": client._built.templates,
@@ -86,6 +91,7 @@ def test_all_are_taken_otherwise() -> None:
             [
                 "sent directly",
                 "brief exchanges",
+                "plain calls",
                 "objects filled",
                 "URLs built",
                 "templates",
