@@ -169,8 +169,7 @@ def test_an_exception_without_a_text_is_quoted_by_its_class() -> None:
 def test_a_call_that_fails_without_a_word_still_says_which_one_and_where_it_went(module, failure) -> None:
     request = module.Request("GET", "http://reviews:9080/x?token=secret")
     with meshlib.Mesh.from_resources([service("reviews")]) as mesh:
-        call, exchange = mesh.http_transport()._begin(request, dialect_of(request))
-        exchange.close()
+        call = mesh.http_transport()._begin(request, dialect_of(request))
         text = str(call_error(Outcome(failure, "", TimeoutError()), call, request, module))
     assert text.startswith("GET http://reviews:9080/x?...: ")
     assert "default route -> " in text
