@@ -21,6 +21,7 @@ FLAVOURS = ("system", "nft", "legacy")
 Examples, as root in the network namespace of the application:
   meshlib iptables print --inbound 8080:15006
   meshlib iptables apply --inbound 8080:15006 --proxy-user 1337
+  meshlib iptables apply --inbound '*:15006'
   meshlib iptables remove
 
 \b
@@ -65,8 +66,12 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
             help="User that the proxy runs as, whose connections are left alone. Repeatable.  [default: 1337]",
         ),
         click.option(
-            "--inbound", multiple=True, metavar="PORT:PROXY_PORT",
-            help="Port of the application, and of the proxy's --inbound before it. Repeatable.",
+            "--exclude-inbound-ports", metavar="PORT,PORT",
+            help="Ports of the application that are left alone.  [default with --inbound '*:PORT': 15090,15021,15020]",
+        ),
+        click.option(
+            "--inbound", multiple=True, metavar="PORT|*:PROXY_PORT",
+            help="Port of the application (*: all of them), and of the proxy's --inbound before it. Repeatable.",
         ),
         click.option(
             "--outbound-port", default=15001, show_default=True, type=click.IntRange(0, 65535), metavar="PORT",
@@ -143,6 +148,7 @@ def _failed(error: Exception) -> None:
 def _wanted(
     outbound_port: int,
     inbound: tuple[str, ...],
+    exclude_inbound_ports: str | None,
     users: tuple[int, ...],
     groups: tuple[int, ...],
     include_outbound_ip_ranges: str,
@@ -150,21 +156,33 @@ def _wanted(
     include_outbound_ports: str,
     exclude_outbound_ports: str,
 ) -> Interception:
-    from meshlib.proxy.iptables import USER, Interception, WrongInterception, led, networks, ports
+    from meshlib.proxy.iptables import (
+        ALL_PORTS,
+        NOT_INBOUND,
+        USER,
+        Interception,
+        WrongInterception,
+        led,
+        networks,
+        ports,
+    )
 
     try:
         excluded = networks(exclude_outbound_ip_ranges)
         if excluded is None:
             raise WrongInterception("--exclude-outbound-ip-ranges '*' leaves nothing: say --outbound-port 0")
+        inbound_ports = led(inbound)
+        usual = NOT_INBOUND if ALL_PORTS in inbound_ports else ()
         return Interception(
             outbound_port or None,
-            led(inbound),
+            inbound_ports,
             users or (() if groups else (USER,)),
             groups,
             networks(include_outbound_ip_ranges),
             excluded,
             ports(include_outbound_ports),
             ports(exclude_outbound_ports),
+            usual if exclude_inbound_ports is None else ports(exclude_inbound_ports),
         )
     except WrongInterception as error:
         raise click.UsageError(str(error)) from None

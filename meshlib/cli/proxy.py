@@ -58,8 +58,13 @@ All options, and what to do when a request fails: docs/proxy.md.
 @click.option(
     "--transparent",
     is_flag=True,
-    help="The --outbound ports take what meshlib iptables leads to them, and send it to where it was meant to go.",
+    help="The --outbound ports take what meshlib iptables leads to them, and send it to where it was meant to go; an "
+    "--inbound without --app takes what is led to it, for all ports of the application.",
 )
+@click.option(
+    "--interception-mode", "interception", type=click.Choice(["REDIRECT", "TPROXY"]),
+    help="How connections to the application are led here; TPROXY shows it their clients' addresses.  [default: REDIRECT]",
+)  # fmt: skip
 @click.option(
     "--inbound",
     multiple=True,
@@ -168,6 +173,7 @@ def proxy(
     configs: tuple[str, ...],
     outbound: tuple[str, ...],
     transparent: bool,
+    interception: str | None,
     inbound: tuple[str, ...],
     apps: tuple[str, ...],
     app_ports: tuple[int, ...],
@@ -223,6 +229,7 @@ def proxy(
         transparent=transparent,
         max_requests=max_requests,
         engine=engine,
+        interception=interception or "",
     )
     options = _options(given, check)
     try:

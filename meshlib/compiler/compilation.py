@@ -289,7 +289,7 @@ class Compilation:
             telemetry=telemetry,
             dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
             gateway={} if served is None else served.ports,
-            connections=None if served is None else self._about_connections(),
+            connections=self._about_connections(),
         )
         return self.made
 
@@ -341,7 +341,7 @@ class Compilation:
         return [r for r in self.resources if r.kind != "Gateway" and id(r) not in named]
 
     def _about_connections(self) -> Authorization | None:
-        """What AuthorizationPolicies say of connections to the gateway."""
+        """What AuthorizationPolicies say of connections to the workload."""
         policies = counting(self.kinds.authorization_policies, self.workload, self.settings)
         return Authorization(for_connections(policies), self.settings.path_normalization) or None
 

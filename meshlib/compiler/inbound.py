@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.authorization import compile_authorization, custom_rules
 from meshlib.compiler.custom import compile_custom, unusable
+from meshlib.compiler.declared_ports import NONE_DECLARED, DeclaredPorts, declared_ports
 from meshlib.compiler.inbound_filters import NO_FILTERS, SIDECAR, PortFilters, compile_filters
 from meshlib.compiler.inbound_protection import Protection, compile_protection, serves
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
@@ -60,10 +61,12 @@ NOTHING = Inbound()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InboundPorts:
-    """What happens to requests by the port that they came to: what is said of a port counts there instead of ``default``."""
+    """What happens to requests by the port that they came to: what is said of a port counts there instead of ``default``.
+    ``declared``: the ports that Services give the workload."""
 
     default: Inbound = NOTHING
     ports: Mapping[int, Inbound] = field(default_factory=dict)
+    declared: DeclaredPorts = NONE_DECLARED
 
     @property
     def service(self) -> str:
@@ -75,10 +78,10 @@ class InboundPorts:
         """The authorizers that are asked, whatever the port."""
         return self.default.custom
 
-    def serving(self, service: str) -> InboundPorts:
-        """The same for a workload that has become one of another service."""
+    def serving(self, service: str, declared: DeclaredPorts) -> InboundPorts:
+        """The same for a workload that has become one of another service, or whose Services declare other ports."""
         ports = {port: replace(inbound, service=service) for port, inbound in self.ports.items()}
-        return InboundPorts(replace(self.default, service=service), ports)
+        return InboundPorts(replace(self.default, service=service), ports, declared)
 
     def of(self, port: int) -> Inbound:
         """``port`` 0: the server does not tell. Where some port is STRICT that counts as STRICT."""
@@ -138,7 +141,7 @@ def compile_inbound(
     }
     if modes.of(0) is not modes.default:
         ports[0] = _with_mode(default, modes.of(0))
-    return InboundPorts(default, ports), problems
+    return InboundPorts(default, ports, declared_ports(kinds.services, workload, domain)), problems
 
 
 def _with_mode(inbound: Inbound, mode: PortMode) -> Inbound:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler import reports, splice
+from meshlib.compiler.declared_ports import declared_ports
 from meshlib.compiler.dependencies import Dependencies, Part
 from meshlib.compiler.inbound import own_service
 from meshlib.compiler.resilience import acting
@@ -260,8 +261,11 @@ class Incremental:
         return made
 
     def _inbound(self, made: Snapshot) -> InboundPorts:
-        host = own_service(self._dependencies.own_services, self._workload, self._domain)
-        return made.inbound if host == made.inbound.service else made.inbound.serving(host)
+        services = self._dependencies.own_services
+        host = own_service(services, self._workload, self._domain)
+        declared = declared_ports(services, self._workload, self._domain)
+        inbound = made.inbound
+        return inbound if host == inbound.service and declared == inbound.declared else inbound.serving(host, declared)
 
     def _dialled(self, made: Snapshot, redefined: Collection[str], before: Registry) -> Mapping[str, tuple[str, ...]]:
         now = self._dependencies.registry

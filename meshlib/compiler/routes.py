@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from meshlib.policy.l4_match import sni_rank
 
@@ -58,6 +58,14 @@ class TlsSettings:
     key_pem: bytes = field(default=b"", repr=False)
 
 
+class Source(NamedTuple):
+    """Where connections to a cluster come from. ``transparent``: from an ``address`` that is not this machine's
+    (IP_TRANSPARENT), with the mark by which the kernel brings back what is for it."""
+
+    address: str
+    transparent: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cluster:
     """The endpoints of one (host, subset, port) and how to treat them. ``key`` is Envoy's cluster name.
@@ -101,6 +109,7 @@ class Cluster:
     lack: Lack | None = None  # why it has no endpoints, if it has none
     given_by: str = ""  # the LocalEndpoints that gives them
     namespace: str = ""  # of the service
+    source: Source | None = None  # of its connections; None: as the system has it
 
     def same_as(self, other: Cluster) -> bool:
         """Whether nothing about it is other than about ``other``, endpoints being the same objects."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine import replies
 from meshlib.engine.call import NO_TIMEOUTS, Call
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.resilience import Resilience
     from meshlib.engine.effects import Exchange
     from meshlib.proxy.connect_request import ConnectRequest
-    from meshlib.proxy.forward import Forwarder
+    from meshlib.proxy.means import Means
     from meshlib.telemetry.tcp_series import TcpSeries
     from meshlib.transport.protocol.http1_request import Refused
 
@@ -38,7 +38,7 @@ DEFAULT_LIMITS = CircuitLimits()
 log = logging.getLogger("meshlib.proxy")
 
 
-def connect(forwarder: Forwarder, request: ConnectRequest, client: ConnectClient) -> Connecting | None:
+def connect(forwarder: Means, request: ConnectRequest, client: ConnectClient) -> Connecting | None:
     """Begin. What this returns cancels it, until the client is told; None: the mesh is closed, and the client was told."""
     core = forwarder.core
     live = core.live
@@ -50,12 +50,24 @@ def connect(forwarder: Forwarder, request: ConnectRequest, client: ConnectClient
     return Connecting(forwarder, call, client)
 
 
+class Told(Protocol):
+    """Who hears of a connection: as ``Telemetry``."""
+
+    def connected(self, call: Call[ConnectRequest], /) -> TcpSeries: ...
+    def disconnected(self, call: Call[ConnectRequest], series: TcpSeries, /) -> None: ...
+    def not_connected(self, call: Call[ConnectRequest], /) -> None: ...
+
+
 class Connecting:
     """One CONNECT on its way, and its tunnel's exchange until that is over."""
 
-    __slots__ = ("_call", "_client", "_exchange", "_forwarder", "_series", "_task", "_tunnel")
+    __slots__ = ("_call", "_client", "_exchange", "_forwarder", "_series", "_task", "_told", "_tunnel")
 
-    def __init__(self, forwarder: Forwarder, call: Call[ConnectRequest], client: ConnectClient) -> None:
+    def __init__(
+        self, forwarder: Means, call: Call[ConnectRequest], client: ConnectClient, told: Told | None = None
+    ) -> None:
+        """``told``: who is told what it came to; None: the telemetry of calls that are made."""
+        self._told: Told = forwarder.core.telemetry if told is None else told
         self._forwarder = forwarder
         self._call = call
         self._client = client
@@ -91,7 +103,7 @@ class Connecting:
         except asyncio.CancelledError:
             call.record.add_flag("DC")
             self._abandon()
-            self._forwarder.core.telemetry.not_connected(call)
+            self._told.not_connected(call)
             raise
         except Exception:  # a bug of ours: the client gets a response, we the traceback
             log.exception("no tunnel to %s could be made: a fault of meshlib, please report it", call.request.authority)
@@ -138,13 +150,13 @@ class Connecting:
         reply = replies.for_failure(outcome) if outcome.failure is not None else outcome
         call.record.status = reply.status
         finish(self._exchange)
-        self._forwarder.core.telemetry.not_connected(call)
+        self._told.not_connected(call)
         _respond(self._client, reply)
 
     def _open(self, outcome: Outcome, limits: CircuitLimits) -> None:
-        call, forwarder = self._call, self._forwarder
+        call = self._call
         call.record.status = outcome.status
-        self._series = series = forwarder.core.telemetry.connected(call)
+        self._series = series = self._told.connected(call)
         self._tunnel.begin(series, limits.tcp_idle_timeout, limits.max_connection_duration, self._over)
         self._client.connected(self._tunnel)
 
@@ -159,7 +171,7 @@ class Connecting:
         if tunnel.flag:
             call.record.add_flag(tunnel.flag)
         finish(self._exchange)
-        self._forwarder.core.telemetry.disconnected(call, self._series)
+        self._told.disconnected(call, self._series)
 
     def _abandon(self) -> None:
         self._abort()

@@ -171,7 +171,7 @@ class GatewayConnection(ServedConnection[Gate]):
         return Handle(serving)
 
     def serve(self, request: GatewayRequest, waiting: Waiting, _http2: bool) -> Forwarding | None:
-        """Policies have let it in: forward it by the routes of its server. As of ``ApplicationForwarder``."""
+        """Policies have let it in: forward it by the routes of its server. As of ``Hop``."""
         forwarder = self._listener.forwarder
         core = forwarder.core
         live = core.live

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.clusters import is_name
-from meshlib.compiler.routes import Cluster, Destination, Rule, VirtualHost
+from meshlib.compiler.routes import Cluster, Destination, Rule, Source, VirtualHost
 from meshlib.compiler.rules import SOLE
 from meshlib.compiler.snapshot import Snapshot
 from meshlib.engine.live import Live
@@ -17,11 +17,14 @@ from meshlib.proxy.places import UnixPlace
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
+    from meshlib.compiler.declared_ports import DeclaredPort
     from meshlib.proxy.options import InboundPair
     from meshlib.transport.core.mesh_core import MeshCore
 
 CATCH_ALL = RuleIndex([()])
 OVER_HTTP2 = frozenset(("http2", "grpc", "grpc-web"))
+PASSTHROUGH = "InboundPassthroughCluster"
+"""Istio's name of a port that no Service declares."""
 UNKNOWN = frozenset(("", "sniffed", "tcp"))
 """Protocols of a port that leave it to the client which HTTP is spoken."""
 
@@ -45,9 +48,11 @@ class ApplicationAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def address_of(pair: InboundPair) -> ApplicationAddress:
-    """The ``--app`` of a pair, with the port of policies."""
+def address_of(pair: InboundPair) -> ApplicationAddress | None:
+    """The ``--app`` of a pair, with the port of policies; None: it has none."""
     app = pair.app
+    if app is None:
+        return None
     if isinstance(app, UnixPlace):
         return ApplicationAddress(f"unix://{app.path}", 0, pair.app_port)
     return ApplicationAddress(app.host, app.port, pair.app_port)
@@ -55,14 +60,18 @@ def address_of(pair: InboundPair) -> ApplicationAddress:
 
 class Application:
     """``address`` of ``core``'s workload, by the configuration of this moment. ``listens``: the port at which others reach it
-    through the proxy, 0: nobody knows."""
+    through the proxy, 0: nobody knows. ``source``: where connections to it come from; with one it is where a connection was
+    meant to go that the kernel has led to the proxy, and what is spoken there is what the workload's Services declare."""
 
-    __slots__ = ("_address", "_core", "_listens", "_live", "_paths", "_seen")
+    __slots__ = ("_address", "_core", "_listens", "_live", "_paths", "_seen", "_source")
 
-    def __init__(self, core: MeshCore, address: ApplicationAddress, listens: int = 0) -> None:
+    def __init__(
+        self, core: MeshCore, address: ApplicationAddress, listens: int = 0, source: Source | None = None
+    ) -> None:
         self._core = core
         self._address = address
         self._listens = listens
+        self._source = source
         self._seen: Snapshot | None = None
         self._live: Live | None = None
         self._paths: tuple[VirtualHost, VirtualHost] | None = None
@@ -90,10 +99,16 @@ class Application:
 
     def _compiled(self, snapshot: Snapshot, tells: bool) -> tuple[Live, tuple[VirtualHost, VirtualHost]]:
         port = self._address.known_as
-        mine = _own_cluster(snapshot, port, self._listens)
-        limits = CircuitLimits() if mine is None else mine.limits
-        protocol = "" if mine is None else mine.protocol
         key = f"inbound|{port}||"
+        if self._source is None:
+            mine = _own_cluster(snapshot, port, self._listens)
+            protocol = "" if mine is None else mine.protocol
+        else:
+            declared = snapshot.inbound.declared.of(port, snapshot.clusters.values())
+            mine = None if declared is None else _cluster_of(snapshot, declared)
+            protocol = "" if declared is None else declared.protocol
+            key = PASSTHROUGH if declared is None else key
+        limits = CircuitLimits() if mine is None else mine.limits
         retry = snapshot.inbound.of(port).mesh.inbound_retry
         clusters: dict[str, Cluster] = {}
         paths = []
@@ -133,7 +148,23 @@ class Application:
             balancer="ROUND_ROBIN",
             http2=http2,
             resolution="logical_dns" if named else "static",
+            source=self._source,
         )
+
+    def close(self) -> None:
+        """Nobody is led to it any more: its connections close with what is under way on them."""
+        live, self._live, self._seen = self._live, None, None
+        if live is not None:
+            self._core.forget_targets([target for each in live.bound.values() for target in each.targets.values()])
+
+
+def _cluster_of(snapshot: Snapshot, declared: DeclaredPort) -> Cluster | None:
+    """The port of the workload's Service, as clients here see it."""
+    every = snapshot.clusters.values()
+    return next(
+        (each for each in every if each.host == declared.service and each.port == declared.number and not each.subset),
+        None,
+    )
 
 
 def _own_cluster(snapshot: Snapshot, port: int, listens: int) -> Cluster | None:

@@ -47,13 +47,23 @@ class Waiting(Responder, Protocol):
     """What it comes to. ``hop`` is noted on it."""
 
 
-class ApplicationForwarder(Forwarder):
-    """Forwards to ``application``."""
+class HopForwarder(Forwarder):
+    """The connections of all ``Hop``s of an event loop."""
 
-    def __init__(self, core: MeshCore, application: Application) -> None:
+    def __init__(self, core: MeshCore) -> None:
         super().__init__(core)
         self.telemetry = UNTOLD
+
+
+class Hop:
+    """Forwards to ``application``, by the connections of ``forwarder``."""
+
+    __slots__ = ("_application", "_forwarder", "loop")
+
+    def __init__(self, forwarder: HopForwarder, application: Application) -> None:
+        self._forwarder = forwarder
         self._application = application
+        self.loop = forwarder.loop
 
     def serve(self, request: ProxyRequest, waiting: Waiting, http2: bool) -> Forwarding | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
@@ -63,10 +73,10 @@ class ApplicationForwarder(Forwarder):
         except LookupError:
             mesh_closed(waiting)
             return None
-        core = self.core
+        core = self._forwarder.core
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = straight(live.snapshot, path)
         waiting.call.hop = call
-        forwarding = Forwarding(self, call, waiting)
+        forwarding = Forwarding(self._forwarder, call, waiting)
         forwarding.start()
         return forwarding

@@ -8,16 +8,16 @@ import functools
 import logging
 import random
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import inbound_lines, proto_line
-from meshlib.proxy.http_connection import ServedConnection, deadline_of
+from meshlib.proxy.http_connection import Accepts, ServedConnection, deadline_of
 from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
-from meshlib.proxy.inbound_hop import ApplicationForwarder
+from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.listener import Listener
@@ -63,8 +63,9 @@ class InboundListener(Listener):
         self.core = core = server.core
         self.application = Application(core, application, sock.getsockname()[1])
         self.port = application.known_as
-        self.to_application = ApplicationForwarder(core, self.application)
-        super().__init__(sock, self.to_application, rng)
+        forwarder = HopForwarder(core)
+        self.place = Place(self.port, "", Hop(forwarder, self.application))
+        super().__init__(sock, forwarder, rng)
         self.connections_over_tls = TlsConnections(core.identity, core.peers.identity_of, core.clock, core.real_alarms)
         self.acceptor = Acceptor(
             sock,
@@ -133,20 +134,39 @@ class InboundListener(Listener):
 
     def plain(self) -> asyncio.Protocol:
         """For a plain text connection."""
-        return InboundConnection(self, None).protocol()
+        return InboundConnection(self, None, self.place).protocol()
 
     def secure(self, peer: TlsPeer) -> asyncio.Protocol:
         """For a TLS connection of this peer."""
-        return InboundConnection(self, peer).protocol()
+        return InboundConnection(self, peer, self.place).protocol()
 
 
-class InboundConnection(ServedConnection[InboundListener]):
+class Place(NamedTuple):
+    """Where requests are served. ``port``: the one that policies know it by; ``ip``: the address that a connection was meant
+    for, "": that of its socket."""
+
+    port: int
+    ip: str
+    hop: Hop
+
+
+class Inbound(Accepts, Protocol):
+    """A listener before applications."""
+
+    server: Server
+    core: MeshCore
+
+    def count_refusal(self, refused: Refused, client: asyncio.BaseTransport, /) -> None: ...
+
+
+class InboundConnection(ServedConnection[Inbound]):
     """One connection of a client, as its requests know it."""
 
-    __slots__ = ("_details", "_element", "_local_ip", "_peer", "_tls")
+    __slots__ = ("_details", "_element", "_local_ip", "_peer", "_place", "_tls")
 
-    def __init__(self, listener: InboundListener, tls: TlsPeer | None) -> None:
+    def __init__(self, listener: Inbound, tls: TlsPeer | None, place: Place) -> None:
         super().__init__(listener, proto_line(tls is not None))
+        self._place = place
         self._tls = tls  # and with it the connection, which is judged for as long as this serves it
         self._peer = self._local_ip = ""
         self._details: CertDetails | None = None  # by which the element was made
@@ -156,9 +176,9 @@ class InboundConnection(ServedConnection[InboundListener]):
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""
-        self._peer = _told(connection.transport.get_extra_info("peername"))
+        self._peer = told_of(connection.transport.get_extra_info("peername"))
         name = connection.transport.get_extra_info("sockname")
-        self._local_ip = name[0] if isinstance(name, tuple) else ""
+        self._local_ip = self._place.ip or (name[0] if isinstance(name, tuple) else "")
         self._listener.opened(connection)
 
     def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:
@@ -173,7 +193,7 @@ class InboundConnection(ServedConnection[InboundListener]):
     def _tell(self, refused: Refused, asked: Asked) -> None:
         sent = ToApplication(asked.method, asked.authority, asked.target, asked.lines, asked.lower, None)
         tls = self._tls
-        found = None if tls is None else _identity(self.core, tls)
+        found = None if tls is None else identity_of(self.core, tls)
         told_of_inbound(self._listener.server, refused, self._served(sent, asked.version, found))
 
     # -- requests -------------------------------------------------------------------------------------------------------
@@ -181,16 +201,16 @@ class InboundConnection(ServedConnection[InboundListener]):
     def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
         listener = self._listener
         server, core = listener.server, listener.core
-        mesh = _settings(core, listener.port)
+        mesh = _settings(core, self._place.port)
         settings = mesh.proxy_headers
         tls = self._tls
-        found = None if tls is None else _identity(core, tls)
+        found = None if tls is None else identity_of(core, tls)
         sent = self._sent(request, settings, mesh.peer_metadata is not None, found is not None)
         served = self._served(sent, request.version, found)
         upgrade = served.header("upgrade")
         serving = Serving(
             server,
-            listener.to_application,
+            self._place.hop,
             settings,
             served,
             responder,
@@ -204,7 +224,7 @@ class InboundConnection(ServedConnection[InboundListener]):
         """``found``: who the peer is."""
         tls = self._tls
         served = ServedRequest(
-            sent, self._peer, self._local_ip, self._listener.port, "" if tls is None else tls.sni, tls is not None
+            sent, self._peer, self._local_ip, self._place.port, "" if tls is None else tls.sni, tls is not None
         )
         if version is not None:
             served.version = version
@@ -252,12 +272,13 @@ def _settings(core: MeshCore, port: int) -> MeshSettings:
     return DEFAULTS if live is None else live.inbound.of(port).settings.mesh
 
 
-def _identity(core: MeshCore, tls: TlsPeer) -> SpiffeId | None:
-    """Asked at each request: roots may have been dropped meanwhile."""
+def identity_of(core: MeshCore, tls: TlsPeer) -> SpiffeId | None:
+    """Who the peer is. Asked at each request: roots may have been dropped meanwhile."""
     return core.peers.identity_of(tls.leaf, tls.chain)
 
 
-def _told(name: object) -> str:
+def told_of(name: object) -> str:
+    """What a socket says of itself or its peer, as policies read it."""
     if isinstance(name, tuple):
         return address(name[0], name[1])
     return f"unix:{name}" if isinstance(name, str) and name else ""

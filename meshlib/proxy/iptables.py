@@ -24,6 +24,10 @@ JUMPS = (f"PREROUTING -p tcp -j {INBOUND}", f"OUTPUT -p tcp -j {OUTPUT}")
 
 OUTBOUND_PORT = 15001
 """Istio's, of the listener that takes what the application sends."""
+ALL_PORTS = 0
+"""In place of a port of the application: each that no other rule is about."""
+NOT_INBOUND = (15090, 15021, 15020)
+"""Istio's, of its proxy's own probes and metrics: left alone where all ports are led to it."""
 USER = 1337
 """Istio's, of the user and the group that its proxies run as."""
 MAX_PORT = 65535
@@ -43,9 +47,22 @@ class Family(Enum):
         return "127.0.0.1/32" if self is Family.IPV4 else "::1/128"
 
     @property
+    def to_application(self) -> str:
+        """Where connections of the proxy to an application come from that was meant (``inbound_transparent.py``)."""
+        return "127.0.0.6/32" if self is Family.IPV4 else "::6/128"
+
+    @property
     def version(self) -> int:
         """Of IP."""
         return 4 if self is Family.IPV4 else 6
+
+
+class InterceptionMode(Enum):
+    """sidecar.istio.io/interceptionMode: how connections to an application are led to the port before it. TPROXY leaves both of
+    their addresses as they were, and the application sees its client's; it takes CAP_NET_ADMIN."""
+
+    REDIRECT = "REDIRECT"
+    TPROXY = "TPROXY"
 
 
 class WrongInterception(ValueError):
@@ -57,9 +74,10 @@ class Interception:
     """What is led to the proxy.
 
     ``outbound_port``: where the proxy takes what the application sends, None: nowhere. ``inbound``: for ports of the
-    application the port of the proxy that is before it. ``users`` and ``groups``: numbers of those that the proxy runs as.
-    The others are those of the annotations traffic.sidecar.istio.io/includeOutboundIPRanges (None: all of them),
-    excludeOutboundIPRanges, includeOutboundPorts (these, whatever their address) and excludeOutboundPorts.
+    application (``ALL_PORTS``: for all but ``not_inbound``) the port of the proxy that is before it. ``users`` and ``groups``:
+    numbers of those that the proxy runs as. The others are those of the annotations
+    traffic.sidecar.istio.io/includeOutboundIPRanges (None: all of them), excludeOutboundIPRanges, includeOutboundPorts (these,
+    whatever their address) and excludeOutboundPorts.
 
     Raises ``WrongInterception``.
     """
@@ -72,6 +90,7 @@ class Interception:
     not_networks: Sequence[Network] = ()
     ports: Sequence[int] = ()
     not_ports: Sequence[int] = ()
+    not_inbound: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if self.outbound_port is None and not self.inbound:
@@ -83,6 +102,8 @@ class Interception:
         both = sorted(set(self.ports) & set(self.not_ports))
         if both:
             raise WrongInterception(f"port {both[0]} is both included and excluded")
+        if self.not_inbound and ALL_PORTS not in self.inbound:
+            raise WrongInterception("inbound ports are excluded of all of them: lead '*' to the proxy")
         for port, to in self.inbound.items():
             if to in self.inbound:
                 raise WrongInterception(
@@ -130,20 +151,26 @@ def _jumps(wanted: Interception) -> Iterator[str]:
 
 
 def _inbound(wanted: Interception) -> Iterator[str]:
-    for port, to in wanted.inbound.items():
-        yield f"-p tcp --dport {port} -j REDIRECT --to-ports {to}"
+    for port in wanted.not_inbound:
+        yield f"-p tcp --dport {port} -j RETURN"
+    for port, to in _in_order(wanted.inbound):
+        yield f"-p tcp {_to(port)}-j REDIRECT --to-ports {to}"
 
 
 def _outbound(wanted: Interception, family: Family) -> Iterator[str]:
     """Of what processes of this machine send; the first that fits decides."""
+    if wanted.inbound:
+        yield f"-s {family.to_application} -o lo -j RETURN"
     for port in wanted.not_ports:
         yield f"-p tcp --dport {port} -j RETURN"
     owners = [*(f"--uid-owner {user}" for user in wanted.users), *(f"--gid-owner {group}" for group in wanted.groups)]
     # the application has called a service that it is an endpoint of: the proxy connects to this machine by its address, and
     # that is inbound, as from elsewhere
     for owner in owners:
-        for port, to in wanted.inbound.items():
-            yield (f"! -d {family.loopback} -o lo -p tcp --dport {port} -m owner {owner} -j REDIRECT --to-ports {to}")
+        for port in wanted.not_inbound:
+            yield f"-o lo -p tcp --dport {port} -m owner {owner} -j RETURN"
+        for port, to in _in_order(wanted.inbound):
+            yield f"! -d {family.loopback} -o lo -p tcp {_to(port)}-m owner {owner} -j REDIRECT --to-ports {to}"
     for owner in owners:
         yield f"-m owner {owner} -j RETURN"
     # processes that talk to each other on this machine: by localhost, or by its own address
@@ -165,6 +192,15 @@ def _outbound(wanted: Interception, family: Family) -> Iterator[str]:
             yield f"-d {network} -p tcp {proxy}"
 
 
+def _in_order(inbound: Mapping[int, int]) -> Sequence[tuple[int, int]]:
+    """What is for all ports comes last."""
+    return sorted(inbound.items(), key=lambda pair: pair[0] == ALL_PORTS)
+
+
+def _to(port: int) -> str:
+    return f"--dport {port} " if port != ALL_PORTS else ""
+
+
 def networks(text: str) -> Sequence[Network] | None:
     """Of ``10.0.0.0/8,fd00::/8``; ``*``: None, all of them. Raises ``WrongInterception``."""
     if text.strip() == "*":
@@ -184,15 +220,16 @@ def ports(text: str) -> Sequence[int]:
 
 
 def led(texts: Sequence[str]) -> Mapping[int, int]:
-    """Of ``8080:15006``: the application's port, and the proxy's. Raises ``WrongInterception``."""
+    """Of ``8080:15006``: the application's port (``*``: all of them), and the proxy's. Raises ``WrongInterception``."""
     found: dict[int, int] = {}
     for text in texts:
         port, colon, to = text.partition(":")
         if not colon:
             raise WrongInterception(f"{text} is not PORT:PROXY_PORT, such as 8080:15006")
-        if _port(port) in found:
+        number = ALL_PORTS if port.strip() == "*" else _port(port)
+        if number in found:
             raise WrongInterception(f"port {port} leads to two ports of the proxy")
-        found[_port(port)] = _port(to)
+        found[number] = _port(to)
     return found
 
 

@@ -3,6 +3,7 @@ the system has chosen, or that one is told."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from meshlib.proxy.iptables import CHAINS, JUMPS, Family, Interception, removed, restored
+from meshlib.proxy.iptables import ALL_PORTS, CHAINS, JUMPS, Family, Interception, removed, restored
 
 SECONDS = 30
 """That a command may take; it waits for others that hold the kernel's lock."""
@@ -39,7 +40,8 @@ def run(command: Sequence[str], reads: str) -> subprocess.CompletedProcess[str]:
     """Really. Raises ``NotApplied`` where there is no such command, or it does not end."""
     found = shutil.which(command[0]) or shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
     if found is None:
-        raise NotApplied(f"there is no {command[0]} here: install the package iptables")
+        package = "iproute2" if command[0] == "ip" else "iptables"
+        raise NotApplied(f"there is no {command[0]} here: install the package {package}")
     try:
         return subprocess.run(
             [found, *command[1:]], input=reads, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -110,9 +112,17 @@ class Tables:
             changed[family] = not found.nothing
             if not found.nothing:
                 self._restore(family, removed(found.jumps, found.chains))
+                if family is Family.IPV6 and any(family.to_application in rule for rule in found.rules):
+                    with contextlib.suppress(NotApplied):  # it may be gone
+                        self._own_address(["del", family.to_application])
         return changed
 
+    def _own_address(self, what: Sequence[str]) -> None:
+        self._checked("ip", ["-6", "addr", *what, "dev", "lo"], "")
+
     def _apply_one(self, wanted: Interception, family: Family, found: Found) -> bool:
+        if family is Family.IPV6 and ALL_PORTS in wanted.inbound:
+            self._own_address(["replace", family.to_application])  # IPv4 has all of 127.0.0.0/8
         self._restore(family, restored(wanted, family, found.jumps))
         return self.found(family) != found
 

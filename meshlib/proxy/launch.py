@@ -130,11 +130,13 @@ def _settings(options: ProxyOptions, connections: int) -> ProxySettings:
         connections_each(options.max_requests, options.workers),
         options.admin,
         options.transparent,
+        options.interception,
     )
 
 
-def _ready(outbound: Sequence[Slots], inbound: Sequence[tuple[Slots, ApplicationAddress]]) -> None:
+def _ready(outbound: Sequence[Slots], inbound: Sequence[tuple[Slots, ApplicationAddress | None]]) -> None:
     for sockets in outbound:
         log.info("forwarding, listening on %s as process %d", address_of(sockets[0]), os.getpid())
     for sockets, app in inbound:
-        log.info("serving %s, listening on %s as process %d", app, address_of(sockets[0]), os.getpid())
+        where = "each port of the application" if app is None else app
+        log.info("serving %s, listening on %s as process %d", where, address_of(sockets[0]), os.getpid())

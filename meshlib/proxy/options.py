@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.problems import ConfigError, MeshError
 from meshlib.proxy.gateway_options import gateway_choice, gateway_places
+from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place
 
 if TYPE_CHECKING:
@@ -56,15 +57,16 @@ class Given:
     transparent: bool = False
     max_requests: int | None = None
     engine: str = "meshlib"
+    interception: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class InboundPair:
     """A listener in front of an application. ``app_port``: the application's port, by which policies and PeerAuthentication
-    know it (the containerPort of Istio)."""
+    know it (the containerPort of Istio). ``app`` None: in front of all of its ports (``inbound_transparent.py``)."""
 
     listen: TcpPlace
-    app: Place
+    app: Place | None
     app_port: int
 
 
@@ -74,7 +76,8 @@ class ProxyOptions:
     (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_requests``,
     ``max_memory`` in bytes, ``max_lag`` in seconds, None: no limit. ``gateways``: which ones it serves, None: it is no gateway;
     their ports are listened on where ``gateway_ports`` says. ``notes``: what is worth a warning. ``transparent``: outbound
-    ports take connections that were meant for others (``transparent.py``)."""
+    ports take connections that were meant for others (``transparent.py``), and an inbound one without an application those
+    that ``interception`` leads to it."""
 
     configs: tuple[str, ...]
     outbound: tuple[TcpPlace, ...] = ()
@@ -93,6 +96,7 @@ class ProxyOptions:
     transparent: bool = False
     max_requests: int | None = None
     engine: str = "meshlib"
+    interception: InterceptionMode = InterceptionMode.REDIRECT
 
     @property
     def listeners(self) -> int:
@@ -141,15 +145,30 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         given.transparent,
         given.max_requests,
         given.engine,
+        _interception(given, wrong),
     )
     if wrong:
         raise WrongOptions(wrong)
     return found
 
 
+def _interception(given: Given, wrong: list[str]) -> InterceptionMode:
+    if given.interception == InterceptionMode.TPROXY.value and not (
+        given.transparent and given.inbound and not given.apps
+    ):
+        wrong.append(
+            "--interception-mode TPROXY is for connections to an application that are led to one port: give --transparent and "
+            "--inbound 0.0.0.0:15006 without --app"
+        )
+    return InterceptionMode(given.interception or InterceptionMode.REDIRECT.value)
+
+
 def _transparent(given: Given, wrong: list[str]) -> None:
-    if not given.outbound:
-        wrong.append("--transparent is for the calls of an application: give --outbound 127.0.0.1:15001, too")
+    if not given.outbound and not (given.inbound and not given.apps):
+        wrong.append(
+            "--transparent is for connections that iptables leads here: give --outbound 127.0.0.1:15001, for the calls of an "
+            "application, or --inbound 0.0.0.0:15006 without --app, for those to it, or both"
+        )
     if sys.platform != "linux":
         wrong.append(
             "--transparent takes Linux, which knows where a connection was meant to go; give HTTP_PROXY instead"
@@ -169,10 +188,13 @@ def _listens(option: str, texts: Sequence[str], wrong: list[str]) -> list[TcpPla
 def _pairs(given: Given, wrong: list[str]) -> list[InboundPair]:
     """The n-th --inbound is in front of the n-th --app."""
     listens, apps = list(given.inbound), list(given.apps)
+    if given.transparent and not apps:
+        return [InboundPair(listen, None, 0) for listen in _listens("--inbound", listens, wrong)]
     if len(listens) != len(apps):
         wrong.append(
             f"--inbound is given {_times(len(listens))} and --app {_times(len(apps))}: they are pairs, each --inbound with the "
-            "--app that it is in front of: --inbound 0.0.0.0:15006 --app 127.0.0.1:8080"
+            "--app that it is in front of: --inbound 0.0.0.0:15006 --app 127.0.0.1:8080; with --transparent and no --app it is "
+            "in front of all ports that iptables leads to it"
         )
         return []
     found, ports = [], list(given.app_ports)

@@ -41,6 +41,12 @@ def original_destination(sock: Socket) -> tuple[str, int] | None:
     return found
 
 
+def is_at(sock: Socket) -> tuple[str, int]:
+    """Address and port of its own end: of a connection that TPROXY has led here, those that it was meant for."""
+    found = _address(sock.getsockname())
+    return found[0], int(str(found[1]))
+
+
 def _of_ipv4(data: bytes) -> tuple[str, int]:
     port, address = _IPV4.unpack(data)
     return socket.inet_ntop(socket.AF_INET, address), port

@@ -19,6 +19,8 @@ from meshlib.proxy.drain import Drain, Phase
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
+from meshlib.proxy.inbound_transparent import TransparentInbound
+from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.listener import Listener
 from meshlib.proxy.overload import Overload, ResidentMemory
 from meshlib.proxy.shedding import Shedding
@@ -58,10 +60,11 @@ class Proxied(Shown, Protocol):
 
 
 class Inbound(NamedTuple):
-    """A socket, which listens already, in front of an application."""
+    """A socket, which listens already, in front of an application; ``app`` None: in front of all ports that connections were
+    meant for."""
 
     sock: socket.socket
-    app: ApplicationAddress
+    app: ApplicationAddress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class ProxySettings:
     ``exit_on_zero``, ``most_connections``, ``most_requests`` (of one process), ``most_memory`` and ``most_lag`` as of ``Drain``
     and ``Overload``.
     ``admin``: the address of the admin endpoint, "" for none. ``transparent``: outbound ports take connections that were meant
-    for others."""
+    for others. ``interception``: how inbound ones are led to a port before all of an application's."""
 
     drain: float = 5.0
     exit_on_zero: bool = False
@@ -80,6 +83,7 @@ class ProxySettings:
     most_requests: int | None = None
     admin: str = ""
     transparent: bool = False
+    interception: InterceptionMode = InterceptionMode.REDIRECT
 
     @property
     def sheds(self) -> bool:
@@ -254,13 +258,24 @@ class ProxyProcess:
         server = self._mesh._server() if self._inbound else None
         for each in self._inbound:
             assert server is not None
-            port = each.app.known_as
+            port = "*" if each.app is None else each.app.known_as
             name = f"inbound:{port}" if f"inbound:{port}" not in self._where else f"inbound:{port}-{len(self._where)}"
-            self._add(name, each.sock, InboundListener(each.sock, server, each.app))
+            self._add(name, each.sock, self._inbound_listener(each, server))
         for listener in self._listeners.values():
             await listener.start()
         if self._gateway is not None:
             await self._serve_gateway(forwarder, self._gateway)
+
+    def _inbound_listener(self, inbound: Inbound, server: Server) -> Listener:
+        if inbound.app is not None:
+            return InboundListener(inbound.sock, server, inbound.app)
+        try:
+            return TransparentInbound(inbound.sock, server, self._settings.interception)
+        except PermissionError as error:
+            raise MeshError(
+                f"--interception-mode TPROXY takes CAP_NET_ADMIN, which this process has not ({error.strerror}): grant it, or "
+                "use REDIRECT"
+            ) from None
 
     async def _serve_gateway(self, forwarder: Forwarder, places: GatewayPlaces) -> None:
         """Its ports, and from now on those that reloads bring and take away."""

@@ -56,7 +56,7 @@ class Fleet:
         clock: Clock,
         settings: ProxySettings,
         outbound: Sequence[Slots],
-        inbound: Sequence[tuple[Slots, ApplicationAddress]] = (),
+        inbound: Sequence[tuple[Slots, ApplicationAddress | None]] = (),
         health: socket.socket | None = None,
         ready: Callable[[], object] = lambda: None,
         *,

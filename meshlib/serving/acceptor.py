@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import select
 import socket
 import ssl
 import struct
@@ -39,6 +40,16 @@ LAST_PATIENCE = 0.3
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends RST and keeps nothing."""
 HTTP_1 = ("http/1.1",)
+
+
+MOST_LOOKED_AT = 64 * 1024 + 1
+"""Bytes of a connection before it is decided what becomes of it; a ClientHello that is longer is none (``hello_names.py``)."""
+
+
+class Judge(Protocol):
+    """Decides by what a client has sent so far, which may be nothing; None: that does not tell yet."""
+
+    def __call__(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict | None: ...
 
 
 class Serves(Protocol):
@@ -74,7 +85,9 @@ class Acceptor:
         most_waiting: int = MOST_WAITING,
         batch: int = BATCH,
         minimum: Callable[[], ssl.TLSVersion] = lambda: ssl.TLSVersion.TLSv1_2,
+        judge: Judge | None = None,
     ) -> None:
+        """``judge``: who decides in place of ``mode``, for a port that stands before several."""
         self._sock = sock
         self._serves = serves
         self._mode = mode
@@ -86,6 +99,7 @@ class Acceptor:
         self._patience = patience
         self._batch = batch
         self._minimum = minimum
+        self._judge = judge
         self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._chains = Chains()
@@ -183,6 +197,9 @@ class Acceptor:
     def _look(self, waiting: _Waiting) -> None:
         """At the first byte, which stays where it is."""
         assert self._loop is not None
+        if self._judge is not None:
+            self._look_on(waiting, self._judge)
+            return
         try:
             first = waiting.sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -199,12 +216,50 @@ class Acceptor:
             return
         self._decide(waiting, first[0])
 
-    def _decide(self, waiting: _Waiting, first: int) -> None:
+    def _look_on(self, waiting: _Waiting, judge: Judge) -> None:
+        """As far as ``judge`` has to; what is looked at stays where it is."""
         assert self._loop is not None
+        sock = waiting.sock
+        try:
+            first, over = sock.recv(MOST_LOOKED_AT, socket.MSG_PEEK), False
+            over = len(first) == waiting.seen and (not first or _has_ended(sock))
+        except (BlockingIOError, InterruptedError):
+            first, over = b"", False
+        except OSError:
+            first, over = b"", True
+        credentials = usable(self._identity, self._clock.time())
+        found = None if over and not first else judge(sock, first, credentials is not None)
+        if found is None and not over:
+            waiting.seen = len(first)
+            with contextlib.suppress(OSError):  # not again until there is more
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(first) + 1)
+            if not waiting.watched:
+                waiting.watched = True
+                self._loop.add_reader(sock.fileno(), self._look, waiting)
+            return
+        self._unwatch(waiting)
+        if found is None:
+            self.counts["gone"] += 1
+            self._drop(waiting)
+            return
+        if waiting.seen:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._act(waiting, found, first[0] if first else 0, credentials)
+
+    def _decide(self, waiting: _Waiting, first: int) -> None:
         mode, credentials = self._mode(), usable(self._identity, self._clock.time())
-        found = verdict(first, mode, credentials is not None)
+        self._act(waiting, verdict(first, mode, credentials is not None), first, credentials)
+
+    def _act(self, waiting: _Waiting, found: Verdict, first: int, credentials: Credentials | None) -> None:
+        assert self._loop is not None
         if found is Verdict.RESET:
             self._refuse(waiting, why_reset(first))
+            return
+        if found is Verdict.RESET_UNSAID:
+            self.counts["reset"] += 1
+            _reset(waiting.sock)
+            self._drop(waiting)
             return
         if found is Verdict.TLS:
             assert credentials is not None
@@ -324,13 +379,14 @@ class Acceptor:
 class _Waiting:
     """A connection before it is served."""
 
-    __slots__ = ("alarm", "sock", "task", "watched")
+    __slots__ = ("alarm", "seen", "sock", "task", "watched")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.task: asyncio.Task[None] | None = None
         self.alarm: Cancellable | None = None
         self.watched = False
+        self.seen = 0  # bytes that were looked at and did not tell
 
     @property
     def peer(self) -> str:
@@ -376,6 +432,13 @@ class _Greeter(asyncio.Protocol):
         if serving is not None:
             connected.set_protocol(serving)
             serving.connection_made(connected)
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether its client sends no more."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _reset(sock: socket.socket) -> None:

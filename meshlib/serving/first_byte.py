@@ -24,6 +24,8 @@ class Verdict(Enum):
     """Shake hands."""
     RESET = "reset"
     """Reset it (RST), as an Envoy without a filter chain that matches does."""
+    RESET_UNSAID = "reset, unsaid"
+    """The same, of which whoever has judged it has told."""
 
 
 class Refusal(Enum):

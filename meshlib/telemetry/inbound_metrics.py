@@ -15,6 +15,7 @@ from meshlib.telemetry.peer_labels import NOBODY, ToldPeers, namespace_of, of_wo
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.tables import CallSeries
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
+from meshlib.telemetry.tcp_series import tcp_series
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
     from meshlib.telemetry.tables import Calls, Count
     from meshlib.telemetry.tag_overrides import AsTheyAre, TagOverrides
+    from meshlib.telemetry.tcp_series import TcpSeries
 
 
 class _Series(NamedTuple):
@@ -75,6 +77,11 @@ class InboundMetrics:
         found.request_bytes.observe(call.request_bytes + head)
         found.request_messages.inc(call.request_messages)
         found.response_messages.inc(call.response_messages)
+
+    def connection(self, call: InboundCall, now: float) -> TcpSeries:
+        """Where a connection is counted whose bytes nobody reads."""
+        values = () if self._evaluated is None else self._evaluated.values(call, now, self._labels)
+        return tcp_series(self._registry, self._tags, self._labels(call), values)
 
     def traced(self, call: InboundCall, now: float, trace: Mapping[str, str]) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""

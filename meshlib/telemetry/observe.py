@@ -60,6 +60,7 @@ class Counting(Protocol[CallIn]):
 
     def finished(self, call: CallIn, now: float, /) -> None: ...
     def traced(self, call: CallIn, now: float, trace: Mapping[str, str], /) -> None: ...
+    def connection(self, call: CallIn, now: float, /) -> TcpSeries: ...
 
 
 class Spanning(Protocol[CallIn, WatchedSpan]):
@@ -205,6 +206,30 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self.ended(call, span)
             raise
         self.ended(call, span)
+
+    def connected(self, call: WatchedCall) -> TcpSeries:
+        """A connection is open whose bytes nobody reads: where they are counted, and who ``disconnected``."""
+        try:
+            series = self._metrics.connection(call, self._clock())
+            series.opened.inc()
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the connection goes on)
+            self._failed()
+            return UNCOUNTED
+        return series
+
+    def disconnected(self, call: WatchedCall, series: TcpSeries) -> None:
+        """It is over."""
+        now = self._clock()
+        try:
+            series.closed.inc()
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the connection has ended well)
+            self._failed()
+        if self._tells:
+            self._told(call, None, now)
+
+    def not_connected(self, call: WatchedCall) -> None:
+        """There was none to be had: opened and closed at once, with the flags of what was wrong."""
+        self.disconnected(call, self.connected(call))
 
     def spanned(self, span: WatchedSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
         """``exchange``, with spans for the steps of a call that has one; whoever says ``began`` himself drives this one."""
@@ -388,30 +413,6 @@ class Telemetry(Watcher[Call, CallSpan]):
         if outcome is not None:
             outcome.body = None
         super().broken(call, span)
-
-    def connected(self, call: Call) -> TcpSeries:
-        """A connection is open whose bytes nobody reads: where they are counted, and who ``disconnected``."""
-        try:
-            series = self._metrics.connection(call, self._clock())
-            series.opened.inc()
-        except Exception:  # noqa: BLE001 (whatever a registry raises, the connection goes on)
-            self._failed()
-            return UNCOUNTED
-        return series
-
-    def disconnected(self, call: Call, series: TcpSeries) -> None:
-        """It is over."""
-        now = self._clock()
-        try:
-            series.closed.inc()
-        except Exception:  # noqa: BLE001 (whatever a registry raises, the connection has ended well)
-            self._failed()
-        if self._tells:
-            self._told(call, None, now)
-
-    def not_connected(self, call: Call) -> None:
-        """There was none to be had: opened and closed at once, with the flags of what was wrong."""
-        self.disconnected(call, self.connected(call))
 
     def _do(self, method: Callable[..., None], *arguments: object) -> None:
         try:

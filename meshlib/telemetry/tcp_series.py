@@ -6,7 +6,7 @@ none, whatever ends it, and one that never was is opened and closed with those o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.telemetry.families import CONNECTION_LABELS, LABELS, tcp_families
 from meshlib.telemetry.tag_overrides import NOTHING
@@ -14,7 +14,6 @@ from meshlib.telemetry.tag_overrides import NOTHING
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from meshlib.engine.call import Call
     from meshlib.telemetry.tables import Count
     from meshlib.telemetry.tag_overrides import AsTheyAre, TagOverrides
 
@@ -35,7 +34,7 @@ UNCOUNTED = TcpSeries(NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 def tcp_series(
-    registry: CollectorRegistry, tags: TagOverrides[Call] | AsTheyAre, labels: Labels, values: Labels
+    registry: CollectorRegistry, tags: TagOverrides[Any] | AsTheyAre, labels: Labels, values: Labels
 ) -> TcpSeries:
     """Of a connection with these of Istio's ``labels`` (those of calls); ``values`` are those of expressions of ``tags``."""
     families = tcp_families(registry)

@@ -26,7 +26,9 @@ def test_what_is_said_of_a_port_counts_there_in_place_of_the_rest():
     rest, special = Inbound(), Inbound()
     ports = InboundPorts(rest, {8080: special})
     assert (ports.of(8080), ports.of(80), ports.of(0)) == (special, rest, rest)
-    assert {i.service for i in (ports.serving("a.b").of(8080), ports.serving("a.b").of(0))} == {"a.b"}
+    assert {
+        i.service for i in (ports.serving("a.b", ports.declared).of(8080), ports.serving("a.b", ports.declared).of(0))
+    } == {"a.b"}
 
 
 def test_the_service_of_the_workload_is_the_oldest_that_selects_it():

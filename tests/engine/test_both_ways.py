@@ -408,5 +408,5 @@ def test_what_happens_at_a_port_is_the_ports_own():
     default, own = Inbound(service="a"), Inbound(service="a", checks=(lambda _: NOT_YOU,))
     ports = InboundPorts(default, {8080: own})
     assert (ports.of(8080), ports.of(9090), ports.of(0)) == (own, default, default)
-    moved = ports.serving("b")
+    moved = ports.serving("b", ports.declared)
     assert (moved.service, moved.of(8080).service, moved.of(8080).checks) == ("b", "b", own.checks)

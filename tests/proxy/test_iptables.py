@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.proxy.iptables import (
+    ALL_PORTS,
     JUMPS,
     Family,
     Interception,
@@ -47,9 +48,26 @@ def test_what_is_sent_to_the_application_goes_to_the_proxy_before_it():
 
 
 def test_a_call_of_the_application_to_its_own_service_is_inbound_again():
-    assert rules("MESHLIB_OUTPUT", inbound={8080: 15006}, users=(), groups=(7,))[:2] == [
+    assert rules("MESHLIB_OUTPUT", inbound={8080: 15006}, users=(), groups=(7,))[:3] == [
+        "-s 127.0.0.6/32 -o lo -j RETURN",
         "! -d 127.0.0.1/32 -o lo -p tcp --dport 8080 -m owner --gid-owner 7 -j REDIRECT --to-ports 15006",
         "-m owner --gid-owner 7 -j RETURN",
+    ]
+
+
+def test_all_ports_of_the_application_are_led_but_for_those_that_are_not():
+    wanted = {"inbound": {ALL_PORTS: 15006, 9090: 15007}, "not_inbound": (15021,), "users": (7,)}
+    assert rules("MESHLIB_INBOUND", **wanted) == [
+        "-p tcp --dport 15021 -j RETURN",
+        "-p tcp --dport 9090 -j REDIRECT --to-ports 15007",
+        "-p tcp -j REDIRECT --to-ports 15006",
+    ]
+    assert rules("MESHLIB_OUTPUT", Family.IPV6, **wanted)[:5] == [
+        "-s ::6/128 -o lo -j RETURN",
+        "-o lo -p tcp --dport 15021 -m owner --uid-owner 7 -j RETURN",
+        "! -d ::1/128 -o lo -p tcp --dport 9090 -m owner --uid-owner 7 -j REDIRECT --to-ports 15007",
+        "! -d ::1/128 -o lo -p tcp -m owner --uid-owner 7 -j REDIRECT --to-ports 15006",
+        "-m owner --uid-owner 7 -j RETURN",
     ]
 
 
@@ -103,6 +121,7 @@ def test_what_is_there_is_taken_away_and_no_more():
         (lambda: networks("10.0.0.1/8"), "10.0.0.1/8 is not a network such as 10.0.0.0/8"),
         (lambda: ports("25,x"), "x is not a port"),
         (lambda: ports("65536"), "65536 is not a port"),
+        (lambda: Interception(not_inbound=(15021,)), "inbound ports are excluded of all of them"),
         (lambda: led(["8080"]), "8080 is not PORT:PROXY_PORT"),
         (lambda: led(["8080:"]), "an empty text is not a port"),
         (lambda: led(["8080:1", "8080:2"]), "port 8080 leads to two ports"),
@@ -118,4 +137,4 @@ def test_options_are_read():
     assert networks("*") is None
     assert networks("") == []
     assert ports("25, 3306") == [25, 3306]
-    assert led(["8080:15006"]) == {8080: 15006}
+    assert led(["8080:15006", "*:15007"]) == {8080: 15006, ALL_PORTS: 15007}

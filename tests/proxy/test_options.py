@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.options import Given, InboundPair, ProxyOptions, WrongOptions, checked, usable_cores
 from meshlib.proxy.places import TcpPlace, UnixPlace
 
@@ -48,6 +49,14 @@ def test_each_inbound_is_in_front_of_the_app_of_its_place() -> None:
     assert found.listeners == 4
 
 
+def test_an_inbound_without_an_app_is_in_front_of_all_ports_that_connections_were_meant_for() -> None:
+    found = good(inbound=("0.0.0.0:15006",), transparent=True, outbound=())
+    assert found.inbound == (InboundPair(TcpPlace("0.0.0.0", 15006), None, 0),)
+    assert found.interception is InterceptionMode.REDIRECT
+    found = good(inbound=("0.0.0.0:15006",), transparent=True, interception="TPROXY")
+    assert found.interception is InterceptionMode.TPROXY
+
+
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(WrongOptions) as caught:
         checked(Given(outbound=("15001",), workers="0", admin="0.0.0.0:15000"))
@@ -79,6 +88,14 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ({"inbound": ("0.0.0.0:1",), "apps": ("app",)}, "--app app: 'app' is not HOST:PORT"),
         ({"admin": "0.0.0.0:15000"}, "--admin '0.0.0.0:15000' can be reached from other machines"),
         ({"health": "ready"}, "--health ready: 'ready' is not HOST:PORT"),
+        (
+            {"transparent": True, "outbound": (), "inbound": ("0.0.0.0:15006",), "apps": ("127.0.0.1:80",)},
+            "--transparent is for connections that iptables leads here",
+        ),
+        (
+            {"transparent": True, "interception": "TPROXY"},
+            "--interception-mode TPROXY is for connections to an application",
+        ),
         ({"workers": "many"}, "--workers many: write a number from 1 to 1024, or auto for one a core"),
         ({"workers": "1025"}, "--workers 1025: write a number from 1 to 1024"),
         ({"admin": "127.0.0.1:15001"}, "127.0.0.1:15001 is listened on twice"),

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from meshlib.proxy.original_destination import original_destination
+from meshlib.proxy.original_destination import is_at, original_destination
 
 
 class Sock:
@@ -72,3 +72,15 @@ def test_a_connection_that_nothing_has_led_here_was_meant_for_here():
         with accepted:
             assert original_destination(accepted) is None
         assert client
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [
+        (("10.1.0.5", 9080), ("10.1.0.5", 9080)),
+        (("::ffff:10.1.0.5", 9080, 0, 0), ("10.1.0.5", 9080)),
+        (("fd00::5", 9080, 0, 0), ("fd00::5", 9080)),
+    ],
+)
+def test_where_a_connection_is_that_kept_its_addresses(name, at):
+    assert is_at(Sock(socket.AF_INET, name, {})) == at

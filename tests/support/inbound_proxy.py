@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
+from meshlib.proxy.inbound_transparent import TransparentInbound
 from meshlib.serving.serve import listen
 from tests.support.proxy import Client
 from tests.support.resources import pod, service
@@ -22,11 +23,12 @@ SERVICE = [service("reviews"), pod("reviews", "v1", 9080)]
 
 
 class InboundProxy:
-    """``meshlib proxy --inbound 127.0.0.1:0 --app ...`` for these resources. ``app``: the application's port, or its place."""
+    """``meshlib proxy --inbound 127.0.0.1:0 --app ...`` for these resources. ``app``: the application's port, or its place;
+    None: the port is before all ports of it (``--transparent``)."""
 
     def __init__(
         self,
-        app: int | str,
+        app: int | str | None,
         *resources: dict[str, Any],
         policy_port: int = 0,
         drain: float = 2.0,
@@ -38,18 +40,23 @@ class InboundProxy:
         self.mesh = meshlib.Mesh.from_resources([*own, *resources], registry=self.registry, workload=workload, **mesh)
         self._sock = listen("127.0.0.1", 0, "--inbound")
         self.port: int = self._sock.getsockname()[1]
-        host = "127.0.0.1" if isinstance(app, int) else app
+        host = app if isinstance(app, str) else "127.0.0.1"
         self.address = ApplicationAddress(host, app if isinstance(app, int) else 0, policy_port)
+        self._led = app is None
         self._drain = drain
         self._up = threading.Event()
         self._stopping = asyncio.Event()
-        self.listener: InboundListener
+        self.listener: InboundListener | TransparentInbound
         self.loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.listener = InboundListener(self._sock, self.mesh._server(), self.address)
+        server = self.mesh._server()
+        if self._led:
+            self.listener = TransparentInbound(self._sock, server)
+        else:
+            self.listener = InboundListener(self._sock, server, self.address)
         await self.listener.start()
         self._up.set()
         await self._stopping.wait()

@@ -120,4 +120,5 @@ def _make_target(
         limits=client.limits,
         guarded=client.guarded,
         label=endpoint.key,
+        source=cluster.spec.source,
     )

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from meshlib.transport.upstream.from_source import reach_from
 from meshlib.transport.upstream.loop_tls import LoopTls
 from meshlib.transport.upstream.mutual import Handshake
 from meshlib.transport.upstream.names import Names
@@ -118,6 +119,9 @@ async def _dial_host(
     """To the address, or to the first address of the name that answers."""
     if not target.is_name:
         target.admit(target.host)
+        if target.source is not None:
+            sock = await reach_from(loop, target.source, target.host, target.port)
+            return await _secured(*await loop.create_connection(make, sock=sock))
         return await _secured(*await loop.create_connection(make, target.host, target.port))
     failed: OSError | None = None
     for address in await names.resolve_async(target.host):
@@ -145,6 +149,8 @@ async def _dial_traced(
         await trace.connecting(target, target.connect_timeout)
         if target.host.startswith("unix://"):
             sock = await _reach(loop, socket.AF_UNIX, target.host.removeprefix("unix://"))
+        elif target.source is not None:
+            sock = await reach_from(loop, target.source, target.host, target.port)
         else:
             addresses = await names.resolve_async(target.host) if target.is_name else [target.host]
             sock = await _reach_one(loop, addresses, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.identity.servers import Vouched
 from meshlib.policy.circuit_limits import TcpKeepalive
@@ -13,6 +13,9 @@ from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.mutual import MutualTls
 from meshlib.transport.upstream.names import is_name
 from meshlib.transport.upstream.tls import Context
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import Source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +27,7 @@ class Target:
 
     ``http2``: over plaintext the server is known to speak it; over TLS it is offered (ALPN) and the server decides.
     ``max_concurrent_streams``: per HTTP/2 connection, at most what the server allows (Istio's maxConcurrentStreams).
-    ``guarded``: see ``admit``.
+    ``guarded``: see ``admit``. ``source``: where its connections come from.
     """
 
     host: str
@@ -42,6 +45,7 @@ class Target:
     limits: ClientLimits | None = None  # of the one client whose connections these are
     guarded: bool = False
     label: str = field(default="")
+    source: Source | None = None
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
     wears: bool = field(init=False)  # whether connections to it may be ``worn_out_or_superseded``
