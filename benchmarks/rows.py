@@ -280,7 +280,7 @@ for kind in ("EndpointSlice", "VirtualService"):
         assert (now.ports is before.ports) == (kind == "EndpointSlice")
         assert len(now.changed_clusters(before)) == (kind == "EndpointSlice")
     found[kind] = statistics.median(times) * 1000
-assert mesh._compiler.whole == 1
+assert mesh._configuration.compiler.whole == 1
 print(json.dumps(found))
 """
 

@@ -209,7 +209,11 @@ def test_urls_of_a_configuration_are_shown_without_them(heard, tmp_path: Path, m
     written = [service("reviews"), make(url)]
     try:
         with meshlib.Mesh.from_resources(written) as mesh:
-            said = [json.dumps(mesh.status()), repr(mesh._resources), str(mesh.explain(url="http://reviews:9080/"))]
+            said = [
+                json.dumps(mesh.status()),
+                repr(mesh._configuration.resources),
+                str(mesh.explain(url="http://reviews:9080/")),
+            ]
     except ConfigError as error:
         said = list(everything_about(error))
     (tmp_path / "mesh.json").write_text("\n---\n".join(json.dumps(each, indent=1) for each in written))

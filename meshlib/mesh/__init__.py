@@ -6,31 +6,26 @@ known at run time, too: frameworks look at it when a method becomes a route."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from meshlib.changes import Differences, differences
 from meshlib.clock import SystemClock
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.identity.agreement import disagreements, named_by_certificate
-from meshlib.mesh import access_log
 from meshlib.mesh.access_log import at_work, log_calls, log_options, log_served
-from meshlib.mesh.admin import admin_from_env, admin_of
-from meshlib.mesh.config_log import tell_change, tell_problems
+from meshlib.mesh.admin import admin_of
+from meshlib.mesh.configuration import Configuration, loaded_objects, raise_errors
 from meshlib.mesh.doors import Doors
-from meshlib.mesh.metric_export import metric_export_of, metric_exporter_from_env
+from meshlib.mesh.metric_export import metric_export_of
 from meshlib.mesh.options import MeshOptions, takes_options
-from meshlib.mesh.reloads import Reloads
-from meshlib.pace import NotWanted, Slices, free_in_turns, is_watched, much_is_made, slices
-from meshlib.problems import ConfigError, MeshError, Problem, Severity
+from meshlib.problems import MeshError, Problem
 from meshlib.progress import shown
 from meshlib.transport.upstream.forked import take_all
 from meshlib.workload import Workload
@@ -38,12 +33,9 @@ from meshlib.workload import Workload
 if TYPE_CHECKING:
     from meshlib.alarms import Alarms
     from meshlib.clock import Clock
-    from meshlib.compiler.compile import Compiler, HttpsRules
     from meshlib.resources.base import Resource
     from meshlib.resources.endpoints_argument import EndpointsByHost
-    from meshlib.resources.object_memo import ObjectMemo
     from meshlib.sources.files import FileSource
-    from meshlib.sources.removals import Verdict
     from meshlib.telemetry.observe import InboundTelemetry
 
 log = logging.getLogger("meshlib.config")
@@ -125,12 +117,11 @@ class Mesh(Doors):
         options: MeshOptions,
     ) -> None:
         """The rest of ``__init__``, with the identity started."""
-        from meshlib.compiler.compile import HTTPS_RULES
+        from meshlib.compiler.compile import HTTPS_RULES, Compiler
         from meshlib.engine.live import seeded
         from meshlib.mesh.alive import meshes
         from meshlib.mesh.numbers import ObservedMesh
         from meshlib.mesh.state_files import StateFiles
-        from meshlib.resources.object_memo import ObjectMemo
         from meshlib.telemetry.mesh_metrics import state_collector
         from meshlib.telemetry.observe import Telemetry
         from meshlib.transport.core.mesh_core import MeshCore
@@ -138,12 +129,6 @@ class Mesh(Doors):
         identity = options.get("identity")
         self.workload = named_by_certificate(options.get("workload") or Workload(), identity)
         self._lock = threading.RLock()
-        self._changing = threading.RLock()  # held while resources are read and compiled, which takes its time
-        self._waiting = 0  # who wants to change something
-        self._source = source
-        self._resources: list[Resource] = []
-        self._kept: list[Resource] = []
-        self._problems: list[Problem] = []
         self._disagreements: list[Problem] = []
         self._registry = options.get("registry")
         self._tracer_provider = options.get("tracer_provider")
@@ -167,22 +152,22 @@ class Mesh(Doors):
         https_rules = options.get("https_rules", HTTPS_RULES[0])
         if https_rules is None or https_rules not in HTTPS_RULES:
             raise MeshError(f"https_rules must be {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
-        self._https_rules: HttpsRules = https_rules
         endpoints = options.get("endpoints")
-        self._dns = endpoints == "dns"  # what has no endpoints is called at its name
-        self._local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
-        self._gateways = options.get("gateways")
-        self._compiler = self._new_compiler()
-        self._objects = ObjectMemo()
-        self._reloads = Reloads(clock)
+        compiler = partial(
+            Compiler,
+            self.workload,
+            https_rules=https_rules,
+            dns=endpoints == "dns",  # what has no endpoints is called at its name
+            gateways=options.get("gateways"),
+        )
+        local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
+        me = weakref.ref(self)  # an identity may be given to another mesh, after this one
+        self._configuration = Configuration(self._core, compiler, local, source, clock, lambda: _told_of(me))
         if identity is not None:
-            me = weakref.ref(self)  # an identity may be given to another mesh, after this one
             identity.subscribe(lambda credentials: _told_of(me))
         try:
             self._export = metric_export_of(options.get("metric_exporter"), self._registry, self.workload)
-            self._install(list(resources), list(problems), [])
-            if self._local:
-                _raise_about(self._local, self._problems)
+            self._configuration.begin(resources, problems)
         except BaseException:
             self._core.close()
             raise
@@ -229,10 +214,10 @@ class Mesh(Doors):
         source = FileSource(paths, clock)
         with shown(f"meshlib: loading {source}"):
             resources, problems = source.load()
-            _raise_errors(problems)
+            raise_errors(problems)
             mesh = cls(resources, problems, source=source, **options)
         if watch:
-            source.watch(mesh._reload_watched)
+            mesh._configuration.watch()
         return mesh
 
     @classmethod
@@ -241,9 +226,9 @@ class Mesh(Doors):
         """A mesh with resources given as dicts, as YAML would load them. Raises ``ConfigError`` with every problem."""
         from meshlib.resources.object_memo import ObjectMemo
 
-        loaded, problems = _from_objects(resources, memo := ObjectMemo())
+        loaded, problems = loaded_objects(resources, memo := ObjectMemo())
         mesh = cls(loaded, problems, **options)
-        mesh._objects = memo
+        mesh._configuration.objects = memo
         return mesh
 
     @classmethod
@@ -254,7 +239,7 @@ class Mesh(Doors):
         from meshlib.resources.loader import load_text
 
         result = load_text(text, "<yaml>")
-        _raise_errors(result.problems)
+        raise_errors(result.problems)
         return cls(result.resources, result.problems, **options)
 
     @classmethod
@@ -274,34 +259,9 @@ class Mesh(Doors):
         Raises ``MeshError`` if MESHLIB_CONFIG is not set, or if only some of the identity's variables are; ``ConfigError`` for
         errors in the files; ``BadCredentials`` for certificates that cannot be used.
         """
-        from meshlib.sources.environment import (
-            endpoints_from_env,
-            https_rules_from_env,
-            identity_from_env,
-            workload_from_env,
-        )
+        from meshlib.mesh.environment import filled_in
 
-        config = os.environ.get("MESHLIB_CONFIG", "")
-        if not config:
-            raise MeshError(
-                "MESHLIB_CONFIG is not set; set it to the file or folder that holds the mesh's YAML, "
-                "or use Mesh.from_path(...)"
-            )
-        options["workload"] = workload = options.get("workload") or workload_from_env(os.environ)
-        if options.get("endpoints") is None:
-            options["endpoints"] = endpoints_from_env(os.environ, workload.namespace)
-        options["https_rules"] = options.get("https_rules") or https_rules_from_env(os.environ)
-        options["identity"] = options.get("identity") or identity_from_env(os.environ)
-        options["admin"] = options.get("admin") or admin_from_env(os.environ)
-        if options.get("envoy_metrics") is None:
-            options["envoy_metrics"] = os.environ.get("MESHLIB_ENVOY_METRICS") == "1"
-        options["metric_exporter"] = options.get("metric_exporter") or metric_exporter_from_env(os.environ)
-        to, form, rate = access_log.from_env(os.environ)
-        if options.get("access_log") is None:
-            options["access_log"] = to
-            options["access_log_format"] = options.get("access_log_format") or form
-        options["access_log_rate"] = options.get("access_log_rate") or rate
-        return cls.from_path(*config.split(os.pathsep), **options)
+        return cls.from_path(*filled_in(options, os.environ), **options)
 
     # -- configuration ----------------------------------------------------------------------------------------------
 
@@ -311,10 +271,7 @@ class Mesh(Doors):
 
         The cost depends on what has changed since the last time, plus a comparison of each dict; resources made by
         ``load_objects`` are recognised by identity, without comparison."""
-        with self._change(), self._counted():
-            loaded, problems = _from_objects(resources, self._objects)
-            self._install(loaded, problems, [], self._objects.take_differences())
-            self._reloads.ended("ok")
+        self._configuration.apply(resources)
 
     def reload(self, *, accept_removals: bool = False) -> None:
         """Read the files again, even if their modification times have not changed.
@@ -324,118 +281,14 @@ class Mesh(Doors):
         from a file that changed within the last two seconds, which may be half written. ``accept_removals`` removes them;
         have a person check that first. Removals are logged as warnings. Raises ``MeshError`` for a mesh without files.
         """
-        self._reload(by_hand=True, accept=accept_removals)
-
-    def _follow(self) -> None:
-        """In a worker that was forked with a mesh that does not watch its files: watch them from now on, and read what has
-        changed since they were loaded. Raises ``MeshError`` when they cannot be read; the configuration stays."""
-        source = self._source
-        if source is None:
-            return
-        source.watch(self._reload_watched)
-        if source.changed:
-            self._reload(by_hand=False, accept=False)
-
-    def _reload_watched(self) -> None:
-        # in slices: event loops and threads of this process go on while files are read and compiled
-        stopping = self._source.stopping if self._source is not None else None
-        work = Slices(lambda: self._waiting > 0, lambda: stopping is not None and stopping.is_set())
-        with slices(work), much_is_made(), contextlib.suppress(NotWanted):
-            self._reload(by_hand=False, accept=False)
-
-    @contextlib.contextmanager
-    def _change(self) -> Iterator[None]:
-        """One change at a time; who waits for a reload in slices has it go on without a rest."""
-        with self._lock:
-            self._waiting += 1
-        self._changing.acquire()
-        with self._lock:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._changing.release()
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Counts what fails."""
-        try:
-            yield
-        except NotWanted:
-            raise
-        except BaseException:
-            self._reloads.ended("failed")
-            raise
-
-    def _reload(self, *, by_hand: bool, accept: bool) -> None:
-        source = self._source
-        if source is None:
-            raise MeshError("this mesh has no files to reload; use mesh.apply(resources)")
-        with self._change(), self._counted():
-            verdict, problems = source.reload(self._resources, by_hand=by_hand, accept=accept)
-            self._tell(verdict, problems)  # before it can be seen to have happened
-            self._install(verdict.serve, problems, verdict.kept)
-            self._reloads.read += 1
-            self._reloads.ended("partly" if any(p.severity is Severity.ERROR for p in problems) else "ok")
-
-    def _tell(self, verdict: Verdict[Resource], problems: Sequence[Problem]) -> None:
-        from meshlib.sources.files import newly_wrong
-
-        news = newly_wrong(problems, self._problems)
-        for problem in news:
-            log.error("%s", problem)
-        broken = [r.id for r in verdict.kept if r.origin.file not in verdict.places]
-        if broken and any(p.file not in verdict.places for p in news):
-            log.error("the last good version stays in use of: %s", ", ".join(broken))
-        for problem in problems:
-            if problem.code == "resources-removed":
-                log.warning("%s", problem)
-            elif problem.code == "removal-waits" and problem not in self._problems:
-                log.info("%s", problem)
-
-    def _install(
-        self,
-        resources: list[Resource],
-        problems: list[Problem],
-        kept: list[Resource],
-        known: Differences[Resource] | None = None,
-    ) -> None:
-        if self._local:
-            snapshot = self._compiler.compile([*self._local, *resources])
-        else:
-            snapshot = self._compiler.compile(resources, known=known)
-        live = self._core.live
-        is_new = live is not None
-        in_turns = is_watched() and is_new
-        before = live.snapshot.not_in(snapshot) if in_turns and live is not None else []
-        del live
-        with self._lock:
-            if self._core.closed:
-                return
-            self._core.install(snapshot)
-            self._reloads.took_effect(snapshot.version)
-            old, self._resources = self._resources, resources
-            self._kept = kept
-            told, self._problems = self._problems, [*problems, *snapshot.problems]
-        changed = differences(old, resources) if is_new else None
-        if changed is not None:
-            tell_change(snapshot.version, changed)
-        tell_problems(self._problems, told)
-        self._compare_identity()
-        if in_turns and changed is not None:  # what nobody uses any more goes bit by bit
-            from meshlib.resources.base import free_resources
-
-            free_in_turns(before)
-            gone = [old[i] for i in changed.gone]
-            del old, changed
-            free_resources(gone)
+        self._configuration.reload(by_hand=True, accept=accept_removals)
 
     @property
     def problems(self) -> list[Problem]:
         """Problems of the last load: errors in edits, warnings and notices. Also warnings if the certificate's namespace,
         service account or trust domain differs from the workload's, and notices of what a server does not tell that policies
         need (how long requests wait for a thread, which route was matched), once requests have come."""
-        return [*self._problems, *self._disagreements, *self._core.notices.problems()]
+        return [*self._configuration.problems, *self._disagreements, *self._core.notices.problems()]
 
     def _compare_identity(self) -> None:
         """On a certificate or a configuration that is new. What differs is logged once."""
@@ -528,7 +381,7 @@ class Mesh(Doors):
             protocol=protocol,
             claims=claims,
         )
-        return explain_request(live, request, notes, self.workload, self._resources)
+        return explain_request(live, request, notes, self.workload, self._configuration.resources)
 
     def flush_access_logs(self, timeout: float = 5.0) -> bool:
         """Wait until the lines of all calls that are over are written, at most ``timeout`` seconds for each log. False: they
@@ -543,14 +396,7 @@ class Mesh(Doors):
         ejections; certificates; breakers; what has failed, and what telemetry had to drop."""
         from meshlib.mesh.status import status_of
 
-        source = {
-            "kind": "memory" if self._source is None else "files",
-            "paths": [] if self._source is None else list(self._source.paths),
-            "reloads": self._reloads.read,
-            "failed_reloads": self._reloads.failed,
-            "last_good_kept": [r.id for r in self._kept],
-            "watcher": None if self._source is None else self._source.status(),
-        }
+        source = self._configuration.status()
         admin = None if self._admin is None else self._admin.status()
         numbers = self._shown.numbers()
         return status_of(self._core, self._serving, self.workload, source, self.problems, numbers, admin)
@@ -580,13 +426,12 @@ class Mesh(Doors):
         ``MeshClosed``. To let calls finish, wait for them first. In threads the caller's own code cannot be interrupted: an
         iterator that yields a request's body, an ``inner`` transport.
         """
-        if self._source is not None:
-            self._source.stop()
+        if self._configuration.source is not None:
+            self._configuration.source.stop()
         if self._admin is not None:
             self._admin.close()
         self._files.close()
-        with self._lock:
-            self._core.close()
+        self._configuration.close()
         if self._serving is not None:
             self._serving.catch_up()
         self._collector.remove(self._shown)
@@ -621,28 +466,22 @@ class Mesh(Doors):
 
     def __repr__(self) -> str:
         live = self._core.live
-        state = "closed" if live is None else f"version {live.snapshot.version}, {len(self._resources)} resources"
+        state = (
+            "closed"
+            if live is None
+            else f"version {live.snapshot.version}, {len(self._configuration.resources)} resources"
+        )
         return f"<Mesh {self.workload.name} {state}>"
 
-    def _new_compiler(self) -> Compiler:
-        from meshlib.compiler.compile import Compiler
-
-        return Compiler(self.workload, https_rules=self._https_rules, dns=self._dns, gateways=self._gateways)
-
     def _after_fork(self) -> None:
-        """In a forked child: locks may be held by threads that do not exist here, and the watcher thread is gone."""
-        from meshlib.resources.object_memo import ObjectMemo
-
+        """In a forked child: locks may be held by threads that do not exist here."""
         self._lock = threading.RLock()
-        self._changing = threading.RLock()
-        self._waiting = 0
-        self._objects = ObjectMemo()
-        self._compiler = self._new_compiler()  # the parent's may be amid its work
-        source, serving = self._source, self._serving
+        self._configuration.after_fork()
+        serving = self._serving
         take_all((
             self._core.after_fork,
             *([] if serving is None else [serving.after_fork]),
-            *([] if source is None else [lambda: source.after_fork(self._reload_watched)]),
+            self._configuration.watch_after_fork,
             *([] if self._admin is None else [self._admin.after_fork]),
             self._files.after_fork,
         ))  # fmt: skip
@@ -654,33 +493,8 @@ def _told_of(mesh: weakref.ref[Mesh]) -> None:
         found._compare_identity()
 
 
-def _from_objects(
-    resources: Iterable[Mapping[str, object]], memo: ObjectMemo | None = None
-) -> tuple[list[Resource], list[Problem]]:
-    from meshlib.resources.loader import load_objects
-
-    result = load_objects(resources, memo=memo)
-    _raise_errors(result.problems)
-    return result.resources, result.problems
-
-
-def _raise_errors(problems: Sequence[Problem]) -> None:
-    if any(p.severity is Severity.ERROR for p in problems):
-        raise ConfigError(problems)
-
-
 def _local(endpoints: EndpointsByHost, workload: Workload) -> list[Resource]:
     """``endpoints=`` as a resource."""
     from meshlib.resources.endpoints_argument import local_endpoints
 
     return [local_endpoints(endpoints, workload.namespace)]
-
-
-def _raise_about(local: Sequence[Resource], problems: Sequence[Problem]) -> None:
-    """What is worth a warning in a file, which others may mend, is an error of whoever makes the mesh."""
-    files = {resource.origin.file for resource in local}
-    found = [
-        replace(p, severity=Severity.ERROR) for p in problems if p.file in files and p.severity is not Severity.NOTICE
-    ]
-    if found:
-        raise ConfigError(found)

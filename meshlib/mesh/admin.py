@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.admin.request import AdminRequest
     from meshlib.admin.seen import Seen
     from meshlib.admin.server import Respond
+    from meshlib.mesh.configuration import Configuration
     from meshlib.resources.base import Resource
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.telemetry.recent import Recent
@@ -30,7 +31,7 @@ class Shown(Protocol):
 
     workload: Workload
     _core: MeshCore
-    _resources: list[Resource]
+    _configuration: Configuration
     _registry: CollectorRegistry | None
 
     def status(self) -> dict[str, Any]: ...
@@ -131,7 +132,7 @@ class _Seen:
 
     @property
     def resources(self) -> Sequence[Resource]:
-        return self._mesh._resources
+        return self._mesh._configuration.resources
 
     @property
     def registry(self) -> CollectorRegistry:

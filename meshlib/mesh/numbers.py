@@ -14,7 +14,7 @@ from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers, Me
 
 if TYPE_CHECKING:
     from meshlib.identity.identity import Identity
-    from meshlib.mesh.reloads import Reloads
+    from meshlib.mesh.configuration import Configuration
     from meshlib.problems import Problem
     from meshlib.telemetry.observe import InboundTelemetry, Telemetry
     from meshlib.telemetry.otlp_metrics import MetricExport
@@ -27,7 +27,7 @@ class Shown(Protocol):
 
     workload: Workload
     _core: MeshCore
-    _reloads: Reloads
+    _configuration: Configuration
     _serving: InboundTelemetry | None
     _export: MetricExport | None
 
@@ -48,7 +48,7 @@ class ObservedMesh:
         mesh = self._mesh()
         if mesh is None:
             return MeshNumbers()
-        core, reloads = mesh._core, mesh._reloads
+        core, reloads = mesh._core, mesh._configuration.reloads
         watchers: list[Telemetry | InboundTelemetry] = [core.telemetry]
         if mesh._serving is not None:
             watchers.append(mesh._serving)

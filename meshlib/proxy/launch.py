@@ -33,9 +33,11 @@ def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], s
     with make() as mesh:
         who, identity = mesh.workload, mesh._core.identity
         said = [*options.notes, room(possible(), options.max_connections).note]
-        said += [*map(str, mesh.problems), *about_others(mesh._resources, who)]
+        said += [*map(str, mesh.problems), *about_others(mesh._configuration.resources, who)]
         name = "none" if identity is None or identity.latest is None else identity.latest.svid.identity.text
-        found = f"{len(mesh._resources)} resources, workload {who.name} in {who.namespace}, identity {name}"
+        found = (
+            f"{len(mesh._configuration.resources)} resources, workload {who.name} in {who.namespace}, identity {name}"
+        )
     return [each for each in said if each], found
 
 
@@ -59,7 +61,7 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
         mesh = make(options.workers == 1)  # workers watch for themselves: where threads are, forks are not safe
         undo.callback(mesh.close)
         undo.callback(notify, "STOPPING=1")
-        for note in about_others(mesh._resources, mesh.workload):
+        for note in about_others(mesh._configuration.resources, mesh.workload):
             log.info("%s", note)
         settings = _settings(options, space.connections)
         gateway = _gateway(options, mesh, share)

@@ -162,7 +162,7 @@ class Fleet:
             self._port.abandon()
         _keep(slot, [*self._outbound, *(slots for slots, _ in self._inbound)])
         try:
-            self._mesh._follow()
+            self._mesh._configuration.follow()
         except MeshError as error:
             log.error("%s", error)
         try:

@@ -74,7 +74,7 @@ def test_each_option_acts(tmp_path, monkeypatch):
     assert options == {"clock": clock, "workload": workload, "seed": 7}
     monkeypatch.setenv("MESHLIB_HTTPS_RULES", "istio")
     with meshlib.Mesh.from_env() as mesh, meshlib.Mesh.from_env(https_rules="mesh") as other:
-        assert (mesh._https_rules, other._https_rules) == ("istio", "mesh")
+        assert [each._configuration.compiler._https_rules for each in (mesh, other)] == ["istio", "mesh"]
     for wrong in ("both", None):
         with pytest.raises(MeshError, match="https_rules must be 'mesh' or 'istio'"):
             meshlib.Mesh(https_rules=wrong)

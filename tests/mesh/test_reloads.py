@@ -43,14 +43,15 @@ def test_only_a_reload_that_took_everything_is_a_success():
 def test_a_mesh_counts_reloads_of_files_and_apply_by_result(tmp_path):
     (tmp_path / "a.yaml").write_text(json.dumps(service("reviews")))
     with meshlib.Mesh.from_path(tmp_path, watch=False, clock=FakeClock()) as mesh:
-        assert mesh._reloads.results == {"ok": 0, "partly": 0, "failed": 0}
+        reloads = mesh._configuration.reloads
+        assert reloads.results == {"ok": 0, "partly": 0, "failed": 0}
         mesh.reload()
-        assert (mesh._reloads.read, mesh._reloads.results["ok"]) == (1, 1)
+        assert (reloads.read, reloads.results["ok"]) == (1, 1)
         (tmp_path / "b.yaml").write_text(json.dumps(BROKEN))
         mesh.reload()
-        assert (mesh._reloads.read, mesh._reloads.results["partly"]) == (2, 1)
+        assert (reloads.read, reloads.results["partly"]) == (2, 1)
         with pytest.raises(ConfigError):
             mesh.apply([BROKEN])
         mesh.apply([])
-        assert (mesh._reloads.read, mesh._reloads.results) == (2, {"ok": 2, "partly": 1, "failed": 1})
+        assert (reloads.read, reloads.results) == (2, {"ok": 2, "partly": 1, "failed": 1})
         assert mesh.status()["source"]["failed_reloads"] == 2

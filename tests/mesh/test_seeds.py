@@ -76,7 +76,9 @@ def test_ball_by_source_label():
         play = Play("ball", "ball-by-source-label", labels=BALLS)
         play.mesh.close()
         workload = meshlib.Workload(labels=labels)
-        resources = [json.loads(r.model_dump_json(by_alias=True, exclude_none=True)) for r in play.mesh._resources]
+        resources = [
+            json.loads(r.model_dump_json(by_alias=True, exclude_none=True)) for r in play.mesh._configuration.resources
+        ]
         with meshlib.Mesh.from_resources(resources, workload=workload) as mesh:
             assert mesh.explain(url=play.url).destination.subset == f"ball-{version}"
 

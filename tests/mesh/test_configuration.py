@@ -68,7 +68,7 @@ OTHER = [service("ratings"), pod("ratings", "v1", 3)]
 
 
 def compiled_whole_by(mesh: meshlib.Mesh) -> int:
-    return mesh._compiler.whole
+    return mesh._configuration.compiler.whole
 
 
 @pytest.mark.parametrize("changed", [route_to("v2"), pod("reviews", "v1", 4)], ids=["rule", "endpoint"])
@@ -92,12 +92,13 @@ def test_one_changed_item_of_a_long_file_leaves_the_rest_as_it_is(tmp_path):
 
     dump("v1")
     with meshlib.Mesh.from_path(path, watch=False) as mesh:
-        before = list(mesh._resources)
+        before = list(mesh._configuration.resources)
         dump("v2")
         mesh.reload()
         assert subset(mesh) == "v2"
         assert compiled_whole_by(mesh) == 1
-        assert [a is b for a, b in zip(before, mesh._resources, strict=True)] == [True] * (len(before) - 1) + [False]
+        same = [a is b for a, b in zip(before, mesh._configuration.resources, strict=True)]
+        assert same == [True] * (len(before) - 1) + [False]
 
 
 def test_the_same_configuration_has_the_same_version():
@@ -411,9 +412,9 @@ def test_a_reload_by_hand_reads_whatever_the_times_of_files_say(tmp_path, monkey
 def test_a_reload_by_hand_of_what_has_not_changed_keeps_every_object(tmp_path):
     write(tmp_path / "all.json", *BASE, route_to("v1"))
     with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
-        before = list(mesh._resources)
+        before = list(mesh._configuration.resources)
         mesh.reload()
-        assert all(a is b for a, b in zip(before, mesh._resources, strict=True))
+        assert all(a is b for a, b in zip(before, mesh._configuration.resources, strict=True))
 
 
 def test_a_config_maps_volume_acts_at_once(tmp_path):
@@ -447,13 +448,13 @@ def test_a_worker_that_is_forked_later_has_what_changed_since_its_parent_read_th
         version = mesh.status()["version"]
         write(file, *BASE, route_to("v2"))
         assert subset(mesh) == "v1"
-        mesh._follow()
+        mesh._configuration.follow()
         assert subset(mesh) == "v2", "before a request is served"
         write(file, *BASE, route_to("v1"))
         wait_for(lambda: subset(mesh) == "v1")
         assert mesh.status()["version"] == version
     with meshlib.Mesh.from_resources(BASE) as mesh:
-        mesh._follow()  # it has no files
+        mesh._configuration.follow()  # it has no files
 
 
 def test_a_reload_leaves_nothing_for_the_garbage_collector():
