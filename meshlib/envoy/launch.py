@@ -78,7 +78,9 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
         identity = mesh._core.identity
         made = configuration(live.snapshot, NO_PORT, None if identity is None else identity.latest)
         packed_configuration(made)
-        said += [str(problem) for problem in differences(live.snapshot, mesh._resources, made.unreachable)]
+        said += [
+            str(problem) for problem in differences(live.snapshot, mesh._configuration.resources, made.unreachable)
+        ]
     return [*said, *STANDING], found
 
 

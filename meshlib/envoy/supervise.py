@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.envoy.ads import AdsServer
     from meshlib.envoy.ads_state import Packed, Rejection
     from meshlib.envoy.child import Child, EnvoyAdmin
-    from meshlib.resources.base import Resource
+    from meshlib.mesh.configuration import Configuration as InForce
     from meshlib.transport.core.mesh_core import MeshCore
 
 log = logging.getLogger("meshlib.proxy")
@@ -46,7 +46,7 @@ class Followed(Protocol):
     """A ``Mesh``."""
 
     _core: MeshCore
-    _resources: list[Resource]
+    _configuration: InForce
 
     def reload(self) -> None:
         """Read the resources again."""
@@ -224,7 +224,7 @@ class Supervisor:
         identity = self._mesh._core.identity
         made = configuration(live.snapshot, self._outbound, None if identity is None else identity.latest)
         self._files = dict(made.files)
-        for problem in differences(live.snapshot, self._mesh._resources, made.unreachable):
+        for problem in differences(live.snapshot, self._mesh._configuration.resources, made.unreachable):
             if str(problem) not in self._told:
                 self._told.add(str(problem))
                 log.warning("%s", problem)

@@ -40,7 +40,7 @@ def said(folder: Path, more: str) -> list[Problem]:
         live = mesh._core.live
         assert live is not None
         made = configuration(live.snapshot, [("127.0.0.1", 15001)])
-        return differences(live.snapshot, mesh._resources, made.unreachable)
+        return differences(live.snapshot, mesh._configuration.resources, made.unreachable)
 
 
 def test_what_istio_says_is_done(tmp_path: Path) -> None:
