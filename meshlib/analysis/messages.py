@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from meshlib.analysis.codes import DEPRECATED, MESH_HOSTS_CONFLICT, NOT_FOUND, SCHEMA_ERROR, SCHEMA_WARNING
+from meshlib.analysis.codes import (
+    DEPRECATED,
+    GATEWAYS_CONFLICT,
+    HOST_NOT_IN_GATEWAY,
+    INVALID_CREDENTIAL,
+    MESH_HOSTS_CONFLICT,
+    NOT_FOUND,
+    SCHEMA_ERROR,
+    SCHEMA_WARNING,
+)
 from meshlib.analysis.finding import CLUSTER_SCOPED, Finding, full_name
 from meshlib.analysis.mesh_config import MeshConfig
 from meshlib.analysis.run import analyze
@@ -37,13 +46,16 @@ _ABOUT_RESOURCES = frozenset({"duplicate-resource", "missing-name"})
 """What a load says of resources that it could read."""
 
 
-def messages(result: LoadResult, mesh_config: MeshConfig | None = None) -> list[Message]:
-    """All about what was loaded (with ``keep_all`` and ``keep_positions``)."""
+def messages(
+    result: LoadResult, mesh_config: MeshConfig | None = None, gateways: Iterable[Problem] = ()
+) -> list[Message]:
+    """All about what was loaded (with ``keep_all`` and ``keep_positions``). ``gateways``: what the compiler says of them."""
     findings = analyze([*result.resources, *result.broken], result.others, mesh_config)
     return [
         *(_of_load(problem, result) for problem in told_of_files(result.problems, findings)),
         *(Message(problem) for problem in told_of_dumps(result)),
         *(Message(finding.problem(), full_name(finding.resource)) for finding in findings),
+        *(Message(problem, _origin(problem)) for problem in told_of_gateways(gateways, findings)),
     ]
 
 
@@ -77,7 +89,32 @@ def told_of_dumps(result: LoadResult) -> list[Problem]:
     ]
 
 
+def _origin(problem: Problem) -> str:
+    """``Gateway default/public`` of ``Gateway/default/public spec.servers[0]``."""
+    kind, _, rest = problem.path.partition(" ")[0].partition("/")
+    return f"{kind} {rest}".strip()
+
+
 _ASKED_ABOUT = {"Service": "services", "Pod": "pods", "Namespace": "namespaces"}
+
+
+def told_of_gateways(problems: Iterable[Problem], findings: Sequence[Finding]) -> list[Problem]:
+    """What the gateways' compilation says (``compiler/gateway_problems.py``), less what a finding tells."""
+    fields: set[str] = set()
+    strangers: set[str] = set()
+    for finding in findings:
+        if finding.code in (GATEWAYS_CONFLICT, NOT_FOUND, INVALID_CREDENTIAL):
+            fields.add(f"{finding.id} {dotted(finding.loc)}")
+        elif finding.code is HOST_NOT_IN_GATEWAY:
+            strangers.add(f"{finding.id} spec.hosts")
+    return [
+        problem
+        for problem in problems
+        if not (
+            (problem.code in ("duplicate-host", "certificate-missing") and problem.path in fields)
+            or (problem.code == "host-not-in-gateway" and problem.path in strangers)
+        )
+    ]
 
 
 def _place(problem: Problem) -> tuple[str, int, int]:

@@ -103,6 +103,7 @@ def analyze(
     conflicts, and settings that have no effect. Each message has Istio's code, the line and a hint."""
     from meshlib.analysis.mesh_config import parse
     from meshlib.analysis.messages import Suppression, messages
+    from meshlib.compiler.gateway_problems import gateway_problems
     from meshlib.progress import shown
     from meshlib.resources.loader import load
 
@@ -122,9 +123,10 @@ def analyze(
     _warn_of_unknown([suppression.code for suppression in suppressions])
     with shown(f"analyzing {', '.join(paths)}"):
         result = load(paths, pipes=True, keep_all=True, keep_positions=True)
+        served = [] if result.errors else [p for p in gateway_problems(result.resources) if p.code != "no-effect"]
         found = [
             message
-            for message in messages(result, mesh_config)
+            for message in messages(result, mesh_config, served)
             if not (namespace and message.namespace and message.namespace != namespace)
             and not any(suppression.fits(message) for suppression in suppressions)
         ]

@@ -37,8 +37,9 @@ def validate(
 ) -> None:
     """Check Istio resources without a cluster. Reports every problem in every file, with its line and how to fix it."""
     from meshlib.analysis import analyze
-    from meshlib.analysis.messages import told_of_compilation, told_of_dumps, told_of_files
+    from meshlib.analysis.messages import told_of_compilation, told_of_dumps, told_of_files, told_of_gateways
     from meshlib.compiler.compile import compile_snapshot
+    from meshlib.compiler.gateway_problems import gateway_problems
     from meshlib.problems import Severity
     from meshlib.progress import shown
     from meshlib.resources.loader import load
@@ -52,6 +53,7 @@ def validate(
         if not result.errors:
             snapshot = compile_snapshot(result.resources, make_workload(workload, namespace, labels))
             problems += told_of_compilation(snapshot.problems, findings)
+            problems += told_of_gateways(gateway_problems(result.resources), findings)
     if quiet:
         problems = [p for p in problems if p.severity is not Severity.NOTICE]
     click.echo(render(problems, style, resources=len(result.resources)), nl=False)

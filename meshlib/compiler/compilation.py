@@ -331,6 +331,11 @@ class Compilation:
         self.l4 = served.l4
         return served
 
+    def about_gateways(self) -> list[Problem]:
+        """What is to be said of the Gateways and Ingresses that the workload serves."""
+        served = self._served()
+        return [] if served is None else [*served.problems, *self.about_ingresses]
+
     def _not_of_gateways(self) -> list[Resource]:
         """The resources of which the same has no effect at a gateway as at clients and servers."""
         kinds, workload = self.kinds, self.workload

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 
 from meshlib.analysis.messages import Suppression
 from meshlib.cli.main import main
-from tests.support.resources import destination_rule, service, to, virtual_service
+from tests.support.gateway_certificates import leaf, tls_secret
+from tests.support.gateway_proxy import gateway, server
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 
 def validated(folder: Path, *resources: dict[str, Any], options: tuple[str, ...] = ()) -> list[tuple[str, str]]:
@@ -78,6 +80,58 @@ def test_a_host_that_two_claim_is_said_of_both_and_by_nobody_else(tmp_path: Path
         virtual_service("other", {"route": [to("cart")]}, hosts=["cart"]),
     )
     assert [code for code, _ in said] == ["IST0109", "IST0109"]
+
+
+def at_the_edge(*servers: dict[str, Any], name: str = "gw", selector: str = "edge") -> dict[str, Any]:
+    made = gateway(*servers, name=name)
+    return {**made, "spec": {**made["spec"], "selector": {"app": selector}}}
+
+
+EDGE = [service("edge", 80, ports=[{"name": n, "port": p} for n, p in (("a", 80), ("b", 443))]), pod("edge", "v1", 1)]
+SECURE = {"port": 443, "protocol": "HTTPS", "tls": {"mode": "SIMPLE", "credentialName": "cert"}}
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        # what findings have
+        (
+            [at_the_edge(server("a.test", **SECURE)), tls_secret("other", leaf("a.test"))],
+            [("IST0101", "Gateway default/gw spec.servers[0].tls.credentialName")],
+        ),
+        (
+            [
+                at_the_edge(server("a.test")),
+                virtual_service("vs", {"route": [to("edge", port=80)]}, hosts=["b.test"], gateways=["gw"]),
+            ],
+            [("IST0132", "VirtualService default/vs spec.gateways[0]")],
+        ),
+        # what the compiler has
+        (
+            [at_the_edge(server("a.test"), server("b.test", protocol="TCP", name="tcp"))],
+            [("conflicting-server", "Gateway/default/gw spec.servers[1].port")],
+        ),
+        (
+            [
+                at_the_edge(server("a.test", **SECURE), server("a.test", **SECURE, name="again")),
+                tls_secret("cert", leaf("a")),
+            ],
+            [("duplicate-host", "Gateway/default/gw spec.servers[1].hosts")],
+        ),
+        (
+            [
+                at_the_edge(server("a.test", **{**SECURE, "tls": {"mode": "MUTUAL", "credentialName": "cert"}})),
+                tls_secret("cert", leaf("a.test")),
+            ],
+            [("certificate-missing", "Gateway/default/gw spec.servers[0].tls.credentialName")],
+        ),
+    ],
+)
+def test_problems_of_gateways_are_said_once_by_both_commands(tmp_path, resources, said):
+    assert validated(tmp_path, *EDGE, *resources) == said
+    result = CliRunner().invoke(main, ["analyze", str(tmp_path / "mesh.json"), "--output-threshold", "warning"])
+    assert [result.stdout.count(f"[{code}") for code, _ in said] == [1] * len(said)
+    assert result.stdout.count(": warning: ") + result.stdout.count(": error: ") == len(said)
 
 
 @pytest.mark.parametrize("text", ["IST0101", "IST0101=a=b", ""])
