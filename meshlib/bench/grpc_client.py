@@ -18,20 +18,28 @@ from meshlib.bench.certificates import DNS
 from meshlib.bench.grpc_backend import UNARY
 from meshlib.bench.http_client import AUTHORITY, MESH, TIMEOUT, Wrong, mesh_of, run_on_a_loop
 from meshlib.bench.measuring import Asked, AsyncCall, Call, serve_rounds, serve_rounds_on_a_loop
+from meshlib.bench.web_backend import ALL_ADDRESSES
 
+SPREAD = "round robin"
+"""A bare channel that calls each endpoint in turn, over a connection to each, as gRPC core does it."""
 _OPTIONS = [("grpc.default_authority", AUTHORITY)]
+_IN_TURN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 
 
 def _channel(module: Any, spec: dict[str, Any]) -> Any:
     """A bare one; ``module``: grpc or grpc.aio. Over mTLS the server's certificate has to come from the root and to be of the
     name that it has beside its SPIFFE ID, which gRPC core cannot check."""
+    target, more = spec["target"], []
+    if spec["way"] == SPREAD:
+        port = target.rpartition(":")[2]
+        target, more = "ipv4:" + ",".join(f"{address}:{port}" for address in ALL_ADDRESSES), [_IN_TURN]
     if not spec.get("certificates"):
-        return module.insecure_channel(spec["target"], options=_OPTIONS)
+        return module.insecure_channel(target, options=[*_OPTIONS, *more])
     root, key, chain = (
         (Path(spec["certificates"]) / f"{name}.pem").read_bytes() for name in ("bundle", "c-key", "c-cert")
     )
     credentials = grpc.ssl_channel_credentials(root, key, chain)
-    return module.secure_channel(spec["target"], credentials, options=[("grpc.ssl_target_name_override", DNS)])
+    return module.secure_channel(target, credentials, options=[("grpc.ssl_target_name_override", DNS), *more])
 
 
 def _message(asked: Asked) -> bytes:

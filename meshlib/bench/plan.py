@@ -84,11 +84,13 @@ SHORT = (BARE, MESH, ONE_ENVOY)
 TRACED = tuple(replace(way, name=f"{way.name}, traced", traced=True) for way in (MESH, ONE_ENVOY, ONE_PROXY))
 
 BARE_GRPC = Way("bare grpcio", http_client.BARE, needs="grpc")
+SPREAD_GRPC = Way("bare grpcio, to each endpoint", "round robin", BARE_GRPC.name, needs="grpc")
+"""Like is compared with like: the mesh has a connection to each endpoint as well. ``grpc_client.SPREAD``."""
 GRPC_MESH = Way(GRPC_MESH_NAME, http_client.MESH, BARE_GRPC.name, needs="grpc")
 GRPC_ENVOY = Way("gRPC through 1 Envoy", http_client.BARE, BARE_GRPC.name, ENVOY, "grpc")
 GRPC_ENVOYS = Way("gRPC through 2 Envoys", http_client.BARE, BARE_GRPC.name, ENVOYS, "grpc")
 GRPC_PROXY = Way("gRPC through 1 meshlib proxy", http_client.BARE, BARE_GRPC.name, PROXY, "grpc")
-GRPC_SHORT = (BARE_GRPC, GRPC_MESH, GRPC_ENVOY)
+GRPC_SHORT = (BARE_GRPC, SPREAD_GRPC, GRPC_MESH, GRPC_ENVOY)
 GRPC_WAYS = (*GRPC_SHORT, GRPC_ENVOYS, GRPC_PROXY)
 
 NO_PROXY = Way("no proxy", "", via=DIRECT)
@@ -130,6 +132,7 @@ COMPARED = (
     (ONE_PROXY.name, ONE_ENVOY.name),
     (TWO_PROXIES.name, TWO_ENVOYS.name),
     (GRPC_MESH_NAME, BARE_GRPC.name),
+    (GRPC_MESH_NAME, SPREAD_GRPC.name),
     (GRPC_MESH_NAME, GRPC_ENVOY.name),
     (GRPC_PROXY.name, GRPC_ENVOY.name),
     ("1 meshlib proxy", "1 Envoy"),
