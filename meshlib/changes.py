@@ -108,10 +108,11 @@ class Differences(Generic[T]):
 
 def differences(before: list[T], now: list[T]) -> Differences[T]:
     """How ``now`` differs from ``before``."""
-    return Differences(before, now, *_differences(before, now))
+    return Differences(before, now, *differing(before, now))
 
 
-def _differences(before: list[T], now: list[T]) -> tuple[Sequence[int], Sequence[int]]:
+def differing(before: Sequence[T], now: Sequence[T]) -> tuple[Sequence[int], Sequence[int]]:
+    """The positions in ``before`` of what is gone and those in ``now`` of what has come, as ``Differences`` has them."""
     least = min(len(before), len(now))
     if len(before) == len(now):
         other = list(compress(count(), map(is_not, before, now)))
@@ -149,8 +150,10 @@ class Dependents(Generic[K, U]):
 
     def read(self, unit: U, keys: Iterable[K]) -> None:
         """``unit`` was made from these, and from nothing that was said before."""
-        self.forget(unit)
         read = tuple(dict.fromkeys(keys))
+        if read == self._read.get(unit, ()):
+            return
+        self.forget(unit)
         if read:
             self._read[unit] = read
             for key in read:

@@ -23,7 +23,10 @@ REST_SECONDS = 0.0005
 _QUICK = (1000, 2, 1_000_000)
 """Generations of the garbage collector while much is made and kept: the young are looked through, all objects never."""
 _SELDOM = (1_000_000, 50, 1_000_000)
-"""The same where nobody waits for turns."""
+"""The same where nobody waits: to look through a million takes 0.2 s, and stops all threads."""
+_IN_BETWEEN = (20_000, 1_000_000, 1_000_000)
+"""The same while calls may go on in other threads."""
+_OURS = (_QUICK, _SELDOM, _IN_BETWEEN)
 
 
 T = TypeVar("T")
@@ -141,7 +144,7 @@ def _all_is_old() -> None:
     """What has been made counts as looked through from here on: the next collection of the young has nothing to look at, and
     none of everything follows at once. (The young are more than their threshold says while as much is given up as is made.)
     Not where somebody has frozen objects, which would be thawed."""
-    if _makers and gc.get_threshold() in (_QUICK, _SELDOM) and not gc.get_freeze_count():
+    if _makers and gc.get_threshold() in _OURS and not gc.get_freeze_count():
         gc.freeze()
         gc.unfreeze()
 
@@ -153,21 +156,21 @@ _before = (0, 0, 0)
 
 
 @contextmanager
-def much_is_made() -> Iterator[None]:
+def much_is_made(*, beside_calls: bool = False) -> Iterator[None]:
     """While many objects are made that will all stay, the garbage collector need not look through all that there are, which
     takes half of the time and stops every thread. What it is set to comes back when the last of several has ended; a
-    collector that is off stays off."""
+    collector that is off stays off. ``beside_calls``: there are calls already that this must not stop for long."""
     global _makers, _before  # the collector is the process's, and so is this
     with _collecting:
         _makers += 1
         if _makers == 1 and gc.isenabled():
             _before = gc.get_threshold()
-            gc.set_threshold(*(_SELDOM if _here.work is None else _QUICK))
+            gc.set_threshold(*(_QUICK if _here.work is not None else _IN_BETWEEN if beside_calls else _SELDOM))
     try:
         yield
     finally:
         with _collecting:
-            if _makers == 1 and gc.get_threshold() in (_QUICK, _SELDOM):
+            if _makers == 1 and gc.get_threshold() in _OURS:
                 _all_is_old()
                 gc.set_threshold(*_before)
             _makers -= 1

@@ -89,7 +89,7 @@ class Compiler:
         """The snapshot of these resources. What has not changed since the last time stays the same objects: clusters, virtual
         hosts, and all of the tables when only endpoints have. ``known``: how this list, which nobody changes any more, differs
         from another one."""
-        with much_is_made():
+        with much_is_made(beside_calls=self._last is not None):
             try:
                 return self._compile(resources, version, known)
             except BaseException:

@@ -1,18 +1,17 @@
-"""A cluster at work: ``ClusterState`` is what is remembered across reloads (by cluster key; endpoints by address),
-``BoundCluster`` ties it to the settings of one snapshot, so that a request sees one configuration for all its life."""
+"""A cluster at work: ``BoundCluster`` ties what is remembered (``cluster_state.py``) to the settings of one snapshot, so that a
+request sees one configuration for all its life."""
 
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.routes import Cluster
-from meshlib.engine.tally import ABANDONED, RESULT_OF_KIND, RETRIES, SERVER_ERROR, Tally
+from meshlib.engine.cluster_state import FAR, ClusterState
+from meshlib.engine.tally import RESULT_OF_KIND, RETRIES, SERVER_ERROR
 from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from meshlib.policy.retry import RetryPolicy
 
 MAX_PASSTHROUGH_ENDPOINTS = 1000
-EVENTS_KEPT = 100
-FAR = float("inf")
 
 
 class Attempt(Protocol):
@@ -47,98 +44,6 @@ class Retrying(Protocol):
     """Who counts among a cluster's retries under way."""
 
     retrying: bool
-
-
-class ClusterState:
-    """What is remembered about a cluster: requests in flight, ejections, slots, balancer position, resolved names.
-    ``on_ejection`` is called for each ejection and return.
-
-    The lock is re-entrant because an abandoned response may be finalised by the garbage collector while this very
-    thread holds it.
-    """
-
-    __slots__ = (
-        "addresses",
-        "balancer",
-        "balancer_name",
-        "balancers",
-        "detector",
-        "ended",
-        "endpoints",
-        "events",
-        "failures",
-        "generation",
-        "key",
-        "lock",
-        "next_tick",
-        "on_ejection",
-        "requests",
-        "retries",
-        "retries_active",
-        "slots",
-        "tally",
-    )
-
-    def __init__(self, key: str, on_ejection: Callable[[str, Ejection], None] | None = None) -> None:
-        self.key = key
-        self.on_ejection = on_ejection
-        self.lock = RLock()
-        self.endpoints: OrderedDict[str, EndpointState] = OrderedDict()
-        self.generation = 0  # grows with each ejection and return, so that bound clusters refresh who is usable
-        self.balancer_name = ""
-        self.balancer: Balancer
-        self.balancers: dict[tuple[int, int], Balancer] = {}  # by priority and group, where there are several
-        self.detector: OutlierDetector | None = None
-        self.next_tick = FAR  # of the detector: it looks at nothing before
-        self.slots: Slots | None = None
-        self.addresses: dict[str, tuple[str, ...]] = {}  # of endpoints that are names: what they were resolved to last
-        self.requests = 0
-        self.ended = 0
-        self.failures = 0
-        self.retries = 0
-        self.retries_active = 0
-        self.events: deque[Ejection] = deque(maxlen=EVENTS_KEPT)
-        self.tally = Tally()
-
-    @property
-    def active(self) -> int:
-        """Requests in flight."""
-        return self.requests - self.ended
-
-    def after_fork(self) -> None:
-        """In a forked child: calls in flight, and the slots they hold, are the parent's."""
-        self.lock = RLock()
-        self.tally.results[ABANDONED] += self.active
-        self.ended = self.requests
-        self.retries_active = 0
-        for endpoint in self.endpoints.values():
-            endpoint.active = 0
-        if self.slots is not None:
-            self.slots = Slots(self.slots.limit, self.slots.pending_limit)
-
-    def endpoint(self, spec: Endpoint, now: float) -> EndpointState:
-        """The state of an address, made on first sight."""
-        found = self.endpoints.get(spec.key)
-        if found is None:
-            found = self.endpoints[spec.key] = EndpointState(spec.key, spec, spec.weight, spec.healthy)
-            found.since = now
-        else:
-            found.endpoint, found.weight, found.healthy = spec, spec.weight, spec.healthy
-        return found
-
-    def observe_health(
-        self, endpoint: EndpointState, *, reachable: bool | None = None, serving: bool | None = None
-    ) -> None:
-        """What connections and health services tell of an endpoint; None: nothing. Told to the state, which outlives the
-        clusters that reloads bind to it."""
-        with self.lock:
-            before = endpoint.reachable, endpoint.serving
-            if reachable is not None:
-                endpoint.reachable = reachable
-            if serving is not None:
-                endpoint.serving = serving
-            if before != (endpoint.reachable, endpoint.serving):
-                self.generation += 1
 
 
 class BoundCluster:
@@ -178,33 +83,48 @@ class BoundCluster:
         self.plain = guard is None and not spec.refusal and not self.remembers_picks
         self.targets: dict[Hashable, object] = {}  # the transports' own: how to reach an endpoint from this cluster
         self.retired = False  # a reload has put another one in its place: only calls under way use it
-        with state.lock:
-            self.configure(now)
+        self.configure(now)
 
     def configure(self, now: float) -> None:
         """Take the endpoints and settings of the snapshot (and of the resolver) into use."""
         spec, state = self.spec, self.state
+        self.endpoints: tuple[EndpointState, ...]
+        if spec.placement is None and spec.slow_start is None and spec.resolution not in ("dns", "passthrough"):
+            self.endpoints, other = state.take(spec.endpoints, now)
+        else:
+            self.endpoints, other = self._take_placed(now), True
         with state.lock:
-            members = []
-            for endpoint, priority, group in self._members():
-                member = state.endpoint(endpoint, now)
-                member.priority, member.group = priority, group
-                members.append(member)
-            self.endpoints: tuple[EndpointState, ...] = tuple(members)
             if spec.mutual and spec.resolution == "dns":
                 self.mutual = spec.mutual | self._mutual_addresses()
-            if spec.resolution != "passthrough":
-                kept = {e.key for e in self.endpoints}
-                for key in [k for k in state.endpoints if k not in kept]:
-                    del state.endpoints[key]
             if state.balancer_name != spec.balancer:
                 state.balancer_name = spec.balancer
                 state.balancer = new_balancer(spec.balancer)
                 state.balancers = {}
-            self._configure_outlier_detection(now)
+            other = self._configure_outlier_detection(now) or other
             self._configure_slots()
-            state.generation += 1
-            self._refresh(now)
+            if other:  # clusters bound before, which calls under way use, look again
+                state.generation += 1
+        # without the lock, which calls may wait for: the next pick looks again if anything happens meanwhile
+        if self._refresh(now):
+            with state.lock:  # whom to avoid may be decided otherwise now
+                state.generation += 1
+                self._generation += 1
+        if state.hashed and spec.hash_policy is not None:  # here, as it takes long, and not in the call that needs it
+            for tier in self._tiers if self._tiers is not None else (None,):
+                self._table_of(tier)
+
+    def _take_placed(self, now: float) -> tuple[EndpointState, ...]:
+        """The states of endpoints that are not just addresses of one place and full weight."""
+        state, members = self.state, []
+        with state.lock:
+            for endpoint, priority, group in self._members():
+                member = state.endpoint(endpoint, now)
+                member.priority, member.group = priority, group
+                members.append(member)
+            if self.spec.resolution != "passthrough":
+                state.keep(members)
+            state.taken = None
+        return tuple(members)
 
     def _members(self) -> Iterator[tuple[Endpoint, int, int]]:
         """Endpoints with priority and group; a name stands for the addresses it was resolved to."""
@@ -231,8 +151,10 @@ class BoundCluster:
             for address in addresses.get(endpoint.address, ())
         )
 
-    def _configure_outlier_detection(self, now: float) -> None:
+    def _configure_outlier_detection(self, now: float) -> bool:
+        """Whether it begins anew, or is off."""
         spec, state = self.spec, self.state
+        before = state.detector
         if spec.outlier is None:
             if state.detector is not None:
                 state.detector = None
@@ -247,6 +169,7 @@ class BoundCluster:
         else:
             state.detector.update_endpoints(list(self.endpoints))
         state.next_tick = FAR if state.detector is None else state.detector.next_tick
+        return state.detector is not before
 
     def _configure_slots(self) -> None:
         state, limits = self.state, self.spec.limits
@@ -262,11 +185,12 @@ class BoundCluster:
 
     # -- who is usable ----------------------------------------------------------------------------------------------
 
-    def _refresh(self, now: float) -> None:
+    def _refresh(self, now: float) -> bool:
+        """Looks who is usable; whether any is known to be unreachable."""
         spec, state = self.spec, self.state
         self._generation = state.generation
         unreachable = [e for e in self.endpoints if not e.reachable]
-        for endpoint in self.endpoints:
+        for endpoint in [e for e in self.endpoints if e.avoided]:
             endpoint.avoided = False
         if unreachable and any(e.usable and e.reachable for e in self.endpoints):
             # known to be down: not worth an attempt as long as others are up; when all are, each may be tried
@@ -282,9 +206,12 @@ class BoundCluster:
         warmth = spec.slow_start
         self._warming: list[EndpointState] = []
         if warmth is not None:
-            self._warming = [e for e in self.endpoints if now - e.since < warmth.window]
+            self._warming = [
+                e for e in self.endpoints if now - e.since < warmth.window or e.weight != e.endpoint.weight
+            ]
             self._warm(now)
         self._special = self._placed or bool(self._warming)
+        return bool(unreachable)
 
     def _balancer_of(self, priority: int, group: int) -> Balancer:
         balancers = self.state.balancers
@@ -301,6 +228,9 @@ class BoundCluster:
             endpoint.weight = endpoint.endpoint.weight * warmth.factor(now - endpoint.since)
         self._warming = [e for e in self._warming if now - e.since < warmth.window]
         self._even = equal_weights(self.usable)
+        for tier in self._tiers or ():
+            for group in tier.groups:
+                group.even = equal_weights(group.usable)
 
     # -- picking ----------------------------------------------------------------------------------------------------
 
@@ -360,7 +290,7 @@ class BoundCluster:
         if group is None:
             return None
         balancer: Balancer = group.balancer
-        return balancer.pick(group.usable, rng, equal_weights(group.usable))
+        return balancer.pick(group.usable, rng, group.even)
 
     def hashed_to(self, policies: Sequence[HashPolicy], view: RequestView, source: str) -> EndpointState | None:
         """For explain: the endpoint that a request's key leads to now; None without a key, or without hashing."""
@@ -376,31 +306,35 @@ class BoundCluster:
 
     def _hashed(self, tiers: list[Tier] | None, value: int, attempt: int = 0) -> EndpointState | None:
         """Where a hash leads; ``attempt`` further on in the table."""
+        tier = None
         if tiers is not None:
             tier = choose(tiers, value % 100)
-            return self._hashed_in(tier, value, attempt) if tier is not None else None
-        if not self.usable:
-            return None
-        table = self._table
+            if tier is None:
+                return None
+        table = self._table if tier is None else tier.table
         if table is None:
-            assert self.spec.hash_policy is not None
-            table = self._table = self.spec.hash_policy.table([(e, e.weight) for e in self.usable])
-        found: EndpointState = table.find(value, attempt)
-        return found
+            table = self._table_of(tier)
+        return None if table is None else table.find(value, attempt)
 
-    def _hashed_in(self, tier: Tier, value: int, attempt: int) -> EndpointState | None:
-        table = tier.table
-        if table is None:
-            assert self.spec.hash_policy is not None
+    def _table_of(self, tier: Tier | None) -> Table | None:
+        """Makes the table of a tier, or of a cluster without tiers; None when nobody there may be picked."""
+        assert self.spec.hash_policy is not None
+        self.state.hashed = True
+        if tier is None:
+            members = [(e, e.weight) for e in self.usable]
+        else:
             members = []
             for group in tier.groups:
                 total = sum(e.weight for e in group.usable)
                 members += [(e, group.weight * e.weight / total) for e in group.usable]
-            if not members:
-                return None
-            table = tier.table = self.spec.hash_policy.table(members)
-        found: EndpointState = table.find(value, attempt)
-        return found
+        if not members:
+            return None
+        table = self.spec.hash_policy.table(members)
+        if tier is None:
+            self._table = table
+        else:
+            tier.table = table
+        return table
 
     def refresh(self, now: float) -> None:
         """Let what was observed since the last pick count (for those who show the endpoints)."""

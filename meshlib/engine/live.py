@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshlib.changes import changed_keys
 from meshlib.engine.check_failures import CheckFailures
-from meshlib.engine.cluster import BoundCluster, ClusterState, NewCluster
+from meshlib.engine.cluster import BoundCluster, NewCluster
+from meshlib.engine.cluster_state import ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
 
 if TYPE_CHECKING:
@@ -124,9 +125,12 @@ class Live:
             bound.spec.http2,
         ):
             return
-        members = set(bound.endpoints)
+        if bound.spec.resolution == "passthrough":
+            return
+        members = bound.state.endpoints
         for key, target in list(old.targets.items()):
-            if (key[0] if isinstance(key, tuple) else key) in members:
+            endpoint: Any = key[0] if isinstance(key, tuple) else key
+            if members.get(endpoint.key) is endpoint:
                 bound.targets[key] = target
 
     def cluster(self, key: str) -> BoundCluster:

@@ -200,7 +200,8 @@ class Configuration:
         with self._lock:
             if self._core.closed:
                 return
-            self._core.install(snapshot)
+            with much_is_made(beside_calls=is_new):
+                self._core.install(snapshot)
             self.reloads.took_effect(snapshot.version)
             old, self.resources = self.resources, resources
             self.kept = kept

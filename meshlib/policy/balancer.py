@@ -176,7 +176,7 @@ class _Schedule:
 
     def pick(self, usable: Sequence[EndpointState], rng: random.Random) -> EndpointState:
         members = tuple(usable)
-        if members != self._members:
+        if members is not self._members and members != self._members:
             self._build(members, rng)
         try:
             due, _, endpoint = heapq.heappop(self._heap)

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 import xxhash
@@ -19,8 +20,10 @@ from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.http_match import RequestView, first_parameter
 
 MAX_RING_SIZE = 8 * 1024 * 1024
-TABLES_KEPT = 64
-"""Ring and Maglev tables remembered: an ejection and the return from it find theirs again."""
+TABLES_KEPT, ENTRIES_KEPT = 64, 1_000_000
+"""Ring and Maglev tables remembered, and their entries together: an ejection and the return from it find theirs again."""
+IN_ONE_SORT = 512
+"""Points of a ring: to sort all of 100,000 at once stops every thread of the process for as long."""
 
 _hash = xxhash.xxh64_intdigest
 
@@ -71,12 +74,12 @@ class HashPolicy:
 
     def table(self, usable: Sequence[tuple[EndpointState, float]]) -> Table:
         """The table for these endpoints and their weights; known ones are found again."""
-        key = (self.maglev, self.size, tuple((e.key, w) for e, w in usable))
+        key = (self.maglev, self.size, *_told(usable))
         found = _tables.get(key)
         if found is None:
             made = _maglev(usable, self.size) if self.maglev else _ring(usable, self.size)
             found = _tables[key] = made
-            while len(_tables) > TABLES_KEPT:
+            while len(_tables) > TABLES_KEPT or (len(_tables) > 1 and _entries() > ENTRIES_KEPT):
                 _tables.popitem(last=False)
         members = [endpoint for endpoint, _ in usable]
         return found.over(members)
@@ -99,6 +102,7 @@ class Table(Protocol):
 
     def find(self, value: int, attempt: int = 0) -> EndpointState: ...
     def over(self, members: Sequence[EndpointState]) -> Table: ...
+    def __len__(self) -> int: ...
 
 
 class _Ring:
@@ -119,6 +123,9 @@ class _Ring:
     def over(self, members: Sequence[EndpointState]) -> Table:
         return _Ring(self._hashes, self._owners, members)
 
+    def __len__(self) -> int:
+        return len(self._owners)
+
 
 class _Maglev:
     """A table in which every endpoint has its share of entries."""
@@ -138,8 +145,22 @@ class _Maglev:
     def over(self, members: Sequence[EndpointState]) -> Table:
         return _Maglev(self._owners, members)
 
+    def __len__(self) -> int:
+        return self._size
+
 
 _tables: OrderedDict[object, Table] = OrderedDict()
+
+
+def _told(usable: Sequence[tuple[EndpointState, float]]) -> tuple[object, ...]:
+    """What a table hangs on, in little room: names by a digest, weights where they differ."""
+    names = blake2b("\n".join([endpoint.key for endpoint, _ in usable]).encode(), digest_size=32).digest()
+    weights = [weight for _, weight in usable]
+    return names, len(weights), weights[0] if weights.count(weights[0]) == len(weights) else tuple(weights)
+
+
+def _entries() -> int:
+    return sum(map(len, list(_tables.values())))
 
 
 def _normalized(usable: Sequence[tuple[EndpointState, float]]) -> list[float]:
@@ -152,18 +173,26 @@ def _ring(usable: Sequence[tuple[EndpointState, float]], minimum: int) -> Table:
     weights = _normalized(usable)
     least = min(weights)
     scale = min(math.ceil(least * minimum) / least, MAX_RING_SIZE)
-    points: list[tuple[int, int]] = []
+    bits = max(0, math.ceil(scale) // IN_ONE_SORT).bit_length()
+    parts: list[list[tuple[int, int]]] = [[] for _ in range(1 << bits)]  # of the circle, in order
+    shift = 64 - bits
     current = target = 0.0
     for owner, (endpoint, _) in enumerate(usable):
         target += scale * weights[owner]
         name = f"{endpoint.key}_".encode()
         number = 0
         while current < target:
-            points.append((_hash(name + b"%d" % number), owner))
+            point = _hash(name + b"%d" % number)
+            parts[point >> shift].append((point, owner))
             number += 1
             current += 1
-    points.sort()
-    return _Ring([p[0] for p in points], [p[1] for p in points], ())
+    hashes: list[int] = []
+    owners: list[int] = []
+    for points in parts:
+        points.sort()
+        hashes += [point for point, _ in points]
+        owners += [owner for _, owner in points]
+    return _Ring(hashes, owners, ())
 
 
 def _maglev(usable: Sequence[tuple[EndpointState, float]], size: int) -> Table:

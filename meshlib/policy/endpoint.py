@@ -7,7 +7,7 @@ kept across reloads by key), decision functions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -125,6 +125,7 @@ class EndpointState:
 
     @property
     def usable(self) -> bool:
+        """Whether it may be picked."""
         return self.healthy and not self.ejected and self.serving and not self.avoided
 
     def forget_results(self) -> None:
@@ -135,3 +136,8 @@ class EndpointState:
     def __repr__(self) -> str:
         marks = "" if self.usable else " ejected" if self.ejected else " unreachable" if self.avoided else " unhealthy"
         return f"<EndpointState {self.key}{marks} active={self.active}>"
+
+
+def those_usable(endpoints: Iterable[EndpointState]) -> list[EndpointState]:
+    """Those that are ``usable``. (Its words once more, because a property of 100,000 endpoints takes three times as long.)"""
+    return [e for e in endpoints if e.healthy and not e.ejected and e.serving and not e.avoided]

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshlib.policy.endpoint import EndpointState, OutlierAccount
+from meshlib.policy.endpoint import EndpointState, OutlierAccount, those_usable
 
 GATEWAY_ERRORS = (502, 503, 504)
 LOCAL_CODE = {"connect": 503, "reset": 503, "timeout": 504}
@@ -73,10 +73,9 @@ class OutlierDetector:
     def update_endpoints(self, endpoints: Iterable[EndpointState]) -> None:
         """The cluster's members changed; accounts stay with those that remain."""
         self._endpoints = list(endpoints)
-        for endpoint in self._endpoints:
-            if endpoint.outlier is None:
-                endpoint.outlier = OutlierAccount()
-                endpoint.spotless = False
+        for endpoint in [e for e in self._endpoints if e.outlier is None]:
+            endpoint.outlier = OutlierAccount()
+            endpoint.spotless = False
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +260,7 @@ class OutlierDetector:
 def usable_endpoints(endpoints: Sequence[EndpointState], panic_percent: int) -> tuple[EndpointState, ...]:
     """Those that may be picked: healthy, serving, not ejected and not known to be unreachable while others are not; all of
     them (Envoy's panic mode) when fewer than ``panic_percent`` are usable. 0, Istio's default, never panics."""
-    usable = tuple(e for e in endpoints if e.usable)
+    usable = tuple(those_usable(endpoints))
     if panic_percent and endpoints and 100.0 * len(usable) / len(endpoints) < panic_percent:
         return tuple(endpoints)
     return usable

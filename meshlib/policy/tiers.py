@@ -11,7 +11,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.policy.endpoint import EndpointState
+from meshlib.policy.balancer import equal_weights
+from meshlib.policy.endpoint import EndpointState, those_usable
 
 if TYPE_CHECKING:
     from meshlib.policy.balancer import Balancer
@@ -23,14 +24,15 @@ REMOTE_AFTER = 2
 
 
 class Group:
-    """The usable endpoints of one locality in one priority. ``balancer`` picks among them."""
+    """The usable endpoints of one locality in one priority. ``balancer`` picks among them; ``even``: they weigh the same."""
 
-    __slots__ = ("balancer", "usable", "weight")
+    __slots__ = ("balancer", "even", "usable", "weight")
 
     def __init__(self, usable: tuple[EndpointState, ...], weight: float, balancer: Balancer) -> None:
         self.usable = usable
         self.weight = weight
         self.balancer = balancer
+        self.even = equal_weights(usable)
 
 
 class Tier:
@@ -96,12 +98,13 @@ def build(
     for priority in sorted(members):
         groups = members[priority]
         everyone = sum(len(group) for group in groups.values())
-        usable = sum(1 for group in groups.values() for e in group if e.usable)
+        in_use = {key: those_usable(group) for key, group in groups.items()}
+        usable = sum(map(len, in_use.values()))
         panic = bool(panic_percent) and 100.0 * usable / everyone < panic_percent
         health.append(availability(everyone if panic else usable, everyone))
         made = []
         for key, group in groups.items():
-            there = tuple(group) if panic else tuple(e for e in group if e.usable)
+            there = tuple(group if panic else in_use[key])
             if there:
                 shrunk = min(1.0, OVERPROVISIONING * len(there) / len(group))
                 made.append(Group(there, weights[key] * shrunk, balancer_of(priority, key)))

@@ -197,8 +197,10 @@ class RegistryBuilder:
             key = (resource.namespace, resource.name)
             if place is not None:
                 self._named[key] = unit
-            elif self._named.get(key) == unit:
-                del self._named[key]
+            else:
+                self._kubernetes.forget(resource)
+                if self._named.get(key) == unit:
+                    del self._named[key]
         self._touched[unit] = None
 
     def _touch_named(self, key: tuple[str, str]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from meshlib.policy.unsigned import unsigned
 from meshlib.problems import Problem, Severity
 from meshlib.registry.lack import no_endpoints
-from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
+from meshlib.registry.service import PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
+from meshlib.registry.slices import Slice, all_of, endpoint_of, hostname_of, named_port, pod_name
 from meshlib.registry.workloads import WorkloadInstance, WorkloadKey, Workloads, selection_key
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class KubernetesServices:
         self._client = client_namespace
         self._workloads = workloads
         self._slices = slices
+        self._read: dict[tuple[str, str], dict[int, Slice]] = {}  # of a service, by identity of the resource
         self._endpoints = endpoints
         self._deployments = deployments
         self._domain = domain
@@ -60,7 +62,10 @@ class KubernetesServices:
         """What a service is made of beside its Service: the same objects again give the same service again."""
         slices = self._slices_of(resource)
         if slices:
-            return [*slices, *(self._workloads.pod(*name) for name in self._pods(resource))]
+            return [
+                *(piece.resource for piece in slices),
+                *(self._workloads.pod(*name) for name in self._pods(resource)),
+            ]
         endpoints = self._endpoints.get((resource.namespace, resource.name))
         if endpoints is not None:
             return [endpoints, *(self._workloads.pod(*name) for name in self._pods(resource))]
@@ -74,22 +79,32 @@ class KubernetesServices:
         selector = resource.spec.selector
         return [selection_key(resource.namespace, selector)] if selector else []
 
-    def _slices_of(self, resource: written.Service) -> list[written.EndpointSlice]:
-        return [piece for _, piece in self._slices.get((resource.namespace, resource.name), ())]
+    def forget(self, resource: written.Service) -> None:
+        """The Service is gone."""
+        self._read.pop((resource.namespace, resource.name), None)
+
+    def _slices_of(self, resource: written.Service) -> list[Slice]:
+        key = (resource.namespace, resource.name)
+        known = self._read.pop(key, {})
+        there = self._slices.get(key)
+        if not there:
+            return []
+        self._read[key] = {id(piece): known.get(id(piece)) or Slice(piece) for _, piece in there}
+        return list(self._read[key].values())
 
     def _pods(self, resource: written.Service) -> Iterator[tuple[str, str]]:
         """(namespace, name) of the pods that slices, or else Endpoints, name."""
         slices = self._slices_of(resource)
-        entries = [(piece.namespace, entry) for piece in slices for entry in piece.endpoints or ()]
         endpoints = self._endpoints.get((resource.namespace, resource.name))
-        if not slices and endpoints is not None:
-            for subset in endpoints.subsets or ():
-                addresses = (*(subset.addresses or ()), *(subset.not_ready_addresses or ()))
-                entries += [(endpoints.namespace, entry) for entry in addresses]
-        for namespace, entry in entries:
-            reference = entry.target_ref
-            if reference is not None and reference.name:
-                yield reference.namespace or namespace, reference.name
+        for piece in slices:
+            yield from piece.pods
+        if slices or endpoints is None:
+            return
+        for subset in endpoints.subsets or ():
+            for entry in (*(subset.addresses or ()), *(subset.not_ready_addresses or ())):
+                reference = entry.target_ref
+                if reference is not None and reference.name:
+                    yield reference.namespace or endpoints.namespace, reference.name
 
     def build(self, resource: written.Service, problems: list[Problem]) -> Service:
         """The service of one Service resource; ``problems`` gets what is to be said of it."""
@@ -133,7 +148,16 @@ class KubernetesServices:
         not_ready_too = bool(resource.spec.publish_not_ready_addresses)
         slices = self._slices_of(resource)
         if slices:
-            return _by_port(ports, lambda port: self._from_slices(slices, port, not_ready_too))
+            workloads = [[self._workloads.pod(*name) for name in piece.pods] for piece in slices]
+            return {
+                port.number: all_of(
+                    [
+                        piece.endpoints(port, not_ready_too, found)
+                        for piece, found in zip(slices, workloads, strict=True)
+                    ]
+                )
+                for port in ports
+            }
         endpoints = self._endpoints.get(key)
         if endpoints is not None:
             return _by_port(ports, lambda port: self._from_endpoints(endpoints, port, not_ready_too))
@@ -143,44 +167,17 @@ class KubernetesServices:
         chosen = self._workloads.select(resource.namespace, selector)
         return _by_port(ports, lambda port: _from_workloads(chosen, port, not_ready_too))
 
-    def _from_slices(
-        self, slices: list[written.EndpointSlice], port: ServicePort, not_ready_too: bool
-    ) -> list[Endpoint]:
-        found: dict[str, Endpoint] = {}
-        for piece in slices:
-            if piece.address_type == "FQDN":
-                continue
-            number = _named_port(piece.ports, port)
-            if number is None:
-                continue
-            for entry in piece.endpoints or ():
-                conditions = entry.conditions
-                ready = conditions is None or conditions.ready is not False
-                pod = self._pod(piece.namespace, entry.target_ref)
-                for address in entry.addresses:
-                    endpoint = _endpoint(
-                        address,
-                        number,
-                        pod,
-                        ready or not_ready_too,
-                        entry.zone or "",
-                        _hostname(entry),
-                        _pod_name(entry.target_ref),
-                    )
-                    found.setdefault(endpoint.key, endpoint)
-        return list(found.values())
-
     def _from_endpoints(self, endpoints: written.Endpoints, port: ServicePort, not_ready_too: bool) -> list[Endpoint]:
         found: dict[str, Endpoint] = {}
         for subset in endpoints.subsets or ():
-            number = _named_port(subset.ports, port)
+            number = named_port(subset.ports, port)
             if number is None:
                 continue
             for addresses, ready in ((subset.addresses, True), (subset.not_ready_addresses, not_ready_too)):
                 for entry in addresses or ():
                     pod = self._pod(endpoints.namespace, entry.target_ref)
-                    endpoint = _endpoint(
-                        entry.ip, number, pod, ready, "", _hostname(entry), _pod_name(entry.target_ref)
+                    endpoint = endpoint_of(
+                        entry.ip, number, pod, ready, "", hostname_of(entry), pod_name(entry.target_ref)
                     )
                     found.setdefault(endpoint.key, endpoint)
         return list(found.values())
@@ -223,17 +220,6 @@ def _by_port(
     return {port.number: tuple(find(port)) for port in ports}
 
 
-def _named_port(ports: Sequence[written.EndpointPort] | None, wanted: ServicePort) -> int | None:
-    """The number that a slice or subset gives the service port: by name, or its only one."""
-    ports = ports or ()
-    for port in ports:
-        if (port.name or "") == wanted.name and port.port is not None:
-            return port.port
-    if len(ports) == 1 and not ports[0].name and ports[0].port is not None:
-        return ports[0].port
-    return None
-
-
 def target_number(workload: WorkloadInstance, port: ServicePort) -> int | None:
     """The workload's own number of a service port; None when it does not have that (named) port."""
     target = port.target_port
@@ -252,44 +238,6 @@ def _from_workloads(chosen: list[WorkloadInstance], port: ServicePort, not_ready
     for workload in chosen:
         number = target_number(workload, port) if not workload.for_names else None
         if number is not None:
-            endpoint = _endpoint(workload.address, number, workload, workload.healthy or not_ready_too, "")
+            endpoint = endpoint_of(workload.address, number, workload, workload.healthy or not_ready_too, "")
             found.setdefault(endpoint.key, endpoint)
     return list(found.values())
-
-
-def _hostname(entry: written.SliceEndpoint | written.EndpointAddress) -> str:
-    """The name of the pod behind an address of an EndpointSlice or Endpoints, "" if it does not tell."""
-    return entry.hostname or _pod_name(entry.target_ref)
-
-
-def _pod_name(reference: written.ObjectReference | None) -> str:
-    return (reference.name if reference is not None and reference.kind == "Pod" else "") or ""
-
-
-def _endpoint(
-    address: str,
-    port: int,
-    workload: WorkloadInstance | None,
-    healthy: bool,
-    zone: str,
-    hostname: str = "",
-    pod: str = "",
-) -> Endpoint:
-    """``pod`` counts when there is no more of it than its name."""
-    if workload is None:
-        locality = f"/{zone}" if zone else ""
-        return Endpoint(address, port, NO_LABELS, healthy=healthy, locality=locality, hostname=hostname, pod=pod)
-    return Endpoint(
-        address,
-        port,
-        workload.labels,
-        weight=workload.weight,
-        locality=workload.locality,
-        network=workload.network,
-        service_account=workload.service_account,
-        healthy=healthy,
-        workload=workload.workload,
-        tls_mode=workload.tls_mode,
-        hostname=hostname or workload.hostname,
-        pod=workload.name if workload.POD else "",
-    )

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from meshlib.engine.cluster import BoundCluster, ClusterState, LockedCluster
+from meshlib.engine.cluster import BoundCluster, LockedCluster
+from meshlib.engine.cluster_state import ClusterState
 from tests.support.resources import pod, service
 from tests.support.scripted import Bench
 

@@ -23,8 +23,8 @@ def load(resource: dict[str, Any]) -> Any:
     return result.resources[0]
 
 
-def endpoint_slice(name: str, of: str, *addresses: str, pods: bool = False) -> dict[str, Any]:
-    entries: list[dict[str, Any]] = [{"addresses": [address]} for address in addresses]
+def endpoint_slice(name: str, of: str, *addresses: str, pods: bool = False, ready: bool = True) -> dict[str, Any]:
+    entries: list[dict[str, Any]] = [{"addresses": [a], "conditions": {"ready": ready}} for a in addresses]
     if pods:
         for entry in entries:
             entry["targetRef"] = {"kind": "Pod", "name": f"{of}-1"}
@@ -76,12 +76,24 @@ def local(name: str, *hosts: str, port: int = 1) -> dict[str, Any]:
 SELECTED = {"workloadSelector": {"labels": {"app": "a"}}}
 INLINE = {"endpoints": [{"address": "10.9.0.1"}]}
 VARIANTS = [
-    [service("a"), service("a", port=81), service("a", selector={"app": "a", "version": "v2"})],
+    [
+        service("a"),
+        service("a", port=81),
+        service("a", selector={"app": "a", "version": "v2"}),
+        service("a", publishNotReadyAddresses=True),
+        service("a", ports=[{"name": "http", "port": 80}, {"name": "other", "port": 81}]),
+    ],
     [service("b"), service("b", selector={})],
     [pod("a", "v1", 1, name="a-1"), pod("a", "v2", 1, name="a-1"), pod("b", "v1", 1, name="a-1")],
     [pod("a", "v2", 2, name="a-2"), pod("a", "v2", 3, ip="10.0.0.1", name="a-2")],
     [pod("b", "v1", 4, name="b-1"), pod("b", "v1", 4, name="b-1", namespace="other")],
     [endpoint_slice("s", "a", "10.1.0.1"), endpoint_slice("s", "a", "10.1.0.2", pods=True)],
+    [
+        endpoint_slice("u", "a", "10.1.0.2", "10.1.0.1", "10.2.0.1", "10.1.0.1", ready=False),
+        endpoint_slice("u", "a", "10.1.0.1", pods=True),
+        {**endpoint_slice("u", "a", "name.example"), "addressType": "FQDN"},
+        {**endpoint_slice("u", "a", "10.1.0.1"), "ports": [{"name": "other", "port": 9}]},
+    ],
     [endpoint_slice("t", "a", "10.2.0.1"), endpoint_slice("t", "b", "10.2.0.2", pods=True)],
     [endpoints("b", "10.3.0.1"), endpoints("b", "10.3.0.2")],
     [service_entry("x", "x.example", "y.example", **SELECTED), service_entry("x", "y.example", **INLINE)],
@@ -139,6 +151,18 @@ def test_the_registry_of_before_stays_what_it_was(turns: list[list[Any]]) -> Non
         before.append((made, told(made)))
     for registry, was in before:
         assert told(registry) == was
+
+
+def test_endpoints_of_slices_that_stay_are_the_same_objects() -> None:
+    a = RESOURCES[0][0]
+    slices = [load(endpoint_slice(name, "a", f"10.5.{n}.1", f"10.5.{n}.2")) for n, name in enumerate("stuv")]
+    follower: ListFollower[Any] = ListFollower()
+    builder = RegistryBuilder()
+    before = builder.take(follower.turn([a, *slices])).all()[0].endpoints_on(9080)
+    slices[1] = load(endpoint_slice("t", "a", "10.5.9.9"))
+    after = builder.take(follower.turn([a, *slices])).all()[0].endpoints_on(9080)
+    assert [e.address for e in after if not any(e is other for other in before)] == ["10.5.9.9"]
+    assert len(after) == 7
 
 
 def test_a_pod_makes_the_services_that_select_it_anew_and_no_others() -> None:

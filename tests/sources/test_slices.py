@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -198,3 +199,23 @@ def test_objects_that_somebody_has_frozen_stay_frozen() -> None:
         assert gc.get_freeze_count() > frozen // 2  # some may have been freed meanwhile
     finally:
         gc.unfreeze()
+
+
+def test_beside_calls_the_collector_stops_them_for_few_objects_at_a_time() -> None:
+    seen: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 0:
+            seen.append(len(kept))
+
+    kept: list[list[int]] = []
+    with much_is_made(beside_calls=True):
+        gc.callbacks.append(note)
+        try:
+            for n in range(100_000):
+                kept.append([n])
+        finally:
+            gc.callbacks.remove(note)
+    between = [later - before for before, later in itertools.pairwise(seen)]
+    assert between
+    assert max(between) <= 25_000

@@ -8,7 +8,8 @@ import pytest
 
 import meshlib
 from meshlib.compiler.routes import TlsSettings
-from meshlib.engine.cluster import BoundCluster, ClusterState
+from meshlib.engine.cluster import BoundCluster
+from meshlib.engine.cluster_state import ClusterState
 from meshlib.engine.plain_request import PlainRequest
 from meshlib.registry.service import Endpoint
 from meshlib.transport.runtimes import targets
