@@ -30,7 +30,7 @@ def server_credentials(
     it is valid by the rules of SPIFFE the mesh's interceptors judge, call by call.
 
     ``now``: seconds since the epoch. ``one_port``: they are for one port alone, where gRPC core keeps what it has made of a
-    version (of a second port, its first question would go without an answer). ``closed``: whether no handshake may succeed
+    version (of a second port, nothing would respond to its first question). ``closed``: whether no handshake may succeed
     now; not with ``one_port``."""
     found = identity.current()
     none = nobody(now)

@@ -19,10 +19,10 @@ from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.engine.message_size import size_of_message
 from meshlib.transport.grpcio.contracts import Pairs, Req
 from meshlib.transport.grpcio.server import threads
 from meshlib.transport.grpcio.server.context_proxy import ContextProxy
+from meshlib.transport.grpcio.server.handed_over import handed_over
 from meshlib.transport.grpcio.server.queued import timed
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,
@@ -35,10 +35,11 @@ from meshlib.transport.grpcio.server.served import (
     code_of,
     ended,
     failed,
+    note_request,
+    note_response,
     rebuilt,
 )
-from meshlib.transport.grpcio.server.shown import LoopChanged, about_to_respond_async, is_changed, refused_metadata
-from meshlib.transport.grpcio.server.spliced import SplicedContext, at
+from meshlib.transport.grpcio.server.shown import LoopChanged, about_to_respond_async, refused_metadata
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
@@ -120,8 +121,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
             raise
         end = ended(context.code())
         if not writes:
-            call.response_messages = 1
-            call.response_bytes += size_of_message(response)
+            note_response(call, response)
             await about_to_respond_async(context)
         finish(exchange, end)
         return response
@@ -150,8 +150,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
                     break
                 finally:
                     leave(call, tokens)
-                call.response_messages += 1
-                call.response_bytes += size_of_message(response)
+                note_response(call, response)
                 await about_to_respond_async(context)
                 yield response
             if streamed:
@@ -195,15 +194,7 @@ async def admit(
     if refusal is not None:
         finish(exchange)
         await context.abort(code_of(refusal), refusal.text, refused_metadata(call, refusal))
-    connection = at(context.peer())
-    if connection is not None:
-        context = SplicedContext(context, connection)
-    if is_changed(call):
-        context = LoopChanged(context, call)
-    if streamed:
-        return call, exchange, LoopRequests(request, call), context  # type: ignore[arg-type]  # grpcio gives an iterator
-    call.request_messages = 1
-    call.request_bytes += size_of_message(request)
+    request, context = handed_over(call, request, context, LoopChanged, LoopRequests if streamed else None)
     return call, exchange, request, context
 
 
@@ -217,8 +208,7 @@ class LoopRequests(CountedRequests[AsyncIterator[Req]]):
 
     async def __anext__(self) -> Req:
         request = await self._requests.__anext__()
-        self._call.request_messages += 1
-        self._call.request_bytes += size_of_message(request)
+        note_request(self._call, request)
         return request
 
 
@@ -235,15 +225,13 @@ class CountingContext(ContextProxy):
         """The next request, or ``grpc.aio.EOF``."""
         request: object = await self._context.read()
         if request is not grpc.aio.EOF:
-            self._call.request_messages += 1
-            self._call.request_bytes += size_of_message(request)
+            note_request(self._call, request)
         return request
 
     async def write(self, message: object) -> None:
         """Send a response."""
         await self._context.write(message)
-        self._call.response_messages += 1
-        self._call.response_bytes += size_of_message(message)
+        note_response(self._call, message)
 
 
 def _in_pool(serve: Behaviour) -> Behaviour:

@@ -13,6 +13,7 @@ import grpc
 
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.engine.message_size import FRAME, size_of_message
 from meshlib.transport.grpcio.server.queued import seconds_in_line
 from meshlib.transport.grpcio.server.spliced import at
 from meshlib.transport.runtimes.serving import Server
@@ -31,7 +32,7 @@ NO_DEADLINE = (
     1e9  # seconds; grpcio tells callers without a deadline by None (asyncio) or by hundreds of years (threads)
 )
 MAX_METHODS = 4096
-"""Methods whose wrapped handlers are kept; only generic handlers that answer to any name get there."""
+"""Methods whose wrapped handlers are kept; only generic handlers that serve any name get there."""
 
 ENDED = tuple(Ended(200, code) for code in range(17))
 UNKNOWN = 2
@@ -63,6 +64,18 @@ def failed(code: object) -> Ended:
     """The end of a call whose handler raised: an abort has set its code, anything else is UNKNOWN."""
     found = ended(code)
     return ENDED[UNKNOWN] if found is ENDED[0] else found
+
+
+def note_request(call: InboundCall, message: object) -> None:
+    """One more request has come."""
+    call.request_messages += 1
+    call.request_bytes += FRAME + len(message) if type(message) is bytes else size_of_message(message)
+
+
+def note_response(call: InboundCall, message: object) -> None:
+    """One more response goes, or has gone."""
+    call.response_messages += 1
+    call.response_bytes += FRAME + len(message) if type(message) is bytes else size_of_message(message)
 
 
 Requests = TypeVar("Requests")

@@ -17,8 +17,8 @@ from meshlib.engine.drivers import finish, run
 from meshlib.engine.effects import Ended
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import enter, leave
-from meshlib.engine.message_size import size_of_message
 from meshlib.transport.grpcio.contracts import Pairs, Req
+from meshlib.transport.grpcio.server.handed_over import handed_over
 from meshlib.transport.grpcio.server.queued import timed
 from meshlib.transport.grpcio.server.served import (
     METHOD_NOT_FOUND,
@@ -31,10 +31,11 @@ from meshlib.transport.grpcio.server.served import (
     code_of,
     ended,
     failed,
+    note_request,
+    note_response,
     rebuilt,
 )
-from meshlib.transport.grpcio.server.shown import ThreadChanged, about_to_respond, is_changed, refused_metadata
-from meshlib.transport.grpcio.server.spliced import SplicedContext, at
+from meshlib.transport.grpcio.server.shown import ThreadChanged, about_to_respond, refused_metadata
 
 if TYPE_CHECKING:
     from grpc import HandlerCallDetails, RpcMethodHandler
@@ -113,8 +114,7 @@ def one_response(served: Served, method: str, behaviour: Behaviour, streamed: bo
             raise
         end = _end(context)
         if end is not CUT:
-            call.response_messages = 1
-            call.response_bytes += size_of_message(response)
+            note_response(call, response)
         about_to_respond(context)
         finish(exchange, end)
         return response
@@ -142,8 +142,7 @@ def response_stream(served: Served, method: str, behaviour: Behaviour, streamed:
                     break
                 finally:
                     leave(call, tokens)
-                call.response_messages += 1
-                call.response_bytes += size_of_message(response)
+                note_response(call, response)
                 about_to_respond(context)
                 yield response
         except GeneratorExit:  # grpcio has dropped the generator: its caller has gone
@@ -179,8 +178,7 @@ def responses_by_callback(served: Served, method: str, behaviour: Behaviour, str
             if response is None:
                 over(_end(context))
             else:
-                call.response_messages += 1
-                call.response_bytes += size_of_message(response)
+                note_response(call, response)
                 about_to_respond(context)
             send_response_callback(response)
 
@@ -223,7 +221,7 @@ def admit(
     served: Served, method: str, request: object, context: ThreadContext, streamed: bool
 ) -> tuple[InboundCall, InboundExchange, object, ThreadContext]:
     """Run the exchange of a call up to its handler: the call, its exchange, and its request (or counted stream of them) and
-    context for the handler. A refusal is answered in place of the handler, and raises as ``context.abort`` does."""
+    context for the handler. A refusal is sent in place of the handler's response, and raises as ``context.abort`` does."""
     call = served.begin(method, context)
     exchange = served.exchange(call)
     refusal = run(exchange, served.blocking).refusal
@@ -233,15 +231,7 @@ def admit(
         if more:
             context.set_trailing_metadata(more)
         context.abort(code_of(refusal), refusal.text)
-    connection = at(context.peer())
-    if connection is not None:
-        context = SplicedContext(context, connection)
-    if is_changed(call):
-        context = ThreadChanged(context, call)
-    if streamed:
-        return call, exchange, ThreadRequests(request, call), context  # type: ignore[arg-type]  # grpcio gives an iterator
-    call.request_messages = 1
-    call.request_bytes += size_of_message(request)
+    request, context = handed_over(call, request, context, ThreadChanged, ThreadRequests if streamed else None)
     return call, exchange, request, context
 
 
@@ -255,8 +245,7 @@ class ThreadRequests(CountedRequests[Iterator[Req]]):
 
     def __next__(self) -> Req:
         request = next(self._requests)
-        self._call.request_messages += 1
-        self._call.request_bytes += size_of_message(request)
+        note_request(self._call, request)
         return request
 
     next = __next__  # grpcio's own iterators have it
