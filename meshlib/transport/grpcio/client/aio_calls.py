@@ -76,7 +76,7 @@ class MeshCall(aio.Call):
         return max(0.0, call.timeouts.read - past)
 
     async def wait_for_connection(self) -> None:
-        """Until a call with one request has been sent and (with one response) answered, or messages can be written. Raises what
+        """Until a call with one request has been sent and (with one response) has it, or messages can be written. Raises what
         the call ended with when it has failed."""
         try:
             await self._connected()

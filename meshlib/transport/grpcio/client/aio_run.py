@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 Result = GrpcOutcome | RpcFailed
-"""What a call has ended with: as it was answered, or what the mesh ended it with."""
+"""What a call has ended with: its response, or what the mesh ended it with."""
 
 
 class AioRun:
     """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
-    outcome it was answered with, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
+    outcome that is its response, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
     ``exchange``: None of a call that is to be made as it is (``Dialer.by_itself``), or has nothing to finish any more.
 
     It is driven by a task of its own (``begin``) or, when it is awaited before the loop's next turn, by the task that awaits
@@ -145,7 +145,7 @@ class AioRun:
             outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
                 return self.settle(outcome)
-            # nearly always: answered with a message
+            # nearly always: a response with a message
             record = self.call.record
             record.status = outcome.status
             record.grpc_status = outcome.code

@@ -49,8 +49,8 @@ HEAD_TURNS = 3
 
 
 class StreamRun(AioRun):
-    """A run whose response goes on after it was delivered. ``inner``: grpcio's call once one has answered; ``messages``: its
-    iterator over them; ``first``: the first step of that, under way or done; ``head_wanted``: somebody asks for the initial
+    """A run whose response goes on after it was delivered. ``inner``: grpcio's call once its response has begun; ``messages``:
+    its iterator over them; ``first``: the first step of that, under way or done; ``head_wanted``: somebody asks for the initial
     metadata before any message."""
 
     runtime: StreamOnLoop
@@ -217,21 +217,21 @@ class StreamOnLoop(OnLoop):
                 if read in done:
                     if read.result() is aio.EOF:  # an error is raised by result()
                         return ended(0, "", None, inner, None, timed)
-                    return self._answered(effect, inner, messages, read, await head)
+                    return self._responded(effect, inner, messages, read, await head)
                 if head in waiting and head in done:
                     waiting.discard(head)
                     if head.result():
-                        return self._answered(effect, inner, messages, read, head.result())
+                        return self._responded(effect, inner, messages, read, head.result())
                     waiting.add(wanted)
                 if wanted in waiting and wanted in done:
                     # nothing in the head: either a head without metadata, or the status comes with the same frame
                     await asyncio.wait({read}, timeout=TRAILERS_ONLY_GRACE)
                     if not read.done():
-                        return self._answered(effect, inner, messages, read, head.result())
+                        return self._responded(effect, inner, messages, read, head.result())
                     waiting.discard(wanted)
                 if not done:
                     if head.done():
-                        return self._answered(effect, inner, messages, read, head.result())
+                        return self._responded(effect, inner, messages, read, head.result())
                     inner.cancel()
                     return Outcome(Failure.TIMEOUT, "no response within perTryTimeout")
         finally:
@@ -242,7 +242,7 @@ class StreamOnLoop(OnLoop):
                     if task.done() and not task.cancelled():
                         task.exception()  # seen
 
-    def _answered(
+    def _responded(
         self,
         effect: Send[LoopRequest],
         inner: LoopCall,

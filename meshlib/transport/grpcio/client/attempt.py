@@ -231,7 +231,7 @@ def outcome_of_end(
 
 
 def end_of_stream(call: Call[AnyRequest], code: int, details: str, timed: bool) -> Failure | None:
-    """What cut a stream that had been answered, None when the server ended it; the record learns the caller's status."""
+    """What cut a stream whose response had begun, None when the server ended it; the record learns the caller's status."""
     record = call.record
     record.grpc_status = code
     failure = failure_of(code, details, timed) if code else None

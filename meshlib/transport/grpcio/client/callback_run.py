@@ -96,7 +96,7 @@ class CallbackRun:
             self._end()
 
     def respond(self, outcome: GrpcOutcome) -> None:
-        """An attempt was answered: the call is over with it."""
+        """An attempt has its response: the call is over with it."""
         record = self.call.record
         record.status = outcome.status
         record.grpc_status = outcome.code

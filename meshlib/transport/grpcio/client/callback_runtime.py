@@ -72,10 +72,10 @@ class FromCallbacks:
                 if call.code() is not grpc.StatusCode.OK:
                     after_initial_metadata(call, core.real_alarms, lambda: failed(call))
                     return
-                answered = GrpcOutcome(call.result(), call)
+                responded = GrpcOutcome(call.result(), call)
                 if wants_headers(effect):
-                    answered.tell_headers(call.initial_metadata(), None, "")
-                outcome: Outcome = answered
+                    responded.tell_headers(call.initial_metadata(), None, "")
+                outcome: Outcome = responded
             except Exception as error:  # noqa: BLE001 (told to the caller)
                 outcome = not_begun(core, error)
             done(outcome)

@@ -39,7 +39,7 @@ CLOSED = "Cannot invoke RPC on closed channel!"
 
 
 def settle(outcome: Outcome, exchange: Exchange[ThreadRequest] | None, call: Call[ThreadRequest]) -> GrpcOutcome:
-    """End the exchange of a call that was answered without a message, or not by a server: what it comes to, or the exception
+    """End the exchange of a call whose response has no message, or is not a server's: what it comes to, or the exception
     it ends with."""
     record = call.record
     if outcome.grpc_status == 0:
@@ -115,7 +115,7 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
             outcome = delivered.outcome
             if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
                 outcome = settle(outcome, exchange, call)
-            else:  # nearly always: answered with a message
+            else:  # nearly always: a response with a message
                 record = call.record
                 record.status = outcome.status
                 record.grpc_status = outcome.code

@@ -243,7 +243,7 @@ def cancel_unless_done(call: BindingCall) -> None:
 
 
 class FinishedCall:
-    """What grpcio's users ask a call that was answered, of the binding's object for it."""
+    """What grpcio's users ask a call that has its response, of the binding's object for it."""
 
     __slots__ = ("_call",)
 

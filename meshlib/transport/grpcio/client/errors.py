@@ -88,8 +88,8 @@ CALLERS_MISTAKES = (TypeError, ValueError)
 
 
 def error_of(outcome: Outcome, call: Call[AnyRequest]) -> RpcFailed | TypeError | ValueError:
-    """The exception for what a policy answered or the network did, a ``RpcFailed`` (or, of arguments that grpcio cannot take,
-    what it raised); notes the status in the call's record."""
+    """The exception for what a policy responded with or the network did, a ``RpcFailed`` (or, of arguments that grpcio cannot
+    take, what it raised); notes the status in the call's record."""
     record = call.record
     code, details = _status(outcome, call)
     record.status = 200 if outcome.failure is None or outcome.failure in replies.FLAG_OF_FAILURE else 0

@@ -22,7 +22,7 @@ STEP = GRACE / 40
 
 def has_initial_metadata(inner: object) -> bool:
     """Whether the initial metadata has come. grpcio's public way to ask blocks; where its inner state is not what we know,
-    the answer is no, which costs time and nothing else."""
+    it says no, which costs time and nothing else."""
     return getattr(getattr(inner, "_state", None), "initial_metadata", None) is not None
 
 

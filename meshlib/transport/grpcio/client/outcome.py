@@ -53,7 +53,7 @@ _NO_HEADERS: RawHeaders = []
 
 @final
 class GrpcOutcome(Outcome):
-    """An attempt that was answered. ``code`` is the call's status so far (OK while a stream goes on); ``message`` the
+    """An attempt that has a response. ``code`` is the call's status so far (OK while a stream goes on); ``message`` the
     response of a unary call, of the caller's own type; ``call`` grpcio's object for the attempt, of its runtime's type;
     ``at_once``: the status came without any message before it, which is when Envoy would have had it in the head of the
     response, and only then ``grpc_status`` is set; ``size``: bytes of the message as it came, with its frame, 0: nobody
@@ -116,11 +116,11 @@ def ended(
     if failure is not None and (not initial or failure is Failure.INVALID_REQUEST):
         return Outcome(failure, text, error)
     if failure is not None or _NO_STATUS.search(text):
-        # it broke, or just stopped, after the server had begun to answer: nothing is retried then, and the server is not
+        # it broke, or just stopped, after the response had begun: nothing is retried then, and the server is not
         # held to account, as in Envoy
         return GrpcOutcome(None, call, code, error)
     found = _HTTP_STATUS.search(text)
-    if found:  # something that speaks HTTP, not gRPC, answered
+    if found:  # something that speaks HTTP, not gRPC, responded
         made = GrpcOutcome(None, call, code, error)
         made.status = int(found[1])
         return made

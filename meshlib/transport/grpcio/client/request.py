@@ -229,7 +229,7 @@ class GrpcRequest(Generic[Messages]):
     @property
     def whole(self) -> bool:
         """Whether all request messages are at hand and the response is a single one (else it can be neither hedged nor
-        mirrored before it is answered)."""
+        mirrored before its response is there)."""
         messages = self.messages
         return not self.method_called.streaming and (isinstance(messages, bytes) or messages.whole)
 

@@ -116,7 +116,7 @@ class StreamCall(PublicCall):
         run = StreamRun(call, exchange, dialer.core)
         super().__init__(run)
         self._run = run
-        self._read: Callable[[], object] | None = None  # the next message, of the attempt that has answered
+        self._read: Callable[[], object] | None = None  # the next message, of the attempt whose response has begun
         run.start(StreamRuntime(dialer, run))
 
     def __iter__(self) -> StreamCall:

@@ -110,7 +110,7 @@ class StreamRun(CallbackRun):
             self._terminated(attempt)
 
     def commit(self, attempt: StreamAttempt) -> bool:
-        """The attempt has answered; False when it was given up before."""
+        """The response of the attempt has begun; False when it was given up before."""
         with self.stepping:
             if attempt.state == "ended" or self.over:
                 return attempt.state == "responded"
