@@ -13,9 +13,19 @@ import pytest
 
 from meshlib.clock import SystemClock
 from meshlib.envoy.ads import SERVICE, AdsServer
-from meshlib.envoy.ads_state import Rejection
+from meshlib.envoy.ads_state import Packed, Rejection
+from meshlib.envoy.binary import find_envoy
+from meshlib.envoy.bootstrap import Sockets, bootstrap
+from meshlib.envoy.child import Child
+from meshlib.envoy.configuration import configuration
 from meshlib.envoy.messages import CLUSTER, LISTENER, discovery, packed
+from meshlib.envoy.supervise import packed_configuration
+from meshlib.workload import Workload
+from tests.support.envoy_engine import require_envoy, snapshot_of
 from tests.support.eventually import eventually
+from tests.support.proxy import Client as HttpClient
+from tests.support.proxy_command import free_port
+from tests.support.resources import service_entry, virtual_service
 
 TARGET = {CLUSTER: {"a": packed(CLUSTER, {"name": "a"})}}
 
@@ -106,3 +116,40 @@ def test_a_stream_that_is_cut_is_over_for_both_and_the_next_gets_all(scene: Scen
         assert next(there.responses).type_url == LISTENER
         there.say(CLUSTER)
         assert len(next(there.responses).resources) == 1
+
+
+def test_an_envoy_whose_stream_is_cut_goes_on_and_gets_the_current_state(tmp_path: Path) -> None:
+    """A real one: it serves meanwhile, and what has changed while it was away reaches it."""
+    require_envoy()
+    sockets = Sockets(str(tmp_path / "admin.sock"), str(tmp_path / "ads.sock"))
+    port = free_port()
+
+    def serving(status: int) -> Packed:
+        direct = virtual_service("v", {"directResponse": {"status": status}}, hosts=["a.test"])
+        snapshot = snapshot_of(service_entry("a", "a.test", endpoints=[{"address": "127.0.0.1"}]), direct)
+        return packed_configuration(configuration(snapshot, [("127.0.0.1", port)]))
+
+    def status() -> int:
+        try:
+            with HttpClient(port) as client:
+                client.send(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+                found: int = client.response().status
+                return found
+        except OSError:
+            return 0
+
+    scene = Scene(tmp_path)
+    scene.server.offer(serving(418))
+    scene.server.start()
+    child = Child(find_envoy(), tmp_path, bootstrap(Workload(), sockets), workers=1, drain=1, log_level="error")
+    child.begin()
+    try:
+        assert eventually(lambda: status() == 418)
+        scene.server.cut()
+        assert status() == 418
+        scene.server.offer(serving(419))
+        assert eventually(lambda: status() == 419)
+        assert scene.rejections == []
+    finally:
+        child.end(5)
+        scene.server.close()
