@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.envoy.clusters import by_eds, cluster_of, empty_cluster, endpoints_of
 from meshlib.envoy.dialled import DialledNames
+from meshlib.envoy.inbound import InboundPort, inbound_cluster, inbound_listener
 from meshlib.envoy.listeners import outbound_listener
 from meshlib.envoy.tls import Files, NoTls, secrets_of
 from meshlib.envoy.values import Json
@@ -23,7 +24,8 @@ OUTBOUND = "outbound"
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """By name, each kind. ``unreachable``: why no call is made to a cluster, by its name. ``files``: what was read, None
+    """By name, each kind. ``unreachable``: why no call is made to a cluster, by its name; ``closed``: why nobody is let in
+    at a port of the application's. ``files``: what was read, None
     where it could not be."""
 
     clusters: Mapping[str, Json]
@@ -32,19 +34,23 @@ class Configuration:
     routes: Mapping[str, Json]
     secrets: Mapping[str, Json]
     unreachable: Mapping[str, str] = field(default_factory=dict)
+    closed: Mapping[int, str] = field(default_factory=dict)
     files: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
 def configuration(
-    snapshot: Snapshot, outbound: Sequence[tuple[str, int]], credentials: Credentials | None = None
+    snapshot: Snapshot,
+    outbound: Sequence[tuple[str, int]],
+    credentials: Credentials | None = None,
+    inbound: Sequence[InboundPort] = (),
 ) -> Configuration:
-    """Of a proxy with these outbound ports; ``credentials``: who it is, None without an identity."""
+    """Of a proxy with these ports; ``credentials``: who it is, None without an identity."""
     files = Files()
     clusters: dict[str, Json] = {}
     endpoints: dict[str, Json] = {}
     unreachable: dict[str, str] = {}
     dialled = DialledNames(snapshot)
-    routes = {OUTBOUND: route_configuration(snapshot, OUTBOUND, outbound, dialled)}
+    routes = {OUTBOUND: route_configuration(snapshot, OUTBOUND, outbound, dialled)} if outbound else {}
     for spec in _clusters(snapshot, dialled):
         try:
             made = cluster_of(spec, credentials is not None, files)
@@ -59,8 +65,19 @@ def configuration(
     for number, (host, port) in enumerate(outbound):
         name = f"{OUTBOUND}-{number + 1}" if number else OUTBOUND
         listeners[name] = outbound_listener(name, host, port, OUTBOUND, settings)
+    closed: dict[int, str] = {}
+    for place in inbound:
+        made, members = inbound_cluster(place)
+        clusters[made["name"]] = made
+        if members is not None:
+            endpoints[made["name"]] = members
+        listener, why = inbound_listener(place, snapshot, credentials is not None)
+        if listener is not None:
+            listeners[place.name] = listener
+        if why:
+            closed[place.known_as] = why
     secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
-    return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, files.read)
+    return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, closed, files.read)
 
 
 def _clusters(snapshot: Snapshot, dialled: DialledNames) -> Iterator[Cluster]:

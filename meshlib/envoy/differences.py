@@ -13,6 +13,7 @@ from meshlib.compiler.resilience import MECHANISMS
 from meshlib.problems import Problem, Severity
 
 if TYPE_CHECKING:
+    from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.resources.base import Resource
 
@@ -20,14 +21,18 @@ CODE = "not-in-envoy"
 HINT = "--engine meshlib does it; or take it out"
 
 
-def differences(snapshot: Snapshot, resources: Sequence[Resource], unreachable: Mapping[str, str]) -> list[Problem]:
-    """In the order of the resources. ``unreachable``: why no call is made to a cluster, by its name."""
+def differences(
+    snapshot: Snapshot, resources: Sequence[Resource], unreachable: Mapping[str, str], ports: Sequence[int] = ()
+) -> list[Problem]:
+    """Each once. ``unreachable``: why no call is made to a cluster, by its name; ``ports``: those of the application, by which
+    policies know it."""
     by_id = {resource.id: resource for resource in resources}
     said = [
         *_resilience(snapshot, by_id),
         *_connections(snapshot, by_id),
         *_telemetry(snapshot, resources),
         *_unreachable(snapshot, by_id, unreachable),
+        *(each for port in ports for each in _served(snapshot.inbound.of(port), by_id, resources)),
     ]
     return list(dict.fromkeys(said))
 
@@ -72,6 +77,21 @@ def _telemetry(snapshot: Snapshot, resources: Iterable[Resource]) -> Iterator[Pr
         ):
             if getattr(spec, attribute, None):
                 yield said_of(resource, f"spec.{name}", instead)
+
+
+def _served(inbound: Inbound, by_id: Mapping[str, Resource], resources: Iterable[Resource]) -> Iterator[Problem]:
+    """Of requests to the application."""
+    if inbound.protection is not None:
+        named = inbound.protection.resource
+        resource = by_id.get(named) or by_id.get(f"ResiliencePolicy/{named}")
+        yield said_of(resource, "spec.inbound", "requests are served without it: Envoy has no field for it")
+    if inbound.faults or inbound.limits.local or inbound.limits.shared:
+        for resource in resources:
+            if resource.kind == "EnvoyFilter":
+                yield said_of(resource, "", "EnvoyFilters are not handed on to this Envoy: no fault, no rate limit")
+    for policy in inbound.authorization.policies if inbound.authorization is not None else ():
+        if policy.action == "AUDIT":
+            yield said_of(by_id.get(f"AuthorizationPolicy/{policy.id}"), "spec.action", "AUDIT is not written down")
 
 
 def _unreachable(

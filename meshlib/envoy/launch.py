@@ -19,15 +19,18 @@ from meshlib.envoy.ads import AdsServer
 from meshlib.envoy.binary import find_envoy
 from meshlib.envoy.bootstrap import Sockets, bootstrap
 from meshlib.envoy.child import Child, EnvoyAdmin
-from meshlib.envoy.configuration import configuration
+from meshlib.envoy.configuration import Configuration, configuration
 from meshlib.envoy.differences import differences
+from meshlib.envoy.inbound import InboundPort
 from meshlib.envoy.listeners import whole_seconds
 from meshlib.envoy.messages import discovery
 from meshlib.envoy.pages import envoy_pages
 from meshlib.envoy.supervise import Supervisor, packed_configuration
+from meshlib.problems import MeshError
 from meshlib.proxy.descriptors import make_room
 from meshlib.proxy.drain import ACCEPTING, Drain
 from meshlib.proxy.health import HealthPort
+from meshlib.proxy.inbound_application import address_of as app_address
 from meshlib.proxy.launch import check
 from meshlib.proxy.notify import notify
 from meshlib.proxy.pages import CHANGING
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from meshlib.admin.page import Page
     from meshlib.admin.request import AdminRequest
     from meshlib.mesh import Mesh
-    from meshlib.proxy.options import ProxyOptions
+    from meshlib.proxy.options import InboundPair, ProxyOptions
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -53,7 +56,6 @@ STANDING = (
 def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     """A sentence for each option that this engine has no part in: nobody is to find out later."""
     given = (
-        ("--inbound", bool(options.inbound), "the inbound side, with its policies, is meshlib's own engine's"),
         ("--gateway", options.gateways is not None, "gateways are meshlib's own engine's"),
         ("--transparent", options.transparent, "it takes explicit outbound ports"),
         ("--otlp", otlp is not None, "it sends no spans"),
@@ -76,10 +78,15 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
         live = mesh._core.live
         assert live is not None
         identity = mesh._core.identity
-        made = configuration(live.snapshot, NO_PORT, None if identity is None else identity.latest)
+        inbound = [_inbound(pair, pair.listen.port) for pair in options.inbound]
+        made = configuration(live.snapshot, NO_PORT, None if identity is None else identity.latest, inbound)
+        _must_be_open(made, identity is not None)
         packed_configuration(made)
         said += [
-            str(problem) for problem in differences(live.snapshot, mesh._configuration.resources, made.unreachable)
+            str(problem)
+            for problem in differences(
+                live.snapshot, mesh._configuration.resources, made.unreachable, [each.known_as for each in inbound]
+            )
         ]
     return [*said, *STANDING], found
 
@@ -97,12 +104,20 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         if options.health is not None:
             health = listening(options.health, "--health")[0]
             undo.callback(health.close)
+        inbound = []
+        for pair in options.inbound:
+            _, port = undo.enter_context(_reserved(pair.listen, "--inbound"))
+            inbound.append(_inbound(pair, port))
         folder = Path(tempfile.mkdtemp(prefix="meshlib-envoy-"))  # of mode 0700
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         mesh = make(True)
         undo.callback(mesh.close)
         undo.callback(notify, "STOPPING=1")
         clock = mesh._core.clock.monotonic
+        live, identity = mesh._core.live, mesh._core.identity
+        assert live is not None
+        begun_with = configuration(live.snapshot, outbound, None if identity is None else identity.latest, inbound)
+        _must_be_open(begun_with, identity is not None)
         sockets = Sockets(str(folder / "admin.sock"), str(folder / "ads.sock"))
         envoy = EnvoyAdmin(sockets.admin)
         child = Child(
@@ -119,15 +134,37 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
             notify("READY=1")
             for host, port in outbound:
                 log.info("forwarding, listening on %s as process %d, Envoy", TcpPlace(host, port), pid)
+            for pair, place in zip(options.inbound, inbound, strict=True):
+                log.info(
+                    "serving %s, listening on %s as process %d, Envoy", pair.app, TcpPlace(place.host, place.port), pid
+                )
 
-        supervisor = Supervisor(mesh, child, envoy, outbound, drain, ready)
+        supervisor = Supervisor(mesh, child, envoy, outbound, drain, ready, inbound)
         ads = AdsServer(sockets.ads, clock, supervisor.rejected, supervisor.taken)
         mesh._core.on_install = supervisor.changed
-        identity = mesh._core.identity
         if identity is not None:
             identity.subscribe(supervisor.changed)
         _show(undo, options, envoy_pages(supervisor, envoy), health)
         return supervisor.run(ads)
+
+
+def _inbound(pair: InboundPair, port: int) -> InboundPort:
+    """A pair, listened on at ``port``."""
+    app = app_address(pair)
+    assert app is not None  # which takes --transparent
+    return InboundPort(pair.listen.host, port, app.host, app.port, app.known_as)
+
+
+def _must_be_open(made: Configuration, has_identity: bool) -> None:
+    """Security that Envoy is not told keeps the proxy from beginning; a certificate that is still to come does not. Raises
+    ``MeshError``."""
+    said = [
+        f"port {port} of the application: {why}"
+        for port, why in made.closed.items()
+        if f"inbound_{port}" in made.listeners or not has_identity
+    ]
+    if said:
+        raise MeshError(f"--engine envoy would let nobody in at {'; '.join(said)}")
 
 
 def _show(
@@ -148,10 +185,10 @@ def _show(
 
 
 @contextlib.contextmanager
-def _reserved(place: TcpPlace) -> Iterator[tuple[str, int]]:
-    """The address and port of an outbound listener, which stay ours while Envoy is begun again: a socket is bound there that
+def _reserved(place: TcpPlace, option: str = "--outbound") -> Iterator[tuple[str, int]]:
+    """The address and port of a listener, which stay ours while Envoy is begun again: a socket is bound there that
     does not listen. Raises ``MeshError``."""
-    (tried,) = listening(place, "--outbound")
+    (tried,) = listening(place, option)
     port = tried.getsockname()[1]
     tried.close()
     with socket.socket(socket.AF_INET6 if place.family_six else socket.AF_INET) as kept:

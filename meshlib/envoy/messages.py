@@ -40,6 +40,7 @@ EXTENSION_MODULES = (
     "filters.network.rbac.v3.rbac",
     "filters.network.tcp_proxy.v3.tcp_proxy",
     "access_loggers.file.v3.file",
+    "path.match.uri_template.v3.uri_template_match",
     "retry.host.previous_hosts.v3.previous_hosts",
     "retry.priority.previous_priorities.v3.previous_priorities_config",
     "transport_sockets.raw_buffer.v3.raw_buffer",

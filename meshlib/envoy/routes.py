@@ -155,7 +155,7 @@ def _forward(rule: Rule) -> Json:
         elif rule.rewrite.prefix is not None:
             action["prefix_rewrite"] = text_of(rule.rewrite.prefix)
     if rule.retry.attempts:
-        action["retry_policy"] = _retry(rule.retry)
+        action["retry_policy"] = retry_policy(rule.retry)
     if rule.mirrors:
         action["request_mirror_policies"] = [
             {
@@ -204,7 +204,8 @@ def _redirect(redirect: Redirect) -> Json:
     return found
 
 
-def _retry(retry: RetryPolicy) -> Json:
+def retry_policy(retry: RetryPolicy) -> Json:
+    """RetryPolicy of a route."""
     names = [name for name in retry.retry_on.text.split(",") if name and not name.isdecimal()]
     found: Json = {
         "num_retries": retry.attempts,

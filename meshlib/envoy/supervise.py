@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from meshlib.envoy.ads import AdsServer
     from meshlib.envoy.ads_state import Packed, Rejection
     from meshlib.envoy.child import Child, EnvoyAdmin
+    from meshlib.envoy.inbound import InboundPort
     from meshlib.mesh.configuration import Configuration as InForce
     from meshlib.transport.core.mesh_core import MeshCore
 
@@ -64,6 +65,7 @@ class Supervisor:
         outbound: Sequence[tuple[str, int]],
         drain: Drain,
         ready: Callable[[int], None],
+        inbound: Sequence[InboundPort] = (),
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._mesh = mesh
@@ -71,12 +73,15 @@ class Supervisor:
         self._child = child
         self._envoy = envoy
         self._outbound = outbound
+        self._inbound = inbound
+        self._listeners = 0
         self._drain = drain
         self._ready = ready
         self._stopping = stopping
         self._ads: AdsServer
         self._files: dict[str, bytes | None] = {}
         self._told: set[str] = set()
+        self._closed: dict[int, str] = {}
         self._live = False
         self._was_ready = False
         self._accepted = False
@@ -126,7 +131,9 @@ class Supervisor:
             return f"Envoy does not respond: {error}"
         if found.status != 200:
             return found.body.decode("utf-8", "replace").strip() or str(found.status)
-        return "" if self._accepted else "Envoy has not taken its configuration yet"
+        if not self._accepted:
+            return "Envoy has not taken its configuration yet"
+        return next((f"port {port}: {why}" for port, why in self._closed.items()), "")
 
     def _do(self, what: Callable[[], None]) -> None:
         with self._lock:
@@ -222,9 +229,16 @@ class Supervisor:
         if live is None:
             return
         identity = self._mesh._core.identity
-        made = configuration(live.snapshot, self._outbound, None if identity is None else identity.latest)
+        made = configuration(
+            live.snapshot, self._outbound, None if identity is None else identity.latest, self._inbound
+        )
         self._files = dict(made.files)
-        for problem in differences(live.snapshot, self._mesh._configuration.resources, made.unreachable):
+        self._listeners = len(made.listeners)
+        self._closed = dict(made.closed)
+        for port, why in made.closed.items():
+            log.error("nobody is let in at port %d of the application: %s", port, why)
+        ports = [each.known_as for each in self._inbound]
+        for problem in differences(live.snapshot, self._mesh._configuration.resources, made.unreachable, ports):
             if str(problem) not in self._told:
                 self._told.add(str(problem))
                 log.warning("%s", problem)
@@ -279,7 +293,7 @@ class Supervisor:
         try:
             if self._envoy.ask("/ready").status != 200:
                 return False
-            return len(self._envoy.ask("/listeners").body.splitlines()) >= len(self._outbound)
+            return len(self._envoy.ask("/listeners").body.splitlines()) >= self._listeners
         except OSError:
             return False
 
@@ -315,7 +329,10 @@ class Supervisor:
     def _stop_listening(self) -> None:
         if not self._closed_listeners:
             self._closed_listeners = True
-            self._post("/drain_listeners")
+            # the application's own requests go on where there are others: it may need them to end well
+            self._post(
+                "/drain_listeners?inboundonly" if self._inbound and not self._drain.closes_all else "/drain_listeners"
+            )
 
     def _look_at_end(self) -> None:
         if not self._drain.ending:
@@ -334,7 +351,7 @@ class Supervisor:
 
     def _connections(self) -> int:
         """Of clients, open now."""
-        names = quote(r"^http\.outbound.*\.downstream_cx_active$")
+        names = quote(r"^http\.(in|out)bound.*\.downstream_cx_active$")
         try:
             found = self._envoy.ask(f"/stats?format=json&filter={names}")
             return sum(int(each.get("value", 0)) for each in json.loads(found.body)["stats"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,17 +47,25 @@ class Files:
 def mutual_socket(settings: TlsSettings, http2: bool) -> Json:
     """mTLS of the mesh: our certificate and roots are secrets, which rotate without the socket."""
     version = "h2" if http2 else "http/1.1"
-    names = [_san(name) for name in settings.subject_alt_names]
     common: Json = {
         "tls_params": TLS12,
         "alpn_protocols": [f"istio-{version}", "istio", version],
+        **secret_config(settings.subject_alt_names),
+    }
+    return _socket(settings.sni, common)
+
+
+def secret_config(allowed: Sequence[str]) -> Json:
+    """Of a CommonTlsContext: our certificate, and peers' by our roots, one of whose identities has to be ``allowed`` (none:
+    any)."""
+    names = [_san(name) for name in allowed]
+    return {
         "tls_certificate_sds_secret_configs": [{"name": OWN, "sds_config": ADS}],
         "combined_validation_context": {
             "default_validation_context": {"match_typed_subject_alt_names": names} if names else {},
             "validation_context_sds_secret_config": {"name": ROOTS, "sds_config": ADS},
         },
     }
-    return _socket(settings.sni, common)
 
 
 def socket_of(settings: TlsSettings, http2: bool, host: str | None, files: Files) -> Json:

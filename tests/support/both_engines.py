@@ -131,12 +131,16 @@ def differences(folder: Path, mesh: Mesh) -> Iterator[Difference]:
 
 
 def _by_chance(request: Request, ours: Side, envoys: Side) -> bool:
-    """Whether what one of them has made of it the other makes of it, too, now and then."""
-    seen = [ours.ask(request) for _ in range(DRAWS)]
-    theirs = [envoys.ask(request) for _ in range(DRAWS)]
-    return set(seen) == set(theirs) or (_rare(seen, theirs) and _rare(theirs, seen))
+    """Whether what one of them makes of it the other makes of it, too, now and then."""
+    for draws in (DRAWS, 10 * DRAWS):
+        seen = [ours.ask(request) for _ in range(draws)]
+        theirs = [envoys.ask(request) for _ in range(draws)]
+        if _among(seen, theirs) and _among(theirs, seen):
+            return True
+    return False
 
 
-def _rare(some: Sequence[Answer], others: Sequence[Answer]) -> bool:
+def _among(some: Sequence[Answer], others: Sequence[Answer]) -> bool:
     """Whether all but rare ones are among the others."""
-    return all(some.count(each) <= DRAWS // 10 for each in set(some) - set(others)) and bool(set(some) & set(others))
+    odd = set(some) - set(others)
+    return len(odd) < len(set(some)) and all(some.count(each) <= len(some) // 20 for each in odd)

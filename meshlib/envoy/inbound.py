@@ -1,0 +1,155 @@
+"""A port before an application as Envoy's listener and cluster: mTLS and plain text as PeerAuthentication says, who may come
+in, and the application behind it, as a sidecar of Istio's inbound side.
+
+What of security has no translation here (tokens, external authorizers) is ``Untranslatable``: at start the proxy does not
+begin, and after a reload that brings it nobody is let in at that port until it is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.clusters import is_name
+from meshlib.compiler.routes import Cluster
+from meshlib.envoy.clusters import cluster_of, endpoints_of
+from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager
+from meshlib.envoy.rbac import Untranslatable, nobody, rbac_filters
+from meshlib.envoy.routes import retry_policy
+from meshlib.envoy.tls import TLS12, Files, secret_config
+from meshlib.envoy.values import Json, address, typed
+from meshlib.policy.circuit_limits import CircuitLimits
+from meshlib.policy.mtls_mode import MtlsMode
+from meshlib.registry.service import Endpoint
+
+if TYPE_CHECKING:
+    from meshlib.compiler.inbound import Inbound
+    from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.compiler.snapshot import Snapshot
+
+TLS13 = {"tls_minimum_protocol_version": "TLSv1_3"}
+ALPN = ("h2", "http/1.1")
+TLS_INSPECTOR = {
+    "name": "envoy.filters.listener.tls_inspector",
+    "typed_config": typed("filters.listener.tls_inspector.v3.TlsInspector"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InboundPort:
+    """``host`` and ``port``: where it listens; ``app`` and ``app_port``: where the application does (``unix:///path``: no
+    port); ``known_as``: the port by which policies know the application."""
+
+    host: str
+    port: int
+    app: str
+    app_port: int
+    known_as: int
+
+    @property
+    def name(self) -> str:
+        """Of the listener, and in metrics."""
+        return f"inbound_{self.known_as}"
+
+
+def inbound_cluster(port: InboundPort) -> tuple[Json, Json | None]:
+    """The application: spoken to as its callers speak, without limits; and its endpoints, None where they are in the
+    cluster."""
+    spec = Cluster(
+        key=f"inbound|{port.known_as}||",
+        host="",
+        subset="",
+        port=port.known_as,
+        endpoints=(Endpoint(port.app, port.app_port),),
+        limits=CircuitLimits(),
+        balancer="ROUND_ROBIN",
+        protocol="sniffed",
+        resolution="logical_dns" if is_name(port.app) else "static",
+    )
+    made = cluster_of(spec, False, Files())
+    return made, endpoints_of(spec) if made.get("type") == "EDS" else None
+
+
+def inbound_listener(port: InboundPort, snapshot: Snapshot, has_identity: bool) -> tuple[Json | None, str]:
+    """The port, None where nobody could be served there; and why nobody is let in, "" where somebody may be."""
+    inbound = snapshot.inbound.of(port.known_as)
+    try:
+        filters, why = _checks(inbound, port.known_as), ""
+    except Untranslatable as error:
+        filters, why = [nobody()], str(error)
+    manager = {"name": MANAGER, "typed_config": _manager(port, inbound.mesh, filters)}
+    chains: list[Json] = []
+    if inbound.mtls is not MtlsMode.DISABLE and has_identity:
+        chains.append(
+            {
+                "filter_chain_match": {"transport_protocol": "tls"},
+                "filters": [manager],
+                "transport_socket": _tls(inbound.mesh),
+            }
+        )
+    if inbound.mtls is not MtlsMode.STRICT:
+        chains.append({"filter_chain_match": {"transport_protocol": "raw_buffer"}, "filters": [manager]})
+    if not chains:
+        return None, why or "PeerAuthentication is STRICT, and this process has no certificate yet"
+    made: Json = {
+        "name": port.name,
+        "traffic_direction": "INBOUND",
+        "address": address(port.host, port.port),
+        "listener_filters": [TLS_INSPECTOR],
+        "filter_chains": chains,
+    }
+    return made, why
+
+
+def _checks(inbound: Inbound, port: int) -> list[Json]:
+    """Raises ``Untranslatable`` for all that decides about who comes in and is not told Envoy."""
+    if inbound.custom:
+        names = ", ".join(sorted(each.provider for each in inbound.custom))
+        raise Untranslatable(f"AuthorizationPolicies of action CUSTOM ({names}) have no translation to Envoy here")
+    if inbound.tokens is not None:
+        raise Untranslatable("RequestAuthentications have no translation to Envoy here")
+    if inbound.checks:
+        raise Untranslatable("checks of this workload have no translation to Envoy here")
+    return rbac_filters(inbound.authorization, port)
+
+
+def _manager(port: InboundPort, settings: MeshSettings, filters: list[Json]) -> Json:
+    headers = settings.proxy_headers
+    details = headers.details
+    router = typed("filters.http.router.v3.Router", suppress_envoy_headers=not headers.debug)
+    action: Json = {"cluster": f"inbound|{port.known_as}||", "timeout": "0s"}
+    if settings.inbound_retry.attempts:
+        action["retry_policy"] = retry_policy(settings.inbound_retry)
+    route = {"name": "default", "match": {"prefix": "/"}, "route": action}
+    said: Json = {name: getattr(details, name) for name in ("cert", "chain", "dns", "uri")}
+    made = typed(
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=port.name,
+        route_config={
+            "name": port.name,
+            "validate_clusters": False,
+            "virtual_hosts": [{"name": port.name, "domains": ["*"], "routes": [route]}],
+        },
+        http_filters=[*filters, {"name": ROUTER, "typed_config": router}],
+        **connection_manager(settings),
+    )
+    made["forward_client_cert_details"] = headers.client_cert.value
+    made["set_current_client_cert_details"] = {**said, "subject": details.subject}
+    if headers.server:
+        made["server_name"] = headers.server
+        made["server_header_transformation"] = "OVERWRITE"
+    return made
+
+
+def _tls(settings: MeshSettings) -> Json:
+    """mTLS of the mesh: our certificate, and callers' by our roots."""
+    context = typed(
+        "transport_sockets.tls.v3.DownstreamTlsContext",
+        require_client_certificate=True,
+        common_tls_context={
+            "tls_params": TLS13 if settings.tls13 else TLS12,
+            "alpn_protocols": list(ALPN),
+            **secret_config(()),
+        },
+    )
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
