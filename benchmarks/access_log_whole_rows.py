@@ -1,7 +1,8 @@
 """What an access log to a file costs the process, all threads together, in ``json.loads`` of a small document: CPU of calls (or
 requests) with the log until their lines are in the file, less the same without. Lines come as a busy program's do, some 500 to
-a batch. Calls and requests are fresh: what the log asks of them is asked for the first time. ``unique``: each has a target, a
-request id and a user agent of its own. For scale: a ready-made line through ``logging`` and its ``FileHandler``.
+a batch. They are in the processor's caches, as those are that just end: requests are made one by one, and of ``CALLS`` calls
+each ends again and again (no memory of it is kept). ``unique``: each has a target, a request id and a user agent of its own.
+For scale: a ready-made line through ``logging`` and its ``FileHandler``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -27,14 +28,12 @@ from meshlib.engine.call import Call
 TARGET = 2.0
 LINES = 500
 """Of a round: what a thread that makes 10,000 calls a second leaves in the 50 ms that lines wait."""
+CALLS = 25
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
 
-class _Way(NamedTuple):
-    """``before`` a round is not measured; ``run`` is, to the last line in the file."""
-
-    run: Callable[[], None]
-    before: Callable[[], None] = lambda: None
+Way = Callable[[], None]
+"""A round, to the last line in the file."""
 
 
 def access_log_whole(quick: bool) -> list[Row]:
@@ -43,7 +42,7 @@ def access_log_whole(quick: bool) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "access.log"
-        ways: dict[str, _Way] = {}
+        ways: dict[str, Way] = {}
         less: dict[str, str] = {}
         for kind in ("alike", "unique"):
             calls = _calls(path, kind == "unique")
@@ -69,14 +68,13 @@ def access_log_whole(quick: bool) -> list[Row]:
     return rows
 
 
-def _best(ways: dict[str, _Way], rounds: int) -> tuple[dict[str, float], float]:
+def _best(ways: dict[str, Way], rounds: int) -> tuple[dict[str, float], float]:
     """Microseconds of the process's CPU a line, the best of rounds taken in turn, and the unit."""
     unit, best, clock = Unit(), dict.fromkeys(ways, float("inf")), time.process_time
     for _ in range(rounds + 3):
         for name, way in ways.items():
-            way.before()
             began = clock()
-            way.run()
+            way()
             best[name] = min(best[name], (clock() - began) / LINES * 1e6)
         unit.take()
         gc.collect()
@@ -105,13 +103,13 @@ def _calls(path: Path, unique: bool) -> list[Call]:
             ended(call, span)
 
         watcher.ended = keep  # type: ignore[method-assign]
-        for n in range(LINES + 20):
+        for n in range(CALLS + 200):
             target, request_id, agent = _own(n, unique)
             client.get(target, headers={"x-request-id": request_id, "user-agent": agent})
-    return calls[-LINES:]
+    return calls[-CALLS:]
 
 
-def _ended(path: Path | None, form: str | None, calls: list[Call]) -> _Way:
+def _ended(path: Path | None, form: str | None, calls: list[Call]) -> Way:
     """Calls come to their end."""
     mesh = _mesh(path, form, 9080)
     telemetry = mesh._core.telemetry
@@ -119,20 +117,16 @@ def _ended(path: Path | None, form: str | None, calls: list[Call]) -> _Way:
     logged = path is not None
 
     def run() -> None:
-        for call in calls:
+        for call in calls * (LINES // CALLS):
             if logged:
                 call.record.answered = call.outcome, 0.0, False  # type: ignore[assignment]  # as the exchange does it
             ended(call, None)
         flush(60.0)
 
-    def before() -> None:
-        for call in calls:
-            call.request._values = None  # type: ignore[attr-defined]
-
-    return _Way(run, before)
+    return run
 
 
-def _asgi(path: Path | None, form: str | None, unique: bool) -> _Way:
+def _asgi(path: Path | None, form: str | None, unique: bool) -> Way:
     """Requests to an ASGI application."""
     mesh = _mesh(path, form, 9080)
     start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -151,14 +145,10 @@ def _asgi(path: Path | None, form: str | None, unique: bool) -> _Way:
         return
 
     middleware = meshlib.MeshASGIMiddleware(app, mesh)
-    scopes: list[dict[str, Any]] = []
-
-    def before() -> None:
-        scopes[:] = map(_scope, _numbers(unique), [unique] * LINES)
 
     async def serve() -> None:
-        for scope in scopes:
-            await middleware(scope, receive, send)
+        for n in _numbers(unique):
+            await middleware(_scope(n, unique), receive, send)
 
     loop = asyncio.new_event_loop()
 
@@ -166,7 +156,7 @@ def _asgi(path: Path | None, form: str | None, unique: bool) -> _Way:
         loop.run_until_complete(serve())
         mesh.flush_access_logs()
 
-    return _Way(run, before)
+    return run
 
 
 _turn = iter(range(LINES, 1 << 60, LINES))
@@ -191,7 +181,7 @@ def _scope(n: int, unique: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _wsgi(path: Path | None, form: str | None, unique: bool) -> _Way:
+def _wsgi(path: Path | None, form: str | None, unique: bool) -> Way:
     """Requests to a WSGI application."""
     mesh = _mesh(path, form, 9080)
 
@@ -203,20 +193,16 @@ def _wsgi(path: Path | None, form: str | None, unique: bool) -> _Way:
         return
 
     middleware = meshlib.MeshWSGIMiddleware(app, mesh)
-    environs: list[dict[str, Any]] = []
-
-    def before() -> None:
-        environs[:] = map(_environ, _numbers(unique), [unique] * LINES)
 
     def run() -> None:
-        for environ in environs:
-            made: Any = middleware(environ, start_response)
+        for n in _numbers(unique):
+            made: Any = middleware(_environ(n, unique), start_response)
             for _ in made:
                 pass
             made.close()
         mesh.flush_access_logs()
 
-    return _Way(run, before)
+    return run
 
 
 def _environ(n: int, unique: bool) -> dict[str, Any]:
@@ -229,7 +215,7 @@ def _environ(n: int, unique: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _logging(path: Path) -> _Way:
+def _logging(path: Path) -> Way:
     """Lines that are there already, by ``logging``."""
     handler = logging.FileHandler(str(path) + ".logging")
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -241,7 +227,7 @@ def _logging(path: Path) -> _Way:
         for _ in range(LINES):
             logger.info(line)
 
-    return _Way(run)
+    return run
 
 
 class _Server:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from meshlib.telemetry.observe import record_all
+from meshlib.telemetry.catching_up import record_all
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock

@@ -250,7 +250,7 @@ class AccessLogs(Generic[Watched]):
             logs.append(found)
         self._logs = (*self._own, *logs)
         self._ways = tuple((tuple(alike.write for alike in each.alike), each) for each in self._logs)
-        self._only = self._ways[0][0] if len(self._ways) == 1 else ()
+        self.shorts = self._ways[0][0] if len(self._ways) == 1 else ()
         for each in self._logs:
             for alike in each.alike:
                 alike.forget()
@@ -259,14 +259,11 @@ class AccessLogs(Generic[Watched]):
                 each.close(0.0)
 
     def write(self, call: Watched, ended: float, traced: Traced | None, cut: bool = False) -> None:
-        """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off."""
-        if not cut:
-            for short in self._only:
-                if short(call, ended, traced):
-                    return
+        """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off. Calls
+        that are not may ask ``shorts`` first, which are all ways of the only log: one that returns True has written."""
         entry = None
         for shorts, log in self._ways:
-            for short in () if cut or self._only else shorts:
+            for short in () if cut else shorts:
                 if short(call, ended, traced):
                     break
             else:
@@ -283,7 +280,7 @@ class AccessLogs(Generic[Watched]):
     def close(self, timeout: float) -> None:
         """No more lines: those that wait are written."""
         logs, self._logs, self._own, self._ways = self._logs, (), (), ()
-        self._only = ()
+        self.shorts = ()
         for each in logs:
             each.close(timeout)
 

@@ -78,7 +78,7 @@ class Serving:
         self._telemetry.ended(call, self._span)
 
     def drop(self) -> None:
-        """Nobody runs it any more: perhaps the garbage collector's doing, so it is only noted (see telemetry/observe.py)."""
+        """Nobody runs it any more: perhaps the garbage collector's doing, so it is only noted (see telemetry/watcher.py)."""
         if not self.over:
             self.over = True
             self.call.request_head_bytes = size_of(self.call.request, self.scope)

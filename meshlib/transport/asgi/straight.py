@@ -249,7 +249,7 @@ class Straight(InboundCall):
         """The application has failed, or the task that runs it was cancelled or dropped."""
         if self.over:
             return
-        if isinstance(error, GeneratorExit):  # perhaps the garbage collector's doing: see telemetry/observe.py
+        if isinstance(error, GeneratorExit):  # perhaps the garbage collector's doing: see telemetry/watcher.py
             self.end(CUT)
             self._over(self.known.server.telemetry.broken)
             return

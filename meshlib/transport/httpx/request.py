@@ -55,6 +55,7 @@ class HttpxRequest(Bodied):
 
     __slots__ = (
         "_met",
+        "_names",
         "_received",
         "_repeated",
         "_values",
@@ -95,7 +96,8 @@ class HttpxRequest(Bodied):
             return
         raw = raw_headers(original.headers)
         self._received = self.headers = raw
-        self.has_envoy_headers = _has_envoys(raw)
+        self._names = names = b"\n".join(map(_NAME, raw)).lower()  # without a step of bytecode a header
+        self.has_envoy_headers = b"x-envoy-" in names
         self._values: dict[bytes, bytes] | None = None
         self._repeated: dict[str, list[str]] | None = None
         # httpx puts Host first; a client that sets its own may put it anywhere
@@ -106,6 +108,7 @@ class HttpxRequest(Bodied):
             self.authority = host or self.dialled
             if host is None:  # HTTP/1.1 wants one, whoever removed it
                 self._received = self.headers = [(b"Host", self.dialled.encode("latin-1")), *raw]
+                self._names = b"host\n" + names
 
     # -- as it came ---------------------------------------------------------------------------------------------------
 
