@@ -247,14 +247,7 @@ class InboundConnection(ServedConnection[Inbound]):
             self._about_the_peer(settings.details) if known else None,
             metadata_is_read,
         )
-        return ToApplication(
-            request.method.encode("latin-1"),
-            request.authority.encode("latin-1"),
-            request.target,
-            lines,
-            lower,
-            request.body,
-        )
+        return ToApplication.of(request, lines, lower)
 
     def _about_the_peer(self, details: CertDetails) -> bytes | None:
         """The element of X-Forwarded-Client-Cert; None in plain text."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.proxy.request import ProxyRequest
+from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from meshlib.policy.peer_metadata import PeerMetadata
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.protocol.request_body import ReplayBody
+
+
+_LINE_END = b"\r\n"
 
 
 class ToApplication(ProxyRequest):
@@ -38,6 +42,36 @@ class ToApplication(ProxyRequest):
         super().__init__(method, authority, target, lines, lower, body)
         self.has_envoy_headers = False  # those that say how to route were taken away
 
+    @classmethod
+    def of(cls, request: ProxyRequest, lines: bytes, lower: bytes) -> ToApplication:
+        """What a client has sent, with these header lines: its own and more at the end, or others."""
+        came = request.lines
+        if lines is came:
+            special = request.special
+        elif lines.startswith(came):  # nearly always: what was read of them need not be read again
+            special = [*request.special, *SPECIAL.findall(_LINE_END + lower[len(came) + 2 :])]
+        else:
+            special = SPECIAL.findall(lower)
+        made = cls.__new__(cls)
+        made.verb = request.verb
+        made.method = request.method
+        made.scheme = "http"
+        made.authority = made.dialled = request.authority
+        made.target = request.target
+        made.full_path = request.full_path
+        made.path = request.path
+        made.query = request.query
+        made.lower = lower
+        made.special = special
+        made.has_envoy_headers = False
+        made.protocol = request.protocol
+        made._headers = made._received = RawHead(lines)
+        made.body = body = request.body
+        made._framed = body is None or (type(body) is bytes and b"content-length:" in special)
+        made.counted = False
+        made.counts = True
+        return made
+
     def count_first(self) -> RawHeaders:
         """Nothing is counted."""
         return self.headers
@@ -47,7 +81,7 @@ class ToApplication(ProxyRequest):
         headers, body = self._headers, self.body
         if type(headers) is not RawHead or not self._framed:
             return None
-        start = b"%b %b HTTP/1.1\r\n%b\r\n" % (self.verb, self.target, headers.lines)
+        start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, _LINE_END))
         return start + body if type(body) is bytes else start
 
     def attempt_headers(self, attempt: int) -> RawHeaders | RawHead:

@@ -44,9 +44,10 @@ def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock) -> Re
         headers = headers.without(b"server")
     if not settings.debug:
         headers = headers.without(SERVICE_TIME)
+    added = b"server: %b\r\n" % server.encode("latin-1", "replace") if server else b""
     if not headers.says(b"date"):
-        headers = headers.plus(b"date", _now(clock))
-    return headers.plus(b"server", server.encode("latin-1", "replace")) if server else headers
+        added = b"date: %b\r\n%b" % (_now(clock), added)
+    return headers.with_lines(added) if added else headers
 
 
 def _take_away(name: bytes, names: list[bytes], headers: RawHeaders) -> None:

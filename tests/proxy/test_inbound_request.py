@@ -6,6 +6,7 @@ import pytest
 
 from meshlib.policy.ext_authz import Change
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
+from meshlib.proxy.request import ProxyRequest
 
 LINES = b"Host: reviews:9080\r\nX-Two: a\r\nx-two: b\r\nAccept: x\r\n"
 
@@ -68,3 +69,30 @@ def test_a_response_gets_what_checks_want_it_to():
 def test_its_head_is_as_long_as_its_names_and_values(body):
     pairs = sum(len(name) + len(value) for name, value in request().headers)
     assert request(body=body).header_bytes() == len("GET") + len("/a/b?c=d") + pairs
+
+
+ADDED = b"x-forwarded-proto: https\r\nx-forwarded-client-cert: By=a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("came", "goes"),
+    [
+        (LINES, LINES),
+        (LINES, LINES + ADDED),
+        (LINES + b"x-envoy-internal: true\r\n", LINES + ADDED),
+        (LINES + b"content-type: application/grpc\r\n", LINES + b"content-type: application/grpc\r\n" + ADDED),
+    ],
+)
+@pytest.mark.parametrize("body", [None, b"abc"])
+def test_what_goes_to_the_application_is_what_it_would_be_of_its_bytes(came, goes, body):
+    sized = b"" if body is None else b"content-length: 3\r\n"
+    came, goes = sized + came, sized + goes
+    client = ProxyRequest(b"POST", b"reviews:9080", b"/a?b=c", came, b"\r\n" + came.lower(), body)
+    lower = b"\r\n" + goes.lower()
+    made = ToApplication.of(client, goes, lower)
+    read = ToApplication(b"POST", b"reviews:9080", b"/a?b=c", goes, lower, body)
+    for name in ProxyRequest.__slots__:
+        if name not in ("_headers", "_received"):
+            assert getattr(made, name) == getattr(read, name), name
+    assert made.headers == read.headers
+    assert made.encoded(1) == read.encoded(1) == b"POST /a?b=c HTTP/1.1\r\n" + goes + b"\r\n" + (body or b"")

@@ -60,12 +60,15 @@ class ReceivedHead(RawHead):
 
     def plus(self, name: bytes, value: bytes) -> ReceivedHead:
         """The same with one more line at the end, of a header that goes on."""
+        return self.with_lines(b"".join((name, b": ", value, _LINE_END)))
+
+    def with_lines(self, lines: bytes) -> ReceivedHead:
+        """The same with more of them at the end, of headers that go on: each with its line end."""
         made = ReceivedHead.__new__(ReceivedHead)
-        line = b"".join((name, b": ", value, _LINE_END))
-        made.lines = self.lines + line
+        made.lines = self.lines + lines
         made._pairs = None
         made._lower = self._lower
-        made._passed = self.passed + line
+        made._passed = self.passed + lines
         made.special = self.special
         made.sized = self.sized
         made.coded = self.coded
@@ -77,8 +80,8 @@ class ReceivedHead(RawHead):
 
     def _all_lower(self) -> bytes:
         """Of the lines that were added, too."""
-        lower = self._lower
-        return lower if len(lower) == len(self.lines) + 2 else b"\r\n" + self.lines.lower()
+        lower, known = self._lower, len(self._lower) - 2
+        return lower if known == len(self.lines) else lower + self.lines[known:].lower()
 
     def without(self, name: bytes) -> ReceivedHead:
         """The same without headers of this name (in lower case), which is not Transfer-Encoding."""
