@@ -35,9 +35,13 @@ class MessageCount:
     __slots__ = ("_begun", "_left", "count", "size")
 
     def __init__(self, data: bytes = b"") -> None:
-        self.count = self.size = 0
         self._begun = b""  # of the bytes before a message, those that have come
         self._left = 0  # bytes of a message that are still to come
+        size = len(data)
+        if size >= FRAME and FRAME + int.from_bytes(data[1:FRAME], "big") == size:  # nearly always
+            self.count, self.size = 1, size
+            return
+        self.count = self.size = 0
         if data:
             self.feed(data)
 
@@ -77,11 +81,12 @@ def status_in(headers: Iterable[tuple[bytes, bytes]] | None) -> int | None:
     """The status that trailers, or the head of a response without any, say; None when they say none that is one."""
     if not headers:
         return None
-    pairs = list(headers)
-    names = list(map(bytes.lower, map(_name, pairs)))  # no step of bytecode a header
-    if _STATUS not in names:
+    if type(headers) is list and headers[0][0] == _STATUS:  # nearly all trailers
+        value = headers[0][1]
+    elif _STATUS not in map(bytes.lower, map(_name, headers)):  # no step of bytecode a header
         return None
-    value = pairs[names.index(_STATUS)][1]
+    else:
+        value = next(value for name, value in headers if name.lower() == _STATUS)
     return int(value) if value.isdigit() and len(value) <= 9 else None
 
 

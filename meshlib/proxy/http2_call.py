@@ -57,20 +57,22 @@ class Http2Call:
         "_down",
         "_drained",
         "_ended",
+        "_first",
         "_forwarding",
         "_has_body",
         "_over",
         "_pending",
+        "_source",
         "_trailers",
         "_waiting",
-        "source",
         "stream",
     )
 
     def __init__(self, down: Carries, stream: ServerStream) -> None:
         self._down = down
         self.stream = stream
-        self.source = Source(down.took, stream)
+        self._source: Source | None = None  # of its body, once that comes in more pieces than one, or later
+        self._first = b""  # piece of it, before
         self._forwarding: UnderWay | None = None
         # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
         # for ever for its first message
@@ -89,15 +91,20 @@ class Http2Call:
         """All that came with the head is here."""
         if self._over:
             return  # the client has reset it already
-        source, stream = self.source, self.stream
+        stream, first = self.stream, self._first
         try:
             target = self._down.target(stream.head)
             body: bytes | ClientBody | None = None
             if self._has_body:
-                if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
-                    body = source.all()
+                if first and stream.request_over and len(first) <= SMALL_BODY:  # nearly all of gRPC
+                    body, self._first = first, b""
+                    self._down.session.consumed(stream, len(first))
                 else:
-                    body = ClientBody(source)
+                    source = self.source()
+                    if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
+                        body = source.all()
+                    else:
+                        body = ClientBody(source)
             forwarding = self._down.forward(self, target, body)
             if not self._over:  # the response may have been given already
                 self._forwarding = forwarding
@@ -106,6 +113,31 @@ class Http2Call:
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._broken()
 
+    def source(self) -> Source:
+        """The pieces of its body."""
+        source = self._source
+        if source is None:
+            source = self._source = Source(self._down.took, self.stream)
+            source.put(self._first)
+            self._first = b""
+            if self.stream.request_over:
+                source.end()
+        return source
+
+    def body(self, data: bytes) -> None:
+        """A piece of it has come."""
+        if self._source is not None:
+            self._source.put(data)
+        elif self._first:
+            self.source().put(data)
+        else:
+            self._first = data
+
+    def request_over(self) -> None:
+        """That was all of it."""
+        if self._source is not None:
+            self._source.end()
+
     def gone(self, why: str) -> None:
         """The client does not want it any more."""
         if self._over:
@@ -113,7 +145,8 @@ class Http2Call:
         forwarding = self._forwarding
         self._finish()
         self._pending.clear()
-        self.source.fail(ConnectionResetError(why))
+        if self._source is not None:
+            self._source.fail(ConnectionResetError(why))
         if forwarding is not None:
             forwarding.cancel()
 
@@ -126,7 +159,7 @@ class Http2Call:
     def too_late(self) -> None:
         """The client has let its response wait for too long."""
         late = Refused(408, "the rest of the request's body did not come", *SILENT)
-        self.source.fail(TimeoutError(late.why))
+        self.source().fail(TimeoutError(late.why))
         self.refuse(late)
 
     def _broken(self) -> None:

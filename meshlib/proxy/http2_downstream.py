@@ -15,7 +15,7 @@ from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.refusals import MALFORMED
 from meshlib.proxy.slow_clients import Wait, leaves
-from meshlib.transport.protocol.http1_request import SPECIAL, Refused
+from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
@@ -209,15 +209,15 @@ class Http2Downstream(asyncio.Protocol):
 
     def on_body(self, stream: ServerStream, data: bytes) -> None:
         """The session's."""
-        stream.owner.source.put(data)
+        stream.owner.body(data)
 
     def on_trailers(self, stream: ServerStream, trailers: Head) -> None:
         """The session's."""
-        stream.owner.source.trailers = fields(list(trailers))
+        stream.owner.source().trailers = fields(list(trailers))
 
     def on_end(self, stream: ServerStream) -> None:
         """The session's."""
-        stream.owner.source.end()
+        stream.owner.request_over()
 
     def on_reset(self, stream: ServerStream, why: str) -> None:
         """The session's."""
@@ -252,7 +252,7 @@ class Http2Downstream(asyncio.Protocol):
         """Begin what the client has asked for."""
         head = call.stream.head
         lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""  # more: lines
-        special = SPECIAL.findall(lower)
+        special = head.special
         if _ID not in special and self._adds_ids():
             number = new_request_id(self._listener.rng).encode()
             fields.append((b"x-request-id", number))

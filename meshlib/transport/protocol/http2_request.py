@@ -8,13 +8,14 @@ still be read in two ways is refused here, as HTTP/1.1's reader does.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
 from meshlib.transport.protocol.request_target import is_authority, read_target
@@ -38,6 +39,8 @@ _name = itemgetter(0)
 _value = itemgetter(1)
 _flat = chain.from_iterable
 _line = b": ".join
+_GRPC = b"application/grpc"
+_GRPC_LINE = b"content-type: " + _GRPC
 
 
 class RequestHead(NamedTuple):
@@ -57,6 +60,8 @@ class RequestHead(NamedTuple):
     expects_continue: bool
     protocol: bytes
     refused: Refusal | None
+    special: Sequence[bytes]
+    """What ``SPECIAL`` finds in ``lower``."""
 
 
 class _Plan(NamedTuple):
@@ -66,6 +71,10 @@ class _Plan(NamedTuple):
     pseudo: Callable[[list[bytes]], tuple[bytes, bytes, bytes, bytes]]
     te: int
     length: int
+    special: Sequence[bytes]
+    """What ``SPECIAL`` finds in lines with these names, whatever their values are."""
+    content_types: tuple[int, ...]
+    """Where Content-Type stands, of which it looks at the value."""
 
 
 @functools.lru_cache(KNOWN_PLANS)
@@ -83,7 +92,9 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     if not _NOT_AS_IT_CAME.isdisjoint(rest) or any(name[:1] == b":" for name in rest):
         return None
     te, length = (names.index(name) if name in rest else -1 for name in (b"te", b"content-length"))
-    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te, length)
+    special = SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b"")))
+    content_types = tuple(at for at, name in enumerate(names) if name == b"content-type")
+    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te, length, special, content_types)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
@@ -103,7 +114,13 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             refused = _refused(method, pseudo, authority, scheme, tunnels)
             lower = b"\r\n" + lines.lower()
             length = None if plan.length < 0 else int(digits)
-            return RequestHead(method, target, authority, scheme, rest, lines, lower, length, False, b"", refused)
+            special = plan.special
+            for at in plan.content_types:
+                if values[at][: len(_GRPC)].lower() == _GRPC:
+                    special = [*special, _GRPC_LINE]
+            return RequestHead(
+                method, target, authority, scheme, rest, lines, lower, length, False, b"", refused, special
+            )
     return _one_by_one(headers, tunnels)
 
 
@@ -144,16 +161,20 @@ def _one_by_one(headers: Head, tunnels: bool) -> RequestHead:
             length = int(digits)
         else:
             refused = refused or _bad("invalid_content_length")
+    kept, lines, lower = _lines(authority, rest, names)
     return RequestHead(
         method,
         pseudo.get(b":path", b""),
         authority,
         scheme,
-        *_lines(authority, rest, names),
+        kept,
+        lines,
+        lower,
         length,
         expects_continue,
         pseudo.get(b":protocol", b""),
         refused or _refused(method, pseudo, authority, scheme, tunnels),
+        SPECIAL.findall(lower),
     )
 
 

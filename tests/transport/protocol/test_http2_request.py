@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
+from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_request import _one_by_one, read_head
 
 PSEUDO = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b=c"), (b":authority", b"reviews:9080"))
@@ -154,4 +155,25 @@ def test_a_plan_for_a_list_of_names_reads_as_who_looks_at_each_header_does(pseud
     first = {name: value for name, value in more if name.startswith(b":")}
     headers = [(name, first.pop(name, value)) for name, value in pseudo]
     headers += [*first.items(), *((name, value) for name, value in more if not name.startswith(b":"))]
-    assert read_head(headers, tunnels) == _one_by_one(headers, tunnels)
+    head, read = read_head(headers, tunnels), _one_by_one(headers, tunnels)
+    assert head._replace(special=sorted(head.special)) == read._replace(special=sorted(read.special))
+
+
+PSEUDO = [(b":method", b"GET"), (b":path", b"/"), (b":scheme", b"http"), (b":authority", b"a")]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        [(b"content-type", b"application/grpc"), (b"te", b"trailers")],
+        [(b"content-type", b"Application/GRPC+proto"), (b"x-envoy-a", b"1"), (b"x-envoy-b", b"2")],
+        [(b"content-type", b"text/html"), (b"authorization", b"x-envoy-"), (b"content-length", b"3")],
+        [(b"content-type", b"text/html"), (b"content-type", b"application/grpc"), (b"x-request-id", b"7")],
+        [(b"x-forwarded-proto", b"https"), (b"cookie", b"a=b"), (b"x-forwarded-client-cert", b"By=a")],
+    ],
+)
+@pytest.mark.parametrize("pseudo", [PSEUDO, PSEUDO[:3]])
+def test_what_is_special_about_its_lines_is_known_from_its_names(pseudo, fields):
+    head = read_head((*pseudo, *fields))
+    assert sorted(head.special) == sorted(SPECIAL.findall(head.lower))
