@@ -107,6 +107,7 @@ def compile_cluster(
         destination_rule=rule.id if rule else "",
         panic_percent=_panic_percent(policy),
         refusal=tls.refusal,
+        proxy_protocol="" if policy.proxy_protocol is None else policy.proxy_protocol.version or "V1",
         lack=lack,
         given_by=service.given_by,
         hash_policy=hashing,

@@ -66,8 +66,6 @@ class GatewayPorts:
         self.problems += self._strangers(ports)
         for policies in (kinds.authorization_policies, kinds.request_authentications):
             self.problems += without_labels(policies, self.gateways, workload, settings.root_namespace)
-        if settings.edge.proxy_protocol:
-            self.problems.append(_no_proxy_protocol(kinds))
 
     def tables(self) -> Iterator[PortTable]:
         """All virtual hosts."""
@@ -243,21 +241,6 @@ def _path(server: OneServer, resource: str, rule: L4Rule) -> VirtualHost:
         f"{rule.kind}[{rule.index}] of {resource} decides" if resource else "the name that is asked for is a service's"
     )
     return VirtualHost(server.name, server.port, resource, (made,), CATCH_ALL, note=note, single=made, tcp=True)
-
-
-def _no_proxy_protocol(kinds: Kinds) -> Problem:
-    written = next(iter([*kinds.mesh_configs, *kinds.mesh_config_maps, *kinds.annotated]), None)
-    file, line, path = ("", 0, "") if written is None else (written.origin.file, written.origin.line, written.id)
-    return Problem(
-        "no-effect",
-        Severity.WARNING,
-        file,
-        line,
-        0,
-        path,
-        "gatewayTopology.proxyProtocol does not act: connections that begin with a PROXY header are refused",
-        "have the load balancer set X-Forwarded-For, and numTrustedProxies say so",
-    )
 
 
 def _not_there(choice: GatewayChoice, gateways: Sequence[Gateway]) -> Iterator[Problem]:

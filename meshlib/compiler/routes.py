@@ -110,6 +110,7 @@ class Cluster:
     given_by: str = ""  # the LocalEndpoints that gives them
     namespace: str = ""  # of the service
     source: Source | None = None  # of its connections; None: as the system has it
+    proxy_protocol: str = ""  # "V1" or "V2": the header that connections of a proxy begin with, "": none
 
     def same_as(self, other: Cluster) -> bool:
         """Whether nothing about it is other than about ``other``, endpoints being the same objects."""

@@ -22,6 +22,7 @@ class EffectivePolicy:
     outlier_detection: written.OutlierDetection | None = None
     tls: written.Tls | None = None
     retry_budget: written.RetryBudget | None = None
+    proxy_protocol: written.ProxyProtocol | None = None
 
 
 NO_POLICY = EffectivePolicy()
@@ -38,13 +39,14 @@ def effective_policy(rule: MergedRule | None, subset: str, port: int) -> Effecti
         return base
     over = _level(chosen.traffic_policy, port)
     if _of_port(chosen.traffic_policy, port) is not None:
-        base = EffectivePolicy(retry_budget=base.retry_budget)  # which ports do not have
+        base = EffectivePolicy(retry_budget=base.retry_budget, proxy_protocol=base.proxy_protocol)  # ports have none
     return EffectivePolicy(
         _first(over.load_balancer, base.load_balancer),
         _first(over.connection_pool, base.connection_pool),
         _first(over.outlier_detection, base.outlier_detection),
         _first(over.tls, base.tls),
         _first(over.retry_budget, base.retry_budget),
+        _first(over.proxy_protocol, base.proxy_protocol),
     )
 
 
@@ -89,9 +91,17 @@ def _of_port(policy: written.TrafficPolicy | None, port: int) -> written.PortLev
 def _level(policy: written.TrafficPolicy | None, port: int) -> EffectivePolicy:
     entry = _of_port(policy, port)
     if entry is not None:
-        return EffectivePolicy(entry.load_balancer, entry.connection_pool, entry.outlier_detection, entry.tls)
+        proxied = None if policy is None else policy.proxy_protocol
+        return EffectivePolicy(
+            entry.load_balancer, entry.connection_pool, entry.outlier_detection, entry.tls, proxy_protocol=proxied
+        )
     if policy is None:
         return NO_POLICY
     return EffectivePolicy(
-        policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls, policy.retry_budget
+        policy.load_balancer,
+        policy.connection_pool,
+        policy.outlier_detection,
+        policy.tls,
+        policy.retry_budget,
+        policy.proxy_protocol,
     )

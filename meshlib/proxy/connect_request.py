@@ -8,14 +8,16 @@ from meshlib.proxy.request import ProxyRequest
 
 
 class ConnectRequest(ProxyRequest):
-    """For ``authority``, a host and port. ``received``: bytes that the client has sent through the tunnel, known at its end."""
+    """For ``authority``, a host and port. ``received``: bytes that the client has sent through the tunnel, known at its end.
+    ``came_by``: the addresses of its client's connection, who has connected and where to, "" where that is not known."""
 
-    __slots__ = ("received",)
+    __slots__ = ("came_by", "received")
 
     def __init__(self, authority: bytes, lines: bytes, lower: bytes) -> None:
         super().__init__(b"CONNECT", authority, b"", lines, lower, None)
         self.protocol = "tcp"
         self.received = 0
+        self.came_by = ("", "")
 
     def shadow(self) -> Self:
         """Nothing mirrors a tunnel."""

@@ -19,6 +19,7 @@ from meshlib.proxy.http_connection import ServedConnection, deadline_of
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.responder import mesh_closed
+from meshlib.proxy.splice import DIRECT
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.transport.asgi.peer import address
 
@@ -84,11 +85,12 @@ class GatewayConnection(ServedConnection[Gate]):
 
     __slots__ = (
         "_chain",
+        "_client",
+        "_client_ip",
         "_element",
         "_local",
         "_local_ip",
         "_peer",
-        "_peer_ip",
         "_tls",
     )
 
@@ -96,7 +98,7 @@ class GatewayConnection(ServedConnection[Gate]):
         super().__init__(listener, proto_line(tls is not None))
         self._chain = chain.name
         self._tls = tls
-        self._peer = self._peer_ip = self._local_ip = self._local = ""
+        self._peer = self._client = self._client_ip = self._local_ip = self._local = ""
         self._element: bytes | None = None
 
     # -- as a listener --------------------------------------------------------------------------------------------------
@@ -108,10 +110,13 @@ class GatewayConnection(ServedConnection[Gate]):
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""
-        name = connection.transport.get_extra_info("peername")
-        self._peer = address(name[0], name[1]) if isinstance(name, tuple) else ""
-        self._peer_ip = ip_of(self._peer)
-        name = connection.transport.get_extra_info("sockname")
+        transport = connection.transport
+        name = transport.get_extra_info("peername")
+        self._client = address(name[0], name[1]) if isinstance(name, tuple) else ""
+        self._client_ip = ip_of(self._client)
+        direct = transport.get_extra_info(DIRECT)
+        self._peer = self._client if direct is None else address(direct[0], direct[1])
+        name = transport.get_extra_info("sockname")
         self._local_ip = name[0] if isinstance(name, tuple) else ""
         self._local = address(name[0], name[1]) if isinstance(name, tuple) else ""
         self._listener.opened(connection)
@@ -128,7 +133,7 @@ class GatewayConnection(ServedConnection[Gate]):
         lines, client_ip, scheme = edge_lines(
             request.lines,
             mesh.edge,
-            self._peer_ip,
+            self._client_ip,
             tls is not None,
             new_request_id(self.rng),
             self._about_the_peer(),
@@ -156,7 +161,8 @@ class GatewayConnection(ServedConnection[Gate]):
         if tls is not None:
             _note(served, tls, found)
         sni, who = ("", "") if tls is None else (tls.sni, served.principal)
-        sent.client = ClientFacts(remote_of(self._peer, client_ip), self._peer, self._local, who, sni)
+        sent.came_by = (self._client, self._local)
+        sent.client = ClientFacts(remote_of(self._client, client_ip), self._peer, self._local, who, sni)
         upgrade = served.header("upgrade")
         serving = Serving(
             server,

@@ -12,6 +12,7 @@ from meshlib.proxy.gateway_greeting import Greeting
 from meshlib.proxy.gateway_refusals import Refusals
 from meshlib.proxy.gateway_tcp import GatewayTcp
 from meshlib.proxy.listener import Listener, where
+from meshlib.proxy.proxied import Proxied
 from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
@@ -74,6 +75,13 @@ class GatewayListener(Listener):
 
     def protocol(self) -> asyncio.Protocol:
         """For a connection that has just come."""
+        live = self.core.live
+        if live is not None and live.snapshot.inbound.default.mesh.edge.proxy_protocol:
+            return Proxied(self)
+        return self.behind()
+
+    def behind(self) -> asyncio.Protocol:
+        """For a connection whose client is known."""
         port = self.port
         if port is not None and port.tls:
             return Greeting(self)

@@ -21,7 +21,7 @@ class GatewayRequest(ProxyRequest):
     """On its way to where the gateway's routes lead. ``scheme`` is what the client has spoken, to the gateway or to a trusted
     proxy before it."""
 
-    __slots__ = ("claims", "client")
+    __slots__ = ("came_by", "claims", "client")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class GatewayRequest(ProxyRequest):
     ) -> None:
         super().__init__(method, authority, target, lines, b"\r\n" + lines.lower(), body, scheme)
         self.claims: Mapping[str, object] | None = None
+        self.came_by = ("", "")
         self.client: ClientFacts | None = None
 
     def header(self, name: str) -> str | None:

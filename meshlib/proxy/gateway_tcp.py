@@ -12,7 +12,7 @@ from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.client_address import ClientFacts, ip_of
 from meshlib.proxy.connect import Connecting
 from meshlib.proxy.gateway_request import GatewayConnect
-from meshlib.proxy.splice import Splice, refused_by_policies
+from meshlib.proxy.splice import DIRECT, Splice, refused_by_policies
 
 if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayChain
@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from meshlib.proxy.gateway_tls import GatewayPeer
 
 log = logging.getLogger("meshlib.proxy")
+
+
+class ConnectionFacts(InboundRequest):
+    """``client_ip``: who the client is, by the PROXY protocol or by its connection."""
+
+    client_ip = ""
+
+    @property
+    def remote_ip(self) -> str:
+        """As ``client_ip``."""
+        return self.client_ip
 
 
 class GatewayTcp(Splice):
@@ -51,10 +62,11 @@ class GatewayTcp(Splice):
             return None
         core = self._listener.core
         authority = f"{self._sni}:{self._listener.number}" if self._sni else self._own_address()
-        peer, tls = self._address("peername"), self._tls
+        peer, direct, tls = self._address("peername"), self._direct(), self._tls
         found = None if tls is None else tls.identity()
-        client = ClientFacts(peer, peer, self._own_address(), "" if found is None else found.text, self._sni)
+        client = ClientFacts(peer, direct, self._own_address(), "" if found is None else found.text, self._sni)
         request = GatewayConnect(authority.encode("latin-1", "replace"), client)
+        request.came_by = (peer, self._own_address())
         call: Call[ConnectRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS)
         call.record = Exchange(path, path.single, live.snapshot.version)
         return Connecting(self._listener.forwarder, call, self)
@@ -64,8 +76,8 @@ class GatewayTcp(Splice):
             return True
         tls = self._tls
         found = None if tls is None else tls.identity()
-        peer = self._address("peername")
-        request = InboundRequest(
+        peer = self._direct()
+        request = ConnectionFacts(
             "",
             "/",  # no rule is left that asks for one
             protocol="tcp",
@@ -77,10 +89,15 @@ class GatewayTcp(Splice):
             secure=bool(self._sni),
             mutual=tls is not None and bool(tls.leaf),
         )
+        request.client_ip = ip_of(self._address("peername"))
         refusal = refused_by_policies(self._listener.core, live, request)
         if refusal is not None:
             log.debug("a connection of %s to %s is refused by AuthorizationPolicies", peer, self._chain.server)
         return refusal is None
+
+    def _direct(self) -> str:
+        """Who has connected: behind a load balancer of the PROXY protocol that."""
+        return self._address(DIRECT) or self._address("peername")
 
     def _own_address(self) -> str:
         return self._address("sockname")

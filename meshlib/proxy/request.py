@@ -61,6 +61,8 @@ class ProxyRequest(Bodied):
 
     multiplexed = False
     alike = None
+    came_by = ("", "")
+    """The addresses of the connection that it came by, where that is known: who has connected, and where to."""
     trace: Trace | None = None
     version: str | None = "HTTP/1.1"
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from meshlib.proxy.responder import Downstream
     from meshlib.transport.core.mesh_core import MeshCore
 
+DIRECT = "direct_peername"
+"""What ``get_extra_info`` knows besides of a connection behind a load balancer (``proxied.py``): that one's own address."""
 AHEAD = 64 * 1024
 """Bytes that a client may send before there is a connection to an upstream, until it is no longer read."""
 

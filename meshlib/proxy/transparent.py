@@ -183,9 +183,9 @@ class Led(asyncio.Protocol):
     def _splice(self, authority: str) -> None:
         self._decided = True
         self.transport.pause_reading()
-        self._connecting = connect(
-            self._listener.forwarder, ConnectRequest(authority.encode("latin-1"), b"", b"\r\n"), self
-        )
+        request = ConnectRequest(authority.encode("latin-1"), b"", b"\r\n")
+        request.came_by = (self._peer(), address(*self._meant))
+        self._connecting = connect(self._listener.forwarder, request, self)
 
     # -- as the client of a tunnel --------------------------------------------------------------------------------------
 

@@ -147,7 +147,9 @@ ROWS: tuple[Row, ...] = (
             honoured(f"{place}.retryBudget.percent", "retries under way, of active calls", BALANCING, "20"),
             honoured(f"{place}.retryBudget.minRetryConcurrency", "retries that may always run", BALANCING, "3"),
             ignored(f"{place}.retryBudget.budgetInterval", "Envoy's budget is of the moment, it has no interval"),
-            not_here(f"{place}.proxyProtocol", "a header of connections that a proxy forwards"),
+            not_here(
+                f"{place}.proxyProtocol", "a header of connections that a proxy forwards; `meshlib proxy` sends it"
+            ),
             not_here(f"{place}.tunnel", "TCP connections through HTTP CONNECT are the proxy's"),
         )
     ),

@@ -19,6 +19,8 @@ from meshlib.transport.upstream.client_settings import ClientSettings
 MAX_TARGETS = 2048
 """Per cluster. Only pass-through to ever new hosts gets there."""
 GUARDED = "guarded"
+IDLE_OF_ONE_CLIENT = 60.0
+"""Seconds that a connection is kept which begins with the addresses of one client: no other one can use it."""
 ISTIO_MUTUAL = "ISTIO_MUTUAL"
 
 
@@ -40,6 +42,10 @@ def find_target(
         if view.scheme == "https":
             authority = view.dialled
             key = (endpoint, authority, client)
+    preface = b""
+    if cluster.spec.proxy_protocol:
+        preface = _preface(cluster.spec.proxy_protocol, view)
+        key = (key, preface)
     if client.limits is not None:
         key = (key, client.limits)
     if client.guarded:  # a connection of somebody who may go anywhere is none for it
@@ -49,7 +55,7 @@ def find_target(
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
             core.forget_targets([cluster.targets.pop(oldest)])
-        stale, found = found, _make_target(core, cluster, endpoint, settings, view.scheme, authority, client)
+        stale, found = found, _make_target(core, cluster, endpoint, settings, view.scheme, authority, client, preface)
         if isinstance(found.tls, MutualTls) and cluster.spec.tls is None:
             _forget_plain(core, cluster, endpoint, client)
         cluster.targets[key] = found
@@ -59,6 +65,16 @@ def find_target(
             cluster.targets.pop(key, None)
             found.retire()
     return found
+
+
+def _preface(version: str, view: RequestView) -> bytes:
+    """The header that tells of the connection that a request came by (PROXY protocol); requests of a proxy alone have one."""
+    came_by = getattr(view, "came_by", None)
+    if came_by is None:
+        return b""
+    from meshlib.transport.protocol.proxy_protocol import Version, address_of, header_for
+
+    return header_for(Version(version), *map(address_of, came_by))
 
 
 def _takes_mutual(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, view: RequestView) -> bool:
@@ -83,10 +99,12 @@ def _make_target(
     scheme: str,
     authority: str,
     client: ClientSettings,
+    preface: bytes,
 ) -> Target:
     from meshlib.compiler.snapshot import split_authority
 
     limits, spec = cluster.spec.limits, endpoint.endpoint
+    idle = min(limits.idle_timeout, IDLE_OF_ONE_CLIENT) if preface else limits.idle_timeout
     context: Context | MutualTls | None = None
     name = ""
     if settings is not None and settings.mode == ISTIO_MUTUAL:
@@ -109,9 +127,7 @@ def _make_target(
         if settings is not None and not isinstance(context, MutualTls)
         else (),
         connect_timeout=limits.connect_timeout,
-        idle_timeout=limits.idle_timeout
-        if client.limits is None or client.limits.expiry is None
-        else min(limits.idle_timeout, client.limits.expiry),
+        idle_timeout=idle if client.limits is None or client.limits.expiry is None else min(idle, client.limits.expiry),
         max_requests=limits.max_requests_per_connection,
         max_duration=limits.max_connection_duration,
         keepalive=limits.tcp_keepalive,
@@ -121,4 +137,5 @@ def _make_target(
         guarded=client.guarded,
         label=endpoint.key,
         source=cluster.spec.source,
+        preface=preface,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Source
+    from meshlib.transport.upstream.target import Target
 
 IP_BIND_ADDRESS_NO_PORT = 24
 """Linux's: the port is chosen when it is known where to, so that there are 28,000 of them to each destination, not to all."""
@@ -41,6 +42,27 @@ async def reach_from(loop: asyncio.AbstractEventLoop, source: Source, host: str,
                 f"interception leaves them alone: ip addr add {source.address} dev lo (meshlib iptables apply does)",
             ) from None
         await loop.sock_connect(sock, (host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def reach_as(loop: asyncio.AbstractEventLoop, target: Target, host: str) -> socket.socket:
+    """A connection to an address of ``target``, from where it says and with what it begins with. Raises OSError."""
+    if target.source is not None:
+        sock = await reach_from(loop, target.source, host, target.port)
+    else:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, (host, target.port))
+        except BaseException:
+            sock.close()
+            raise
+    try:
+        if target.preface:
+            await loop.sock_sendall(sock, target.preface)
     except BaseException:
         sock.close()
         raise

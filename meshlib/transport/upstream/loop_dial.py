@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.transport.upstream.from_source import reach_from
+from meshlib.transport.upstream.from_source import reach_as
 from meshlib.transport.upstream.loop_tls import LoopTls
 from meshlib.transport.upstream.mutual import Handshake
 from meshlib.transport.upstream.names import Names
@@ -119,14 +119,16 @@ async def _dial_host(
     """To the address, or to the first address of the name that answers."""
     if not target.is_name:
         target.admit(target.host)
-        if target.source is not None:
-            sock = await reach_from(loop, target.source, target.host, target.port)
+        if target.source is not None or target.preface:
+            sock = await reach_as(loop, target, target.host)
             return await _secured(*await loop.create_connection(make, sock=sock))
         return await _secured(*await loop.create_connection(make, target.host, target.port))
     failed: OSError | None = None
     for address in await names.resolve_async(target.host):
         try:
             target.admit(address)
+            if target.preface:
+                return await _secured(*await loop.create_connection(make, sock=await reach_as(loop, target, address)))
             return await _secured(*await loop.create_connection(make, address, target.port))
         except ssl.SSLError:
             raise  # the address answered; another one would not be more trustworthy
@@ -149,8 +151,8 @@ async def _dial_traced(
         await trace.connecting(target, target.connect_timeout)
         if target.host.startswith("unix://"):
             sock = await _reach(loop, socket.AF_UNIX, target.host.removeprefix("unix://"))
-        elif target.source is not None:
-            sock = await reach_from(loop, target.source, target.host, target.port)
+        elif target.source is not None or target.preface:
+            sock = await reach_as(loop, target, target.host)
         else:
             addresses = await names.resolve_async(target.host) if target.is_name else [target.host]
             sock = await _reach_one(loop, addresses, target)

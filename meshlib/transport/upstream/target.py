@@ -27,7 +27,8 @@ class Target:
 
     ``http2``: over plaintext the server is known to speak it; over TLS it is offered (ALPN) and the server decides.
     ``max_concurrent_streams``: per HTTP/2 connection, at most what the server allows (Istio's maxConcurrentStreams).
-    ``guarded``: see ``admit``. ``source``: where its connections come from.
+    ``guarded``: see ``admit``. ``source``: where its connections come from. ``preface``: what
+    they begin with, before TLS.
     """
 
     host: str
@@ -46,6 +47,7 @@ class Target:
     guarded: bool = False
     label: str = field(default="")
     source: Source | None = None
+    preface: bytes = b""
     is_name: bool = field(init=False)
     retired: bool = field(init=False, default=False)
     wears: bool = field(init=False)  # whether connections to it may be ``worn_out_or_superseded``
