@@ -34,7 +34,7 @@ help:
 	@echo "make proxy-tools   wrk, nginx, h2load and nghttpd for the proxy's figures: Debian's packages, unpacked into .venv"
 	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy; go-spiffe"
 	@echo "make istiod-ca   certificates of istiod's own certificate authority, built from its source"
-	@echo "make sslyze   sslyze judges the TLS of meshlib serve by Mozilla's intermediate configuration"
+	@echo "make sslyze   sslyze judges the TLS of meshlib serve and of gateways by Mozilla's intermediate configuration"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
 	@echo "make shiv    meshlib in one file for where Python is, as dist/meshlib.pyz; tried with meshlib proxy --check"

@@ -1,4 +1,4 @@
-"""sslyze judges ``meshlib serve`` by Mozilla's "intermediate" configuration. ``make sslyze`` installs it beside the project."""
+"""sslyze judges ``meshlib serve`` and gateways by Mozilla's "intermediate" configuration. ``make sslyze`` installs it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from meshlib.mesh import Mesh
+from tests.support.gateway_certificates import leaf, tls_secret
+from tests.support.gateway_proxy import Gateway, gateway, server
 from tests.support.identities import World
 from tests.support.mesh_server import MeshServer, tells
+from tests.support.resources import virtual_service
 
 BESIDE = Path(__file__).parents[2] / ".venv-sslyze" / "bin" / "sslyze"
 SSLYZE = os.environ.get("SSLYZE") or (str(BESIDE) if BESIDE.exists() else shutil.which("sslyze"))
@@ -36,18 +39,35 @@ def test_it_is_mozillas_intermediate_but_for_what_python_cannot_set(tmp_path: Pa
     }
     mesh = Mesh.from_resources([authentication], identity=world.identity)
     with mesh, MeshServer(tells, mesh) as server:
-        assert SSLYZE is not None
-        done = subprocess.run(
-            [SSLYZE, "--cert=cert.pem", "--key=key.pem", "--mozilla_config=intermediate", f"localhost:{server.port}"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    judged = done.stdout.partition("COMPLIANCE AGAINST TLS CONFIGURATION")[2]
-    assert f"localhost:{server.port}: " in judged, done.stdout + done.stderr
-    found = [line.strip().removeprefix("* ") for line in judged.splitlines() if line.strip().startswith("* ")]
+        judged(tmp_path, "--cert=cert.pem", "--key=key.pem", f"localhost:{server.port}")
+
+
+@pytest.mark.skipif(SSLYZE is None, reason="sslyze is not installed: gateways' TLS is NOT judged by it (make sslyze)")
+def test_so_is_a_gateways(tmp_path: Path) -> None:
+    direct = {"directResponse": {"status": 200, "body": {"string": "hi"}}}
+    tls = {"mode": "SIMPLE", "credentialName": "shop"}
+    with Gateway(
+        tls_secret("shop", leaf("shop.test")),
+        virtual_service("shop", direct, hosts=["shop.test"], gateways=["gw"]),
+        gateway(server("shop.test", port=443, protocol="HTTPS", tls=tls)),
+    ) as gw:
+        judged(tmp_path, f"shop.test:{gw.port(443)}{{127.0.0.1}}")
+
+
+def judged(folder: Path, *arguments: str) -> None:
+    """Nothing is found that is not expected."""
+    assert SSLYZE is not None
+    done = subprocess.run(
+        [SSLYZE, "--mozilla_config=intermediate", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    told = done.stdout.partition("COMPLIANCE AGAINST TLS CONFIGURATION")[2]
+    assert ": " in told, done.stdout + done.stderr
+    found = [line.strip().removeprefix("* ") for line in told.splitlines() if line.strip().startswith("* ")]
     assert [line for line in found if not expected(line)] == []
     assert "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256" in done.stdout  # it has spoken to us
 

@@ -122,8 +122,8 @@ def browser() -> Iterator[Page]:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Page]:
-    """Start one; it is over with the block."""
+def running(*more: str) -> Iterator[Page]:
+    """Start one, with ``more`` options; it is over with the block."""
     from websockets.sync.client import connect
 
     binary = found()
@@ -133,7 +133,7 @@ def running() -> Iterator[Page]:
         log = folder / "log"
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
         options += ["--no-first-run", "--disable-extensions", "--disable-background-networking"]
-        options += ["--remote-debugging-port=0", f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        options += ["--remote-debugging-port=0", f"--user-data-dir={folder / 'profile'}", *more, "about:blank"]
         with log.open("wb") as written:
             process = subprocess.Popen([binary, *options], stdout=written, stderr=written, env=environment())
         try:
