@@ -91,7 +91,7 @@ READING_TURNS = 4
 async def hear_refusal(transport: asyncio.Transport) -> None:
     """Let the loop read what the server has sent already, if it may be its verdict on our certificate: asyncio drops what it
     has not read once a write fails, and behind a refusal every write does. (One that comes between this and the first write is
-    a reset still, with a hint.)"""
+    read by ``LoopTls`` where it can; on uvloop it is a reset, with a hint.)"""
     if not may_refuse_late(transport.get_extra_info("ssl_object")):
         return
     sock = transport.get_extra_info("socket")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from meshlib.transport.upstream.refused_certificates import may_refuse_late, refusal_in
 from meshlib.transport.upstream.tls import Wraps, inner_of
 
 RECORD = 16384
@@ -115,10 +117,28 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         self._usual = False
         error = self._error or error
         if self._made:
+            if isinstance(error, ConnectionError):
+                error = self._unread_refusal() or error
             self._inner.connection_lost(error)
             self._inner = _NOBODY  # as asyncio's transports do: they refer to each other, and to what OpenSSL keeps
         if not self.handshake.done():
             self.handshake.set_exception(error or ConnectionResetError(CLOSED_EARLY))
+
+    def _unread_refusal(self) -> ssl.SSLError | None:
+        """A server's verdict on our certificate that asyncio has not read: it forgets what has come once a write fails, and
+        behind a refusal every write does. (asyncio's own socket is still open here; uvloop's is not ours to read.)"""
+        sock = self._below.get_extra_info("socket")
+        if not may_refuse_late(self._tls) or not isinstance(sock, TransportSocket) or sock.fileno() < 0:
+            return None
+        try:
+            with sock.dup() as copy:  # it does not wait, either
+                self._took(copy.recv(2 * RECORD))
+            self._decrypt(RECORD)
+        except ssl.SSLError as found:
+            return found if refusal_in(found) else None
+        except OSError:  # nothing has come
+            return None
+        return None
 
     def pause_writing(self) -> None:
         """The system takes less than is written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 import trustme
 
 from meshlib.transport.upstream.loop_tls import CLOSED_EARLY, RECORD, LoopTls
+from meshlib.transport.upstream.refused_certificates import note_handshake, refusal_in
 
 AUTHORITY = trustme.CA()
 NAME = "reviews.test"
@@ -517,3 +519,53 @@ async def test_a_connection_that_is_gone_is_not_kept_until_the_garbage_collector
         assert connections() == before
     finally:
         gc.enable()
+
+
+async def lost_by_a_write(refuses: bool) -> object:
+    """What the protocol hears of a connection whose server has said goodbye, or that it wants a certificate, and has gone, when
+    the first write fails and nothing was read before."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert(NAME).configure_cert(context)
+    AUTHORITY.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED if refuses else ssl.CERT_NONE
+    context.num_tickets = 0
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(incoming, outgoing, server_side=True)
+    with theirs:
+        inner = Inner()
+        transport, tls = await loop.create_connection(lambda: LoopTls(loop, inner, CLIENT, NAME), sock=ours)
+        incoming.write(await loop.sock_recv(theirs, RECORD))
+        with pytest.raises(ssl.SSLWantReadError):
+            server.do_handshake()
+        await loop.sock_sendall(theirs, outgoing.read())
+        await tls.handshake
+        note_handshake(tls.get_extra_info("ssl_object"))
+        # from here on the loop has no turn: it reads nothing
+        incoming.write(theirs.recv(RECORD))
+        with contextlib.suppress(ssl.SSLError):
+            server.do_handshake()
+            server.unwrap()
+        theirs.send(outgoing.read())
+    tls.write(b"hello")
+    async with asyncio.timeout(20):
+        while len(inner.heard) < 2 or ours.fileno() >= 0:  # turns of the loop, no time
+            await asyncio.sleep(0)
+    assert transport.is_closing()
+    return inner.heard[-1]
+
+
+@on_a_loop
+async def test_a_refusal_that_was_not_read_before_a_write_failed_is_read_then() -> None:
+    told = await lost_by_a_write(True)
+    assert isinstance(told, tuple)
+    assert refusal_in(told[1]) == "it requires a certificate and was shown none"
+
+
+@on_a_loop
+async def test_a_write_that_fails_without_one_is_told_as_it_failed() -> None:
+    told = await lost_by_a_write(False)
+    assert isinstance(told, tuple)
+    assert isinstance(told[1], ConnectionError)
