@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.envoy.clusters import by_eds, cluster_of, empty_cluster, endpoints_of
 from meshlib.envoy.dialled import DialledNames
+from meshlib.envoy.gateway import gateway_listeners
 from meshlib.envoy.inbound import InboundPort, inbound_cluster, inbound_listener
 from meshlib.envoy.listeners import outbound_listener
 from meshlib.envoy.tls import Files, NoTls, secrets_of
@@ -15,6 +16,7 @@ from meshlib.envoy.values import Json
 from meshlib.envoy.virtual_hosts import route_configuration
 
 if TYPE_CHECKING:
+    from meshlib.compiler.gateway_model import GatewayPort
     from meshlib.compiler.routes import Cluster
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.identity.credentials import Credentials
@@ -25,7 +27,8 @@ OUTBOUND = "outbound"
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """By name, each kind. ``unreachable``: why no call is made to a cluster, by its name; ``closed``: why nobody is let in
-    at a port of the application's. ``files``: what was read, None
+    at a port of the application's or of the Gateways; ``refused``: why
+    connections to a server of a Gateway are closed, by its name. ``files``: what was read, None
     where it could not be."""
 
     clusters: Mapping[str, Json]
@@ -35,6 +38,7 @@ class Configuration:
     secrets: Mapping[str, Json]
     unreachable: Mapping[str, str] = field(default_factory=dict)
     closed: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes | None] = field(default_factory=dict)
 
 
@@ -43,8 +47,10 @@ def configuration(
     outbound: Sequence[tuple[str, int]],
     credentials: Credentials | None = None,
     inbound: Sequence[InboundPort] = (),
+    gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
 ) -> Configuration:
-    """Of a proxy with these ports; ``credentials``: who it is, None without an identity."""
+    """Of a proxy with these ports; ``credentials``: who it is, None without an identity; ``gateway``: where it listens for a
+    port of the Gateways, None: it is none."""
     files = Files()
     clusters: dict[str, Json] = {}
     endpoints: dict[str, Json] = {}
@@ -76,8 +82,14 @@ def configuration(
             listeners[place.name] = listener
         if why:
             closed[place.known_as] = why
+    refused: dict[str, str] = {}
+    if gateway is not None:
+        served = gateway_listeners(snapshot, gateway, credentials is not None, files)
+        listeners |= served.listeners
+        closed |= served.closed
+        refused = served.refused
     secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
-    return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, closed, files.read)
+    return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, closed, refused, files.read)
 
 
 def _clusters(snapshot: Snapshot, dialled: DialledNames) -> Iterator[Cluster]:

@@ -57,7 +57,7 @@ def _resilience(snapshot: Snapshot, by_id: Mapping[str, Resource]) -> Iterator[P
 
 
 def _connections(snapshot: Snapshot, by_id: Mapping[str, Resource]) -> Iterator[Problem]:
-    for host in snapshot.l4.values():
+    for host in () if snapshot.gateway else snapshot.l4.values():
         for rules, kind in ((host.tls, "tls"), (host.tcp, "tcp")):
             if rules:
                 what = f"{kind} rules of {host.host} port {host.port} are for CONNECT, which Envoy does not take here (404)"

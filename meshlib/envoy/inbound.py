@@ -74,7 +74,7 @@ def inbound_listener(port: InboundPort, snapshot: Snapshot, has_identity: bool) 
     """The port, None where nobody could be served there; and why nobody is let in, "" where somebody may be."""
     inbound = snapshot.inbound.of(port.known_as)
     try:
-        filters, why = _checks(inbound, port.known_as), ""
+        filters, why = checks(inbound, port.known_as), ""
     except Untranslatable as error:
         filters, why = [nobody()], str(error)
     manager = {"name": MANAGER, "typed_config": _manager(port, inbound.mesh, filters)}
@@ -101,7 +101,7 @@ def inbound_listener(port: InboundPort, snapshot: Snapshot, has_identity: bool) 
     return made, why
 
 
-def _checks(inbound: Inbound, port: int) -> list[Json]:
+def checks(inbound: Inbound, port: int) -> list[Json]:
     """Raises ``Untranslatable`` for all that decides about who comes in and is not told Envoy."""
     if inbound.custom:
         names = ", ".join(sorted(each.provider for each in inbound.custom))

@@ -29,6 +29,7 @@ from meshlib.envoy.supervise import Supervisor, packed_configuration
 from meshlib.problems import MeshError
 from meshlib.proxy.descriptors import make_room
 from meshlib.proxy.drain import ACCEPTING, Drain
+from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.health import HealthPort
 from meshlib.proxy.inbound_application import address_of as app_address
 from meshlib.proxy.launch import check
@@ -40,6 +41,8 @@ from meshlib.proxy.sockets import listening
 if TYPE_CHECKING:
     from meshlib.admin.page import Page
     from meshlib.admin.request import AdminRequest
+    from meshlib.compiler.gateway_model import GatewayPort
+    from meshlib.compiler.snapshot import Snapshot
     from meshlib.mesh import Mesh
     from meshlib.proxy.options import InboundPair, ProxyOptions
 
@@ -56,7 +59,6 @@ STANDING = (
 def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     """A sentence for each option that this engine has no part in: nobody is to find out later."""
     given = (
-        ("--gateway", options.gateways is not None, "gateways are meshlib's own engine's"),
         ("--transparent", options.transparent, "it takes explicit outbound ports"),
         ("--otlp", otlp is not None, "it sends no spans"),
         ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
@@ -79,7 +81,9 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
         assert live is not None
         identity = mesh._core.identity
         inbound = [_inbound(pair, pair.listen.port) for pair in options.inbound]
-        made = configuration(live.snapshot, NO_PORT, None if identity is None else identity.latest, inbound)
+        gateway = None if options.gateways is None else _where(GatewayPlaces(options.gateway_ports))
+        outbound = NO_PORT if gateway is None else []
+        made = configuration(live.snapshot, outbound, None if identity is None else identity.latest, inbound, gateway)
         _must_be_open(made, identity is not None)
         packed_configuration(made)
         said += [
@@ -88,6 +92,7 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
                 live.snapshot, mesh._configuration.resources, made.unreachable, [each.known_as for each in inbound]
             )
         ]
+        said += [f"connections to {server} are closed: {why}" for server, why in made.refused.items()]
     return [*said, *STANDING], found
 
 
@@ -116,7 +121,9 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         clock = mesh._core.clock.monotonic
         live, identity = mesh._core.live, mesh._core.identity
         assert live is not None
-        begun_with = configuration(live.snapshot, outbound, None if identity is None else identity.latest, inbound)
+        gateway = _gateway(undo, options, live.snapshot)
+        credentials = None if identity is None else identity.latest
+        begun_with = configuration(live.snapshot, outbound, credentials, inbound, gateway)
         _must_be_open(begun_with, identity is not None)
         sockets = Sockets(str(folder / "admin.sock"), str(folder / "ads.sock"))
         envoy = EnvoyAdmin(sockets.admin)
@@ -139,7 +146,10 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
                     "serving %s, listening on %s as process %d, Envoy", pair.app, TcpPlace(place.host, place.port), pid
                 )
 
-        supervisor = Supervisor(mesh, child, envoy, outbound, drain, ready, inbound)
+            if gateway is not None:
+                _say_gateway(mesh, gateway, pid)
+
+        supervisor = Supervisor(mesh, child, envoy, outbound, drain, ready, inbound, gateway)
         ads = AdsServer(sockets.ads, clock, supervisor.rejected, supervisor.taken)
         mesh._core.on_install = supervisor.changed
         if identity is not None:
@@ -155,13 +165,56 @@ def _inbound(pair: InboundPair, port: int) -> InboundPort:
     return InboundPort(pair.listen.host, port, app.host, app.port, app.known_as)
 
 
+Where = Callable[["GatewayPort"], tuple[str, int]]
+"""Where a port of the Gateways is listened on: address and port."""
+
+
+def _where(places: GatewayPlaces) -> Where:
+    def where(port: GatewayPort) -> tuple[str, int]:
+        place = places.of(port)
+        return place.host, place.port
+
+    return where
+
+
+def _gateway(undo: contextlib.ExitStack, options: ProxyOptions, snapshot: Snapshot) -> Where | None:
+    """Where a gateway listens; its ports are tried, and port 0 is given a number. Raises ``MeshError`` that names the
+    server."""
+    if options.gateways is None:
+        return None
+    mapped = {
+        number: place if place.port else TcpPlace(place.host, undo.enter_context(_reserved(_any_host(place)))[1])
+        for number, place in options.gateway_ports.items()
+    }
+    places = GatewayPlaces(mapped)
+    ports = [port for port in snapshot.gateway.values() if port.chains]
+    for port in ports:
+        if options.gateway_ports.get(port.server_port, TcpPlace("", 1)).port:
+            places.open(port, False).close()
+    if not ports:
+        log.warning("nothing is listened on: no Gateway that this process is to serve has a server with routes")
+    return _where(places)
+
+
+def _any_host(place: TcpPlace) -> TcpPlace:
+    return place if place.host else TcpPlace("0.0.0.0", place.port)
+
+
+def _say_gateway(mesh: Mesh, where: Where, pid: int) -> None:
+    live = mesh._core.live
+    for port in live.snapshot.gateway.values() if live is not None else ():
+        if port.chains:
+            log.info("serving %s, listening on %s as process %d, Envoy", port.place, TcpPlace(*where(port)), pid)
+
+
 def _must_be_open(made: Configuration, has_identity: bool) -> None:
     """Security that Envoy is not told keeps the proxy from beginning; a certificate that is still to come does not. Raises
     ``MeshError``."""
     said = [
-        f"port {port} of the application: {why}"
+        f"port {port}: {why}"
         for port, why in made.closed.items()
-        if f"inbound_{port}" in made.listeners or not has_identity
+        if not has_identity
+        or any(f"{name}_".startswith((f"inbound_{port}_", f"gateway_{port}_")) for name in made.listeners)
     ]
     if said:
         raise MeshError(f"--engine envoy would let nobody in at {'; '.join(said)}")

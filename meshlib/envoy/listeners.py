@@ -59,6 +59,11 @@ def connection_manager(settings: MeshSettings) -> Json:
 def http_filters(settings: MeshSettings) -> list[Json]:
     """In the order of istiod's; the router last."""
     router = typed("filters.http.router.v3.Router", suppress_envoy_headers=not settings.proxy_headers.debug)
+    return [*route_filters(), {"name": ROUTER, "typed_config": router}]
+
+
+def route_filters() -> list[Json]:
+    """What routes have settings of: faults, cross-origin requests, where is dialled."""
     forward = typed(
         "filters.http.dynamic_forward_proxy.v3.FilterConfig",
         dns_cache_config=DNS_CACHE,
@@ -70,7 +75,6 @@ def http_filters(settings: MeshSettings) -> list[Json]:
         {"name": CORS, "typed_config": typed("filters.http.cors.v3.Cors")},
         {"name": DYNAMIC_HOST, "typed_config": state},
         {"name": FORWARD_PROXY, "typed_config": forward},
-        {"name": ROUTER, "typed_config": router},
     ]
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meshlib.policy.authorization.rules import Clause, Condition, Policy, Rule
 
 RBAC = "envoy.filters.http.rbac"
+NETWORK_RBAC = "envoy.filters.network.rbac"
 ACTIONS = ("DENY", "ALLOW")
 """In Istio's order. AUDIT decides nothing."""
 TEMPLATE = f"{EXTENSIONS}path.match.uri_template.v3.UriTemplateMatchConfig"
@@ -51,6 +52,36 @@ def rbac_filters(authorization: Authorization | None, port: int = 0) -> list[Jso
         if theirs:
             found.append({"name": RBAC, "typed_config": made})
     return found
+
+
+def network_filters(authorization: Authorization | None, port: int, stat: str) -> list[Json]:
+    """Of connections of which no requests are seen: policies as ``compiler/connection_authorization.py`` has them. Raises
+    ``Untranslatable``."""
+    found = []
+    for action in ACTIONS if authorization is not None else ():
+        assert authorization is not None
+        theirs = [policy for policy in authorization.policies if policy.action == action and not policy.dry_run]
+        policies: Json = {}
+        for policy in theirs:
+            clauses = [clause for rule in policy.rules for clause in rule.clauses()]
+            for number, clause in enumerate(clauses):
+                policies[f"ns[{policy.namespace}]-policy[{policy.name}]-{number}"] = _connection(clause, port)
+            if not clauses:
+                policies[f"ns[{policy.namespace}]-policy[{policy.name}]"] = NEVER
+        if theirs:
+            rules = {"action": action, "policies": policies}
+            made = typed("filters.network.rbac.v3.RBAC", rules=rules, stat_prefix=stat)
+            found.append({"name": NETWORK_RBAC, "typed_config": made})
+    return found
+
+
+def _connection(clause: Clause, port: int) -> Json:
+    permissions = [condition for condition in clause if condition.key in PERMISSIONS]
+    principals = [condition for condition in clause if condition.key not in PERMISSIONS]
+    return {
+        "permissions": [{"and_rules": {"rules": _all(permissions, "rule", port) or [{"any": True}]}}],
+        "principals": [{"and_ids": {"ids": _all(principals, "id", port) or [{"any": True}]}}],
+    }
 
 
 def nobody() -> Json:

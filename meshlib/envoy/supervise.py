@@ -25,6 +25,7 @@ from meshlib.proxy.drain import Drain, Phase
 from meshlib.serving.workers import WELL, backoff
 
 if TYPE_CHECKING:
+    from meshlib.compiler.gateway_model import GatewayPort
     from meshlib.envoy.ads import AdsServer
     from meshlib.envoy.ads_state import Packed, Rejection
     from meshlib.envoy.child import Child, EnvoyAdmin
@@ -66,6 +67,7 @@ class Supervisor:
         drain: Drain,
         ready: Callable[[int], None],
         inbound: Sequence[InboundPort] = (),
+        gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
         self._mesh = mesh
@@ -74,6 +76,7 @@ class Supervisor:
         self._envoy = envoy
         self._outbound = outbound
         self._inbound = inbound
+        self._gateway = gateway
         self._listeners = 0
         self._drain = drain
         self._ready = ready
@@ -230,19 +233,25 @@ class Supervisor:
             return
         identity = self._mesh._core.identity
         made = configuration(
-            live.snapshot, self._outbound, None if identity is None else identity.latest, self._inbound
+            live.snapshot, self._outbound, None if identity is None else identity.latest, self._inbound, self._gateway
         )
         self._files = dict(made.files)
         self._listeners = len(made.listeners)
         self._closed = dict(made.closed)
         for port, why in made.closed.items():
-            log.error("nobody is let in at port %d of the application: %s", port, why)
+            log.error("nobody is let in at port %d: %s", port, why)
+        for server, why in made.refused.items():
+            self._once(f"connections to {server} are closed: {why}")
         ports = [each.known_as for each in self._inbound]
         for problem in differences(live.snapshot, self._mesh._configuration.resources, made.unreachable, ports):
-            if str(problem) not in self._told:
-                self._told.add(str(problem))
-                log.warning("%s", problem)
+            self._once(str(problem))
         self._ads.offer(packed_configuration(made))
+
+    def _once(self, sentence: str) -> None:
+        """What is worth a warning, the first time that it is so."""
+        if sentence not in self._told:
+            self._told.add(sentence)
+            log.warning("%s", sentence)
 
     def _look_at_files(self) -> None:
         for path, before in self._files.items():
@@ -351,7 +360,7 @@ class Supervisor:
 
     def _connections(self) -> int:
         """Of clients, open now."""
-        names = quote(r"^http\.(in|out)bound.*\.downstream_cx_active$")
+        names = quote(r"^(http|tcp)\.(in|out)bound.*\.downstream_cx_active$")
         try:
             found = self._envoy.ask(f"/stats?format=json&filter={names}")
             return sum(int(each.get("value", 0)) for each in json.loads(found.body)["stats"])

@@ -58,7 +58,7 @@ def mutual_socket(settings: TlsSettings, http2: bool) -> Json:
 def secret_config(allowed: Sequence[str]) -> Json:
     """Of a CommonTlsContext: our certificate, and peers' by our roots, one of whose identities has to be ``allowed`` (none:
     any)."""
-    names = [_san(name) for name in allowed]
+    names = [san(name) for name in allowed]
     return {
         "tls_certificate_sds_secret_configs": [{"name": OWN, "sds_config": ADS}],
         "combined_validation_context": {
@@ -112,10 +112,10 @@ def _validation(settings: TlsSettings, host: str | None, files: Files) -> Json:
             made["crl"] = {"inline_bytes": files.content(settings.ca_crl)}
     if "crl" in made:
         made["only_verify_leaf_cert_crl"] = True
-    names = [_san(name) for name in settings.subject_alt_names]
+    names = [san(name) for name in settings.subject_alt_names]
     name = settings.sni or host
     if not names and name:
-        names = [_san(name)]
+        names = [san(name)]
     if names:
         made["match_typed_subject_alt_names"] = names
     return made
@@ -128,7 +128,8 @@ def _system_roots() -> str:
     return paths.cafile
 
 
-def _san(name: str) -> Json:
+def san(name: str) -> Json:
+    """A SubjectAltNameMatcher: a URI, an address or a DNS name."""
     kind = "URI" if "://" in name else "DNS"
     if kind == "DNS" and _is_ip(name):
         kind = "IP_ADDRESS"

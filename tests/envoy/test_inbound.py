@@ -169,7 +169,7 @@ def test_security_that_envoy_is_not_told_keeps_it_from_beginning_and_closes_it_a
     jwt = f"\n---\n{json.dumps(JWT)}\n"
     with command(tmp_path / "a", 1, jwt, *inbound) as refused:
         assert refused.ends() == 1
-        refused.says("would let nobody in at port 9080 of the application: RequestAuthentications")
+        refused.says("would let nobody in at port 9080: RequestAuthentications")
     with command(tmp_path / "b", 1, "", *inbound) as proxy:
         found = re.search(r"listening on 127\.0\.0\.1:(\d+)", proxy.says("serving unix:"))
         assert found is not None
