@@ -81,12 +81,15 @@ def grpc_reviews(port: int) -> list[Resource]:
 
 
 def rules(count: int, kind: str) -> list[dict[str, Any]]:
-    """``count`` http rules that differ in one condition: exact, prefix or regex path, or header."""
+    """``count`` http rules that differ in one condition: exact, prefix or regex path, or header ("below": below a prefix that
+    all have)."""
     made = []
     for n in range(count):
         match: dict[str, Any]
-        if kind == "header":
+        if kind in ("header", "below"):
             match = {"headers": {"tenant": {"exact": f"t{n}"}}}
+            if kind == "below":
+                match["uri"] = {"prefix": "/service-"}
         else:
             match = {"uri": {kind: f"/service-{n}/x" if kind != "regex" else f"/service-{n}/[a-z]+"}}
         made.append({"match": [match], "route": [{"destination": {"host": "reviews"}}]})

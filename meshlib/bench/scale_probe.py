@@ -22,7 +22,13 @@ from meshlib.bench import resources as made_resources
 from meshlib.bench.resources import Resource
 
 SERVICES, ENDPOINTS, HASHED = "services", "endpoints, LEAST_REQUEST", "endpoints, consistent hash"
-KINDS = {"exact paths": "exact", "prefixes": "prefix", "regular expressions": "regex", "headers": "header"}
+KINDS = {
+    "exact paths": "exact",
+    "prefixes": "prefix",
+    "regular expressions": "regex",
+    "headers": "header",
+    "headers below one prefix": "below",
+}
 LOOKED_AT = 50
 """Different calls of a round; with few rules or services some are alike."""
 SETTLED = 0.02

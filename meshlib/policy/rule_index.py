@@ -1,17 +1,23 @@
 """Finds the first rule that matches, at a cost that does not grow with the number of rules.
 
-Every match block is filed under its most selective indexable condition: an exact path, a path prefix, a regex path (one
-RE2 set for all), an exact header, method or authority; or else under "always". A request gathers the few candidates
-that its path and headers point to and tries them in order. The order of rules decides, never how specific they are.
+Every match block is filed under an indexable condition, the first that few others share, or else the one that fewest do: an
+exact path, a path prefix, an exact header or authority; else a regex path (one RE2 set for all) or a method; else "always".
+A request gathers the few candidates that its path and headers point to and tries them in order. The order of rules decides,
+never how specific they are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from meshlib.policy.http_match import CompiledMatch, RequestView
+from meshlib.policy.http_match import CompiledMatch, HttpMatch, RequestView
 from meshlib.policy.regex import compile_set, wire
 
+Place = tuple[str, str]
+"""A table of ``PATHS``, or the name of a header, and the key there."""
+PATHS = {":exact": "_exact", ":exact-lower": "_exact_lower", ":prefix": "_prefix", ":prefix-lower": "_prefix_lower"}
+"""The tables of paths; no header is called so."""
 LINEAR = 8
 """Up to this many blocks, trying them one after another is faster than the index (measured: cross-over 8 to 12)."""
 
@@ -86,14 +92,28 @@ class RuleIndex:
         self._always: list[int] = []
         regexes: list[str] = []
         self._regex_positions: list[int] = []
+        shared: Counter[Place] = Counter()
+        for _, _, match in self._table:
+            take_turns()
+            if match is not None:
+                shared.update(_places(match.settings))
         for number, (_, _, match) in enumerate(self._table):
             take_turns()
-            place = self._file(match, by_value)
-            if place is None:
-                regexes.append(match.settings.uri.value)  # type: ignore[union-attr]
+            places = _places(match.settings) if match is not None else ()
+            if places:
+                kind, key = place = places[0]
+                if shared[place] > LINEAR:  # one path of many rules, say, that headers tell apart
+                    kind, key = min(places, key=shared.__getitem__)
+                table = getattr(self, PATHS[kind]) if kind in PATHS else by_value.setdefault(kind, {})
+                table.setdefault(key, []).append(number)
+            elif match is not None and match.settings.uri is not None and match.settings.uri.kind == "regex":
+                regexes.append(match.settings.uri.value)
                 self._regex_positions.append(number)
+            elif match is not None and match.settings.method is not None and match.settings.method.kind == "exact":
+                values = by_value.setdefault(":method", {})
+                values.setdefault(wire(match.settings.method.value), []).append(number)
             else:
-                place.append(number)
+                self._always.append(number)
         take_turns()
         self._prefix_lengths = sorted({len(p) for p in self._prefix})
         self._prefix_lower_lengths = sorted({len(p) for p in self._prefix_lower})
@@ -101,31 +121,6 @@ class RuleIndex:
             (name, _reader(name), values) for name, values in by_value.items()
         )
         self._match_regexes = compile_set(regexes) if regexes else None
-
-    def _file(self, match: CompiledMatch | None, by_value: dict[str, dict[str, list[int]]]) -> list[int] | None:
-        """The list that a block belongs to; None: among the regexes."""
-        if match is None:
-            return self._always
-        settings = match.settings
-        uri = settings.uri
-        if uri is not None and uri.kind == "exact":
-            if uri.ignore_case:
-                return self._exact_lower.setdefault(wire(uri.value).lower(), [])
-            return self._exact.setdefault(wire(uri.value), [])
-        if uri is not None and uri.kind == "prefix" and len(uri.value) > 1:
-            if uri.ignore_case:
-                return self._prefix_lower.setdefault(wire(uri.value).lower(), [])
-            return self._prefix.setdefault(wire(uri.value), [])
-        for name, matcher in settings.headers:
-            if matcher.kind == "exact" and not name.startswith(":"):
-                return by_value.setdefault(name, {}).setdefault(wire(matcher.value), [])
-        if settings.authority is not None and settings.authority.kind == "exact":
-            return by_value.setdefault(":authority", {}).setdefault(wire(settings.authority.value), [])
-        if uri is not None and uri.kind == "regex":
-            return None
-        if settings.method is not None and settings.method.kind == "exact":
-            return by_value.setdefault(":method", {}).setdefault(wire(settings.method.value), [])
-        return self._always
 
     def _candidates(self, view: RequestView) -> Iterator[int] | list[int]:
         path = view.path
@@ -174,6 +169,20 @@ class RuleIndex:
             merged += part
         merged.sort()  # runs of sorted lists: timsort merges them in linear time
         return merged
+
+
+def _places(settings: HttpMatch) -> Sequence[Place]:
+    """Where a block may be filed, each a condition that it has; the cheapest to look up first."""
+    uri, found = settings.uri, []
+    if uri is not None and (uri.kind == "exact" or (uri.kind == "prefix" and len(uri.value) > 1)):
+        value = wire(uri.value)
+        found.append((f":{uri.kind}-lower", value.lower()) if uri.ignore_case else (f":{uri.kind}", value))
+    for name, matcher in settings.headers:
+        if matcher.kind == "exact" and not name.startswith(":"):
+            found.append((name, wire(matcher.value)))
+    if settings.authority is not None and settings.authority.kind == "exact":
+        found.append((":authority", wire(settings.authority.value)))
+    return found
 
 
 def _reader(name: str) -> Callable[[RequestView], str | None]:

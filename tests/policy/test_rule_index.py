@@ -56,6 +56,23 @@ def test_ten_thousand_rules_are_found_like_ten(kind):
     assert index.find(View(path="/none", method="NONE")) == -1
 
 
+@pytest.mark.parametrize("shared", ["path", "prefix", "header", "authority"])
+def test_a_condition_that_all_rules_share_does_not_make_look_up_linear(shared):
+    def block(n: int) -> HttpMatch:
+        own = ("tenant", StringMatcher("exact", f"t{n}"))
+        if shared == "header":
+            return HttpMatch(headers=(("env", StringMatcher("exact", "prod")), own))
+        if shared == "authority":
+            return HttpMatch(headers=(own,), authority=StringMatcher("exact", "a"))
+        return HttpMatch(uri=StringMatcher("exact" if shared == "path" else "prefix", "/api"), headers=(own,))
+
+    rules = [[block(n).compile()] for n in range(1000)]
+    index = RuleIndex(rules)
+    view = View(path="/api", authority="a", headers={"env": "prod", "tenant": "t700"})
+    assert list(index._candidates(view)) == [700]
+    assert index.find(view) == 700
+
+
 def test_nothing_after_a_catch_all_is_reached():
     rules = [[HttpMatch(uri=StringMatcher("exact", "/x")).compile()], [], [HttpMatch().compile()]]
     assert RuleIndex(rules).find(View(path="/y")) == 1
