@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from meshlib.bench import control_plane
 from meshlib.bench.certificates import DNS
 from meshlib.bench.grpc_backend import UNARY
 from meshlib.bench.http_client import AUTHORITY, MESH, TIMEOUT, Wrong, mesh_of, run_on_a_loop
@@ -22,6 +24,8 @@ from meshlib.bench.web_backend import ALL_ADDRESSES
 
 SPREAD = "round robin"
 """A bare channel that calls each endpoint in turn, over a connection to each, as gRPC core does it."""
+XDS = "xds"
+"""grpcio's own mesh, told by ``control_plane.py``."""
 _OPTIONS = [("grpc.default_authority", AUTHORITY)]
 _IN_TURN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 
@@ -30,6 +34,9 @@ def _channel(module: Any, spec: dict[str, Any]) -> Any:
     """A bare one; ``module``: grpc or grpc.aio. Over mTLS the server's certificate has to come from the root and to be of the
     name that it has beside its SPIFFE ID, which gRPC core cannot check."""
     target, more = spec["target"], []
+    if spec["way"] == XDS:
+        os.environ.update(control_plane.bootstrap(spec["xds"]))  # read when the first channel of the process is made
+        return module.insecure_channel(control_plane.TARGET)
     if spec["way"] == SPREAD:
         port = target.rpartition(":")[2]
         target, more = "ipv4:" + ",".join(f"{address}:{port}" for address in ALL_ADDRESSES), [_IN_TURN]

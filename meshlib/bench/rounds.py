@@ -136,12 +136,13 @@ class Runner:
             try:
                 if key not in hops:
                     hops[key] = _served(way, made) if part.group == plan.SERVERS else _hops(way, made)
+                xds = made.control_plane() if way is plan.XDS_GRPC else 0
             except NotMeasured as error:
                 self.note(str(error) if str(error) == NO_ENVOY else f"{way.name} is left out: {error}")
                 continue
             counts = part.group in PROGRAMS
             name = f"client of {way.name}" if counts else "load generator"
-            client = made.start(name, _command(part, way, made, hops[key].port), talks=True)
+            client = made.start(name, _command(part, way, made, hops[key].port, xds), talks=True)
             ways.append(Running(way, client, hops[key].processes, counts))
         for each in list(ways):
             try:
@@ -217,7 +218,7 @@ def _served(way: Way, made: Scene) -> Hops:
     return server if way.via == plan.DIRECT else made.in_front(server, envoy=way.via == plan.ENVOY)
 
 
-def _command(part: Part, way: Way, made: Scene, port: int) -> list[str]:
+def _command(part: Part, way: Way, made: Scene, port: int, xds: int = 0) -> list[str]:
     direct = way.via == plan.DIRECT
     secure = made.settings.tls and direct and way.client != plan.MESH.client
     spec = {
@@ -228,6 +229,7 @@ def _command(part: Part, way: Way, made: Scene, port: int) -> list[str]:
         "resources": str(made.resources),
         "certificates": str(made.certificates) if made.settings.tls and direct else None,
         "exact": part.exact,
+        "xds": xds,
         "collector": made.collector_url if way.traced else None,
     }
     if way.client == plan.MESH.client:

@@ -67,8 +67,8 @@ def run(
         ]
         if parts:
             notes.append(CLOSED_LOOP)
-        if any(part.group == plan.GRPC for part in parts):
-            notes.append(plan.NO_XDS)
+        if quick and any(part.group == plan.GRPC for part in parts):
+            notes.append(plan.WITHOUT_XDS)
         seconds = round(time.monotonic() - began, 1)
         return Report(
             machine.version(), machine.commit(), at.isoformat(timespec="seconds"), seconds, quick, facts, tuple(notes),

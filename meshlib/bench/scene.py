@@ -15,7 +15,7 @@ from typing import Any
 from meshlib.bench import envoy_config, resources, server
 from meshlib.bench.envoy_config import typed
 from meshlib.bench.free_ports import free_port
-from meshlib.bench.processes import NotMeasured, Process, envoy_binary, nginx_binary, python
+from meshlib.bench.processes import Died, NotMeasured, Process, envoy_binary, nginx_binary, python
 from meshlib.bench.web_backend import ALL_ADDRESSES
 
 SIZES = (0, 1 << 10, 1 << 16, 1 << 20)
@@ -150,6 +150,17 @@ class Scene:
         write(config, self._resources(server[0]))
         client = self._meshlib_outbound(config)
         return Hops(client[0], (client[1], server[1]))
+
+    # -- a control plane -------------------------------------------------------------------------------------------------
+
+    def control_plane(self) -> int:
+        """The port of one that tells ``xds:///`` of the backend. Raises NotMeasured: it does not start."""
+        spec = {"port": self.port, "rules": self.settings.rules}
+        process = self.start("control plane", python("meshlib.bench.control_plane", json.dumps(spec)), talks=True)
+        try:
+            return int(process.reply(REPLY_SECONDS)["port"])
+        except Died as error:
+            raise NotMeasured(f"no control plane: {error}") from None
 
     # -- servers ---------------------------------------------------------------------------------------------------------
 

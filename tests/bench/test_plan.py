@@ -59,3 +59,12 @@ def test_a_way_whose_module_is_not_installed_is_left_out_and_said() -> None:
         "x is left out: the module no_such_module is not installed"
     )
     assert plan.missing(plan.BARE) == ""
+
+
+def test_xds_is_left_out_where_its_messages_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_parent(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("importlib.util.find_spec", no_parent)
+    assert plan.missing(plan.XDS_GRPC).startswith("grpcio xds:/// is left out: the module envoy.service.discovery")
+    assert plan.missing(plan.XDS_GRPC).endswith("is not installed (pip install 'sidecarless[envoy]')")
