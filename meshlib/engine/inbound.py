@@ -9,7 +9,7 @@ decided before faults are injected.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from meshlib.clock import Clock
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound_limits import RateLimits
     from meshlib.engine.message import Request
     from meshlib.engine.plain_request import PlainRequest
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.policy.inbound_view import InboundView
 
     InboundExchange: TypeAlias = Generator[Step[PlainRequest] | Serve, Ended | None, None]
@@ -59,6 +60,11 @@ CHECK_FAILED = Refusal(500, "a check of this server has failed", 13, detail="che
 def closed(_request: InboundView) -> Refusal:
     """The check of a server whose mesh is closed: nothing can decide any more, so nothing comes in."""
     return CLOSED
+
+
+Seen = tuple[object, str, str, str, str]
+"""The object that they share; version of HTTP, address of the peer, server name that TLS was asked for, and where it came to,
+each as far as it is not the same for all of them."""
 
 
 class InboundCall:
@@ -110,9 +116,6 @@ class InboundCall:
     head_at = 0.0
     """The headers of the response, and when it began: where ``tells``, for an access log."""
     tells = False
-    alike: object | None = None
-    """What requests with the same head and from the same peer have in common; None: nobody knows. Where it is known, ``seen``
-    tells what they have not."""
     hop: Call[Request] | None = None
     """The call to the application, where that is behind a proxy and not in this process."""
 
@@ -147,11 +150,18 @@ class InboundCall:
         if flag:
             self.flags = f"{self.flags},{flag}" if self.flags else flag
 
-    def seen(self) -> tuple[str, str, str, str]:
-        """Version of HTTP, address of the peer, server name that TLS was asked for, and where it came to as far as that is not
-        the same for all, of a request that is ``alike``."""
+    def seen(self) -> Seen | None:
+        """What requests with the same head and from the same peer have in common, and what not; None: nobody knows."""
+        return None
+
+    def facts(self) -> tuple[str, str, Hashable, str, str]:
+        """Method and target, and ``InboundRequest.facts``."""
         request = self.request
-        return request.version or "1.1", request.peer, request.sni, request.local_ip
+        return request.method, request.full_path, *request.facts()
+
+    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """As ``InboundRequest``'s."""
+        return self.request.values_of(wanted)
 
     def end(self, ended: Ended) -> None:
         """The application has answered, or its client has gone."""

@@ -190,19 +190,19 @@ def _remote(request: InboundRequest) -> str | None:
 # -- the short ways (``alike.py``) ------------------------------------------------------------------------------------
 
 _MET = """
-    alike = call.alike
-    if alike is None or call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
+    seen = call.seen()
+    if seen is None or call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
         return False
     started = call.started
-    version, peer, sni, local = call.seen()
+    alike, version, peer, sni, local = seen
     key = alike, call.status, call.flags, call.grpc_status, version, sni, local
 """
 _OTHERS = """
     if call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
         return False
-    started, request = call.started, call.request
-    facts, peer, authority = request.facts()
-    key = call.status, call.flags, call.grpc_status, request.method, facts
+    started = call.started
+    method, target, facts, peer, authority = call.facts()
+    key = call.status, call.flags, call.grpc_status, method, facts
 """
 _OF_RESPONSE = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
@@ -215,8 +215,8 @@ _OF_RESPONSE = frozenset((
 """Of requests that one application has answered alike: it has no upstream."""
 _OF_REQUEST = frozenset(("PATH", "QUERY_PARAM", "QUERY_PARAMS", "STREAM_ID"))
 _NUMBERS = {
-    "BYTES_RECEIVED": "max(call.request_bytes - call.request_head_bytes, 0)",
-    "BYTES_SENT": "max(call.response_bytes - call.response_head_bytes, 0)",
+    "BYTES_RECEIVED": "size if (size := call.request_bytes - call.request_head_bytes) > 0 else 0",
+    "BYTES_SENT": "size if (size := call.response_bytes - call.response_head_bytes) > 0 else 0",
 }
 
 
@@ -243,15 +243,15 @@ def _of_met(operator: Operator) -> Reading | None:
 def _of_others(operator: Operator) -> Reading | None:
     name = operator.name
     if name == "DOWNSTREAM_REMOTE_ADDRESS":
-        return Reading("peer or None if {0} is None else remote_of(request)", headers=("x-forwarded-for",))
+        return Reading("peer or None if {0} is None else remote_of(call.request)", headers=("x-forwarded-for",))
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
         return Reading("peer or None")
-    return request_reading(operator, "request.full_path", "authority or {0}") or _same_or_number(operator)
+    return request_reading(operator, "target", "authority or {0}") or _same_or_number(operator)
 
 
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
 """The short way to lines of requests whose head was met before."""
-OTHERS: Side[InboundCall] = Side(_OTHERS, _of_others, "request.values_of", {"remote_of": _remote}, ServedEntry)
+OTHERS: Side[InboundCall] = Side(_OTHERS, _of_others, "call.values_of", {"remote_of": _remote}, ServedEntry)
 """That of others."""
 
 

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 from meshlib.engine.let_in import let_in
 from meshlib.engine.stand_in import STAND_IN
 from meshlib.transport.asgi.messages import size_of
-from meshlib.transport.asgi.peer import SNI
+from meshlib.transport.asgi.peer import SNI, address
 from meshlib.transport.asgi.request import AsgiRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
     from typing import TypeAlias
 
     from meshlib.engine.inbound_state import BoundInbound, Noting
     from meshlib.engine.let_in import LetIn
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Scope
     from meshlib.transport.asgi.request import Told
@@ -77,6 +79,23 @@ class KnownHead:
         if tls and SNI in tls:
             request.sni = tls[SNI]
         return request
+
+    def facts(self, scope: Scope) -> tuple[str, str, Hashable, str, str]:
+        """What ``InboundCall.facts`` tells of a request with this head."""
+        line, query, extensions = self._told[2], scope.get("query_string"), scope.get("extensions")
+        tls = extensions.get("tls") if extensions else None
+        server, client = scope.get("server"), scope.get("client")
+        of_all = (
+            scope.get("http_version"), "http", self.who[1], tls[SNI] if tls and SNI in tls else "", server and server[0],
+            line.port if self.port is None else self.port,
+        )  # fmt: skip
+        target = f"{line.path}?{query.decode('latin-1')}" if query else line.path
+        peer = "" if client is None else address(client[0], client[1])
+        return line.method, target, of_all, peer, line.authority or ""
+
+    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """What ``InboundCall.values_of`` does."""
+        return wanted.values(self._told[0])
 
 
 class MetHead(KnownHead):

@@ -20,14 +20,16 @@ from meshlib.transport.asgi.serving import broken
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Iterable
 
     from meshlib.clock import Clock
     from meshlib.compiler.inbound import Inbound
     from meshlib.engine.check import Check
     from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.effects import Ended
+    from meshlib.engine.inbound import Seen
     from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.telemetry.inbound_tracing import ServedSpan
     from meshlib.transport.asgi.known_head import KnownHead
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
@@ -107,18 +109,27 @@ class Straight(InboundCall):
         """The request."""
         return self.known.request(self.scope)
 
-    @property
-    def alike(self) -> object | None:  # type: ignore[override]
-        """As ``InboundCall``'s."""
-        return self.known if type(self.known) is MetHead else None
-
-    def seen(self) -> tuple[str, str, str, str]:
+    def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
+        known = self.known
+        if type(known) is not MetHead:
+            return None
         scope = self.scope
         client, extensions = scope.get("client"), scope.get("extensions")
         tls = extensions.get("tls") if extensions else None
         peer = "" if client is None else address(client[0], client[1])
-        return version_of(scope), peer, tls[SNI] if tls and SNI in tls else "", ""
+        return known, version_of(scope), peer, tls[SNI] if tls and SNI in tls else "", ""
+
+    def facts(self) -> tuple[str, str, Hashable, str, str]:
+        """As ``InboundCall``'s: likewise."""
+        return super().facts() if self._has_request() else self.known.facts(self.scope)
+
+    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+        """As ``InboundCall``'s: likewise."""
+        return super().values_of(wanted) if self._has_request() else self.known.values_of(wanted)
+
+    def _has_request(self) -> bool:
+        return "request" in self.__dict__ or type(self.known) is MetHead  # which checks may have let in, and changed
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.engine.check import Check
     from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.effects import Ended
+    from meshlib.engine.inbound import Seen
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.telemetry.inbound_tracing import ServedSpan
     from meshlib.transport.runtimes.serving import Server
@@ -88,20 +89,17 @@ class Straight(InboundCall, Head):
         """The request, made when somebody asks for it if nobody has put one in its place."""
         return self.known.request(self._environ)
 
-    @property
-    def alike(self) -> object | None:  # type: ignore[override]
-        """As ``InboundCall``'s."""
-        known = self.known
-        return known if known.tells_peer else None
-
-    def seen(self) -> tuple[str, str, str, str]:
+    def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
+        known = self.known
+        if not known.tells_peer:
+            return None
         environ = self._environ
         sock = environ.get(SOCKET)
         if sock is None:
-            return "", peer_address(environ), "", ""
+            return known, "", peer_address(environ), "", ""
         local, name = local_facts(sock)
-        return "", peer_address(environ), name, str(local)
+        return known, "", peer_address(environ), name, str(local)
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]
