@@ -362,12 +362,13 @@ async def test_answers_made_here_do_not_pile_up_in_a_loop_that_never_turns():
 @pytest.mark.skipif(PLAIN, reason="without shortcuts the turn comes")
 async def test_a_call_that_is_awaited_at_once_costs_the_loop_no_turn(unary, channel):
     await unary()
-    loop = asyncio.get_running_loop()
+    loop, asks = asyncio.get_running_loop(), channel.turn._handle
+    assert asks not in loop._ready
     call = unary()
-    assert len(loop._ready) == 1  # that nobody awaits it is seen at the next turn
+    assert loop._ready[-1] is asks  # whether nobody awaits it is seen at the next turn
     awaiting = call.__await__()
     assert awaiting.send(None) is not None
-    assert not loop._ready
+    assert asks not in loop._ready
     awaiting.close()
 
 
