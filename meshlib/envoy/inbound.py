@@ -1,8 +1,8 @@
 """A port before an application as Envoy's listener and cluster: mTLS and plain text as PeerAuthentication says, who may come
 in, and the application behind it, as a sidecar of Istio's inbound side.
 
-What of security has no translation here (tokens, external authorizers) is ``Untranslatable``: at start the proxy does not
-begin, and after a reload that brings it nobody is let in at that port until it is gone.
+What of security has no translation here (external authorizers, keys that are fetched) is ``Untranslatable``: at start the
+proxy does not begin, and after a reload that brings it nobody is let in at that port until it is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager
 from meshlib.envoy.rbac import Untranslatable, nobody, rbac_filters
 from meshlib.envoy.routes import retry_policy
 from meshlib.envoy.tls import TLS12, Files, secret_config
+from meshlib.envoy.tokens import token_filters
 from meshlib.envoy.values import Json, address, typed
 from meshlib.policy.circuit_limits import CircuitLimits
 from meshlib.policy.mtls_mode import MtlsMode
@@ -106,11 +107,9 @@ def checks(inbound: Inbound, port: int) -> list[Json]:
     if inbound.custom:
         names = ", ".join(sorted(each.provider for each in inbound.custom))
         raise Untranslatable(f"AuthorizationPolicies of action CUSTOM ({names}) have no translation to Envoy here")
-    if inbound.tokens is not None:
-        raise Untranslatable("RequestAuthentications have no translation to Envoy here")
     if inbound.checks:
         raise Untranslatable("checks of this workload have no translation to Envoy here")
-    return rbac_filters(inbound.authorization, port)
+    return [*token_filters(inbound.tokens), *rbac_filters(inbound.authorization, port)]
 
 
 def _manager(port: InboundPort, settings: MeshSettings, filters: list[Json]) -> Json:

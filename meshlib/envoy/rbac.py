@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.envoy.values import EXTENSIONS, Json, typed
+from meshlib.policy.authorization.tokens import claim_names
 from meshlib.policy.regex import quoted
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from meshlib.policy.authorization.rules import Clause, Condition, Policy, Rule
 
 RBAC = "envoy.filters.http.rbac"
+JWT_AUTHN = "envoy.filters.http.jwt_authn"
 NETWORK_RBAC = "envoy.filters.network.rbac"
 ACTIONS = ("DENY", "ALLOW")
 """In Istio's order. AUDIT decides nothing."""
@@ -142,6 +144,11 @@ def _made(condition: Condition, port: int) -> Callable[[str], Json]:
     if key.startswith("request.headers[") and key.endswith("]"):
         name = key[len("request.headers[") : -1].lower()
         return lambda value: {"header": _header(":authority" if name == "host" else name, value)}
+    if key in CLAIMS:
+        return lambda value: _claim((CLAIMS[key],), value)
+    if key.startswith("request.auth.claims[") and key.endswith("]"):
+        names = claim_names(key[len("request.auth.claims") :])
+        return lambda value: _claim(names, value)
     raise Untranslatable(f"{condition.name} has no translation to Envoy here; --engine meshlib does it")
 
 
@@ -204,6 +211,36 @@ def _trust_domain(value: str) -> Json:
     return _by_regex(f"{SCHEME}{quoted(before)}[^/]*{quoted(after)}/.*")
 
 
+def _metadata(names: Sequence[str], value: Json) -> Json:
+    path = [{"key": name} for name in ("payload", *names)]
+    return {"metadata": {"filter": JWT_AUTHN, "path": path, "value": value}}
+
+
+def _claim(names: Sequence[str], value: str) -> Json:
+    """A claim that is this value, or a list that has it."""
+    one = {"string_match": _pattern(value)}
+    return _metadata(names, {"or_match": {"value_matchers": [{"list_match": {"one_of": one}}, one]}})
+
+
+def _request_principal(value: str) -> Json:
+    """``issuer/subject``, apart at the last slash; what a ``*`` leaves open is anything that is not empty."""
+    anything: Json = {"safe_regex": {"regex": ".+"}}
+    issuer, slash, subject = value.rpartition("/")
+    if value == "*":
+        of_issuer = of_subject = anything
+    elif value.startswith("*"):
+        of_issuer = anything if issuer in ("", "*") else {"suffix": issuer[1:]}
+        of_subject = {"exact": subject} if slash else {"suffix": value[1:]}
+    elif value.endswith("*"):
+        of_issuer = {"exact": issuer} if slash else {"prefix": value[:-1]}
+        of_subject = anything if subject == "*" or not slash else {"prefix": subject[:-1]}
+    else:
+        of_issuer, of_subject = {"exact": issuer if slash else value}, {"exact": subject if slash else ""}
+    both = [_metadata(["iss"], {"string_match": of_issuer}), _metadata(["sub"], {"string_match": of_subject})]
+    return {"and_ids": {"ids": both}}
+
+
+CLAIMS = {"request.auth.audiences": "aud", "request.auth.presenter": "azp"}
 PERMISSIONS: dict[str, Callable[[str], Json]] = {
     "hosts": lambda value: {"header": _header(":authority", value, any_case=True)},
     "methods": lambda value: {"header": _header(":method", value)},
@@ -219,5 +256,6 @@ PRINCIPALS: dict[str, Callable[[str], Json]] = {
     "source.namespace": _namespace,
     "source.serviceAccount": _service_account,
     "source.trustDomain": _trust_domain,
+    "request.auth.principal": _request_principal,
 }
-"""By the key of a condition. Claims of tokens (``request.auth...``) and Envoy's metadata are not among them."""
+"""By the key of a condition; headers and claims by their names beside. Envoy's metadata is not among them."""

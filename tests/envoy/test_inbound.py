@@ -29,7 +29,7 @@ JWT = {
     "apiVersion": "security.istio.io/v1",
     "kind": "RequestAuthentication",
     "metadata": {"name": "jwt", "namespace": "default"},
-    "spec": {"jwtRules": [{"issuer": "a", "jwks": '{"keys": []}'}]},
+    "spec": {"jwtRules": [{"issuer": "a", "jwksUri": "https://a.test/keys"}]},
 }
 
 
@@ -83,9 +83,8 @@ def test_policies_come_before_the_application() -> None:
 @pytest.mark.parametrize(
     ("resource", "said"),
     [
-        (JWT, "RequestAuthentications"),
+        (JWT, "RequestAuthentication default/jwt: keys that are fetched"),
         (authorization_policy("c", "CUSTOM", on_paths("/"), provider={"name": "x"}), "CUSTOM"),
-        (authorization_policy("c", "ALLOW", on_paths("/", requestPrincipals=["*"])), "requestPrincipals"),
     ],
 )
 def test_what_has_no_translation_lets_nobody_in(resource: dict[str, Any], said: str) -> None:
@@ -169,7 +168,7 @@ def test_security_that_envoy_is_not_told_keeps_it_from_beginning_and_closes_it_a
     jwt = f"\n---\n{json.dumps(JWT)}\n"
     with command(tmp_path / "a", 1, jwt, *inbound) as refused:
         assert refused.ends() == 1
-        refused.says("would let nobody in at port 9080: RequestAuthentications")
+        refused.says("would let nobody in at port 9080: RequestAuthentication default/jwt")
     with command(tmp_path / "b", 1, "", *inbound) as proxy:
         found = re.search(r"listening on 127\.0\.0\.1:(\d+)", proxy.says("serving unix:"))
         assert found is not None

@@ -66,12 +66,33 @@ def one(*conditions: Condition) -> Authorization:
     return Authorization([Policy("foo", "p", "ALLOW", (Rule((), (), conditions),))])
 
 
-@pytest.mark.parametrize(
-    "key", ["request.auth.principal", "request.auth.claims[iss]", "experimental.envoy.filters.a[b]"]
-)
+@pytest.mark.parametrize("key", ["experimental.envoy.filters.a[b]"])
 def test_what_has_no_translation_is_an_error_that_names_policy_and_field(key: str) -> None:
     with pytest.raises(Untranslatable, match=r"AuthorizationPolicy foo/p rules\[0\]: .*has no translation"):
         rbac_filters(one(Condition(key, ("a",))))
+
+
+@pytest.mark.parametrize("value", ["*", "a/b", "a", "*b", "a*", "*/b", "*a/b", "a/*", "a/b*", "a/b/c"])
+def test_request_principals_are_what_istiod_writes(value: str) -> None:
+    (made,) = rbac_filters(one(Condition("request.auth.principal", (value,))))
+    (policy,) = made["typed_config"]["rules"]["policies"].values()
+    (either,) = policy["principals"][0]["and_ids"]["ids"]
+    assert either == {"or_ids": {"ids": [istiod.request_principals([value])]}}
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("request.auth.claims[a][b]", ["a", "b"]),
+        ("request.auth.audiences", ["aud"]),
+        ("request.auth.presenter", ["azp"]),
+    ],
+)
+def test_claims_are_what_istiod_writes(key: str, names: list[str]) -> None:
+    (made,) = rbac_filters(one(Condition(key, ("v*",))))
+    (policy,) = made["typed_config"]["rules"]["policies"].values()
+    (either,) = policy["principals"][0]["and_ids"]["ids"]
+    assert either == {"or_ids": {"ids": [istiod.claim(names, ["v*"])]}}
 
 
 def test_an_allow_policy_without_rules_lets_nobody_in() -> None:
