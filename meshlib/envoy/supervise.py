@@ -21,6 +21,7 @@ from meshlib.envoy.configuration import Configuration, configuration
 from meshlib.envoy.differences import differences
 from meshlib.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, packed
 from meshlib.problems import MeshError
+from meshlib.proxy import watchdog
 from meshlib.proxy.drain import Drain, Phase
 from meshlib.serving.workers import WELL, backoff
 
@@ -95,6 +96,8 @@ class Supervisor:
         self._code = 0
         self._over = False
         self._compile = True
+        self._beat = watchdog.told()
+        self._beat_at = 0.0
         self._asked: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._woken, self._wake = socket.socketpair()
@@ -192,12 +195,20 @@ class Supervisor:
         self._look_at_files()
         if self._compile and not self._drain.ending:
             self._compiled()
+        self._tell_watchdog()
         self._look_at_end()
+
+    def _tell_watchdog(self) -> None:
+        """systemd hears that all is alive, as long as Envoy is."""
+        if self._beat is not None and self._child.pid and self._clock() >= self._beat_at:
+            self._beat_at = self._clock() + self._beat.every
+            self._beat.tell()
 
     def _wait(self) -> float:
         if self._again_at is not None:
             return min(TURN, max(0.0, self._again_at - self._clock()))
-        return LOOK if self._drain.ending or not self._live else TURN
+        most = TURN if self._beat is None else min(TURN, self._beat.every)
+        return LOOK if self._drain.ending or not self._live else most
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):

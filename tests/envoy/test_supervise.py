@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,3 +167,24 @@ def test_several_workers_are_envoys_threads(tmp_path: Path, server: EchoServer) 
     with EnvoyCommand(tmp_path, server.port, "--workers", "2") as proxy:
         assert status(proxy) == 200
         assert json.loads(ask(proxy.admin, "/server_info")[1])["command_line_options"]["concurrency"] == 2
+
+
+def test_systemd_hears_that_it_is_ready_alive_and_stopping(tmp_path: Path, server: EchoServer) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(60)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        with EnvoyCommand(tmp_path, server.port, env=env) as proxy:
+            heard: list[bytes] = []
+
+            def hears(what: bytes) -> bool:
+                while what not in heard:
+                    heard.append(told.recv(100))
+                return True
+
+            assert hears(b"READY=1")
+            heard.clear()
+            assert hears(b"WATCHDOG=1")
+            proxy.process.send_signal(signal.SIGINT)
+            assert hears(b"STOPPING=1")
+            assert proxy.ends() == 0
