@@ -136,6 +136,30 @@ def test_a_collector_that_refuses_costs_an_export_and_is_counted(receiver):
         assert any(each.name == "istio_requests_total" for each in receiver.metrics), "all of it comes with the next"
 
 
+def test_ten_minutes_without_a_collector_lose_nothing_and_keep_nothing():
+    """Exports are cumulative: each has all, so that none waits for a collector that is down."""
+    exporter, clock = Kept(error=ConnectionError("refused")), FakeClock()
+    with meshlib.Mesh.from_resources(BASE, metric_exporter=exporter, registry=CollectorRegistry(), clock=clock) as mesh:
+        for _ in range(20):
+            call(mesh, 200)
+            clock.advance(30.0)
+            mesh._export.flush()
+        assert (mesh._export.failures, exporter.given) == (20, [])
+        assert mesh._shown.numbers().failures == 20
+        exporter.error = None
+        mesh._export.flush()
+        (data,) = exporter.given
+        points = [
+            point.value
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == "istio_requests_total"
+            for point in metric.data.data_points
+        ]
+        assert points == [20.0], "the first export that arrives has every call"
+
+
 def test_an_exporter_that_raises_is_counted_and_said_once(caplog):
     with mesh_with(Kept(error=ValueError("no"))) as mesh:
         mesh._export.flush()
