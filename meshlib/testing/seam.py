@@ -1,9 +1,10 @@
 """Where tests come in: between the exchange of a call and the runtime that performs its effects.
 
 Every call of every mesh, blocking, asyncio or gRPC, is a generator that asks for each attempt with a ``Send`` (see
-docs/architecture.md). ``MeshCore.exchange_of`` makes it, and that attribute is all that production code has for tests. While a
-``Planner`` takes part, what it makes is wrapped: each attempt is planned first, and then delayed (a ``Sleep``, by the mesh's
-own clock), failed without being sent, or sent and changed afterwards. So it is written once for all runtimes.
+docs/architecture.md). ``MeshCore.exchange_of`` makes it, and that attribute is all that production code has for tests: doors
+that do without a generator where none is needed (``run_call.py``) look at it before each call. While a ``Planner`` takes
+part, what it makes is wrapped: each attempt is planned first, and then delayed (a ``Sleep``, by the mesh's own clock), failed
+without being sent, or sent and changed afterwards. So it is written once for all runtimes.
 """
 
 from __future__ import annotations
