@@ -112,6 +112,7 @@ httpx-versions: $(STAMP)
 coverage: override ARGS += --cov --cov-report=term:skip-covered --cov-fail-under=85
 coverage: test
 
+# ARGS="--only bench": the rows of `meshlib bench`
 bench: $(STAMP) proxy-tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -12,10 +12,14 @@ import click
 
 from benchmarks.measure import Row
 from benchmarks.rows import ROWS as CALLS
+from benchmarks.scene_rows import SCENE_ROWS
 from benchmarks.token_rows import token_costs
 
-ROWS = {**CALLS, "tokens": token_costs}
-GROUPS = {"proxy": tuple(name for name in ROWS if name.startswith("proxy-"))}
+ROWS = {**CALLS, "tokens": token_costs, **SCENE_ROWS}
+GROUPS = {
+    "proxy": tuple(name for name in ROWS if name.startswith("proxy-")),
+    "bench": tuple(SCENE_ROWS),
+}
 """Names of several."""
 
 
@@ -29,7 +33,7 @@ def main(only: tuple[str, ...], quick: bool, file: Path | None) -> None:
     rows: list[Row] = []
     wanted = {name for each in only for name in GROUPS.get(each, (each,))}
     for name, measure in ROWS.items():
-        if wanted and name not in wanted:
+        if name not in wanted if wanted else name in SCENE_ROWS:  # by name alone, as they take as long as all others
             continue
         if sys.stderr.isatty():
             click.echo(f"measuring {name} ...", err=True)

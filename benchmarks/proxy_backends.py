@@ -15,21 +15,14 @@ from benchmarks import synthetic
 from benchmarks.free_ports import free_port
 from benchmarks.proxy_processes import NotMeasured, cores, running
 from benchmarks.proxy_tools import environment, found, missing
+from meshlib.bench.scene import NGINX_HEAD
 
 ADDRESSES = tuple(address for each in synthetic.ADDRESSES.values() for address in each)
 BODY = "x" * 64
 
-_NGINX = """
-daemon off;
-master_process off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log error;
-events {{ worker_connections 16384; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+_NGINX = (
+    NGINX_HEAD
+    + """
   keepalive_requests 1000000000; keepalive_timeout 1h;
   client_max_body_size 0; sendfile on; tcp_nodelay on;
   server {{
@@ -51,6 +44,7 @@ http {{
   }}
 }}
 """
+)
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,11 @@ from typing import Any
 
 from benchmarks.free_ports import free_port
 from benchmarks.processes import envoy_binary, finer_cpu_seconds
+from meshlib.bench.processes import NotMeasured as NotMeasured
 
 MESHLIB, ENVOY, BASE = "meshlib", "Envoy", "base"
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
-
-
-class NotMeasured(Exception):
-    """Why a figure cannot be taken: a tool that is missing, or what a proxy cannot do yet."""
 
 
 @dataclass(frozen=True)

@@ -28,17 +28,22 @@ REPLY_SECONDS = 30.0
 APPLICATION = "application"
 _GRACE = 0.3
 
-_NGINX = """
+NGINX_HEAD = """
 daemon off;
 master_process off;
 worker_processes 1;
 pid {folder}/pid;
 error_log {folder}/error.log error;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+"""
+"""The beginning of a configuration of nginx: one process, which writes below ``folder`` only."""
+_NGINX = (
+    NGINX_HEAD
+    + """
   keepalive_requests 1000000000; keepalive_timeout 1h; sendfile on; tcp_nodelay on;
   open_file_cache max=16; default_type text/plain; root {folder}/www;
   add_header x-response-id $request_id;
@@ -46,6 +51,7 @@ http {{
   {secure}
 }}
 """
+)
 _TLS = """
   server {{
     {listen}
