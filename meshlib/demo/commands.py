@@ -99,6 +99,7 @@ def secure(once: bool) -> None:
 Examples:
   meshlib demo sidecar             play all scenarios, then leave the application up
   meshlib demo sidecar --once      the same, then exit (for CI; about a minute, as root two)
+  meshlib demo sidecar --engine envoy       the same verdicts with a real Envoy in each proxy
   meshlib demo sidecar --mode explicit      only with services that know the address of their proxy
 """
 )
@@ -114,7 +115,14 @@ Examples:
     help="explicit: services know their proxy. transparent: the kernel leads connections to it, in network namespaces; as "
     "root, with iptables. both: transparent first, where it can be had.",
 )
-def sidecar(once: bool, requests: int, mode: str) -> None:
+@click.option(
+    "--engine",
+    type=click.Choice(("meshlib", "envoy")),
+    default="meshlib",
+    show_default=True,
+    help="What all proxies forward with; envoy: a real Envoy each, in explicit mode (docs/engine-envoy.md).",
+)
+def sidecar(once: bool, requests: int, mode: str, engine: str) -> None:
     """Bookinfo of services that know nothing of the mesh, each behind a `meshlib proxy`, with the scenarios of the demo
     bookinfo. Visitors come in through an ingress gateway with TLS, and what the services call outside of the mesh leaves
     through an egress gateway: fifteen processes on loopback.
@@ -124,4 +132,4 @@ def sidecar(once: bool, requests: int, mode: str) -> None:
     """
     from meshlib.demo.sidecar.runner import run
 
-    raise SystemExit(run(once=once, requests=requests, mode=mode))
+    raise SystemExit(run(once=once, requests=requests, mode=mode, engine=engine))

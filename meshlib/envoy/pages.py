@@ -6,19 +6,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
-from meshlib.admin.page import Page, text, whole
+from meshlib.admin.page import Page, as_json, text, whole
 from meshlib.proxy.pages import DRAIN, QUIT
 
 if TYPE_CHECKING:
     from meshlib.admin.request import AdminRequest
     from meshlib.envoy.child import EnvoyAdmin
 
+STATUS = "/status"
 READY = ("/ready", "/healthz/ready")
 OK = "OK\n"
 INDEX = """Envoy is the engine of this proxy. Its own pages, such as /clusters /config_dump /listeners /server_info /stats
 /stats/prometheus /certs, are Envoy's (/help lists them); those that change something take POST with Envoy, and are not
 passed on.
 
+/status              the version of the configuration that Envoy has taken
 /ready               whether requests are served; /healthz/ready
 POST /drain_listeners  accept no more connections
 POST /quitquitquit     drain and end, as at SIGTERM
@@ -27,6 +29,10 @@ POST /quitquitquit     drain and end, as at SIGTERM
 
 class Controls(Protocol):
     """The process, from another thread."""
+
+    def version(self) -> str:
+        """Of the configuration that Envoy has taken last, as ``meshlib status`` calls it; "" before the first."""
+        ...
 
     def why_not_ready(self) -> str:
         """Why no requests should be sent here; "" when they may."""
@@ -48,6 +54,8 @@ def envoy_pages(controls: Controls, envoy: EnvoyAdmin) -> Callable[[AdminRequest
         if request.path in READY:
             why = controls.why_not_ready()
             return text(f"{why or 'LIVE'}\n", 503 if why else 200)
+        if request.path == STATUS:
+            return as_json({"engine": "envoy", "version": controls.version()})
         if request.path == DRAIN:
             controls.drain_listeners()
             return text(OK)

@@ -89,6 +89,7 @@ class Supervisor:
         self._live = False
         self._was_ready = False
         self._accepted = False
+        self._offered = self._taken = ""  # versions of the configuration
         self._failures = 0
         self._begun_at = 0.0
         self._again_at: float | None = None
@@ -123,7 +124,12 @@ class Supervisor:
 
     def taken(self) -> None:
         """Envoy has taken all that it was sent."""
-        self._do(self._took)
+        version = self._offered
+        self._do(lambda: self._took(version))
+
+    def version(self) -> str:
+        """As of ``pages.Controls``."""
+        return self._taken
 
     def why_not_ready(self) -> str:
         """As of ``pages.Controls``."""
@@ -256,6 +262,7 @@ class Supervisor:
         ports = [each.known_as for each in self._inbound]
         for problem in differences(live.snapshot, self._mesh._configuration.resources, made.unreachable, ports):
             self._once(str(problem))
+        self._offered = live.snapshot.version
         self._ads.offer(packed_configuration(made))
 
     def _once(self, sentence: str) -> None:
@@ -279,8 +286,9 @@ class Supervisor:
         if not said.kept and not self._was_ready:
             self._code, self._over = 1, True
 
-    def _took(self) -> None:
+    def _took(self, version: str) -> None:
         self._accepted = True
+        self._taken = version
 
     # -- Envoy --------------------------------------------------------------------------------------------------------
 

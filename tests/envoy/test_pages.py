@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from meshlib.admin.page import Page
 from meshlib.admin.request import AdminRequest
 from meshlib.envoy.child import Reply
@@ -15,6 +17,9 @@ class Scene:
         self.why = ""
         self.done: list[str] = []
         self.gone = False
+
+    def version(self) -> str:
+        return "abc"
 
     def why_not_ready(self) -> str:
         return self.why
@@ -40,6 +45,11 @@ def test_other_pages_are_envoys() -> None:
     page = scene.page("/stats", format="json", filter="a|b")
     assert (page.status, page.kind, page.whole) == (201, "text/x", b"body")
     assert scene.done == ["/stats?format=json&filter=a%7Cb"]
+
+
+def test_the_version_that_envoy_has_is_ours_to_say() -> None:
+    page = Scene().page("/status")
+    assert (page.kind, json.loads(page.whole or b"")) == ("application/json", {"engine": "envoy", "version": "abc"})
 
 
 def test_whether_it_is_ready_is_ours_to_say() -> None:

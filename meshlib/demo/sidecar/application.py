@@ -32,6 +32,8 @@ class Sidecars(Application):
         "and books.example.com"
     )
     traced = False
+    engine = ""
+    """Of the proxies, "" for what they do by themselves."""
 
     def __init__(self, port: int = 0, otlp: str = "") -> None:
         super().__init__(port, otlp)
@@ -51,7 +53,7 @@ class Sidecars(Application):
     @asynccontextmanager
     async def visitor(self, spans: TracerProvider | None) -> AsyncIterator[httpx.AsyncClient]:
         """Somebody outside of the mesh."""
-        way = Way(self.gateways.ingress.host, self.gateways.port, self.gateways.context())
+        way = Way(self.gateways.ingress.host, self.gateways.port, self.gateways.context(), again=self.engine == "envoy")
         headers = {"user-agent": "bookinfo-visitor"}
         async with httpx.AsyncClient(transport=way, base_url=f"https://{NAME}", headers=headers) as client:
             yield client
@@ -59,8 +61,8 @@ class Sidecars(Application):
     async def also_plays(self, client: httpx.AsyncClient, report: Report, requests: int) -> None:
         """The gateways."""
         await play_ingress(self.gateways, report)
-        await play_rotation(self.gateways, client, report)
         await play_egress(self.gateways, client, report)
+        await play_rotation(self.gateways, client, report)
 
     def fail(self, child: Child, mode: str) -> None:
         """Turn a replica's switch, past its proxy."""
@@ -68,7 +70,7 @@ class Sidecars(Application):
 
     def status(self, child: Child) -> dict[str, Any]:
         """``mesh.status()`` of its proxy."""
-        return self._behind(child).ask("/status")
+        return self._behind(child).proxy.knows()
 
     def where_to_look(self) -> Iterable[str]:
         """Into the proxies."""
@@ -112,7 +114,7 @@ class Sidecars(Application):
         number = 1 + sum(c.service == service and c.version == version for c in self.children)
         pod = f"{service}-{version}-{number}"
         port = self._port if service == "productpage" else 0
-        child = Behind(service, version, pod, self.folder.path, self.logs, self.place(pod), port)
+        child = Behind(service, version, pod, self.folder.path, self.logs, self.place(pod), port, self.engine)
         self.children.append(child)  # before anything can fail, so that stop() knows it
         return child
 
@@ -120,7 +122,7 @@ class Sidecars(Application):
         deadline = time.monotonic() + START_SECONDS
         first = self._gateways is None
         if first:
-            self._gateways = Gateways(self.folder.path, self.logs, self.root, self.place, time.time())
+            self._gateways = Gateways(self.folder.path, self.logs, self.root, self.place, time.time(), self.engine)
         for child in children:
             self._behind(child).begin(deadline)  # all of them start at once
         if first:
@@ -128,3 +130,11 @@ class Sidecars(Application):
         super()._start(children)
         if first:
             self.gateways.wait_open(deadline, API)
+
+
+class OnEnvoy(Sidecars):
+    """The same, each proxy with Envoy as its engine. A listener of Envoy that gets another certificate closes its idle
+    connections soon after: visitors ask again, as browsers do."""
+
+    engine = "envoy"
+    processes = f"{Sidecars.processes}; Envoy is the engine of all proxies"

@@ -23,7 +23,15 @@ class Behind(Child):
     """A service behind a proxy, both at ``place``. ``port`` is where others reach the service."""
 
     def __init__(
-        self, service: str, version: str, pod: str, mesh: Path, logs: Path, place: Place, port: int = 0
+        self,
+        service: str,
+        version: str,
+        pod: str,
+        mesh: Path,
+        logs: Path,
+        place: Place,
+        port: int = 0,
+        engine: str = "",
     ) -> None:
         self.host = place.host
         self._place = place
@@ -34,6 +42,7 @@ class Behind(Child):
         self._mesh = mesh
         self._logs = logs
         self._wanted = port
+        self._engine = engine
         self._app = ""
         self._proxy: Proxy | None = None
 
@@ -49,6 +58,7 @@ class Behind(Child):
             arguments += ["--inbound", f"0.0.0.0:{INBOUND}", "--outbound", f"{LOOPBACK}:{OUTBOUND}", "--transparent"]
         else:
             arguments += ["--inbound", f"{LOOPBACK}:{self._wanted}", "--outbound", f"{LOOPBACK}:0"]
+        arguments += ["--engine", self._engine] if self._engine else []
         self._proxy = Proxy(self.service, self.version, f"{self.pod}-proxy", arguments, self._logs, self._place)
 
     def wait_ready(self, deadline: float) -> None:

@@ -37,8 +37,11 @@ class Gateways:
     """``mesh`` is the folder that all proxies watch; that of the Secret is the ingress gateway's alone. Each of the three
     processes runs at a place that ``place`` gives for its name."""
 
-    def __init__(self, mesh: Path, logs: Path, root: Path, place: Callable[[str], Place], now: float) -> None:
+    def __init__(
+        self, mesh: Path, logs: Path, root: Path, place: Callable[[str], Place], now: float, engine: str = ""
+    ) -> None:
         self._mesh = mesh
+        self._engine = engine
         self._secrets = root / "secrets"
         self._secrets.mkdir(mode=0o700)
         self._staging = root / "staging"
@@ -140,6 +143,7 @@ class Gateways:
     ) -> Proxy:
         where = place(name)
         arguments = ["--gateways", "--namespace", NAMESPACE, "--labels", f"istio={name}", "--workload", name]
+        arguments += ["--engine", self._engine] if self._engine else []
         for folder in (self._mesh, *more):
             arguments += ["--config", str(folder)]
         for port in ports if not where.led else ():

@@ -15,6 +15,7 @@ from rich.console import Console
 from meshlib.demo.bookinfo.runner import PROBLEM, REQUESTS
 from meshlib.demo.process import environment
 from meshlib.demo.report import Report
+from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
     from meshlib.demo.bookinfo.play.application import Application
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
 NEEDED = {"fastapi": "demo", "uvicorn": "demo", "cryptography": "security"}
 """Libraries, and the extras that have them."""
 BOTH, EXPLICIT, TRANSPARENT = MODES = ("both", "explicit", "transparent")
+MESHLIB, ENVOY = ENGINES = ("meshlib", "envoy")
 ENDS = {0: "all verdicts pass", 1: "some verdicts fail"}
 
 
-def run(once: bool = False, requests: int = REQUESTS, *, mode: str = BOTH, console: Console | None = None) -> int:
+def run(
+    once: bool = False,
+    requests: int = REQUESTS,
+    *,
+    mode: str = BOTH,
+    engine: str = MESHLIB,
+    console: Console | None = None,
+) -> int:
     """Play it; the exit code: 0 all verdicts pass, 1 some fail, 2 it could not be played. ``once`` ends after the scenarios.
     ``mode``: one of MODES. Where ``both`` are asked for and there are no namespaces, that is said, and the explicit verdicts
-    decide. Call it from the main thread: it handles signals."""
+    decide. ``engine``: of all proxies, one of ENGINES. Call it from the main thread: it handles signals."""
     report = Report(console)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -37,14 +46,12 @@ def run(once: bool = False, requests: int = REQUESTS, *, mode: str = BOTH, conso
         return PROBLEM
     led = 0
     if mode != EXPLICIT:
-        from meshlib.demo.sidecar.pods import why_none
-
-        why = why_none()
+        why = _why_not_led(engine)
         if why and mode == TRANSPARENT:
-            report.say(f"transparent mode cannot be played: it needs network namespaces and iptables, and {why}")
+            report.say(f"transparent mode cannot be played: {why}")
             return PROBLEM
         if why:
-            report.say(f"transparent mode is NOT played: it needs network namespaces and iptables, and {why}\n")
+            report.say(f"transparent mode is NOT played: {why}\n")
         else:
             report.say("transparent mode: services know of no proxy, and the kernel leads their connections to it")
             led = _in_a_node(requests)
@@ -52,10 +59,29 @@ def run(once: bool = False, requests: int = REQUESTS, *, mode: str = BOTH, conso
         if mode == TRANSPARENT or led == PROBLEM:
             return led
     # here, not above: it needs the extras, whose absence deserves a sentence and not a traceback
-    from meshlib.demo.sidecar.application import Sidecars
+    from meshlib.demo.sidecar.application import OnEnvoy, Sidecars
 
+    if engine == ENVOY:
+        from meshlib.envoy.binary import find_envoy
+
+        try:
+            find_envoy()
+        except MeshError as error:
+            report.say(str(error))
+            return PROBLEM
     report.say("explicit mode: services know the address of their proxy")
-    return max(led, played(report, Sidecars, once=once, requests=requests))
+    kind = OnEnvoy if engine == ENVOY else Sidecars
+    return max(led, played(report, kind, once=once, requests=requests))
+
+
+def _why_not_led(engine: str) -> str:
+    """Why transparent mode cannot be played, "" when it can."""
+    if engine == ENVOY:
+        return "with Envoy as their engine proxies take explicit ports"
+    from meshlib.demo.sidecar.pods import why_none
+
+    why = why_none()
+    return f"it needs network namespaces and iptables, and {why}" if why else ""
 
 
 def played(report: Report, kind: type[Application], *, once: bool, requests: int) -> int:

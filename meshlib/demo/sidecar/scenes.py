@@ -103,8 +103,11 @@ async def _look_on(client: httpx.AsyncClient, changed: asyncio.Event) -> tuple[i
     """Look until it has ``changed``, and a few times more: (looks, lost ones)."""
     looks = lost = left = 0
     while left < LOOKS:
-        sight = await look_once(client, ANYONE)
         looks += 1
         left += changed.is_set()
-        lost += (sight.details, sight.reviews[:1]) != ("v1", "v")
+        try:
+            sight = await look_once(client, ANYONE)
+            lost += (sight.details, sight.reviews[:1]) != ("v1", "v")
+        except httpx.TransportError:
+            lost += 1
     return looks, lost

@@ -9,9 +9,11 @@ import httpx
 
 class Way(httpx.AsyncBaseTransport):
     """Connections go to ``host`` and ``port``, whatever address the name in a URL has, and the server has to prove that it has
-    that name: what ``curl --resolve`` does."""
+    that name: what ``curl --resolve`` does. ``again``: a GET whose kept connection was closed under it is sent once more, as
+    browsers do."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, *, again: bool = False) -> None:
+        self._again = again
         self._host = host
         self._port = port
         self._inner = httpx.AsyncHTTPTransport(verify=context)
@@ -19,6 +21,11 @@ class Way(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send it there."""
         way = led(request, self._host, self._port)
+        try:
+            return await self._inner.handle_async_request(way)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if not self._again or request.method != "GET":
+                raise
         return await self._inner.handle_async_request(way)
 
     async def aclose(self) -> None:
