@@ -36,6 +36,9 @@ def _with(found: ProxyHeaders, written: Written) -> ProxyHeaders:
         request_id=_enabled(found.request_id, written.request_id),
         attempt_count=_enabled(found.attempt_count, written.attempt_count),
     )
+    port = written.x_forwarded_port
+    if port is not None and port.enabled is not None:
+        found = replace(found, forwarded_port=port.enabled)
     server = written.server
     if server is not None and (server.disabled is not None or server.value):
         found = replace(found, server="" if server.disabled else server.value or DEFAULT.server)

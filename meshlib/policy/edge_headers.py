@@ -17,6 +17,7 @@ from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert,
 from meshlib.policy.sidecar_headers import FOR_THE_PROXY, NOT_BELIEVED
 
 FORWARDED, PROTO, REQUEST_ID = b"x-forwarded-for", b"x-forwarded-proto", b"x-request-id"
+PORT = b"x-forwarded-port"
 EXTERNAL = b"x-envoy-external-address"
 _TAKEN_AWAY = (
     NOT_BELIEVED
@@ -46,13 +47,13 @@ NO_PROXIES = Edge()
 
 
 def edge_lines(
-    lines: bytes, edge: Edge, peer: str, secure: bool, request_id: str, mine: bytes | None
+    lines: bytes, edge: Edge, peer: str, secure: bool, request_id: str, mine: bytes | None, port: int | None = None
 ) -> tuple[bytes, str, str]:
     """(header lines as policies and the upstream see them, the client's IP, ``http`` or ``https`` as the client spoke it).
 
     ``lines``: as they came, each with its line end, without those that were for the client's connection. ``peer``: the IP that
     the connection is from, "" for none; ``mine``: the element about the certificate that it has shown, None where it has
-    shown none."""
+    shown none. ``port``: that of the gateway that the connection came to, None where nobody is to be told of it."""
     kept: list[bytes] = []
     came: dict[bytes, list[bytes]] = {name: [] for name in _OURS}
     for line in lines.split(_LINE_END)[:-1]:
@@ -76,10 +77,24 @@ def edge_lines(
     if client:
         kept.append(b"x-envoy-external-address: %b\r\n" % client.encode())
     kept.append(b"x-request-id: %b\r\n" % request_id.encode())
+    if port is not None:
+        kept = _with_port(kept, port, edge.trusted > 0)
     cert = forwarded(edge.client_cert, came[CLIENT_CERT], mine)
     if cert is not None:
         kept.append(b"%b: %b\r\n" % (CLIENT_CERT, cert))
     return b"".join(kept), client, proto.decode()
+
+
+def _with_port(lines: list[bytes], port: int, trusted: bool) -> list[bytes]:
+    """Header lines, each with its line end behind it or in it, with X-Forwarded-Port: a trusted proxy's, if it says one, and
+    nobody else's."""
+    said = [line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") == PORT]
+    if said and trusted:
+        return lines
+    text = b"".join(lines)
+    if said:
+        text = b"".join([line + _LINE_END for line in text.split(_LINE_END)[:-1] if line not in said])
+    return [text, b"%b: %d\r\n" % (PORT, port)]
 
 
 @functools.lru_cache(MOST_SEEN)

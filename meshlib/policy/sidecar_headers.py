@@ -63,7 +63,8 @@ class ProxyHeaders:
     """``proxyHeaders`` of Istio's ProxyConfig, with its defaults for a sidecar. ``server``: the value of the Server header of
     responses of the inbound side, "" leaves the application's. ``debug``: whether responses say how long the upstream took
     (x-envoy-upstream-service-time), and that it was turned away (x-envoy-overloaded). ``request_id``: whether requests that
-    have none get an x-request-id; ``attempt_count``: whether calls say which attempt they are (x-envoy-attempt-count)."""
+    have none get an x-request-id; ``attempt_count``: whether calls say which attempt they are (x-envoy-attempt-count);
+    ``forwarded_port``: whether a gateway says which port a client has come to (x-forwarded-port)."""
 
     client_cert: ForwardClientCert = ForwardClientCert.APPEND_FORWARD
     details: CertDetails = ISTIOS
@@ -71,6 +72,7 @@ class ProxyHeaders:
     debug: bool = True
     request_id: bool = True
     attempt_count: bool = True
+    forwarded_port: bool = False
 
 
 DEFAULT = ProxyHeaders()

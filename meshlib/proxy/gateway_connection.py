@@ -90,6 +90,7 @@ class GatewayConnection(ServedConnection[Gate]):
         "_element",
         "_local",
         "_local_ip",
+        "_local_port",
         "_peer",
         "_tls",
     )
@@ -99,6 +100,7 @@ class GatewayConnection(ServedConnection[Gate]):
         self._chain = chain.name
         self._tls = tls
         self._peer = self._client = self._client_ip = self._local_ip = self._local = ""
+        self._local_port: int | None = None
         self._element: bytes | None = None
 
     # -- as a listener --------------------------------------------------------------------------------------------------
@@ -119,6 +121,7 @@ class GatewayConnection(ServedConnection[Gate]):
         name = transport.get_extra_info("sockname")
         self._local_ip = name[0] if isinstance(name, tuple) else ""
         self._local = address(name[0], name[1]) if isinstance(name, tuple) else ""
+        self._local_port = name[1] if isinstance(name, tuple) else None
         self._listener.opened(connection)
 
     # -- requests -------------------------------------------------------------------------------------------------------
@@ -137,6 +140,7 @@ class GatewayConnection(ServedConnection[Gate]):
             tls is not None,
             new_request_id(self.rng),
             self._about_the_peer(),
+            self._local_port if mesh.proxy_headers.forwarded_port else None,
         )
         sent = GatewayRequest(
             request.method.encode("latin-1"),

@@ -81,7 +81,7 @@ def test_an_annotation_may_turn_on_again_what_mesh_config_has_turned_off():
     assert (found.request_id, found.attempt_count) == (True, False)
 
 
-@pytest.mark.parametrize("field", ["xForwardedHost", "xForwardedPort"])
+@pytest.mark.parametrize("field", ["xForwardedHost"])
 def test_what_does_not_act_is_said(field):
     result = load_objects([with_headers(**{field: {"enabled": True}})])
     assert [each for each in inert_fields(result.resources) if f"proxyHeaders.{field}" in each.message]
@@ -107,3 +107,12 @@ def test_retries_to_the_application_are_mesh_configs_to_say():
     said = {"attempts": 5, "retryOn": "connect-failure,503", "backoff": "1s"}
     found = settings(mesh_config(defaultInboundHttpRetryPolicy=said)).inbound_retry
     assert (found.attempts, found.retry_on, found.backoff_base) == (5, parse_retry_on("connect-failure,503"), 1.0)
+
+
+def test_gateways_say_which_port_a_client_has_come_to_where_they_are_told_to():
+    assert not settings().proxy_headers.forwarded_port
+    assert settings(with_headers(xForwardedPort={"enabled": True})).proxy_headers.forwarded_port
+    found = settings(
+        with_headers(xForwardedPort={"enabled": True}), annotated("proxyHeaders: {xForwardedPort: {enabled: false}}")
+    )
+    assert not found.proxy_headers.forwarded_port

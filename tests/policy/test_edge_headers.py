@@ -8,9 +8,9 @@ from meshlib.policy.edge_headers import Edge, edge_lines, forwarded_at
 from meshlib.policy.forwarded_client_cert import ForwardClientCert
 
 
-def edge(*lines, trusted=0, peer="9.9.9.9", secure=False, mode=ForwardClientCert.SANITIZE_SET, mine=None):
+def edge(*lines, trusted=0, peer="9.9.9.9", secure=False, mode=ForwardClientCert.SANITIZE_SET, mine=None, port=None):
     text = b"".join(line.encode() + b"\r\n" for line in ("Host: a.test", *lines))
-    made, client, proto = edge_lines(text, Edge(trusted, mode), peer, secure, "id-1", mine)
+    made, client, proto = edge_lines(text, Edge(trusted, mode), peer, secure, "id-1", mine, port)
     pairs = [line.partition(b": ") for line in made.split(b"\r\n")[:-1]]
     return [(name.decode().lower(), value.decode()) for name, _, value in pairs], client, proto
 
@@ -95,3 +95,25 @@ def test_a_clients_certificate_is_told_of_as_the_mode_says():
 
 def test_places_are_counted_from_the_end():
     assert [forwarded_at("1.1.1.1,2.2.2.2 ,3.3.3.3", n) for n in (1, 2, 3, 4)] == ["3.3.3.3", "2.2.2.2", "1.1.1.1", ""]
+
+
+@pytest.mark.parametrize(
+    ("came", "trusted", "says"),
+    [
+        ((), 0, [("x-forwarded-port", "8443")]),
+        (("X-Forwarded-Port: 1",), 0, [("x-forwarded-port", "8443")]),
+        (("x_forwarded_port: 1", "x-forwarded-port: 2"), 0, [("x-forwarded-port", "8443")]),
+        ((), 1, [("x-forwarded-port", "8443")]),
+        (("x-forwarded-port: 443",), 1, [("x-forwarded-port", "443")]),
+    ],
+)
+def test_the_port_that_a_client_came_to_is_the_gateways_unless_a_trusted_proxy_has_said_another(came, trusted, says):
+    found = edge("a: b", *came, "c: d", trusted=trusted, port=8443)
+    assert [pair for pair in found[0] if pair[0].replace("_", "-") == "x-forwarded-port"] == says
+    assert (value(found, "a"), value(found, "c"), value(found, "host")) == (["b"], ["d"], ["a.test"])
+    assert value(found, "x-forwarded-for") == ["9.9.9.9"]
+
+
+def test_of_the_port_nothing_is_said_unless_that_is_asked_for():
+    assert value(edge("x-forwarded-port: 1"), "x-forwarded-port") == ["1"]
+    assert value(edge(), "x-forwarded-port") == []

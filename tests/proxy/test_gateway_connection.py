@@ -123,6 +123,15 @@ def test_trusted_proxies_say_who_the_client_is(app):
         assert gw.get("shop.test", "/", "x-forwarded-for: 7.7.7.7").status == 403, "fewer than trusted: the connection"
 
 
+def test_the_port_that_a_client_has_come_to_is_told_where_mesh_config_says_so(app):
+    mesh = mesh_config(defaultConfig={"proxyHeaders": {"xForwardedPort": {"enabled": True}}})
+    with Gateway(mesh, backend(app), gateway(server("shop.test")), bound("shop.test")) as gw:
+        told = headers(gw.get("shop.test", "/", "x-forwarded-port: 1"))
+        assert told["x-forwarded-port"] == str(gw.port(80))
+    with Gateway(backend(app), gateway(server("shop.test")), bound("shop.test")) as gw:
+        assert "x-forwarded-port" not in headers(gw.get("shop.test", "/"))
+
+
 def test_http_is_sent_to_https_unless_a_trusted_proxy_has_spoken_it(app):
     config = mesh_config(defaultConfig={"gatewayTopology": {"numTrustedProxies": 1}})
     resources = backend(app), gateway(server("shop.test", tls={"httpsRedirect": True})), bound("shop.test")
