@@ -139,13 +139,14 @@ def _forward(rule: Rule) -> Json:
     made: Json = {"route": action}
     if not targets:
         action["cluster"] = MISSING
-    elif len(targets) == 1:
-        sole = targets[0][0]
+    authority = _authority(rule, [to for to, _ in targets])
+    if len(rule.destinations) == 1:
+        (sole,) = rule.destinations
         action["cluster"] = cluster_name(sole)
         made |= _changes(sole)
-    else:
-        action["weighted_clusters"] = {"clusters": [_weighted(to, weight) for to, weight in targets]}
-    authority = _authority(rule, [to for to, _ in targets])
+    elif targets:
+        weighted = [_weighted(to, weight, own_host=not authority) for to, weight in targets]
+        action["weighted_clusters"] = {"clusters": weighted}
     if authority:
         action["host_rewrite_literal"] = authority
     if rule.rewrite is not None:
@@ -175,9 +176,10 @@ def _changes(to: Destination) -> Json:
     return {**header_changes(to.request_ops, "request"), **header_changes(to.response_ops, "response")}
 
 
-def _weighted(to: Destination, weight: int) -> Json:
+def _weighted(to: Destination, weight: int, *, own_host: bool) -> Json:
+    """``own_host``: the rule itself sets no Host, which would go before what its destinations set."""
     found: Json = {"name": cluster_name(to), "weight": weight, **_changes(to)}
-    if to.authority and not to.tells_original_host:
+    if own_host and to.authority:
         found["host_rewrite_literal"] = to.authority
     return found
 

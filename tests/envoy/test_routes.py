@@ -110,6 +110,20 @@ def test_a_host_that_headers_set_is_rewritten() -> None:
     assert "request_headers_to_add" not in found
 
 
+def test_a_host_that_one_of_several_destinations_sets_is_its_own_unless_the_rule_sets_one() -> None:
+    sets = {**to("reviews", "v1", 90), "headers": {"request": {"set": {"host": "own"}}}}
+    (found,) = routes({"route": [sets, to("reviews", "v2", 10)]})
+    clusters = found["route"]["weighted_clusters"]["clusters"]
+    assert [each.get("host_rewrite_literal") for each in clusters] == ["own", None]
+    assert "host_rewrite_literal" not in found["route"]
+    (found,) = routes({"route": [sets, to("reviews", "v2", 0)]})
+    (sole,) = found["route"]["weighted_clusters"]["clusters"]
+    assert sole["host_rewrite_literal"] == "own", "though the other one gets nothing"
+    (found,) = routes({"route": [sets, to("reviews", "v2", 10)], "rewrite": {"authority": "rule"}})
+    assert found["route"]["host_rewrite_literal"] == "rule"
+    assert not any("host_rewrite_literal" in each for each in found["route"]["weighted_clusters"]["clusters"])
+
+
 def test_redirects_and_direct_responses_take_the_responses_headers_too() -> None:
     (found,) = routes(
         {"redirect": {"uri": "/x", "authority": "there", "port": 81, "scheme": "https", "redirectCode": 308}}
