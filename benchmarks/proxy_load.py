@@ -56,7 +56,16 @@ class Load:
     p99: float = 0.0
 
 
-def wrk(folder: Path, port: int, shape: str, connections: int, seconds: int, seed: int, target: str = "") -> Load:
+def wrk(
+    folder: Path,
+    port: int,
+    shape: str,
+    connections: int,
+    seconds: int,
+    seed: int,
+    target: str = "",
+    base: str = "",
+) -> Load:
     """``shape``: FEW or MANY. NotMeasured: some response was an error, or a connection was; RuntimeError: wrk failed."""
     binary = found("wrk")
     if binary is None:
@@ -66,7 +75,7 @@ def wrk(folder: Path, port: int, shape: str, connections: int, seconds: int, see
     text = _LUA.format(target=target or TARGETS[shape], authority=AUTHORITY, fields=fields, seed=seed)
     script.write_text(text)
     command = [binary, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", str(script)]
-    return read_wrk(_said([*command, f"http://127.0.0.1:{port}"], seconds + 60))
+    return read_wrk(_said([*command, base or f"http://127.0.0.1:{port}"], seconds + 60))
 
 
 def read_wrk(said: str) -> Load:

@@ -25,6 +25,7 @@ from benchmarks.base_rows import against_base
 from benchmarks.churn_rows import churn
 from benchmarks.fastpath_rows import fastpath, fastpath_bodies
 from benchmarks.garbage_rows import garbage
+from benchmarks.gateway_rows import gateways
 from benchmarks.grpc_mtls_rows import grpc_mtls
 from benchmarks.grpc_rows import grpc_calls, grpc_cost
 from benchmarks.http2_rows import http2_calls
@@ -54,6 +55,7 @@ from benchmarks.serve_mtls_rows import serve_mtls
 from benchmarks.span_rows import spans
 from benchmarks.sync_rows import sync_bodies, sync_latency
 from benchmarks.telemetry_rows import TELEMETRY_ROWS
+from benchmarks.transparent_rows import transparent
 from benchmarks.wsgi_rows import wsgi_cost
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import run_brief
@@ -358,6 +360,8 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "proxy-bodies": bodies,
     "proxy-http2": http2,
     "proxy-mtls": mtls,
+    "proxy-gateways": gateways,
+    "proxy-transparent": transparent,
     "proxy-policies": everything_on,
     "proxy-inprocess": in_process,
     "proxy-grpc-inprocess": grpc_in_process,

@@ -66,6 +66,10 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
             help="User that the proxy runs as, whose connections are left alone. Repeatable.  [default: 1337]",
         ),
         click.option(
+            "--interception-mode", default="REDIRECT", show_default=True, type=click.Choice(["REDIRECT", "TPROXY"]),
+            help="How connections to the application are led to the proxy; TPROXY leaves their addresses as they are.",
+        ),
+        click.option(
             "--exclude-inbound-ports", metavar="PORT,PORT",
             help="Ports of the application that are left alone.  [default with --inbound '*:PORT': 15090,15021,15020]",
         ),
@@ -95,13 +99,18 @@ _flavour = click.option(
 @_rules
 def print_rules(ipv6: bool | None, **given: Any) -> None:
     """Print what iptables-restore --noflush reads; IPv6 behind a comment."""
-    from meshlib.proxy.iptables import restored
+    from meshlib.proxy.iptables import MARK, ROUTES, Table, restored
     from meshlib.proxy.iptables_commands import families
 
     wanted = _wanted(**given)
     for family in families(ipv6):
+        if wanted.tproxy:
+            click.echo(f"# ip -{family.version} rule add fwmark {MARK} lookup {ROUTES}")
+            click.echo(f"# ip -{family.version} route add local default dev lo table {ROUTES}")
         click.echo(f"# {family.value}-restore --noflush")
         click.echo(restored(wanted, family), nl=False)
+        if wanted.tproxy:
+            click.echo(restored(wanted, family, table=Table.MANGLE), nl=False)
 
 
 @iptables.command()
@@ -155,12 +164,14 @@ def _wanted(
     exclude_outbound_ip_ranges: str,
     include_outbound_ports: str,
     exclude_outbound_ports: str,
+    interception_mode: str,
 ) -> Interception:
     from meshlib.proxy.iptables import (
         ALL_PORTS,
         NOT_INBOUND,
         USER,
         Interception,
+        InterceptionMode,
         WrongInterception,
         led,
         networks,
@@ -183,6 +194,7 @@ def _wanted(
             ports(include_outbound_ports),
             ports(exclude_outbound_ports),
             usual if exclude_inbound_ports is None else ports(exclude_inbound_ports),
+            InterceptionMode(interception_mode),
         )
     except WrongInterception as error:
         raise click.UsageError(str(error)) from None

@@ -149,7 +149,9 @@ class TransparentInbound(Listener):
     def meant(self, sock: Any) -> tuple[str, int] | None:
         """Address and port. None: this very port, or its connection has gone."""
         try:
-            found = is_at(sock) if self._keeps_source else original_destination(sock)
+            found = original_destination(sock)
+            if found is None and self._keeps_source:  # it was led here as it is; calls to oneself are not
+                found = is_at(sock)
         except OSError:
             return None
         return None if found is None or found[1] == self._own else found

@@ -5,8 +5,8 @@ What the application sends goes to one port of the proxy, which asks the kernel 
 (``original_destination.py``). What is sent to a port of the application goes to the port of the proxy that is before it
 (``--inbound``). The proxy's own connections, told apart by the user or group that it runs as, are left alone.
 
-All rules are in chains of our own, so that they can be taken away, or changed, without a look at anybody else's. Each address
-family is one transaction of the kernel: no half of it is ever in force.
+All rules are in chains of our own, so that they can be taken away, or changed, without a look at anybody else's. Each table of
+an address family is one transaction of the kernel: no half of it is ever in force.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-OUTPUT, INBOUND = "MESHLIB_OUTPUT", "MESHLIB_INBOUND"
-CHAINS = (OUTPUT, INBOUND)
+OUTPUT, INBOUND, DIVERT = "MESHLIB_OUTPUT", "MESHLIB_INBOUND", "MESHLIB_DIVERT"
+CHAINS = (OUTPUT, INBOUND, DIVERT)
 JUMPS = (f"PREROUTING -p tcp -j {INBOUND}", f"OUTPUT -p tcp -j {OUTPUT}")
 """By which the kernel's own chains lead to ours."""
 
@@ -30,6 +30,10 @@ NOT_INBOUND = (15090, 15021, 15020)
 """Istio's, of its proxy's own probes and metrics: left alone where all ports are led to it."""
 USER = 1337
 """Istio's, of the user and the group that its proxies run as."""
+MARK, OWN_MARK = 1337, 1338
+"""Istio's, in TPROXY mode: of packets that are for this machine whatever their address, and of calls of the proxy to itself."""
+ROUTES = 133
+"""Istio's, of the table of routes for packets with ``MARK``."""
 MAX_PORT = 65535
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -55,6 +59,18 @@ class Family(Enum):
     def version(self) -> int:
         """Of IP."""
         return 4 if self is Family.IPV4 else 6
+
+
+class Table(Enum):
+    """Of the kernel's."""
+
+    NAT = "nat"
+    MANGLE = "mangle"
+
+    @property
+    def chains(self) -> Sequence[str]:
+        """Those that rules need."""
+        return CHAINS[:2] if self is Table.NAT else CHAINS
 
 
 class InterceptionMode(Enum):
@@ -91,6 +107,18 @@ class Interception:
     ports: Sequence[int] = ()
     not_ports: Sequence[int] = ()
     not_inbound: Sequence[int] = ()
+    mode: InterceptionMode = InterceptionMode.REDIRECT
+
+    @property
+    def tproxy(self) -> bool:
+        """Whether what comes in keeps its addresses."""
+        return self.mode is InterceptionMode.TPROXY and bool(self.inbound)
+
+    @property
+    def owners(self) -> Sequence[str]:
+        """How the proxy's own connections are told apart."""
+        users = (f"--uid-owner {user}" for user in self.users)
+        return [*users, *(f"--gid-owner {group}" for group in self.groups)]
 
     def __post_init__(self) -> None:
         if self.outbound_port is None and not self.inbound:
@@ -113,28 +141,35 @@ class Interception:
                 raise WrongInterception(f"port {port} leads to {to}, where the proxy takes what the application sends")
 
 
-def restored(wanted: Interception, family: Family, jumps: Sequence[str] = ()) -> str:
+def restored(wanted: Interception, family: Family, jumps: Sequence[str] = (), table: Table = Table.NAT) -> str:
     """What ``iptables-restore --noflush`` makes these rules of. ``jumps``: those of ``JUMPS`` that are there already, each as
     often as it is."""
+    if table is Table.NAT:
+        inbound = () if wanted.tproxy else _inbound(wanted)
+        rules = [
+            *(f"{INBOUND} {rule}" for rule in inbound),
+            *(f"{OUTPUT} {rule}" for rule in _outbound(wanted, family)),
+        ]
+    else:
+        rules = list(_kept(wanted, family))
     return "\n".join(
         [
-            "*nat",
-            *(f":{chain} - [0:0]" for chain in CHAINS),  # made, or emptied
+            f"*{table.value}",
+            *(f":{chain} - [0:0]" for chain in table.chains),  # made, or emptied
             *(f"-D {jump}" for jump in jumps),
-            *(f"-A {INBOUND} {rule}" for rule in _inbound(wanted)),
-            *(f"-A {OUTPUT} {rule}" for rule in _outbound(wanted, family)),
-            *(f"-A {jump}" for jump in _jumps(wanted)),
+            *(f"-A {rule}" for rule in rules),
+            *(f"-A {jump}" for jump in _jumps(wanted, table)),
             "COMMIT",
             "",
         ]
     )
 
 
-def removed(jumps: Sequence[str], chains: Sequence[str] = CHAINS) -> str:
+def removed(jumps: Sequence[str], chains: Sequence[str] = CHAINS[:2], table: Table = Table.NAT) -> str:
     """What takes them away: these jumps and these chains of ours, which are there."""
     return "\n".join(
         [
-            "*nat",
+            f"*{table.value}",
             *(f"-D {jump}" for jump in jumps),
             *(f"-F {chain}" for chain in chains),
             *(f"-X {chain}" for chain in chains),
@@ -144,8 +179,8 @@ def removed(jumps: Sequence[str], chains: Sequence[str] = CHAINS) -> str:
     )
 
 
-def _jumps(wanted: Interception) -> Iterator[str]:
-    if wanted.inbound:
+def _jumps(wanted: Interception, table: Table) -> Iterator[str]:
+    if wanted.inbound and (table is Table.MANGLE or not wanted.tproxy):
         yield JUMPS[0]
     yield JUMPS[1]
 
@@ -157,13 +192,39 @@ def _inbound(wanted: Interception) -> Iterator[str]:
         yield f"-p tcp {_to(port)}-j REDIRECT --to-ports {to}"
 
 
+def _kept(wanted: Interception, family: Family) -> Iterator[str]:
+    """TPROXY: what comes in goes to the proxy with its addresses as they are, and so does what the application answers to a
+    connection that the proxy has made in its client's name. The routes of ``ROUTES`` bring it to this machine."""
+    # from the proxy to the application: what the application sends back gets the same mark
+    yield f"{INBOUND} -p tcp -m mark --mark {MARK} -j CONNMARK --save-mark"
+    yield f"{INBOUND} -p tcp -m mark --mark {MARK} -j RETURN"
+    yield f"{INBOUND} -s {family.to_application} -i lo -p tcp -j RETURN"
+    # processes that talk to each other on this machine; not the proxy, of a call of the application to its own service
+    yield f"{INBOUND} -i lo -p tcp -m mark ! --mark {OWN_MARK} -j RETURN"
+    for port in wanted.not_inbound:
+        yield f"{INBOUND} -p tcp --dport {port} -j RETURN"
+    for port, to in _in_order(wanted.inbound):
+        yield f"{INBOUND} -p tcp {_to(port)}-m conntrack --ctstate RELATED,ESTABLISHED -j {DIVERT}"
+        yield (
+            f"{INBOUND} ! -d {family.loopback} -p tcp {_to(port)}-j TPROXY --on-port {to} --tproxy-mark {MARK}/0xffffffff"
+        )
+    yield f"{DIVERT} -j MARK --set-mark {MARK}"
+    yield f"{DIVERT} -j ACCEPT"
+    yield f"{OUTPUT} -o lo -p tcp -m mark --mark {MARK} -j RETURN"
+    for owner in wanted.owners:
+        yield f"{OUTPUT} ! -d {family.loopback} -o lo -p tcp -m owner {owner} -j MARK --set-mark {OWN_MARK}"
+    yield f"{OUTPUT} -p tcp -m connmark --mark {MARK} -j CONNMARK --restore-mark"
+
+
 def _outbound(wanted: Interception, family: Family) -> Iterator[str]:
     """Of what processes of this machine send; the first that fits decides."""
     if wanted.inbound:
         yield f"-s {family.to_application} -o lo -j RETURN"
+    if wanted.tproxy:
+        yield f"-o lo -m mark --mark {MARK} -j RETURN"
     for port in wanted.not_ports:
         yield f"-p tcp --dport {port} -j RETURN"
-    owners = [*(f"--uid-owner {user}" for user in wanted.users), *(f"--gid-owner {group}" for group in wanted.groups)]
+    owners = wanted.owners
     # the application has called a service that it is an endpoint of: the proxy connects to this machine by its address, and
     # that is inbound, as from elsewhere
     for owner in owners:

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from meshlib.proxy.iptables import ALL_PORTS, CHAINS, JUMPS, Family, Interception, removed, restored
+from meshlib.proxy.iptables import (
+    ALL_PORTS,
+    CHAINS,
+    JUMPS,
+    MARK,
+    ROUTES,
+    Family,
+    Interception,
+    Table,
+    removed,
+    restored,
+)
 
 SECONDS = 30
 """That a command may take; it waits for others that hold the kernel's lock."""
@@ -72,21 +83,20 @@ class Found:
 
 
 class Tables:
-    """The tables ``nat`` of this network namespace."""
+    """The tables of this network namespace."""
 
     def __init__(self, flavour: Flavour = Flavour.SYSTEM, run: Run = run) -> None:
         self.flavour = flavour
         self._run = run
 
-    def found(self, family: Family) -> Found:
+    def found(self, family: Family, table: Table = Table.NAT) -> Found:
         """Raises ``NotApplied``."""
-        return _read(self._checked(f"{family.value}{self.flavour.value}-save", ["-t", "nat"], ""))
+        return _read(self._checked(f"{family.value}{self.flavour.value}-save", ["-t", table.value], ""))
 
     def apply(self, wanted: Interception, ipv6: bool | None = None) -> Mapping[Family, bool]:
-        """Put these in force in place of ours that are there: for each family whether anything has changed. Where one family's
-        cannot be, the other's are as before. Raises ``NotApplied``."""
-        changed: dict[Family, bool] = {}
-        before: dict[Family, Found] = {}
+        """Put these in force in place of ours that are there: for each family whether anything has changed. Where one table's
+        cannot be, all are as before. Raises ``NotApplied``."""
+        before: dict[tuple[Family, Table], Found] = {}
         for family in families(ipv6):
             found = self.found(family)
             if found.istio:
@@ -94,22 +104,32 @@ class Tables:
                     "Istio's own interception is in force here (the chain ISTIO_OUTPUT): two proxies cannot both take what the "
                     "application sends. Remove the injected sidecar, or run meshlib in a Pod without one"
                 )
-            before[family] = found
-        for family, found in before.items():
+            before[family, Table.NAT] = found
+            mangled = self._mangled(family, wanted.tproxy)
+            if wanted.tproxy or not mangled.nothing:
+                before[family, Table.MANGLE] = mangled
+        changed: dict[Family, bool] = {}
+        done: list[tuple[Family, Table]] = []
+        for (family, table), found in before.items():
             try:
-                changed[family] = self._apply_one(wanted, family, found)
+                new = self._apply_one(wanted, family, table, found)
             except NotApplied as error:
-                for other in changed:
-                    self._back(other, before[other])
+                for each in done:
+                    self._back(*each, before[each])
                 raise NotApplied(f"{error}. Nothing has changed") from None
+            done.append((family, table))
+            changed[family] = new or changed.get(family, False)
         return changed
 
     def remove(self) -> Mapping[Family, bool]:
         """Take ours away, whatever is left of them: for each family whether there were any. Raises ``NotApplied``."""
         changed: dict[Family, bool] = {}
         for family in families(None):
-            found = self.found(family)
-            changed[family] = not found.nothing
+            found, mangled = self.found(family), self._mangled(family, False)
+            changed[family] = not (found.nothing and mangled.nothing)
+            if not mangled.nothing:
+                self._restore(family, removed(mangled.jumps, mangled.chains, Table.MANGLE))
+                self._no_routes(family)
             if not found.nothing:
                 self._restore(family, removed(found.jumps, found.chains))
                 if family is Family.IPV6 and any(family.to_application in rule for rule in found.rules):
@@ -117,21 +137,55 @@ class Tables:
                         self._own_address(["del", family.to_application])
         return changed
 
+    def _mangled(self, family: Family, needed: bool) -> Found:
+        """What there is of ours for TPROXY. A kernel without that table has nothing."""
+        try:
+            return self.found(family, Table.MANGLE)
+        except NotApplied:
+            if needed:
+                raise
+            return Found()
+
+    def _routes(self, family: Family) -> None:
+        """For packets with the mark, which are for this machine whatever their address."""
+        self._no_routes(family)
+        version = f"-{family.version}"
+        every = "0.0.0.0/0" if family is Family.IPV4 else "::/0"
+        self._checked("ip", [version, "route", "replace", "local", every, "dev", "lo", "table", str(ROUTES)], "")
+        self._checked("ip", [version, "rule", "add", "fwmark", str(MARK), "lookup", str(ROUTES)], "")
+
+    def _no_routes(self, family: Family) -> None:
+        version = f"-{family.version}"
+        for what in (
+            ["rule", "del", "fwmark", str(MARK), "lookup", str(ROUTES)],
+            ["route", "flush", "table", str(ROUTES)],
+        ):
+            with contextlib.suppress(NotApplied):  # there are none
+                self._checked("ip", [version, *what], "")
+
     def _own_address(self, what: Sequence[str]) -> None:
         self._checked("ip", ["-6", "addr", *what, "dev", "lo"], "")
 
-    def _apply_one(self, wanted: Interception, family: Family, found: Found) -> bool:
-        if family is Family.IPV6 and ALL_PORTS in wanted.inbound:
+    def _apply_one(self, wanted: Interception, family: Family, table: Table, found: Found) -> bool:
+        if table is Table.MANGLE and not wanted.tproxy:
+            self._restore(family, removed(found.jumps, found.chains, table))
+            self._no_routes(family)
+            return True
+        if table is Table.MANGLE:
+            self._routes(family)
+        elif family is Family.IPV6 and ALL_PORTS in wanted.inbound:
             self._own_address(["replace", family.to_application])  # IPv4 has all of 127.0.0.0/8
-        self._restore(family, restored(wanted, family, found.jumps))
-        return self.found(family) != found
+        self._restore(family, restored(wanted, family, found.jumps, table))
+        return self.found(family, table) != found
 
-    def _back(self, family: Family, found: Found) -> None:
+    def _back(self, family: Family, table: Table, found: Found) -> None:
         """As it was before ``apply``."""
-        now = self.found(family)
-        self._restore(family, removed(now.jumps, now.chains))
+        now = self.found(family, table)
+        self._restore(family, removed(now.jumps, now.chains, table))
         if not found.nothing:
-            self._restore(family, _text(found))
+            self._restore(family, _text(found, table))
+        elif table is Table.MANGLE:
+            self._no_routes(family)
 
     def _restore(self, family: Family, text: str) -> None:
         self._checked(f"{family.value}{self.flavour.value}-restore", ["--noflush", "-w", str(SECONDS // 2)], text)
@@ -164,7 +218,7 @@ def _read(saved: str) -> Found:
     return Found(tuple(sorted(chains)), tuple(jumps), tuple(rules), istio)
 
 
-def _text(found: Found) -> str:
+def _text(found: Found, table: Table) -> str:
     """What makes it again."""
     added = (f"-A {rule}" for rule in (*found.rules, *found.jumps))
-    return "\n".join(["*nat", *(f":{chain} - [0:0]" for chain in found.chains), *added, "COMMIT", ""])
+    return "\n".join([f"*{table.value}", *(f":{chain} - [0:0]" for chain in found.chains), *added, "COMMIT", ""])

@@ -230,21 +230,28 @@ class Led(asyncio.Protocol):
 class RequestsTo(HttpConnection[TransparentListener]):
     """A connection whose requests go to the port that they were meant for; CONNECT is for a proxy that its client knows of."""
 
-    __slots__ = ("_ip", "_port")
+    __slots__ = ("_asked", "_dialled", "_ip", "_port", "_snapshot")
 
     def __init__(self, listener: TransparentListener, meant: tuple[str, int]) -> None:
         super().__init__(listener, listener.proto)
         self._ip, self._port = meant
+        # of the last request: nearly always that of the next one, too
+        self._snapshot: Snapshot | None = None
+        self._asked = ("", "")
+        self._dialled = ""
 
     def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
         """Begin. Its Host chooses among the hosts of the port that was meant, whatever port Host says; one that is none of
         them is called at the address that was meant."""
         live = self.core.live
         if live is not None:
-            name = _without_port(request.authority)
-            by_name = f"{name}:{self._port}"
-            unknown = live.snapshot.is_unknown(live.snapshot.virtual_host(by_name, request.scheme, request.authority))
-            request.dialled = address(self._ip, self._port) if unknown else by_name
+            snapshot, asked = live.snapshot, (request.scheme, request.authority)
+            if snapshot is not self._snapshot or asked != self._asked:
+                self._snapshot, self._asked = snapshot, asked
+                by_name = f"{_without_port(request.authority)}:{self._port}"
+                unknown = snapshot.is_unknown(snapshot.virtual_host(by_name, *asked))
+                self._dialled = address(self._ip, self._port) if unknown else by_name
+            request.dialled = self._dialled
         return self._listener.forwarder.forward(request, responder)
 
 

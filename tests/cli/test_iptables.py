@@ -26,6 +26,13 @@ def test_rules_are_printed_as_they_are_restored():
     assert "# ip6tables-restore --noflush" in typed("print", "--ipv6").stdout
 
 
+def test_tproxy_is_printed_with_its_routes():
+    printed = typed("print", "--inbound", "*:15006", "--interception-mode", "TPROXY", "--no-ipv6").stdout
+    assert "# ip -4 rule add fwmark 1337 lookup 133\n" in printed
+    assert "*mangle\n" in printed
+    assert "--dport 15021 -j RETURN" in printed
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"\bMESHLIB_[A-Z0-9_]*[A-Z0-9]\b")
 NOT_FOR_USERS = {
     "MESHLIB_COMPLETE",  # click's, of shell completion
-    "MESHLIB_INBOUND",  # a chain of iptables
+    "MESHLIB_INBOUND",
+    "MESHLIB_DIVERT",  # a chain of iptables
     "MESHLIB_OUTPUT",  # another
 }
 

@@ -85,9 +85,15 @@ def resources() -> list[dict]:
     ]
 
 
-@pytest.fixture(scope="module", params=["nft", "legacy"])
-def before_it(request, tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]]:
-    """A namespace with an application, all of whose ports the proxy is before, and the world around it."""
+FLAVOURS = ["nft", "legacy"]
+MODES = ["REDIRECT", "TPROXY"]
+
+
+@pytest.fixture(scope="module", params=[(flavour, mode) for flavour in FLAVOURS for mode in MODES], ids="-".join)
+def before_it(request, tmp_path_factory) -> Iterator[tuple[Namespace, Namespace, bool]]:
+    """A namespace with an application, all of whose ports the proxy is before, the world around it, and whether it keeps
+    addresses."""
+    flavour, mode = request.param
     folder = tmp_path_factory.mktemp("mesh")
     (folder / "mesh.yaml").write_text(yaml.safe_dump_all(resources()))
     with namespaces() as (here, world):
@@ -102,6 +108,8 @@ def before_it(request, tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]
                 "--transparent",
                 "--inbound",
                 "[::]:15006",
+                "--interception-mode",
+                mode,
                 "--labels",
                 "app=app",
             ],
@@ -115,12 +123,14 @@ def before_it(request, tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]
                     break
             done = here.run(
                 *MESHLIB, "iptables", "apply", "--inbound", "*:15006", "--outbound-port", "0",
-                "--proxy-group", str(GROUP), "--flavour", request.param,
+                "--proxy-group", str(GROUP), "--flavour", flavour, "--interception-mode", mode,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
-            yield here, world
-            done = here.run(*MESHLIB, "iptables", "remove", "--flavour", request.param)
+            yield here, world, mode == "TPROXY"
+            done = here.run(*MESHLIB, "iptables", "remove", "--flavour", flavour)
             assert done.returncode == 0, done.stderr
+            assert "MESHLIB" not in here.run(f"iptables-{flavour}-save").stdout
+            assert "lookup 133" not in here.run("ip", "rule").stdout
             assert "::6" not in here.run("ip", "-6", "addr", "show", "dev", "lo").stdout
         finally:
             for process in (app, proxy):
@@ -128,30 +138,52 @@ def before_it(request, tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]
                 process.communicate(timeout=20)
 
 
+def seen(keeps: bool, six: bool = False) -> str:
+    """Whom the application sees."""
+    return ("fd00:1::9" if six else "10.1.9.9") if keeps else ("::6" if six else "127.0.0.6")
+
+
 @kernel
 @pytest.mark.parametrize(
     ("port", "path", "said"),
     [
-        (8080, "/x", "200 8080 for 127.0.0.6 /x\n"),  # declared
-        (8081, "/x", "200 8081 for 127.0.0.6 /x\n"),  # declared by nobody: its first bytes are HTTP
+        (8080, "/x", "200 8080 for CLIENT /x\n"),  # declared
+        (8081, "/x", "200 8081 for CLIENT /x\n"),  # declared by nobody: its first bytes are HTTP
         (8081, "/admin", "403 RBAC: access denied\n"),  # and policies see its own port
-        (8080, "/admin", "200 8080 for 127.0.0.6 /admin\n"),
+        (8080, "/admin", "200 8080 for CLIENT /admin\n"),
     ],
 )
 def test_requests_are_served_at_the_port_that_they_were_meant_for(before_it, port, path, said):
-    assert before_it[1].python(GET, "10.1.0.1", str(port), "app", path) == said
+    _, world, keeps = before_it
+    for _ in range(2):
+        assert world.python(GET, "10.1.0.1", str(port), "app", path) == said.replace("CLIENT", seen(keeps))
 
 
 @kernel
 @pytest.mark.parametrize("host", ["10.1.0.1", "fd00:1::1"])
 def test_a_server_that_speaks_first_is_heard_where_its_port_says_so(before_it, host):
-    source = "::6" if ":" in host else "127.0.0.6"
-    assert before_it[1].python(TALK, host, "3306", b"a\n".hex(), "2") == f"3306 greets {source}\nA\n"
+    _, world, keeps = before_it
+    assert world.python(TALK, host, "3306", b"a\n".hex(), "2") == f"3306 greets {seen(keeps, ':' in host)}\nA\n"
 
 
 @kernel
 def test_bytes_at_a_port_of_nobody_are_passed_through(before_it):
-    assert before_it[1].python(TALK, "10.1.0.1", "7000", b"\x00a\n".hex(), "2") == "7000 greets 127.0.0.6\n\x00A\n"
+    _, world, keeps = before_it
+    assert world.python(TALK, "10.1.0.1", "7000", b"\x00a\n".hex(), "2") == f"7000 greets {seen(keeps)}\n\x00A\n"
+
+
+@kernel
+def test_processes_that_talk_to_each_other_on_this_machine_are_left_alone(before_it):
+    assert before_it[0].python(GET, "10.1.0.1", "8080", "app", "/x") == "200 8080 for 10.1.0.1 /x\n"
+
+
+@kernel
+def test_what_the_proxy_sends_to_its_own_application_comes_in_again(before_it):
+    here, _, keeps = before_it
+    done = here.run(sys.executable, "-c", GET, "10.1.0.1", "8081", "app", "/admin", group=GROUP)
+    assert done.stdout == "403 RBAC: access denied\n", done.stderr
+    done = here.run(sys.executable, "-c", GET, "10.1.0.1", "8081", "app", "/x", group=GROUP)
+    assert done.stdout == f"200 8081 for {'10.1.0.1' if keeps else '127.0.0.6'} /x\n", done.stderr
 
 
 @kernel
@@ -162,7 +194,7 @@ def test_what_is_meant_for_the_proxy_itself_is_reset(before_it):
 
 @kernel
 def test_probes_go_around_the_proxy(before_it):
-    here, world = before_it
+    _, world, _ = before_it
     done = world.run(sys.executable, "-c", GET, "10.1.0.1", "15021", "app", "/x")
     assert "ConnectionRefusedError" in done.stderr  # nobody is there: had it gone to the proxy, it would be a 503
 

@@ -9,6 +9,8 @@ from meshlib.proxy.iptables import (
     JUMPS,
     Family,
     Interception,
+    InterceptionMode,
+    Table,
     WrongInterception,
     led,
     networks,
@@ -69,6 +71,38 @@ def test_all_ports_of_the_application_are_led_but_for_those_that_are_not():
         "! -d ::1/128 -o lo -p tcp -m owner --uid-owner 7 -j REDIRECT --to-ports 15006",
         "-m owner --uid-owner 7 -j RETURN",
     ]
+
+
+def test_tproxy_leaves_addresses_as_they_are():
+    wanted = Interception(inbound={ALL_PORTS: 15006}, not_inbound=(15021,), mode=InterceptionMode.TPROXY)
+    assert restored(wanted, Family.IPV4, table=Table.MANGLE).splitlines() == [
+        "*mangle",
+        ":MESHLIB_OUTPUT - [0:0]",
+        ":MESHLIB_INBOUND - [0:0]",
+        ":MESHLIB_DIVERT - [0:0]",
+        "-A MESHLIB_INBOUND -p tcp -m mark --mark 1337 -j CONNMARK --save-mark",
+        "-A MESHLIB_INBOUND -p tcp -m mark --mark 1337 -j RETURN",
+        "-A MESHLIB_INBOUND -s 127.0.0.6/32 -i lo -p tcp -j RETURN",
+        "-A MESHLIB_INBOUND -i lo -p tcp -m mark ! --mark 1338 -j RETURN",
+        "-A MESHLIB_INBOUND -p tcp --dport 15021 -j RETURN",
+        "-A MESHLIB_INBOUND -p tcp -m conntrack --ctstate RELATED,ESTABLISHED -j MESHLIB_DIVERT",
+        "-A MESHLIB_INBOUND ! -d 127.0.0.1/32 -p tcp -j TPROXY --on-port 15006 --tproxy-mark 1337/0xffffffff",
+        "-A MESHLIB_DIVERT -j MARK --set-mark 1337",
+        "-A MESHLIB_DIVERT -j ACCEPT",
+        "-A MESHLIB_OUTPUT -o lo -p tcp -m mark --mark 1337 -j RETURN",
+        "-A MESHLIB_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner 1337 -j MARK --set-mark 1338",
+        "-A MESHLIB_OUTPUT -p tcp -m connmark --mark 1337 -j CONNMARK --restore-mark",
+        "-A PREROUTING -p tcp -j MESHLIB_INBOUND",
+        "-A OUTPUT -p tcp -j MESHLIB_OUTPUT",
+        "COMMIT",
+    ]
+    nat = restored(wanted, Family.IPV4)
+    assert "PREROUTING" not in nat
+    assert "-A MESHLIB_OUTPUT -o lo -m mark --mark 1337 -j RETURN\n" in nat
+    assert (
+        "-A MESHLIB_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m owner --uid-owner 1337 -j REDIRECT --to-ports 15006\n"
+        in nat
+    )
 
 
 def test_ports_and_networks_are_left_alone_or_are_all_that_is_led():

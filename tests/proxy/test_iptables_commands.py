@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from meshlib.proxy import iptables_commands
-from meshlib.proxy.iptables import JUMPS, Family, Interception
+from meshlib.proxy.iptables import ALL_PORTS, JUMPS, Family, Interception, InterceptionMode, Table
 from meshlib.proxy.iptables_commands import Flavour, Found, NotApplied, Tables, families
 from tests.support.namespace import namespace, why_none
 
@@ -79,6 +79,33 @@ def test_where_one_familys_rules_are_refused_the_others_are_as_before(there, bef
     with pytest.raises(NotApplied, match=r"ip6tables-nft-restore: the kernel has no room\. Nothing has changed"):
         Tables(Flavour.NFT, refuses).apply(Interception(), ipv6=True)
     assert {family: made.found(family) for family in Family} == was
+
+
+@kernel
+@pytest.mark.parametrize("flavour", [Flavour.NFT, Flavour.LEGACY])
+def test_tproxy_has_rules_of_two_tables_and_routes_and_all_go_or_none(there, flavour):
+    made = tables(there, flavour)
+    wanted = Interception(inbound={ALL_PORTS: 15006}, mode=InterceptionMode.TPROXY)
+    assert made.apply(wanted, ipv6=True) == {Family.IPV4: True, Family.IPV6: True}
+    assert made.apply(wanted, ipv6=True) == {Family.IPV4: False, Family.IPV6: False}
+    assert there.run("ip", "rule").stdout.count("fwmark 0x539 lookup 133") == 1
+    assert "local default dev lo" in there.run("ip", "-6", "route", "show", "table", "133").stdout
+    assert made.apply(Interception(inbound={ALL_PORTS: 15006}), ipv6=True)[Family.IPV4]
+    assert made.found(Family.IPV4, Table.MANGLE).nothing
+    assert "lookup 133" not in there.run("ip", "rule").stdout
+    before = made.found(Family.IPV4)
+
+    def refuses(command, reads):
+        if command[0].startswith("ip6tables") and "*mangle" in reads:
+            return subprocess.CompletedProcess(command, 4, "", "the kernel has no TPROXY")
+        return there.run(*command, reads=reads)
+
+    with pytest.raises(NotApplied, match=r"the kernel has no TPROXY\. Nothing has changed"):
+        Tables(flavour, refuses).apply(wanted, ipv6=True)
+    assert made.found(Family.IPV4) == before
+    assert made.found(Family.IPV4, Table.MANGLE).nothing
+    assert made.remove()[Family.IPV4] is True
+    assert "MESHLIB" not in there.run(f"iptables{flavour.value}-save").stdout
 
 
 def test_a_command_that_is_not_there_is_named_with_its_package(monkeypatch):
