@@ -287,6 +287,43 @@ def test_a_stream_goes_on_through_reloads():
             assert made.until(b"2") == b"2"
 
 
+def test_streams_of_every_kind_go_on_while_certificates_rotate_under_load():
+    renewed = [leaf("bank.test", f"v{number}.bank.test") for number in range(2)]
+    tls = {"mode": "SIMPLE", "credentialName": "bank"}
+    resources = [
+        gateway(
+            server("*", port=5432, protocol="TCP"),
+            passthrough("shop.test"),
+            server("bank.test", port=443, protocol="TLS", name="t", tls=tls),
+        ),
+        tls_rules((["shop.test"], "shop")),
+        tcp_rule(("db", 100)),
+    ]
+
+    def wrap(name):
+        return lambda sock: client().wrap_socket(sock, server_hostname=name)
+
+    with Echo("db") as db, Echo("shop", SHOP) as shop:
+        resources += [entry("db", db.port), entry("shop", shop.port, "TLS")]
+        with (
+            Gateway(*resources, tls_secret("bank", renewed[0])) as gw,
+            gw.client(5432) as plain,
+            gw.client(443, wrap("shop.test")) as passed,
+            gw.client(443, wrap("bank.test")) as ended,
+        ):
+            streams = {"db:": (plain, ended), "shop:": (passed,)}
+            for greeting, made in streams.items():
+                for each in made:
+                    each.send(b"0")
+                    assert each.until(b"0") == f"{greeting}0".encode()
+            for turn in range(1, 21):
+                gw.mesh.apply([*resources, tls_secret("bank", renewed[turn % 2])])
+                assert heard(gw, 443, wrap=wrap("bank.test")) == b"db:hello"  # load: a handshake a turn
+                for each in (plain, passed, ended):
+                    each.send(f"{turn};".encode())
+                    assert each.until(b";") == f"{turn};".encode()
+
+
 def test_mtls_of_the_mesh_is_passed_through_to_the_service_that_is_asked_for():
     inside = entry("shop", 1, "TLS")
     name = "outbound_.5000_._.shop.internal.test"
