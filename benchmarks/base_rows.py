@@ -64,6 +64,26 @@ for name in ("best_us", "cost_of"):
 rows.{row}(True)
 """
 
+_GRPC = """
+import json, sys, time
+import grpc, meshlib
+port, calls, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+def measure(call):
+    for _ in range(calls):
+        call(b"x" * 1024, timeout=5)
+    began = time.thread_time()
+    for _ in range(calls):
+        call(b"x" * 1024, timeout=5)
+    return (time.thread_time() - began) / calls
+
+mesh, bare = meshlib.Mesh.from_resources(json.loads(sys.stdin.read()), seed=1), grpc.insecure_channel(f"127.0.0.1:{port}")
+with mesh, bare:
+    ways = [channel.unary_unary(METHOD) for channel in (bare, mesh.grpc_channel("reviews:9080"))]
+    turns = [[measure(way) for way in ways] for _ in range(rounds)]
+    print(json.dumps([min(turn[which] for turn in turns) for which in (0, 1)]))
+"""
+
 
 def against_base(quick: bool) -> list[Row]:
     """This tree against the one that ``MESHLIB_BENCH_BASE`` names: a call over HTTP/2, and the policies of calls."""
@@ -75,6 +95,7 @@ def against_base(quick: bool) -> list[Row]:
         _over_http2(*trees, quick),
         _policy("HTTP", "rows", "policy_cost", *trees, quick),
         _policy("gRPC", "grpc_rows", "grpc_cost", *trees, quick),
+        _grpc_call(*trees, quick),
     ]
 
 
@@ -86,6 +107,30 @@ def _policy(kind: str, module: str, row: str, base: Path, this: Path, quick: boo
     each = ", ".join(f"{turn[1] / turn[0]:.2f}" for turn in turns)
     details = f"{now * 1e6:.1f} us against {before * 1e6:.1f} us; turn by turn {each}"
     return Row(f"policy cost of one {kind} call, this tree / base", now / before, "x", 0.85, details=details)
+
+
+def _grpc_call(base: Path, this: Path, quick: bool) -> Row:
+    """CPU of the calling thread that a unary call over the network takes beyond one of bare grpcio, in the same process: this
+    tree's over the base's. ``_policy`` has channels that respond in Python, so that no tree takes its way through gRPC core."""
+    from benchmarks.grpc_backend import UNARY
+
+    program = _GRPC.replace("METHOD", repr(UNARY))
+    turns = []
+    with backend("benchmarks.grpc_backend") as (port, _):
+        resources = json.dumps(synthetic.grpc_reviews(port))
+        for _ in range(3 if quick else 8):
+            arguments = str(port), "300", "5" if quick else "15"
+            turns.append([_printed(tree, program, *arguments, given=resources) for tree in (base, this)])
+    (before, bare_before), (now, bare_now) = (
+        (min(turn[which][1] for turn in turns), min(turn[which][0] for turn in turns)) for which in (0, 1)
+    )
+    each = ", ".join(f"{(new[1] - new[0]) / (old[1] - old[0]):.2f}" for old, new in turns)
+    details = (
+        f"{(now - bare_now) * 1e6:.0f} us beyond bare grpcio's {bare_now * 1e6:.0f} us against "
+        f"{(before - bare_before) * 1e6:.0f} us beyond {bare_before * 1e6:.0f} us; turn by turn {each}"
+    )
+    ratio = (now - bare_now) / (before - bare_before)
+    return Row("one gRPC call in threads beyond bare grpcio, this tree / base", ratio, "x", 0.85, details=details)
 
 
 def _over_http2(base: Path, this: Path, quick: bool) -> Row:
