@@ -51,22 +51,8 @@ class Forwarding:
     """One request on its way, and the handler of the connection that it is on."""
 
     __slots__ = (
-        "_body_late",
-        "_call",
-        "_connection",
-        "_exchange",
-        "_head_late",
-        "_http2",
-        "_in_task",
-        "_means",
-        "_over",
-        "_refused",
-        "_responder",
-        "_send",
-        "_span",
-        "_streaming",
-        "_task",
-        "_unsent",
+        *("_body_late", "_call", "_connection", "_exchange", "_head_late", "_http2", "_in_task", "_means", "_over"),
+        *("_refused", "_responder", "_send", "_span", "_streaming", "_task", "_unsent"),
     )
 
     def __init__(self, means: Means, call: Call[ProxyRequest], responder: Responder) -> None:
