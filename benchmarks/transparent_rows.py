@@ -108,7 +108,7 @@ def _inside(quick: bool) -> dict[str, Any]:
     ):
         subprocess.run(["ip", *line.split()], check=True)
     meshlib = [sys.executable, "-c", "from meshlib.cli.main import main; main()"]
-    rounds, seconds = (3, 1) if quick else (15, 2)
+    rounds, seconds = (7, 1) if quick else (15, 2)
     with (
         on_the_other_core(),
         tempfile.TemporaryDirectory(prefix="meshlib-led-") as name,
