@@ -45,6 +45,14 @@ def one_level(levels: Sequence[HeaderOps]) -> HeaderOps:
     return HeaderOps(remove, replaced, added)
 
 
+def common_end(levels: Sequence[Sequence[HeaderOps]]) -> int:
+    """How many levels at their ends all have in common: those of a rule, after those of its destinations."""
+    count = 0
+    while all(len(each) > count and each[-1 - count] == levels[0][-1 - count] for each in levels):
+        count += 1
+    return count
+
+
 def _option(pair: tuple[bytes, Value], action: str) -> Json:
     name, value = pair
     text = value.text if isinstance(value, Computed) else value.decode("utf-8", "replace").replace("%", "%%")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.envoy.headers import header_changes
+from meshlib.envoy.headers import common_end, header_changes
 from meshlib.envoy.values import Json, duration, fraction, string_match, text_of, typed
 
 if TYPE_CHECKING:
@@ -145,8 +145,14 @@ def _forward(rule: Rule) -> Json:
         action["cluster"] = cluster_name(sole)
         made |= _changes(sole)
     elif targets:
-        weighted = [_weighted(to, weight, own_host=not authority) for to, weight in targets]
-        action["weighted_clusters"] = {"clusters": weighted}
+        request = common_end([to.request_ops for to, _ in targets]) if len(targets) > 1 else 0
+        response = common_end([to.response_ops for to, _ in targets]) if len(targets) > 1 else 0
+        first = targets[0][0]
+        action["weighted_clusters"] = {
+            "clusters": [_weighted(to, weight, request, response, own_host=not authority) for to, weight in targets]
+        }
+        made |= header_changes(first.request_ops[len(first.request_ops) - request :], "request")
+        made |= header_changes(first.response_ops[len(first.response_ops) - response :], "response")
     if authority:
         action["host_rewrite_literal"] = authority
     if rule.rewrite is not None:
@@ -176,9 +182,12 @@ def _changes(to: Destination) -> Json:
     return {**header_changes(to.request_ops, "request"), **header_changes(to.response_ops, "response")}
 
 
-def _weighted(to: Destination, weight: int, *, own_host: bool) -> Json:
-    """``own_host``: the rule itself sets no Host, which would go before what its destinations set."""
-    found: Json = {"name": cluster_name(to), "weight": weight, **_changes(to)}
+def _weighted(to: Destination, weight: int, request: int, response: int, *, own_host: bool) -> Json:
+    """``request``, ``response``: how many levels of operations are the route's, which Envoy does after these. ``own_host``:
+    the rule itself sets no Host, which would go before what its destinations set."""
+    found: Json = {"name": cluster_name(to), "weight": weight}
+    found |= header_changes(to.request_ops[: len(to.request_ops) - request], "request")
+    found |= header_changes(to.response_ops[: len(to.response_ops) - response], "response")
     if own_host and to.authority:
         found["host_rewrite_literal"] = to.authority
     return found

@@ -49,6 +49,12 @@ class Computed:
         self.text = text
         self._parts = tuple(parts)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Computed) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def __call__(self, lookup: Lookup) -> bytes:
         return b"".join([part if isinstance(part, bytes) else part(lookup) for part in self._parts])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.envoy.headers import header_changes, one_level
+from meshlib.envoy.headers import common_end, header_changes, one_level
 from meshlib.policy.header_ops import HeaderOps, compile_ops
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -29,6 +29,13 @@ def test_values_keep_operators_and_escape_percent_signs() -> None:
 def test_removals_are_named_once_and_nothing_is_said_of_nothing() -> None:
     assert header_changes([HeaderOps((b"a", b"a", b"b"))], "response") == {"response_headers_to_remove": ["a", "b"]}
     assert header_changes([], "request") == {}
+
+
+def test_what_all_have_at_the_end_is_counted() -> None:
+    rule, own = compile_ops([], {"a": "%REQ(b)%"}, {}), HeaderOps((b"x",))
+    again = compile_ops([], {"a": "%REQ(b)%"}, {})
+    assert common_end([(own, rule), (again,)]) == 1
+    assert common_end([(own,), (rule,)]) == common_end([(), (rule,)]) == 0
 
 
 @given(st.lists(OPS, max_size=3), HEADERS)
