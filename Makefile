@@ -52,6 +52,8 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip uninstall --quiet --disable-pip-version-check --yes meshlib 2>/dev/null  # this project's old name
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[all]" --group dev
+	@# xds-protos has replaced files of it by older ones
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps opentelemetry-proto
 	@touch $@
 
 demo: $(STAMP)

@@ -222,7 +222,8 @@ def _exporter(endpoint: str, headers: dict[str, str] | None, timeout: float) -> 
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
         except ImportError as error:
             raise MeshError(
-                f"OTLP over gRPC needs its exporter: pip install opentelemetry-exporter-otlp-proto-grpc ({error})"
+                replaced(error)
+                or f"OTLP over gRPC needs its exporter: pip install opentelemetry-exporter-otlp-proto-grpc ({error})"
             ) from error
         return OverGrpc(
             endpoint=f"{found.hostname}:{port or 4317}",
@@ -235,9 +236,22 @@ def _exporter(endpoint: str, headers: dict[str, str] | None, timeout: float) -> 
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
     except ImportError as error:
-        raise MeshError(f"OTLP needs the extra: pip install 'sidecarless[otel]' ({error})") from error
+        raise MeshError(
+            replaced(error) or f"OTLP needs the extra: pip install 'sidecarless[otel]' ({error})"
+        ) from error
     url = endpoint if found.path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"
     return OverHttp(endpoint=url, headers=headers, timeout=seconds)
+
+
+def replaced(error: ImportError) -> str:
+    """What to do when an exporter is there and cannot be imported as xds-protos (extra ``envoy``) has replaced files that it
+    needs; "" for another reason."""
+    if isinstance(error, ModuleNotFoundError) or not (error.name or "").startswith("opentelemetry.proto."):
+        return ""
+    return (
+        "another package has replaced files of opentelemetry-proto by older ones, as xds-protos does: "
+        f"pip install --force-reinstall --no-deps opentelemetry-proto ({error})"
+    )
 
 
 def _shown(endpoint: str) -> str:

@@ -265,3 +265,19 @@ def test_spans_are_drawn_as_a_tree():
     assert first == f"trace {kept.calls[0].context.trace_id:032x}"
     assert call.startswith("unknown_service:python client GET 200")
     assert attempt.startswith("`-- unknown_service:python client GET attempt 1 ->")
+
+
+def test_files_of_opentelemetry_that_another_package_has_replaced_are_said_with_the_remedy(monkeypatch):
+    from opentelemetry.proto.common.v1 import common_pb2
+
+    monkeypatch.delattr(common_pb2, "InstrumentationScope")  # as in xds-protos
+    for name in [each for each in sys.modules if each.startswith("opentelemetry.exporter.otlp")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MeshError, match="pip install --force-reinstall --no-deps opentelemetry-proto"):
+        otel._exporter("http://localhost:4318", None, 1.0)
+
+
+def test_an_exporter_that_is_not_there_was_replaced_by_nobody():
+    error = ModuleNotFoundError("no module", name="opentelemetry.proto.common.v1.common_pb2")
+    assert otel.replaced(error) == ""
+    assert otel.replaced(ImportError("no module", name="opentelemetry.exporter")) == ""

@@ -38,7 +38,9 @@ def metric_exporter_from_env(environ: Mapping[str, str]) -> MetricExporter | Non
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     except ImportError as error:
-        raise MeshError(f"{VARIABLE} {MISSING}") from error
+        from meshlib.otel import replaced
+
+        raise MeshError(replaced(error) or f"{VARIABLE} {MISSING}") from error
     made: MetricExporter = OTLPMetricExporter(endpoint)
     return made
 
