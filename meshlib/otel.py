@@ -21,6 +21,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from meshlib.clock import SystemClock
 from meshlib.problems import MeshError
 from meshlib.telemetry.dropped import dropped
+from meshlib.telemetry.replaced_files import replaced
 from meshlib.telemetry.trace_tree import SpanFacts, render
 
 try:
@@ -241,17 +242,6 @@ def _exporter(endpoint: str, headers: dict[str, str] | None, timeout: float) -> 
         ) from error
     url = endpoint if found.path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"
     return OverHttp(endpoint=url, headers=headers, timeout=seconds)
-
-
-def replaced(error: ImportError) -> str:
-    """What to do when an exporter is there and cannot be imported as xds-protos (extra ``envoy``) has replaced files that it
-    needs; "" for another reason."""
-    if isinstance(error, ModuleNotFoundError) or not (error.name or "").startswith("opentelemetry.proto."):
-        return ""
-    return (
-        "another package has replaced files of opentelemetry-proto by older ones, as xds-protos does: "
-        f"pip install --force-reinstall --no-deps opentelemetry-proto ({error})"
-    )
 
 
 def _shown(endpoint: str) -> str:

@@ -275,9 +275,3 @@ def test_files_of_opentelemetry_that_another_package_has_replaced_are_said_with_
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MeshError, match="pip install --force-reinstall --no-deps opentelemetry-proto"):
         otel._exporter("http://localhost:4318", None, 1.0)
-
-
-def test_an_exporter_that_is_not_there_was_replaced_by_nobody():
-    error = ModuleNotFoundError("no module", name="opentelemetry.proto.common.v1.common_pb2")
-    assert otel.replaced(error) == ""
-    assert otel.replaced(ImportError("no module", name="opentelemetry.exporter")) == ""
