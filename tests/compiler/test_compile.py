@@ -382,7 +382,7 @@ def test_fields_without_effect_are_named_with_their_resource():
     notices = {p.path: p.message for p in snap.problems if p.code == "no-effect"}
     assert notices == {
         "DestinationRule/default/reviews": "no effect: trafficPolicy.proxyProtocol "
-        "(a header of connections that a proxy forwards)",
+        "(a header of connections that a proxy forwards; `meshlib proxy` sends it)",
         "WasmPlugin/default/quiet": "WasmPlugin loads and has no effect: Wasm runs in Envoy",
     }
 

@@ -123,6 +123,9 @@ def test_a_notice_groups_fields_by_their_reason():
     policy = {"proxyProtocol": {"version": "V1"}, "retryBudget": {"budgetInterval": "1s", "percent": 3}}
     result = load_objects([destination_rule("reviews", **policy)])
     (notice,) = inert_fields(result.resources)
-    assert "trafficPolicy.proxyProtocol (a header of connections that a proxy forwards)" in notice.message
+    assert (
+        "trafficPolicy.proxyProtocol (a header of connections that a proxy forwards; `meshlib proxy` sends it)"
+        in notice.message
+    )
     assert "retryBudget.budgetInterval" in notice.message
     assert "percent" not in notice.message
