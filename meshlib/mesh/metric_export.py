@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from meshlib.problems import MeshError
-from meshlib.telemetry.replaced_files import replaced
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
@@ -39,6 +38,8 @@ def metric_exporter_from_env(environ: Mapping[str, str]) -> MetricExporter | Non
     try:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     except ImportError as error:
+        from meshlib.telemetry.replaced_files import replaced
+
         raise MeshError(replaced(error) or f"{VARIABLE} {MISSING}") from error
     made: MetricExporter = OTLPMetricExporter(endpoint)
     return made

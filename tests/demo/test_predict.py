@@ -21,7 +21,8 @@ from meshlib.resources.loader import load_text
 
 def _predict(traffic: bytes, user: str = "") -> Prediction:
     children = [
-        SimpleNamespace(service=s, version=v, pod=f"{s}-{v}", port=9000 + n) for n, (s, v) in enumerate(REPLICAS)
+        SimpleNamespace(service=service, version=version, pod=f"{service}-{version}", host="127.0.0.1", port=9000 + n)
+        for n, (service, version) in enumerate(REPLICAS)
     ]
     docs = documents((CONFIG / "application.yaml").read_bytes())
     for child in children:

@@ -116,11 +116,18 @@ def test_a_port_that_an_endpoint_is_at_comes_before_the_service_port_of_the_same
         assert [cluster(*application.path(http2)).spec.http2 for http2 in (False, True)] == [False, False]
 
 
+class Gone:
+    """An endpoint that the cluster has no more."""
+
+    key = "127.0.0.1:1"
+
+
 def test_a_reload_keeps_its_connections_unless_it_changes_what_they_are():
     async def scene(mesh):
         application = Application(mesh._core, ApplicationAddress("127.0.0.1", 9080))
         first = cluster(*application.path(False))
-        first.targets["t"] = marker = object()
+        marker = object()
+        first.targets[Gone()] = marker
         assert application.path(False)[0].cluster("inbound|9080||") is first
         mesh.apply([*SERVICE, service("other")])
         second = cluster(*application.path(False))

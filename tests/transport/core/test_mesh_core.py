@@ -87,9 +87,15 @@ async def test_closing_closes_every_part(core):
     assert channel.told == ["close"]
 
 
+class Gone:
+    """An endpoint that the cluster has no more."""
+
+    key = "127.0.0.1:1"
+
+
 def test_a_reload_keeps_the_targets_that_it_has_a_use_for_and_retires_the_others(core):
     kept, channel = target_of(core), Channel()
-    cluster_of(core).targets["gone:1"] = channel
+    cluster_of(core).targets[Gone()] = channel
     with meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", 1), pod("reviews", "v2", 2)]) as more:
         core.install(more._core.live.snapshot)
     assert (kept.retired, channel.told) == (False, ["forget"])
