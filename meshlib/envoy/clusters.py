@@ -212,6 +212,10 @@ def _tls(spec: Cluster, has_identity: bool, files: Files) -> Json:
         return {"transport_socket": mutual_socket(spec.tls, spec.http2)}
     if spec.auto_mtls is None or not has_identity or not spec.mutual:
         return {}
+    if spec.resolution == "passthrough":  # Envoy looks at labels of endpoints, and an address that is dialled has none
+        raise NoTls(
+            "it depends on the address whether mTLS of the mesh is spoken: say so with a tls block of a DestinationRule"
+        )
     socket = mutual_socket(spec.auto_mtls, spec.http2)
     return {
         "transport_socket_matches": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshlib.workload import Workload
+from tests.support import mesh_tls
 from tests.support.envoy_engine import compiled
 from tests.support.resources import destination_rule, pod, service, service_entry
 
@@ -121,6 +122,16 @@ def test_names_are_resolved_by_envoy_and_dialled_addresses_too() -> None:
     assert place["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] == "there.example"
     assert made.clusters["outbound|80||*.b.test"]["cluster_type"]["name"] == "envoy.clusters.dynamic_forward_proxy"
     assert "outbound|80||a.test" not in made.endpoints
+
+
+def test_dialled_addresses_of_which_some_take_mtls_of_the_mesh_are_not_called_in_plain_text() -> None:
+    takes = pod("reviews", "v1", 9080)
+    takes["metadata"]["labels"]["security.istio.io/tlsMode"] = "istio"
+    dialled = [service("reviews"), takes, destination_rule("reviews", loadBalancer={"simple": "PASSTHROUGH"})]
+    made = compiled(*dialled, credentials=mesh_tls.credentials())
+    assert made.clusters[KEY]["load_assignment"] == {"cluster_name": KEY}
+    assert "it depends on the address whether mTLS of the mesh is spoken" in made.unreachable[KEY]
+    assert compiled(*dialled).unreachable == {}  # without a certificate it is plain text with either engine
 
 
 def test_a_cluster_whose_tls_cannot_be_had_has_no_endpoint_and_says_why() -> None:
