@@ -31,10 +31,10 @@ def istio_config(resource: str) -> Json:
     return {"istio": {"config": f"/apis/networking.istio.io/v1/namespaces/{namespace}/{path}/{own}"}}
 
 
-def cluster(spec: Cluster) -> Json:
-    """One cluster; its endpoints are apart, where they are (``endpoints``)."""
+def thresholds(spec: Cluster) -> Json:
+    """Envoy's CircuitBreakers.Thresholds, which istiod makes of a connectionPool."""
     limits = spec.limits
-    thresholds: Json = {
+    made: Json = {
         "max_connections": limits.max_connections,
         "max_pending_requests": limits.http1_max_pending_requests,
         "max_requests": limits.http2_max_requests,
@@ -42,10 +42,16 @@ def cluster(spec: Cluster) -> Json:
         "track_remaining": True,
     }
     if spec.retry_budget is not None:
-        thresholds["retry_budget"] = {
+        made["retry_budget"] = {
             "budget_percent": {"value": spec.retry_budget.percent},
             "min_retry_concurrency": spec.retry_budget.minimum,
         }
+    return made
+
+
+def cluster(spec: Cluster) -> Json:
+    """One cluster; its endpoints are apart, where they are (``endpoints``)."""
+    limits = spec.limits
     metadata: Json = {
         **istio_config(spec.destination_rule),
         "meshlib": {
@@ -64,7 +70,7 @@ def cluster(spec: Cluster) -> Json:
         "type": TYPES.get(spec.resolution, "EDS"),
         "connect_timeout": duration(limits.connect_timeout),
         "lb_policy": _policy(spec),
-        "circuit_breakers": {"thresholds": [thresholds]},
+        "circuit_breakers": {"thresholds": [thresholds(spec)]},
         "metadata": {"filter_metadata": metadata},
     }
     if found["type"] == "EDS":

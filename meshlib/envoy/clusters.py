@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.admin.dumped_clusters import thresholds
 from meshlib.envoy.tls import Files, NoTls, mutual_socket, socket_of
 from meshlib.envoy.values import ADS, MOST_WEIGHT, Json, address, duration, typed
 
@@ -39,7 +40,7 @@ def cluster_of(spec: Cluster, has_identity: bool, files: Files) -> Json:
         "name": spec.key,
         "alt_stat_name": spec.key + STAT_END,
         "connect_timeout": duration(limits.connect_timeout),
-        "circuit_breakers": {"thresholds": [_thresholds(spec)]},
+        "circuit_breakers": {"thresholds": [thresholds(spec)]},
         "typed_extension_protocol_options": {HTTP_OPTIONS: _http_options(spec)},
         "common_lb_config": {"healthy_panic_threshold": {"value": spec.panic_percent}},
         **_discovery(spec),
@@ -89,23 +90,6 @@ def _discovery(spec: Cluster) -> Json:
 
 
 _FORWARD = "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"
-
-
-def _thresholds(spec: Cluster) -> Json:
-    limits = spec.limits
-    made: Json = {
-        "max_connections": limits.max_connections,
-        "max_pending_requests": limits.http1_max_pending_requests,
-        "max_requests": limits.http2_max_requests,
-        "max_retries": limits.max_retries,
-        "track_remaining": True,
-    }
-    if spec.retry_budget is not None:
-        made["retry_budget"] = {
-            "budget_percent": {"value": spec.retry_budget.percent},
-            "min_retry_concurrency": spec.retry_budget.minimum,
-        }
-    return made
 
 
 def _http_options(spec: Cluster) -> Json:

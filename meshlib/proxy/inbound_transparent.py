@@ -127,7 +127,8 @@ class TransparentInbound(Listener):
             return "PeerAuthentication says STRICT and the proxy has no certificate"
         current = identity.current()
         if current is None:
-            return f"PeerAuthentication says STRICT and there is no certificate yet ({identity.problem or 'none has come'})"
+            why = identity.problem or "none has been received"
+            return f"PeerAuthentication says STRICT and there is no certificate yet ({why})"
         return "" if current.svid.not_after > core.clock.time() else "the certificate has expired"
 
     def stop(self) -> None:
