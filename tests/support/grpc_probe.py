@@ -267,7 +267,8 @@ def probe(
 
     async def stop(server: Any) -> None:
         await server.stop(None)
-        await asyncio.sleep(0)
+        # a plain function that aborts waits, in its thread, for the loop: who stops the loop first leaves it there for ever
+        await asyncio.to_thread(pool.shutdown)
 
     try:
         aio_server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
@@ -282,4 +283,3 @@ def probe(
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-        pool.shutdown()

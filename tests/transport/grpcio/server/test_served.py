@@ -542,7 +542,7 @@ def test_chats_that_their_callers_break_off_end_their_handlers_and_are_counted_o
         assert eventually(lambda: sum(counted.results.values()) == 20)
     # grpcio may show a handler a stream that was broken off as one that has ended: then the call was a success to us, too
     assert set(counted.results) <= {("200", "2", "DR"), ("200", "0", "-")}
-    assert counted.results["200", "2", "DR"] >= 5
+    assert counted.results["200", "2", "DR"]
     assert counted.messages() == (20, 20)
 
 
