@@ -230,8 +230,9 @@ class CountingContext(ContextProxy):
 
     async def write(self, message: object) -> None:
         """Send a response."""
-        await self._context.write(message)
+        # before it is sent, as a generator's are: a caller that has it may break off before this coroutine goes on
         note_response(self._call, message)
+        await self._context.write(message)
 
 
 def _in_pool(serve: Behaviour) -> Behaviour:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from types import SimpleNamespace
 
@@ -181,6 +182,17 @@ async def test_messages_are_counted_as_they_are_read_and_written():
     await context.write("c")
     assert (call.request_messages, call.response_messages) == (3, 1)
     assert context.peer() == "ipv4:127.0.0.1:4711"
+
+
+async def test_a_message_is_counted_though_its_caller_breaks_off_while_it_is_written():
+    class BrokenOff(Context):
+        async def write(self, message):
+            raise asyncio.CancelledError
+
+    call = SimpleNamespace(response_messages=0, response_bytes=0)
+    with pytest.raises(asyncio.CancelledError):
+        await CountingContext(BrokenOff(), call).write("c")
+    assert call.response_messages == 1
 
 
 def test_a_plain_functions_context_tells_its_code():
