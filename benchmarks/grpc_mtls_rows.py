@@ -22,7 +22,7 @@ from typing import Any
 import meshlib
 from benchmarks.certificates import DNS, SERVER, write_certificates
 from benchmarks.measure import Row, interleaved, requests_per_second
-from benchmarks.processes import finer_cpu_seconds
+from meshlib.bench.process_tree import cpu_of_process
 
 TARGET, UNARY = "server.test:9080", "/bench.Echo/Unary"
 IN_FLIGHT = 16
@@ -78,9 +78,9 @@ async def _in_flight(folder: Path, ports: dict[str, int], stack: contextlib.Exit
         await requests_per_second(call, calls, IN_FLIGHT)  # type: ignore[arg-type]
     for _ in range(rounds):
         for way, call in called.items():
-            before = time.process_time() + finer_cpu_seconds(server)
+            before = time.process_time() + cpu_of_process(server)
             clock[way].append(1 / await requests_per_second(call, calls, IN_FLIGHT))  # type: ignore[arg-type]
-            cpu[way].append((time.process_time() + finer_cpu_seconds(server) - before) / calls)
+            cpu[way].append((time.process_time() + cpu_of_process(server) - before) / calls)
     for channel in ways.values():
         await channel.close()
     rows = _rows(f"64 B, {IN_FLIGHT} in flight", {way: min(each) for way, each in clock.items()}, 0.8)

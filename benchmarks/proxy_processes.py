@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.free_ports import free_port
-from benchmarks.processes import envoy_binary, finer_cpu_seconds
+from meshlib.bench import process_tree
 from meshlib.bench.processes import NotMeasured as NotMeasured
+from meshlib.bench.processes import envoy_binary
 
 MESHLIB, ENVOY, BASE = "meshlib", "Envoy", "base"
 START_SECONDS = 30.0
@@ -40,38 +41,24 @@ class Proxy:
 
     def cpu(self) -> float:
         """Seconds of CPU it has used, with all of its workers."""
-        return sum(finer_cpu_seconds(pid) for pid in self._tree())
+        return process_tree.cpu(self.pid)
 
     def waited(self) -> float:
         """Seconds its threads were ready to run and others had the core; 0.0 where the kernel does not count them."""
-        found = 0
-        for pid in self._tree():
-            for each in Path(f"/proc/{pid}/task").iterdir():
-                with contextlib.suppress(OSError, IndexError):
-                    found += int((each / "schedstat").read_text().split()[1])
-        return found / 1e9
+        return process_tree.waited(self.pid)
 
     def memory(self) -> float:
-        """MB that it keeps resident; pages that its workers share are counted once."""
-        pids = self._tree()
+        """MB (2^20 bytes) that it keeps resident; pages that its workers share are counted once."""
+        pids = process_tree.pids(self.pid)
         if len(pids) == 1:
-            return _kilobytes(f"/proc/{pids[0]}/status", "VmRSS:") / 1024
-        return sum(_kilobytes(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids) / 1024
-
-    def _tree(self) -> list[int]:
-        found, left = [], [self.pid]
-        while left:
-            pid = left.pop()
-            found.append(pid)
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                with contextlib.suppress(OSError):
-                    left += [int(child) for child in (task / "children").read_text().split()]
-        return found
+            return _resident(self.pid) / 1024
+        return process_tree.memory(self.pid) * 1e6 / (1 << 20)
 
 
-def _kilobytes(file: str, label: str) -> int:
-    for line in Path(file).read_text().splitlines():
-        if line.startswith(label):
+def _resident(pid: int) -> int:
+    """kB, as the kernel says VmRSS."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0
 

@@ -42,7 +42,7 @@ from benchmarks.measure import (
     requests_per_second,
 )
 from benchmarks.mtls_rows import mtls_calls
-from benchmarks.processes import backend, cpu_seconds, envoy, envoy_binary
+from benchmarks.processes import backend, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
 from benchmarks.proxy_body_rows import bodies
 from benchmarks.proxy_grpc_inprocess_rows import grpc_in_process
@@ -57,6 +57,7 @@ from benchmarks.sync_rows import sync_bodies, sync_latency
 from benchmarks.telemetry_rows import TELEMETRY_ROWS
 from benchmarks.transparent_rows import transparent
 from benchmarks.wsgi_rows import wsgi_cost
+from meshlib.bench.process_tree import cpu_of_process
 from meshlib.engine.call import Call
 from meshlib.engine.drivers import run_brief
 from meshlib.engine.exchange import exchange_of
@@ -155,10 +156,10 @@ def envoy_hops(quick: bool) -> list[Row]:
         me = os.getpid()
         for (name, call, pids), taken in zip(ways, samples, strict=True):
             count = 300 if quick else 2000
-            before = sum(cpu_seconds(pid) for pid in [me, *pids])
+            before = sum(cpu_of_process(pid) for pid in [me, *pids])
             for _ in range(count):
                 call()
-            cpu = (sum(cpu_seconds(pid) for pid in [me, *pids]) - before) / count * 1e6
+            cpu = (sum(cpu_of_process(pid) for pid in [me, *pids]) - before) / count * 1e6
             p50 = median_us(taken)
             rows.append(
                 Row(

@@ -26,8 +26,9 @@ from typing import Any
 
 from benchmarks.free_ports import free_port
 from benchmarks.measure import Row
-from benchmarks.processes import envoy_binary, envoy_by, finer_cpu_seconds
+from benchmarks.processes import envoy_binary, envoy_by
 from benchmarks.serve_app import BODY
+from meshlib.bench.process_tree import cpu_of_process
 from meshlib.clock import SystemClock
 from meshlib.transport.upstream.tls_socket import AnySocket, TlsSocket
 
@@ -135,11 +136,11 @@ def _interleaved(pid: int, ways: dict[str, Callable[[int], None]], rounds: int, 
     taken = {way: Taken() for way in ways}
     for _ in range(rounds):
         for way, do in ways.items():
-            cpu, own, began = finer_cpu_seconds(pid), time.process_time(), time.perf_counter()
+            cpu, own, began = cpu_of_process(pid), time.process_time(), time.perf_counter()
             do(count)
             taken[way].clock.append((time.perf_counter() - began) / count)
             taken[way].own.append((time.process_time() - own) / count)
-            taken[way].cpu.append((finer_cpu_seconds(pid) - cpu) / count)
+            taken[way].cpu.append((cpu_of_process(pid) - cpu) / count)
     return taken
 
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-TICK = os.sysconf("SC_CLK_TCK")
+from meshlib.bench import process_tree
+
 START_SECONDS = 60.0
 LOG_TAIL = 3  # lines
 _PR_SET_PDEATHSIG = 1
@@ -126,15 +127,15 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds of CPU that it and its children have used."""
-        return sum(_cpu_of(pid) for pid in self._tree())
+        return process_tree.cpu(self.pid)
 
     def waited(self) -> float:
         """Seconds in which its threads were ready to run and others had the core; 0 where the kernel does not count them."""
-        return sum(sum(each[1] for each in _schedule(pid)) for pid in self._tree()) / 1e9
+        return process_tree.waited(self.pid)
 
     def memory(self) -> float:
         """Its proportional set size, with its children, in MB (10^6 bytes); 0 where the kernel does not tell."""
-        return sum(_pss(pid) for pid in self._tree()) / 1e6
+        return process_tree.memory(self.pid)
 
     def end(self) -> None:
         """At once, with children of its own: it holds nothing that is worth a farewell. Again is no harm."""
@@ -149,16 +150,6 @@ class Process:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
 
-    def _tree(self) -> list[int]:
-        found, left = [], [self.pid]
-        while left:
-            pid = left.pop()
-            found.append(pid)
-            with contextlib.suppress(OSError):
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    left += [int(child) for child in (task / "children").read_text().split()]
-        return found
-
     def _how(self) -> str:
         code = self._process.poll()
         if code is not None and code < 0:
@@ -172,36 +163,6 @@ class Process:
     def _ending(self) -> str:
         said = self._said()
         return f": {said}" if said else ""
-
-
-def _cpu_of(pid: int) -> float:
-    """In nanoseconds' steps where the kernel counts them, of threads that are alive; else in its ticks."""
-    found = sum(each[0] for each in _schedule(pid))
-    if found:
-        return found / 1e9
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-    return 0.0
-
-
-def _schedule(pid: int) -> list[tuple[int, int]]:
-    """Nanoseconds on a core, and ready for one, of each thread."""
-    found = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                ran, waited, *_ = (task / "schedstat").read_text().split()
-                found.append((int(ran), int(waited)))
-    return found
-
-
-def _pss(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def python(module: str, *arguments: str) -> list[str]:
