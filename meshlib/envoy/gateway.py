@@ -2,8 +2,8 @@
 compiled gateway (``compiler/gateway_model.py``).
 
 HTTP at the edge is judged as inbound and routed as outbound, by ``rbac.py`` and ``routes.py``. Whose TLS cannot be had (no
-certificate, a file that is missing) has no chain: its connections are closed, and no other is touched. What of security has no
-translation is ``Untranslatable``, as at inbound ports.
+certificate, a file that is missing) has a chain that closes its connections, which would else be those of a server for more
+hosts (``*``); no other is touched. What of security has no translation is ``Untranslatable``, as at inbound ports.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def gateway_listeners(
 def _chains(port: GatewayPort, snapshot: Snapshot, has_identity: bool, files: Files, served: Served) -> Iterator[Json]:
     taken: set[tuple[str, tuple[str, ...]]] = set()
     for chain in port.chains:
+        found: Json = {"name": chain.name}
         try:
-            found: Json = {"name": chain.name}
             if chain.refusal:
                 raise NoTls(chain.refusal)
             if chain.tls is not None:
@@ -82,12 +82,15 @@ def _chains(port: GatewayPort, snapshot: Snapshot, has_identity: bool, files: Fi
                 found["transport_socket_connect_timeout"] = GREETING
         except NoTls as error:
             served.refused[chain.server] = str(error)
-            continue
-        try:
-            found["filters"] = _filters(port, chain, snapshot)
-        except Untranslatable as error:
-            served.closed[port.number] = str(error)
-            found["filters"] = _closed(port, chain, snapshot)
+            if not port.tls:
+                continue
+            found["filters"] = _closing(port, None)
+        else:
+            try:
+                found["filters"] = _filters(port, chain, snapshot)
+            except Untranslatable as error:
+                served.closed[port.number] = str(error)
+                found["filters"] = _closed(port, chain, snapshot)
         if port.tls:
             match = _match(chain, taken)
             if match is None:
@@ -128,13 +131,18 @@ def _closed(port: GatewayPort, chain: GatewayChain, snapshot: Snapshot) -> list[
     """Nobody is let in."""
     if chain.http is not None:
         return [_manager(port, chain, snapshot, [nobody()], routed=False)]
+    return _closing(port, chain.path)
+
+
+def _closing(port: GatewayPort, path: VirtualHost | None) -> list[Json]:
+    """Whatever it says, the connection is closed."""
     rules = nobody()["typed_config"]["rules"]
     return [
         {
             "name": NETWORK_RBAC,
             "typed_config": typed("filters.network.rbac.v3.RBAC", rules=rules, stat_prefix=_stat(port)),
         },
-        _forward(chain.path, _stat(port)),
+        _forward(path, _stat(port)),
     ]
 
 

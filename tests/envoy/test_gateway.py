@@ -109,14 +109,22 @@ def test_each_server_name_has_its_own_certificate_and_a_missing_one_touches_no_o
             for name in ("shop", "bank", "gone", "bad")
         ),
     )
-    chains = {
-        chain["filter_chain_match"]["server_names"][0]: chain["transport_socket"]["typed_config"]
+    by_name = {
+        chain["filter_chain_match"]["server_names"][0]: chain
         for chain in made.listeners["gateway_443"]["filter_chains"]
+    }
+    chains = {
+        name: chain["transport_socket"]["typed_config"]
+        for name, chain in by_name.items()
+        if "transport_socket" in chain
     }
     assert {name: each["require_client_certificate"] for name, each in chains.items()} == {
         "shop.test": False,
         "bank.test": True,
     }
+    for name in by_name.keys() - chains.keys():
+        assert by_name[name]["filters"][0]["typed_config"]["rules"]["action"] == "DENY", name
+    assert by_name.keys() - chains.keys() == {"gone.test", "bad.test"}
     assert "validation_context" not in chains["shop.test"]["common_tls_context"]
     assert len(made.refused) == 2
 
@@ -190,12 +198,15 @@ def test_a_real_gateway_ends_tls_by_server_name_rotates_and_follows_reloads(tmp_
                 server(80, "HTTP", "shop.test", httpsRedirect=True),
                 server(443, "HTTPS", "shop.test", mode="SIMPLE", credentialName="shop"),
                 server(443, "HTTPS", "bank.test", mode="MUTUAL", credentialName="bank"),
+                server(443, "HTTPS", "gone.test", mode="MUTUAL", credentialName="gone"),
+                server(443, "HTTPS", "*.test", mode="SIMPLE", credentialName="wild"),
             ),
             tls_secret("shop", shop),
+            tls_secret("wild", leaf("more.test", "gone.test")),
             tls_secret("bank", BANK, ca=root("root")),
             *(
                 virtual_service(name, {"route": [to("reviews.example")]}, hosts=[f"{name}.test"], gateways=["public"])
-                for name in ("shop", "bank")
+                for name in ("shop", "bank", "gone", "more")
             ),
         ]
         return "\n---\n" + "\n---\n".join(map(json.dumps, made))
@@ -215,6 +226,8 @@ def test_a_real_gateway_ends_tls_by_server_name_rotates_and_follows_reloads(tmp_
         assert over_tls(ports[1], "shop.test") == 200
         assert over_tls(ports[1], "bank.test") == 0, "a certificate is asked for"
         assert over_tls(ports[1], "bank.test", leaf("somebody")) == 200
+        assert over_tls(ports[1], "more.test") == 200
+        assert over_tls(ports[1], "gone.test") == 0, "it has no certificate, and is not the wildcard's"
         assert "x-forwarded-for" in app.seen[-1]["headers"]
         more.write_text(resources(leaf("shop.test", "other.test")))
         assert eventually(lambda: over_tls(ports[1], "other.test") or "other.test" in shown(ports[1], "shop.test"))
