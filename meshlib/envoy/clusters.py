@@ -28,6 +28,9 @@ PLAIN = {
 DNS_CACHE: Json = {"name": "dialled", "dns_lookup_family": "ALL"}
 """Addresses of names that are dialled as they are, whatever cluster they belong to."""
 SLOW_START_KEY = "meshlib.slow_start.aggression"
+ORIGINAL_DST = "original_dst"
+"""``resolution`` of what is here alone: endpoints are the addresses that connections were meant for (``transparent.py``)."""
+DIALLED = ("passthrough", ORIGINAL_DST)
 WITH_WARM_UP = ("ROUND_ROBIN", "LEAST_REQUEST")
 WHOLE_PRECISION = 1000
 """Shares of localities may be fractions, Envoy's weights are whole numbers."""
@@ -77,6 +80,11 @@ def _discovery(spec: Cluster) -> Json:
             "allow_insecure_cluster_options": True,  # what is verified is said by ``_http_options``
         }
         return {"cluster_type": {"name": "envoy.clusters.dynamic_forward_proxy", "typed_config": forward}}
+    if spec.resolution == ORIGINAL_DST:
+        made: Json = {"type": "ORIGINAL_DST"}
+        if spec.dial_port:
+            made["original_dst_lb_config"] = {"upstream_port_override": spec.dial_port}
+        return made
     if spec.resolution == "static":
         return {"type": "EDS", "eds_cluster_config": {"eds_config": ADS}}
     sole = len(spec.endpoints) == 1
@@ -102,7 +110,7 @@ def _http_options(spec: Cluster) -> Json:
     made: Json = {"@type": f"type.googleapis.com/{HTTP_OPTIONS}", "common_http_protocol_options": common}
     if spec.http2:
         made["explicit_http_config"] = {"http2_protocol_options": _http2(limits)}
-    elif spec.protocol == "sniffed" or spec.resolution == "passthrough":
+    elif spec.protocol == "sniffed" or spec.resolution in DIALLED:
         made["use_downstream_protocol_config"] = {"http_protocol_options": {}, "http2_protocol_options": _http2(limits)}
     else:
         made["explicit_http_config"] = {"http_protocol_options": {}}
@@ -146,7 +154,7 @@ def _http2(limits: CircuitLimits) -> Json:
 
 
 def _balancing(spec: Cluster) -> Json:
-    if spec.resolution == "passthrough":
+    if spec.resolution in DIALLED:
         return {"lb_policy": "CLUSTER_PROVIDED"}
     if spec.hash_policy is not None:
         size = spec.hash_policy.size
@@ -196,7 +204,7 @@ def _tls(spec: Cluster, has_identity: bool, files: Files) -> Json:
         return {"transport_socket": mutual_socket(spec.tls, spec.http2)}
     if spec.auto_mtls is None or not has_identity or not spec.mutual:
         return {}
-    if spec.resolution == "passthrough":  # Envoy looks at labels of endpoints, and an address that is dialled has none
+    if spec.resolution in DIALLED:  # Envoy looks at labels of endpoints, and an address that is dialled has none
         raise NoTls(
             "it depends on the address whether mTLS of the mesh is spoken: say so with a tls block of a DestinationRule"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,16 +12,17 @@ from meshlib.envoy.gateway import gateway_listeners
 from meshlib.envoy.inbound import InboundPort, inbound_cluster, inbound_listener
 from meshlib.envoy.listeners import outbound_listener
 from meshlib.envoy.tls import Files, NoTls, secrets_of
+from meshlib.envoy.transparent import ORIGINAL, Led, leading, transparent_listeners
 from meshlib.envoy.values import Json
 from meshlib.envoy.virtual_hosts import route_configuration
 
 if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayPort
-    from meshlib.compiler.routes import Cluster
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.identity.credentials import Credentials
 
 OUTBOUND = "outbound"
+NOT_LED = Led({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,38 +49,43 @@ def configuration(
     credentials: Credentials | None = None,
     inbound: Sequence[InboundPort] = (),
     gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
+    *,
+    transparent: bool = False,
 ) -> Configuration:
     """Of a proxy with these ports; ``credentials``: who it is, None without an identity; ``gateway``: where it listens for a
-    port of the Gateways, None: it is none."""
+    port of the Gateways, None: it is none; ``transparent``: outbound ports take connections that were meant for others."""
     files = Files()
     clusters: dict[str, Json] = {}
     endpoints: dict[str, Json] = {}
     unreachable: dict[str, str] = {}
     dialled = DialledNames(snapshot)
     routes = {OUTBOUND: route_configuration(snapshot, OUTBOUND, outbound, dialled)} if outbound else {}
-    for spec in _clusters(snapshot, dialled):
+    led = transparent_listeners(snapshot, outbound, dialled) if transparent and outbound else NOT_LED
+    routes |= led.routes
+    for spec in [*snapshot.clusters.values(), *dialled.clusters.values(), *led.clusters.values()]:
         try:
             made = cluster_of(spec, credentials is not None, files)
         except NoTls as error:
-            unreachable[spec.key] = str(error)
+            unreachable[spec.key.removesuffix(ORIGINAL)] = str(error)
             made = empty_cluster(spec)
         clusters[spec.key] = made
         if by_eds(made):
             endpoints[spec.key] = endpoints_of(spec)
     settings = snapshot.inbound.default.mesh
-    listeners = {}
+    listeners = dict(led.listeners)
     for number, (host, port) in enumerate(outbound):
         name = f"{OUTBOUND}-{number + 1}" if number else OUTBOUND
-        listeners[name] = outbound_listener(name, host, port, OUTBOUND, settings)
+        listener = outbound_listener(name, host, port, OUTBOUND, settings)
+        listeners[name] = leading(listener, host, port, snapshot) if transparent else listener
     closed: dict[int, str] = {}
     for place in inbound:
         made, members = inbound_cluster(place)
         clusters[made["name"]] = made
         if members is not None:
             endpoints[made["name"]] = members
-        listener, why = inbound_listener(place, snapshot, credentials is not None)
-        if listener is not None:
-            listeners[place.name] = listener
+        served_at, why = inbound_listener(place, snapshot, credentials is not None)
+        if served_at is not None:
+            listeners[place.name] = served_at
         if why:
             closed[place.known_as] = why
     refused: dict[str, str] = {}
@@ -90,8 +96,3 @@ def configuration(
         refused = served.refused
     secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
     return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, closed, refused, files.read)
-
-
-def _clusters(snapshot: Snapshot, dialled: DialledNames) -> Iterator[Cluster]:
-    yield from snapshot.clusters.values()
-    yield from dialled.clusters.values()

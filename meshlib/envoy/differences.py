@@ -22,14 +22,19 @@ HINT = "--engine meshlib does it; or take it out"
 
 
 def differences(
-    snapshot: Snapshot, resources: Sequence[Resource], unreachable: Mapping[str, str], ports: Sequence[int] = ()
+    snapshot: Snapshot,
+    resources: Sequence[Resource],
+    unreachable: Mapping[str, str],
+    ports: Sequence[int] = (),
+    *,
+    transparent: bool = False,
 ) -> list[Problem]:
     """Each once. ``unreachable``: why no call is made to a cluster, by its name; ``ports``: those of the application, by which
-    policies know it."""
+    policies know it; ``transparent``: connections come that are no requests."""
     by_id = {resource.id: resource for resource in resources}
     said = [
         *_resilience(snapshot, by_id),
-        *_connections(snapshot, by_id),
+        *(() if transparent else _connections(snapshot, by_id)),
         *_telemetry(snapshot, resources),
         *_unreachable(snapshot, by_id, unreachable),
         *(each for port in ports for each in _served(snapshot.inbound.of(port), by_id, resources)),

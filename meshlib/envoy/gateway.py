@@ -17,9 +17,10 @@ from meshlib.compiler.gateway_model import ALPN, GatewayTls
 from meshlib.envoy.inbound import TLS_INSPECTOR, checks
 from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager, route_filters
 from meshlib.envoy.rbac import NETWORK_RBAC, Untranslatable, network_filters, nobody
-from meshlib.envoy.routes import cluster_name, routes_of
+from meshlib.envoy.routes import routes_of
+from meshlib.envoy.tcp import tcp_filters
 from meshlib.envoy.tls import Files, NoTls, san, secret_config
-from meshlib.envoy.values import Json, address, typed
+from meshlib.envoy.values import Json, listen_address, typed
 from meshlib.envoy.virtual_hosts import BODY_LIMIT
 from meshlib.policy.edge_headers import DETAILS
 from meshlib.proxy.gateway_tls import made
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
 
 VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
-TCP = "envoy.filters.network.tcp_proxy"
 GREETING = "15s"
 """How long a client may take until it is known what its connection is for."""
 CLAIMS = "@request.auth.claims"
@@ -60,7 +60,7 @@ def gateway_listeners(
         listener: Json = {
             "name": name,
             "traffic_direction": "OUTBOUND",
-            "address": address(host, number),
+            "address": listen_address(host, number),
             "filter_chains": chains,
         }
         if port.tls:
@@ -84,7 +84,7 @@ def _chains(port: GatewayPort, snapshot: Snapshot, has_identity: bool, files: Fi
             served.refused[chain.server] = str(error)
             if not port.tls:
                 continue
-            found["filters"] = _closing(port, None)
+            found["filters"] = _closing(port)
         else:
             try:
                 found["filters"] = _filters(port, chain, snapshot)
@@ -124,17 +124,17 @@ def _filters(port: GatewayPort, chain: GatewayChain, snapshot: Snapshot) -> list
         inbound = snapshot.inbound.of(port.number)
         return [_manager(port, chain, snapshot, checks(inbound, port.number))]
     judged = network_filters(snapshot.connections, port.number, _stat(port)) if chain.judged else []
-    return [*judged, _forward(chain.path, _stat(port))]
+    return [*judged, *_forward(chain, snapshot, _stat(port))]
 
 
 def _closed(port: GatewayPort, chain: GatewayChain, snapshot: Snapshot) -> list[Json]:
     """Nobody is let in."""
     if chain.http is not None:
         return [_manager(port, chain, snapshot, [nobody()], routed=False)]
-    return _closing(port, chain.path)
+    return _closing(port)
 
 
-def _closing(port: GatewayPort, path: VirtualHost | None) -> list[Json]:
+def _closing(port: GatewayPort) -> list[Json]:
     """Whatever it says, the connection is closed."""
     rules = nobody()["typed_config"]["rules"]
     return [
@@ -142,7 +142,7 @@ def _closing(port: GatewayPort, path: VirtualHost | None) -> list[Json]:
             "name": NETWORK_RBAC,
             "typed_config": typed("filters.network.rbac.v3.RBAC", rules=rules, stat_prefix=_stat(port)),
         },
-        _forward(path, _stat(port)),
+        *tcp_filters(None, {}, _stat(port)),
     ]
 
 
@@ -150,25 +150,10 @@ def _stat(port: GatewayPort) -> str:
     return f"outbound_gateway_{port.number}"
 
 
-def _forward(path: VirtualHost | None, stat: str) -> Json:
-    """TCP proxy of the one rule there is."""
-    rule = path.rules[0] if path is not None and path.rules else None
-    targets = (
-        [
-            (to, weight)
-            for to, weight in zip(rule.destinations, rule.choice.weights, strict=False)
-            if weight or len(rule.destinations) == 1
-        ]
-        if rule is not None
-        else []
-    )
-    proxy = typed("filters.network.tcp_proxy.v3.TcpProxy", stat_prefix=stat)
-    if len(targets) > 1:
-        weighted = [{"name": cluster_name(to), "weight": weight} for to, weight in targets]
-        proxy["weighted_clusters"] = {"clusters": weighted}
-    else:
-        proxy["cluster"] = cluster_name(targets[0][0]) if targets else "missing"
-    return {"name": TCP, "typed_config": proxy}
+def _forward(chain: GatewayChain, snapshot: Snapshot, stat: str) -> list[Json]:
+    """Bytes, by the one rule there is."""
+    rules = chain.path.rules if chain.path is not None else ()
+    return tcp_filters(next(iter(rules), None), snapshot.clusters, stat)
 
 
 def _manager(

@@ -18,7 +18,7 @@ from meshlib.envoy.rbac import Untranslatable, nobody, rbac_filters
 from meshlib.envoy.routes import retry_policy
 from meshlib.envoy.tls import TLS12, Files, secret_config
 from meshlib.envoy.tokens import token_filters
-from meshlib.envoy.values import Json, address, typed
+from meshlib.envoy.values import Json, listen_address, typed
 from meshlib.policy.circuit_limits import CircuitLimits
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.registry.service import Endpoint
@@ -95,7 +95,7 @@ def inbound_listener(port: InboundPort, snapshot: Snapshot, has_identity: bool) 
     made: Json = {
         "name": port.name,
         "traffic_direction": "INBOUND",
-        "address": address(port.host, port.port),
+        "address": listen_address(port.host, port.port),
         "listener_filters": [TLS_INSPECTOR],
         "filter_chains": chains,
     }

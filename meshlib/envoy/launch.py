@@ -59,7 +59,13 @@ STANDING = (
 def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     """A sentence for each option that this engine has no part in: nobody is to find out later."""
     given = (
-        ("--transparent", options.transparent, "it takes explicit outbound ports"),
+        (
+            "--transparent without --app",
+            options.transparent and _all_ports(options),
+            "its inbound ports are each before one "
+            "application: give --inbound 0.0.0.0:15006 an --app 127.0.0.1:8080, and lead that port alone to it "
+            "(meshlib iptables apply --inbound 8080:15006)",
+        ),
         ("--otlp", otlp is not None, "it sends no spans"),
         ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
         ("--max-memory", options.max_memory is not None, "give the container a limit"),
@@ -69,6 +75,11 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     if os.environ.get("MESHLIB_ACCESS_LOG"):
         found.append("MESHLIB_ACCESS_LOG is not for --engine envoy: it writes no access log; unset it")
     return found
+
+
+def _all_ports(options: ProxyOptions) -> bool:
+    """Whether an inbound port is in front of all of an application's."""
+    return any(pair.app is None for pair in options.inbound)
 
 
 def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
@@ -83,13 +94,18 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
         inbound = [_inbound(pair, pair.listen.port) for pair in options.inbound]
         gateway = None if options.gateways is None else _where(GatewayPlaces(options.gateway_ports))
         outbound = NO_PORT if gateway is None else []
-        made = configuration(live.snapshot, outbound, None if identity is None else identity.latest, inbound, gateway)
+        credentials = None if identity is None else identity.latest
+        made = configuration(live.snapshot, outbound, credentials, inbound, gateway, transparent=options.transparent)
         _must_be_open(made, identity is not None)
         packed_configuration(made)
         said += [
             str(problem)
             for problem in differences(
-                live.snapshot, mesh._configuration.resources, made.unreachable, [each.known_as for each in inbound]
+                live.snapshot,
+                mesh._configuration.resources,
+                made.unreachable,
+                [each.known_as for each in inbound],
+                transparent=options.transparent,
             )
         ]
         said += [f"connections to {server} are closed: {why}" for server, why in made.refused.items()]
@@ -123,7 +139,9 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         assert live is not None
         gateway = _gateway(undo, options, live.snapshot)
         credentials = None if identity is None else identity.latest
-        begun_with = configuration(live.snapshot, outbound, credentials, inbound, gateway)
+        begun_with = configuration(
+            live.snapshot, outbound, credentials, inbound, gateway, transparent=options.transparent
+        )
         _must_be_open(begun_with, identity is not None)
         sockets = Sockets(str(folder / "admin.sock"), str(folder / "ads.sock"))
         envoy = EnvoyAdmin(sockets.admin)
@@ -149,7 +167,9 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
             if gateway is not None:
                 _say_gateway(mesh, gateway, pid)
 
-        supervisor = Supervisor(mesh, child, envoy, outbound, drain, ready, inbound, gateway)
+        supervisor = Supervisor(
+            mesh, child, envoy, outbound, drain, ready, inbound, gateway, transparent=options.transparent
+        )
         ads = AdsServer(sockets.ads, clock, supervisor.rejected, supervisor.taken)
         mesh._core.on_install = supervisor.changed
         if identity is not None:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from meshlib.envoy.routes import CORS, FAULT
-from meshlib.envoy.values import ADS, Json, address, typed
+from meshlib.envoy.values import ADS, Json, listen_address, typed
 from meshlib.envoy.virtual_hosts import DYNAMIC_HOST, FORWARD_PROXY
 
 if TYPE_CHECKING:
@@ -20,6 +20,16 @@ GRPC_STATS = "envoy.filters.http.grpc_stats"
 
 def outbound_listener(name: str, host: str, port: int, routes: str, settings: MeshSettings) -> Json:
     """One port. ``routes``: the name of its RouteConfiguration."""
+    return {
+        "name": name,
+        "traffic_direction": "OUTBOUND",
+        "address": listen_address(host, port),
+        "filter_chains": [{"filters": [outbound_manager(name, routes, settings)]}],
+    }
+
+
+def outbound_manager(name: str, routes: str, settings: MeshSettings) -> Json:
+    """The network filter that reads requests. ``name``: in metrics; ``routes``: of its RouteConfiguration."""
     manager = typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
@@ -27,12 +37,7 @@ def outbound_listener(name: str, host: str, port: int, routes: str, settings: Me
         http_filters=http_filters(settings),
         **connection_manager(settings),
     )
-    return {
-        "name": name,
-        "traffic_direction": "OUTBOUND",
-        "address": address(host, port),
-        "filter_chains": [{"filters": [{"name": MANAGER, "typed_config": manager}]}],
-    }
+    return {"name": MANAGER, "typed_config": manager}
 
 
 def connection_manager(settings: MeshSettings) -> Json:

@@ -57,7 +57,8 @@ class Followed(Protocol):
 
 
 class Supervisor:
-    """``run`` returns the exit code. ``outbound``: addresses and ports; ``drain``: how it ends."""
+    """``run`` returns the exit code. ``outbound``: addresses and ports; ``drain``: how it ends;
+    ``transparent``: as of ``configuration``."""
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class Supervisor:
         inbound: Sequence[InboundPort] = (),
         gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
         stopping: Callable[[], None] = lambda: None,
+        *,
+        transparent: bool = False,
     ) -> None:
         self._mesh = mesh
         self._clock = mesh._core.clock.monotonic
@@ -78,6 +81,7 @@ class Supervisor:
         self._outbound = outbound
         self._inbound = inbound
         self._gateway = gateway
+        self._transparent = transparent
         self._listeners = 0
         self._drain = drain
         self._ready = ready
@@ -250,7 +254,12 @@ class Supervisor:
             return
         identity = self._mesh._core.identity
         made = configuration(
-            live.snapshot, self._outbound, None if identity is None else identity.latest, self._inbound, self._gateway
+            live.snapshot,
+            self._outbound,
+            None if identity is None else identity.latest,
+            self._inbound,
+            self._gateway,
+            transparent=self._transparent,
         )
         self._files = dict(made.files)
         self._listeners = len(made.listeners)
@@ -260,7 +269,8 @@ class Supervisor:
         for server, why in made.refused.items():
             self._once(f"connections to {server} are closed: {why}")
         ports = [each.known_as for each in self._inbound]
-        for problem in differences(live.snapshot, self._mesh._configuration.resources, made.unreachable, ports):
+        resources = self._mesh._configuration.resources
+        for problem in differences(live.snapshot, resources, made.unreachable, ports, transparent=self._transparent):
             self._once(str(problem))
         self._offered = live.snapshot.version
         self._ads.offer(packed_configuration(made))

@@ -43,6 +43,14 @@ def address(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
+def listen_address(host: str, port: int) -> Json:
+    """The Address of a listener: at ``::`` it takes IPv4, too."""
+    made = address(host, port)
+    if host == "::":
+        made["socket_address"]["ipv4_compat"] = True
+    return made
+
+
 def text_of(wire: str) -> str:
     """A wire string as the text that was written."""
     return wire if wire.isascii() else wire.encode("latin-1").decode("utf-8", "replace")

@@ -29,18 +29,7 @@ NO_PORT = r"[^:]*|\[.*\]"
 def route_configuration(snapshot: Snapshot, name: str, own: Sequence[tuple[str, int]], dialled: DialledNames) -> Json:
     """All of them. ``own``: the proxy's outbound addresses and ports, to which no request is forwarded."""
     settings = snapshot.inbound.default.mesh.proxy_headers
-    hosts: list[Json] = []
-    for number, host, domains in _named(_domains(snapshot)):
-        title = f"{host.host}:{host.port}" + (f"#{number}" if number else "")
-        apart = dialled.names_of(host, list(dict.fromkeys(map(_name_of, domains))))
-        for known in apart:
-            mine = [domain for domain in domains if _name_of(domain) == known]
-            domains = [domain for domain in domains if domain not in mine]
-            routes = (route for rule in host.rules for route in dialled.routes(routes_of(rule), known, host.port))
-            hosts.append({"name": f"{title} ({known})", "domains": mine, "routes": list(_dialled(routes, snapshot))})
-        if domains:
-            routes = (route for rule in host.rules for route in routes_of(rule))
-            hosts.append({"name": title, "domains": domains, "routes": list(_dialled(routes, snapshot))})
+    hosts = list(named_hosts(_domains(snapshot), snapshot, dialled))
     for each in hosts:
         each["include_request_attempt_count"] = settings.attempt_count
     taken = {domain for each in hosts for domain in each["domains"]}
@@ -54,6 +43,23 @@ def route_configuration(snapshot: Snapshot, name: str, own: Sequence[tuple[str, 
         "validate_clusters": False,
         "max_direct_response_body_size_bytes": BODY_LIMIT,
     }
+
+
+def named_hosts(
+    found: Iterable[tuple[VirtualHost, list[str]]], snapshot: Snapshot, dialled: DialledNames, port: int = 0
+) -> Iterator[Json]:
+    """Virtual hosts with their domains. ``port``: the one that is dialled where a name is, whatever Host says; 0: that of
+    Host."""
+    for number, host, domains in _named(found):
+        title = f"{host.host}:{host.port}" + (f"#{number}" if number else "")
+        for known in dialled.names_of(host, list(dict.fromkeys(map(_name_of, domains)))):
+            mine = [domain for domain in domains if _name_of(domain) == known]
+            domains = [domain for domain in domains if domain not in mine]
+            routes = (route for rule in host.rules for route in dialled.routes(routes_of(rule), known, host.port))
+            yield {"name": f"{title} ({known})", "domains": mine, "routes": list(_dialled(routes, snapshot, port))}
+        if domains:
+            routes = (route for rule in host.rules for route in routes_of(rule))
+            yield {"name": title, "domains": domains, "routes": list(_dialled(routes, snapshot, port))}
 
 
 _LOOP: Json = {"name": "loop", "match": {"prefix": "/"}, "direct_response": {"status": 503}}
@@ -104,6 +110,19 @@ def _domains(snapshot: Snapshot) -> Iterator[tuple[VirtualHost, list[str]]]:
     yield from found.values()
 
 
+def port_domains(snapshot: Snapshot, port: int) -> Iterator[tuple[VirtualHost, list[str]]]:
+    """Each virtual host of one port and the names that it is for."""
+    table = snapshot.ports[port]
+    found: dict[int, tuple[VirtualHost, list[str]]] = {}
+    taken: set[str] = set()
+    for pattern, host in [*_patterns(table), *_any_port(snapshot.ports.values())]:
+        mine = [name for name in _spellings(pattern) if not name.endswith(":*") and name not in taken]
+        if mine and not snapshot.is_unknown(host):
+            found.setdefault(id(host), (host, []))[1].extend(mine)
+        taken.update(mine)
+    yield from found.values()
+
+
 def _patterns(table: PortTable) -> Iterator[tuple[str, VirtualHost]]:
     yield from table.names.items()
     for suffix, host in table.wildcards.items():
@@ -144,12 +163,13 @@ def _any_port(tables: Iterable[PortTable]) -> Iterator[tuple[str, VirtualHost]]:
         yield f"{name}:*", host
 
 
-def _dialled(routes: Iterable[Json], snapshot: Snapshot) -> Iterator[Json]:
-    """With what says which address is dialled, where that is not the one that Host names."""
+def _dialled(routes: Iterable[Json], snapshot: Snapshot, port: int = 0) -> Iterator[Json]:
+    """With what says which address is dialled, where that is not the one that Host names. ``port``: as of
+    ``named_hosts``."""
     for route in routes:
         cluster = snapshot.clusters.get(route.get("route", {}).get("cluster", ""))
         if cluster is not None and cluster.resolution == "passthrough":
-            state = dialled_state(cluster.dial_host, cluster.dial_port)
+            state = dialled_state(cluster.dial_host, cluster.dial_port or port)
             if state is not None:
                 route.setdefault("typed_per_filter_config", {})[DYNAMIC_HOST] = state
         yield route

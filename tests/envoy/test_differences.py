@@ -34,13 +34,21 @@ spec: {host: reviews.test, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
 """
 
 
-def said(folder: Path, more: str) -> list[Problem]:
-    (folder / "all.yaml").write_text(MESH + more)
+TCP_RULES = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: reviews}
+spec: {hosts: [reviews.test], tcp: [{route: [{destination: {host: reviews.test}}]}]}
+"""
+
+
+def said(folder: Path, more: str, mesh: str = MESH, *, transparent: bool = False) -> list[Problem]:
+    (folder / "all.yaml").write_text(mesh + more)
     with meshlib.Mesh.from_path(folder / "all.yaml", watch=False) as mesh:
         live = mesh._core.live
         assert live is not None
-        made = configuration(live.snapshot, [("127.0.0.1", 15001)])
-        return differences(live.snapshot, mesh._configuration.resources, made.unreachable)
+        made = configuration(live.snapshot, [("127.0.0.1", 15001)], transparent=transparent)
+        return differences(live.snapshot, mesh._configuration.resources, made.unreachable, transparent=transparent)
 
 
 def test_what_istio_says_is_done(tmp_path: Path) -> None:
@@ -57,3 +65,9 @@ def test_a_cluster_to_which_no_call_is_made_is_said_with_its_destination_rule(tm
     (found,) = said(tmp_path, TLS)
     assert found.line == 12
     assert "no call is made to outbound|80||reviews.test" in found.message
+
+
+def test_rules_of_connections_act_where_connections_are_led_to_the_port(tmp_path: Path) -> None:
+    tcp = MESH.replace("http, protocol: HTTP", "tcp, protocol: TCP") + TCP_RULES
+    assert ["tcp rules" in problem.message for problem in said(tmp_path, "", tcp)] == [True]
+    assert said(tmp_path, "", tcp, transparent=True) == []

@@ -9,6 +9,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from meshlib.proxy import transparent
 from meshlib.proxy.process import ProxySettings
 from meshlib.proxy.slow_clients import Wait
 from meshlib.proxy.transparent import Reading, is_http, reading_of
+from tests.support.envoy_engine import require_envoy
 from tests.support.eventually import eventually
 from tests.support.h2_client import H2Client
 from tests.support.namespace import Namespace, namespaces, why_none
@@ -84,6 +86,14 @@ print(*said.decode("latin-1").splitlines()[: int(sys.argv[4])], sep="\\n")
 """
 
 
+REGISTRY_ONLY = {
+    "apiVersion": "meshlib.dev/v1",
+    "kind": "MeshConfig",
+    "metadata": {"name": "mesh"},
+    "spec": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}},
+}
+
+
 def cluster() -> list[dict]:
     """Services at addresses where nobody is: HTTP on 9080, TCP on 3306."""
     reviews = service("reviews", ports=[{"name": "http", "port": 9080, "targetPort": 8001}])
@@ -96,7 +106,14 @@ def cluster() -> list[dict]:
         ports=[{"number": 443, "name": "tls", "protocol": "TLS"}],
         endpoints=[{"address": "127.0.0.1", "ports": {"tls": 8002}}],
     )
-    return [reviews, pod("reviews", "v1", 8001), database, pod("database", "v1", 8002), secure]
+    six = service_entry(
+        "six",
+        "six.example.com",
+        ports=[{"number": 5432, "name": "tcp", "protocol": "TCP"}],
+        addresses=["fd00:1::5"],
+        endpoints=[{"address": "127.0.0.1", "ports": {"tcp": 8002}}],
+    )
+    return [six, reviews, pod("reviews", "v1", 8001), database, pod("database", "v1", 8002), secure]
 
 
 def hello(name: str) -> bytes:
@@ -109,10 +126,18 @@ def hello(name: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]]:
-    """A namespace whose connections a proxy takes, and the world around it."""
-    folder = tmp_path_factory.mktemp("mesh")
+def mesh_folder(tmp_path_factory) -> Path:
+    """Where the proxy reads its resources."""
+    folder: Path = tmp_path_factory.mktemp("mesh")
     (folder / "mesh.yaml").write_text(yaml.safe_dump_all(cluster()))
+    return folder
+
+
+@pytest.fixture(scope="module", params=["meshlib", "envoy"])
+def proxied(mesh_folder, request) -> Iterator[tuple[Namespace, Namespace]]:
+    """A namespace whose connections a proxy takes, and the world around it: with each engine."""
+    if request.param == "envoy":
+        require_envoy()
     with namespaces() as (here, world):
         servers = [
             here.start([sys.executable, "-c", SERVER, "mine", "127.0.0.1,8001,http", "127.0.0.1,8002,tcp"]),
@@ -121,7 +146,11 @@ def proxied(tmp_path_factory) -> Iterator[tuple[Namespace, Namespace]]:
             ),
         ]
         proxy = here.start(
-            [*MESHLIB, "proxy", "--config", str(folder), "--outbound", "127.0.0.1:15001", "--transparent"], GROUP
+            [
+                *[*MESHLIB, "proxy", "--config", str(mesh_folder), "--outbound", "[::]:15001", "--transparent"],
+                *["--drain", "1", "--engine", request.param],
+            ],
+            GROUP,
         )
         try:
             for server in servers:
@@ -182,6 +211,13 @@ def test_tls_goes_by_the_name_that_it_asks_for_and_else_to_where_it_was_meant_to
 
 
 @kernel
+def test_addresses_of_ipv6_are_led_too(proxied):
+    here = proxied[0]
+    assert here.python(TALK, "fd00:1::5", "5432", b"hello\n".hex(), "2") == "mine greets\nHELLO\n"
+    assert here.python(GET, "fd00:1::77", "9080", "reviews", "/x") == "200 mine reviews /x\n"
+
+
+@kernel
 def test_a_client_may_use_the_port_as_a_proxy_that_it_knows(proxied):
     assert proxied[0].python(GET, "127.0.0.1", "15001", "reviews:9080", "/x") == "200 mine reviews:9080 /x\n"
 
@@ -191,6 +227,26 @@ def test_the_proxys_own_connections_are_left_alone(proxied):
     assert proxied[0].python(TALK, "10.1.9.9", "7000", b"a\n".hex(), "2").startswith("world")
     done = proxied[0].run(sys.executable, "-c", GET, "10.1.9.9", "9080", "reviews", "/x", group=GROUP)
     assert done.stdout == "200 world reviews /x\n", done.stderr
+
+
+@kernel
+def test_a_reload_to_registry_only_closes_what_the_mesh_does_not_know(proxied, mesh_folder):
+    here, _ = proxied
+
+    def said() -> str:
+        return here.run(sys.executable, "-c", TALK, "10.1.9.9", "7000", b"a\n".hex(), "1").stdout.strip()
+
+    assert said() == "world greets"
+    file = mesh_folder / "only.yaml"
+    file.write_text(yaml.safe_dump(REGISTRY_ONLY))
+    try:
+        assert eventually(lambda: said() == "", 60)
+        assert here.python(GET, "10.1.9.9", "9080", "elsewhere", "/x").startswith("502")
+        assert here.python(GET, "10.1.9.9", "9080", "reviews", "/x") == "200 mine reviews /x\n"
+        assert here.python(TALK, "10.1.0.6", "3306", b"hello\n".hex(), "2") == "mine greets\nHELLO\n"
+    finally:
+        file.unlink()
+    assert eventually(lambda: said() == "world greets", 60)
 
 
 # -- without a kernel that leads them: where a connection was meant to go is made up -------------------------------------------
@@ -241,7 +297,7 @@ def mesh_of(http: int, tcp: int) -> list[dict]:
             each["spec"]["containers"][0]["ports"][0]["containerPort"] = port
         elif each["kind"] == "Service":
             each["spec"]["ports"][0]["targetPort"] = "http"
-        else:
+        elif each["metadata"]["name"] == "secure":
             each["spec"]["endpoints"][0]["ports"]["tls"] = tcp
     return found
 
@@ -267,13 +323,7 @@ def test_a_name_of_the_mesh_is_not_asked_of_a_port_that_has_it_not(meant, echo):
 
 def test_under_registry_only_what_the_mesh_does_not_know_is_closed(meant, echo):
     meant[0] = ("127.0.0.1", echo)
-    config = {
-        "apiVersion": "meshlib.dev/v1",
-        "kind": "MeshConfig",
-        "metadata": {"name": "mesh"},
-        "spec": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}},
-    }
-    with led([*mesh_of(1, 1), config]) as proxy, proxy.client() as client:
+    with led([*mesh_of(1, 1), REGISTRY_ONLY]) as proxy, proxy.client() as client:
         assert client.closed()
         meant[0] = ("10.1.0.5", 9080)
         with proxy.client() as other:

@@ -37,9 +37,16 @@ def snapshot_of(*resources: Json, workload: Workload | None = None) -> Snapshot:
     return compile_snapshot(loaded.resources, workload or Workload(), https_rules="istio")
 
 
-def compiled(*resources: Json, workload: Workload | None = None, credentials: Any = None) -> Configuration:
-    """What Envoy is told of them, each a message that Envoy has."""
-    made = configuration(snapshot_of(*resources, workload=workload), [("127.0.0.1", 15001)], credentials)
+def compiled(
+    *resources: Json,
+    workload: Workload | None = None,
+    credentials: Any = None,
+    transparent: bool = False,
+    at: tuple[str, int] = ("127.0.0.1", 15001),
+) -> Configuration:
+    """What Envoy is told of them, each a message that Envoy has. ``at``: the outbound port."""
+    snapshot = snapshot_of(*resources, workload=workload)
+    made = configuration(snapshot, [at], credentials, transparent=transparent)
     for kind, there in (
         (CLUSTER, made.clusters),
         (ENDPOINTS, made.endpoints),
