@@ -18,7 +18,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
-from meshlib.transport.protocol.request_target import is_authority, read_target
+from meshlib.transport.protocol.request_target import MAX_SEEN, is_authority, read_target
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 BESIDE = 4
@@ -32,6 +32,10 @@ KNOWN_PLANS = 256
 """How many lists of names are remembered at most."""
 
 _PSEUDO = (b":method", b":path", b":scheme", b":authority")
+_OF_THEIR_OWN = (b"CONNECT", b"QUERY")
+"""Methods of which more is asked than a path and an authority."""
+_CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+"""Bytes of a target that ``read_target`` has no question about."""
 _ROOM = 256
 """Bytes: more than pseudo headers have, but for the path."""
 
@@ -73,6 +77,8 @@ class _Plan(NamedTuple):
     length: int
     special: Sequence[bytes]
     """What ``SPECIAL`` finds in lines with these names, whatever their values are."""
+    special_of_grpc: Sequence[bytes]
+    """The same where a Content-Type is one of gRPC."""
     content_types: tuple[int, ...]
     """Where Content-Type stands, of which it looks at the value."""
 
@@ -94,7 +100,7 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     te, length = (names.index(name) if name in rest else -1 for name in (b"te", b"content-length"))
     special = SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b"")))
     content_types = tuple(at for at, name in enumerate(names) if name == b"content-type")
-    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te, length, special, content_types)
+    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te, length, special, [*special, _GRPC_LINE], content_types)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
@@ -106,20 +112,34 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         method, target, scheme, authority = plan.pseudo(values)
         rest = headers[len(_PSEUDO) :]
         lines = b"\r\n".join([b"host: " + authority, *map(_line, rest), b""])
-        fits = len(lines) + len(target) + len(method) <= MAX_HEAD_BYTES - _ROOM
-        digits = b"0" if plan.length < 0 else values[plan.length]
-        sized = digits.isdigit() and len(digits) <= _LENGTH_DIGITS
-        if fits and sized and scheme in _SCHEMES and (plan.te < 0 or values[plan.te] == b"trailers"):
-            pseudo = {b":path": target}
-            refused = _refused(method, pseudo, authority, scheme, tunnels)
-            lower = b"\r\n" + lines.lower()
-            length = None if plan.length < 0 else int(digits)
+        length = None
+        fits = len(lines) + len(target) + len(method) <= MAX_HEAD_BYTES - _ROOM and scheme in _SCHEMES
+        if plan.length >= 0:
+            digits = values[plan.length]
+            if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
+                length = int(digits)
+            else:
+                fits = False
+        if fits and (plan.te < 0 or values[plan.te] == b"trailers"):
+            refused = None
+            if (
+                target[:1] != b"/"
+                or target.translate(None, _CLEAR)
+                or method in _OF_THEIR_OWN
+                or not _names_one(authority)
+            ):
+                refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
             special = plan.special
             for at in plan.content_types:
                 if values[at][: len(_GRPC)].lower() == _GRPC:
-                    special = [*special, _GRPC_LINE]
-            return RequestHead(
-                method, target, authority, scheme, rest, lines, lower, length, False, b"", refused, special
+                    special = plan.special_of_grpc
+            # as RequestHead(...) does, without its function
+            return tuple.__new__(
+                RequestHead,
+                (
+                    *(method, target, authority, scheme, rest, lines, b"\r\n" + lines.lower(), length),
+                    *(False, b"", refused, special),
+                ),
             )
     return _one_by_one(headers, tunnels)
 
@@ -176,6 +196,11 @@ def _one_by_one(headers: Head, tunnels: bool) -> RequestHead:
         refused or _refused(method, pseudo, authority, scheme, tunnels),
         SPECIAL.findall(lower),
     )
+
+
+@functools.lru_cache(MAX_SEEN)
+def _names_one(authority: bytes) -> bool:
+    return is_authority(authority.decode("latin-1"))
 
 
 def _refused(
