@@ -78,7 +78,7 @@ class Http2Call:
         # for ever for its first message
         self._has_body = not stream.request_over
         self._bodiless = stream.head.method == b"HEAD"
-        self._pending: deque[bytes] = deque()  # of the body
+        self._pending: deque[bytes] | None = None  # of the body, once some waits
         self._waiting = 0  # bytes of that
         self._ended = False  # all of the body has been given here
         self._trailers: RawHeaders = []
@@ -144,7 +144,7 @@ class Http2Call:
             return
         forwarding = self._forwarding
         self._finish()
-        self._pending.clear()
+        self._pending = None
         if self._source is not None:
             self._source.fail(ConnectionResetError(why))
         if forwarding is not None:
@@ -191,18 +191,17 @@ class Http2Call:
         """A response that is all here."""
         bodiless = self._bodiless or status in _BODILESS
         end = bodiless or not (whole or trailers)
-        self._down.session.respond(self.stream, response_head(status, headers), end)
+        session, head = self._down.session, response_head(status, headers)
+        if whole and not end and session.respond_whole(self.stream, head, whole, fields(trailers) if trailers else ()):
+            self._finish()  # nearly all
+            return
+        session.respond(self.stream, head, end)
         if end:
             self._finish()
             return
         if whole:
-            sent = self._down.session.send(self.stream, whole, False) if trailers else 0
-            if trailers and sent == len(whole):  # nearly all of gRPC
-                self._down.session.trailers(self.stream, fields(trailers))
-                self._finish()
-                return
-            self._pending.append(whole[sent:])
-            self._waiting = len(whole) - sent
+            self._pending = deque((whole,))
+            self._waiting = len(whole)
         self.end(trailers)
 
     def begin(self, status: int, reason: bytes, headers: Headers) -> None:
@@ -215,6 +214,8 @@ class Http2Call:
         """Some bytes of the body."""
         if self._bodiless or self._over:
             return
+        if self._pending is None:
+            self._pending = deque()
         self._pending.append(data)
         self._waiting += len(data)
         self.pump()
@@ -257,7 +258,7 @@ class Http2Call:
 
     def cut(self) -> None:
         """The response cannot be finished: the client must see that."""
-        self._pending.clear()
+        self._pending = None
         self._down.session.reset(self.stream, Code.INTERNAL_ERROR)
         self._finish()
 

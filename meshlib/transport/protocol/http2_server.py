@@ -49,6 +49,7 @@ from meshlib.transport.protocol.http2_server_limits import (
 )
 from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
 from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 _DRAIN = b"draining"  # of the PING whose acknowledgement says that the client has seen the first GOAWAY
 _SERVER = ngh2.Role.SERVER
@@ -63,26 +64,8 @@ class ServerSession(Ngh2Connection):
     """
 
     __slots__ = (
-        "_blocked",
-        "_budget",
-        "_closed",
-        "_closing",
-        "_final",
-        "_frames",
-        "_last",
-        "_now",
-        "_overflowed",
-        "_peer_left",
-        "_premature",
-        "_resets",
-        "_sink",
-        "_tunnels",
-        "_unwritten",
-        "broken",
-        "bug",
-        "draining",
-        "streams",
-        "writable",
+        *("_blocked", "_budget", "_closed", "_closing", "_final", "_frames", "_last", "_now", "_overflowed", "_peer_left"),
+        *("_premature", "_resets", "_sink", "_tunnels", "_unwritten", "broken", "bug", "draining", "streams", "writable"),
     )
 
     def __init__(
@@ -174,6 +157,34 @@ class ServerSession(Ngh2Connection):
         elif not taken:
             self._blocked[stream] = None
         return taken
+
+    def respond_whole(self, stream: ServerStream, head: Head, whole: bytes, trailers: Head) -> bool:
+        """What ``respond``, ``send`` and ``trailers`` come to for a response with a body that is all here and fits into what
+        they take at once: nearly all. False: go on with these."""
+        number, connection, size = stream.id, self._connection, len(whole)
+        if number not in self.streams or stream.response_begun or not self.writable or PLAIN:
+            return False
+        unwritten, promised = self._unwritten + size, self._promised + size
+        try:
+            if (
+                size > SEND_AT_ONCE
+                or unwritten > UNWRITTEN
+                or promised > connection.remote_window_size
+                or promised > connection.stream_remote_window_size(number)
+            ):
+                return False
+            stream.response_begun = True
+            connection.send_response(number, head, end_stream=False)
+            connection.send_data(number, whole, end_stream=not trailers)
+        except ngh2.NGH2Error:
+            return False  # the stream is over, which its owner hears next
+        self._unwritten, self._promised = unwritten, promised
+        self._budget.earned += BUDGET_A_FRAME
+        if trailers:
+            self.trailers(stream, trailers)
+        else:
+            self._response_over(stream)
+        return True
 
     def _room(self, stream: ServerStream) -> int:
         """Bytes that the windows have, less those promised to any stream: a little less than there may be."""
@@ -421,7 +432,8 @@ class ServerSession(Ngh2Connection):
 
     def _response_over(self, stream: ServerStream) -> None:
         stream.response_over = True
-        self._blocked.pop(stream, None)
+        if self._blocked:
+            self._blocked.pop(stream, None)
         self._budget.earned += BUDGET_A_FRAME
         if stream.request_over:
             self._gone(stream)
@@ -438,7 +450,8 @@ class ServerSession(Ngh2Connection):
 
     def _gone(self, stream: ServerStream) -> None:
         del self.streams[stream.id]
-        self._blocked.pop(stream, None)
+        if self._blocked:
+            self._blocked.pop(stream, None)
         self._closed += 1
         if stream.unread:  # others share the connection's window
             with contextlib.suppress(ngh2.NGH2Error):

@@ -31,6 +31,7 @@ from meshlib.transport.protocol.http2_response import response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_limits import MAX_STREAMS, UNWRITTEN
 from meshlib.transport.protocol.request_head import IN_VALUES
+from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.http2_client import GET, POST, Client, Told
 
 OK = response_head(200, [])
@@ -103,6 +104,40 @@ def test_the_last_piece_of_a_body_ends_the_response():
     assert session.send(stream, b"all", True) == 3
     client.read()
     assert (client.got.bodies, client.got.ended) == ({1: b"all"}, [1])
+
+
+@pytest.mark.skipif(PLAIN, reason="a shortcut")
+@pytest.mark.parametrize("trailers", [[(b"grpc-status", b"0")], []])
+def test_a_response_that_is_all_here_is_one_command(trailers):
+    client = Client()
+    client.request()
+    session, stream = client.session, stream_of(client)
+    assert session.respond_whole(stream, OK, b"all", trailers)
+    assert not session.respond_whole(stream, OK, b"again", trailers)
+    client.read()
+    assert client.got.heads[1] == [[(":status", "200")], *([("grpc-status", "0")] for _ in trailers)]
+    assert (client.got.bodies, client.got.ended, session.streams) == ({1: b"all"}, [1], {})
+
+
+def test_a_response_that_is_all_here_and_larger_than_what_is_taken_at_once_is_left_to_the_other_commands():
+    client = Client()
+    client.request(1)
+    client.request(3)
+    session, stream, other = client.session, stream_of(client), stream_of(client, 3)
+    assert not session.respond_whole(stream, OK, b"x" * 65_536, [])  # than the window of its stream
+    session.respond(other, OK, False)
+    assert session.send(other, b"x" * 65_000, True) == 65_000
+    assert not session.respond_whole(stream, OK, b"x" * 536, [])  # than what others have left of the connection's
+    client.read()
+    client.send(WindowUpdateFrame(0, window_increment=1 << 20), SettingsFrame(0, settings={4: 1 << 20}))
+    assert not session.respond_whole(stream, OK, b"x" * 65_537, [])  # than its turn
+    session.set_writable(False)
+    assert not session.respond_whole(stream, OK, b"x", [])  # than the socket takes
+    session.set_writable(True)
+    session.respond(stream, OK, False)  # nothing has been said of it so far
+    assert session.send(stream, b"all", True) == 3
+    client.read()
+    assert (client.got.heads[1], client.got.bodies[1]) == ([[(":status", "200")]], b"all")
 
 
 def test_interim_heads_come_before_the_response():
@@ -811,6 +846,7 @@ def test_what_nghttp2_does_not_take_any_more_is_no_error(monkeypatch):
     session.interim(first, OK)
     session.respond(first, OK, False)
     assert session.send(first, b"x", True) == 0
+    assert not session.respond_whole(stream_of(client, 3), OK, b"x", [(b"a", b"b")])
     session.consumed(first, 0)
     first.unread = 4
     session.trailers(first, [(b"a", b"b")])
