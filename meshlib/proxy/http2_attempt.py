@@ -39,11 +39,11 @@ class Http2Attempt:
 
     def begin(self, http2: AsyncioHttp2, target: Target, head: Head, body: bytes | None, head_request: bool) -> bool:
         """False: there is no connection that takes it."""
-        opened = http2.stream(target, head, body is None, head_request, self._changed)
+        opened = http2.stream(target, head, body, head_request, self._changed)
         if opened is None:
             return False
         self._connection, self._stream = opened
-        if body is not None:
+        if body is not None and not self._stream.sent:
             self._rest = memoryview(body)
             self._send()
         self._connection.flush_with_others()

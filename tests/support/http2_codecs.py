@@ -55,6 +55,10 @@ class Told:
     def on_trailers(self, number: int, headers: Head) -> None:
         self.calls.append(("trailers", number, [tuple(pair) for pair in headers]))
 
+    def on_last_trailers(self, number: int, headers: Head) -> None:
+        self.on_trailers(number, headers)
+        self.on_end(number)
+
     def on_end(self, number: int) -> None:
         self.calls.append(("end", number))
 

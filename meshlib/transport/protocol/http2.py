@@ -74,8 +74,9 @@ class Http2Session:
             return 0
         return max(0, min(self._limit, self._codec.max_streams) - len(self.streams))
 
-    def open(self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None]) -> Stream | None:
-        """Begin a request; ``end``: it has no body. None when there is no room for another stream."""
+    def open(self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes = b"") -> Stream | None:
+        """Begin a request; ``end``: it has no body. None when there is no room for another stream. ``body`` goes with its head
+        where all of it can, and ``sent`` of the stream tells; else nothing of it does, and it is to be sent."""
         streams, codec = self.streams, self._codec
         under_way = len(streams)
         if (
@@ -91,7 +92,7 @@ class Http2Session:
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
         stream = streams[number] = Stream(number, head_request, self.responses > 0, wake)
-        if end:
+        if end or (body and self.writable and not PLAIN and codec.send_whole(number, body)):
             stream.sent = True
         return stream
 
@@ -265,6 +266,19 @@ class Http2Session:
             problem = stream.take_trailers(headers)
             if problem is not None:
                 self._bad(stream, problem)
+
+    def on_last_trailers(self, number: int, headers: Received) -> None:
+        stream = self.streams.get(number)
+        if stream is None or not stream.sent or PLAIN or not stream.take_last_trailers(headers):
+            self.on_trailers(number, headers)
+            self.on_end(number)
+            return
+        self.changed[stream] = None  # as in ``on_last``
+        del self.streams[number]
+        left = stream.credit + stream.unread
+        if left:
+            stream.credit = 0
+            self._codec.ignored(number, left)
 
     def on_end(self, number: int) -> None:
         stream = self.streams.get(number)

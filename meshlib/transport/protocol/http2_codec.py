@@ -82,6 +82,9 @@ class Sink(Protocol):
     def on_trailers(self, number: int, headers: Head) -> None:
         """After the body."""
 
+    def on_last_trailers(self, number: int, headers: Head) -> None:
+        """They, and the end with them: as ``on_trailers`` and ``on_end``, which a codec may say instead."""
+
     def on_end(self, number: int) -> None:
         """Of the response."""
 
@@ -111,6 +114,9 @@ class Codec(Protocol):
     def send(self, number: int, data: memoryview, end: bool) -> int:
         """As much of ``data`` as the windows allow, ``SEND_AT_ONCE`` at most, and the end of the request if it is all and
         ``end``. Returns the number of bytes."""
+
+    def send_whole(self, number: int, data: bytes) -> bool:
+        """All of the body of the request that was begun last, and its end. False: nothing was sent, ``send`` it."""
 
     def end(self, number: int, trailers: Head = ()) -> None:
         """The request is over, with these trailers."""

@@ -92,6 +92,9 @@ class H2Codec:
             taken += piece
         return taken
 
+    def send_whole(self, number: int, data: bytes) -> bool:
+        return False
+
     def end(self, number: int, trailers: Head = ()) -> None:
         if trailers:
             self._connection.send_headers(number, list(trailers), end_stream=True)

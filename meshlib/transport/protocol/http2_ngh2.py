@@ -149,6 +149,18 @@ class Ngh2Codec(Ngh2Connection):
             self._flush()
         return taken
 
+    def send_whole(self, number: int, data: bytes) -> bool:
+        size = len(data)
+        if number != self._fresh or size > self._room():
+            return False
+        try:
+            self._connection.send_data(number, data, end_stream=True)
+        except ngh2.NGH2Error:
+            return False  # the stream is over, which its owner hears next
+        self._promised += size
+        self._budget.earned += BUDGET_A_FRAME
+        return True
+
     def _room(self) -> int:
         """Bytes of the body of a stream that nghttp2 does not know yet."""
         return min(self._first_window, SEND_AT_ONCE, self._connection.remote_window_size - self._promised)
@@ -232,8 +244,7 @@ class Ngh2Codec(Ngh2Connection):
                 headers = event.headers
                 if self._unexplained > 0:
                     self._explain_block(headers)
-                sink.on_trailers(event.stream_id, headers)
-                sink.on_end(event.stream_id)
+                sink.on_last_trailers(event.stream_id, headers)
             else:
                 self._tell(event, sink)
         if waiting:

@@ -20,8 +20,11 @@ _flat = chain.from_iterable
 Received = Sequence[tuple[bytes, bytes]]
 _STATUSES = {b"%d" % status: status for status in range(100, 1000)}
 
-_proper: HeadsSeen[tuple[int, RawHeaders, int | None]] = HeadsSeen()
-"""Heads of responses that were found to be proper: the status, the headers, and what content-length says."""
+_proper: HeadsSeen[tuple[int, RawHeaders, int | None, bool]] = HeadsSeen()
+"""Heads of responses that were found to be proper: the status, the headers, what content-length says, and ``roomy``."""
+FEW_TRAILERS = 8
+SMALL_TRAILERS = 1024
+"""Bytes."""
 
 
 class StreamFailure(NamedTuple):
@@ -54,6 +57,8 @@ class Stream:
     sent = False
     """The request is over."""
     failed: StreamFailure | None = None
+    roomy = False
+    """However many trailers are ``FEW`` and ``SMALL``, its head leaves room for them."""
 
     def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
         self.id = number
@@ -86,7 +91,7 @@ class Stream:
         key = tuple(headers)
         known = _proper.of(key)
         if known is not None:
-            self.status, proper, declared = known
+            self.status, proper, declared, self.roomy = known
             self.headers = proper.copy()
             self.length = None if self.head_request or self.status in (204, 304) else declared
             self.head_done = True
@@ -112,7 +117,8 @@ class Stream:
             return f"the head of the response is larger than {MAX_HEAD_BYTES} bytes"
         if len(kept) > MAX_HEADERS:
             return f"the response has more than {MAX_HEADERS} headers"
-        _proper.learn(key, (self.status, kept.copy(), self.length))
+        self.roomy = len(text) <= MAX_HEAD_BYTES // 2 and len(kept) <= MAX_HEADERS // 2
+        _proper.learn(key, (self.status, kept.copy(), self.length, self.roomy))
         if self.head_request or self.status in (204, 304):
             self.length = None  # it may tell of a body that does not come
         self.headers = kept
@@ -164,6 +170,17 @@ class Stream:
             return "a trailer of the response holds a line break"
         self.trailers.extend(headers)
         return None
+
+    def take_last_trailers(self, headers: Received) -> bool:
+        """Few and small ones, and the end of a response that is as long as its head says; else nothing is taken."""
+        if not self.roomy or self.failed is not None or len(headers) > FEW_TRAILERS:
+            return False
+        text = b"".join(_flat(headers))
+        if len(text) > SMALL_TRAILERS or _UNSAFE.search(text) or self.length not in (None, self.received):
+            return False
+        self.trailers.extend(headers)
+        self.complete = True
+        return True
 
     def take_end(self) -> str | None:
         """The response is over."""

@@ -94,13 +94,14 @@ class AsyncioHttp2:
         return connection.respond(stream, waiter, attempt, head_by)
 
     def stream(
-        self, target: Target, head: Head, end: bool, head_request: bool, wake: Callable[[], None]
+        self, target: Target, head: Head, body: bytes | None, head_request: bool, wake: Callable[[], None]
     ) -> tuple[Connection, Stream] | None:
-        """A stream of a connection that there is, which tells ``wake`` of its changes; None: ``send`` the attempt."""
+        """A stream of a connection that there is, which tells ``wake`` of its changes; None: ``send`` the attempt. ``body`` is to
+        be sent, unless the stream says that it was (``sent``)."""
         pool = self._pools.get(target)
         if pool is not None and not self._http1:
             for connection in pool.connections:
-                stream = connection.open_stream(head, end, head_request, wake)
+                stream = connection.open_stream(head, body is None, head_request, wake, body or b"")
                 if stream is not None:
                     return connection, stream
                 if not connection.usable:

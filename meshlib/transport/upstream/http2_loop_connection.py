@@ -90,8 +90,11 @@ class Connection(asyncio.Protocol):
         stream = self.open_stream(head, end, head_request, waiter.wake)
         return None if stream is None else (stream, waiter)
 
-    def open_stream(self, head: Head, end: bool, head_request: bool, wake: Callable[[], None]) -> Stream | None:
-        """A stream of this connection that tells ``wake`` of its changes; None when it takes no more."""
+    def open_stream(
+        self, head: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes = b""
+    ) -> Stream | None:
+        """A stream of this connection that tells ``wake`` of its changes; None when it takes no more. ``body``: see
+        ``Http2Session.open``."""
         target = self.target
         if target.wears and worn_out(self, self._now()):
             self.retiring = True
@@ -99,7 +102,7 @@ class Connection(asyncio.Protocol):
         if self.closed or self.retiring or transport is None or transport.is_closing():
             self.close_if_over()
             return None
-        stream = self.session.open(head, end, head_request, wake)
+        stream = self.session.open(head, end, head_request, wake, body)
         if stream is None:
             self.close_if_over()
             return None

@@ -36,6 +36,7 @@ from meshlib.transport.protocol.http2_h2 import H2Codec
 from meshlib.transport.protocol.http2_headers import request_head
 from meshlib.transport.protocol.http2_stream import Stream
 from meshlib.transport.protocol.request_head import InvalidHead
+from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.http2_codecs import CODECS, sessions_on
 
 
@@ -99,6 +100,29 @@ class Pair:
 
 
 # -- the way it should be ---------------------------------------------------------------------------------------------
+
+
+def test_a_body_that_is_all_here_goes_with_its_head(codec):
+    pair = Pair()
+    stream = pair.client.open(HEAD, False, False, lambda: None, b"hello")
+    assert stream is not None
+    if not stream.sent:  # h2 is not asked for it
+        assert codec == "h2" or PLAIN
+        assert pair.client.send(stream, memoryview(b"hello"), True) == 5
+    pair.to_server()
+    assert [e.data for e in pair.events if isinstance(e, h2.events.DataReceived)] == [b"hello"]
+    assert [e.stream_id for e in pair.events if isinstance(e, h2.events.StreamEnded)] == [1]
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_body_for_which_there_is_no_room_is_left_to_be_sent(writable):
+    pair = Pair({SETTINGS.INITIAL_WINDOW_SIZE: 4} if writable else None)
+    pair.client.set_writable(writable)
+    stream = pair.client.open(HEAD, False, False, lambda: None, b"hello")
+    assert stream is not None
+    assert not stream.sent
+    pair.client.set_writable(True)
+    assert pair.client.send(stream, memoryview(b"hello"), True) == (4 if writable else 5)
 
 
 def test_an_answer_has_its_head_body_and_trailers():

@@ -56,6 +56,34 @@ def test_a_length_that_is_none_or_another(lengths, wrong):
     assert problem == f"the response's content-length is {wrong[:20]!r}"
 
 
+def test_trailers_that_are_few_and_small_end_a_response_in_one_step():
+    for _ in range(2):  # its head is not known at first
+        one = stream()
+        one.take_head((OK, (b"content-length", b"3")))
+        one.take_data(b"abc")
+        assert one.take_last_trailers(((b"grpc-status", b"0"),))
+        assert (one.complete, one.trailers) == (True, [(b"grpc-status", b"0")])
+
+
+@pytest.mark.parametrize(
+    ("head", "trailers"),
+    [
+        ((OK, (b"content-length", b"4")), ((b"a", b"1"),)),
+        ((OK,), ((b"a", b"1"),) * 9),
+        ((OK,), ((b"a", b"1" * 1024),)),
+        ((OK,), ((b"a", b"1\r\n"),)),
+        ((OK, (b"x", b"1" * (MAX_HEAD_BYTES // 2))), ((b"a", b"1"),)),
+        ((OK, *((b"x", b"1"),) * (MAX_HEADERS // 2 + 1)), ((b"a", b"1"),)),
+    ],
+)
+def test_others_are_looked_at_one_by_one_and_nothing_of_them_is_taken_before(head, trailers):
+    one = stream()
+    assert one.take_head(head) is None
+    one.take_data(b"abc")
+    assert not one.take_last_trailers(trailers)
+    assert (one.complete, one.trailers) == (False, [])
+
+
 def test_a_length_may_be_told_twice_if_it_is_the_same():
     one = stream()
     assert one.take_head((OK, (b"content-length", b"3"), (b"content-length", b"03"))) is None
