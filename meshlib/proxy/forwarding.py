@@ -249,7 +249,8 @@ class Forwarding:
             if local:
                 outcome = grpc.local_reply(outcome)
             record.grpc_status = grpc.status_of(outcome, ended=True)
-            call.messages = 0 if local else grpc.MessageCount(outcome.whole or b"").count
+            whole = outcome.whole or b""
+            call.messages = 0 if local else 1 if grpc.is_one_message(whole) else grpc.MessageCount(whole).count
         record.status = outcome.status
         call.outcome = outcome
         self._over = True

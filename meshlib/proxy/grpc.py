@@ -28,6 +28,11 @@ FRAME = 5
 """Bytes before a message: whether it is compressed, and its length."""
 
 
+def is_one_message(data: bytes) -> bool:
+    """Whether these bytes are one message and no more."""
+    return len(data) >= FRAME and FRAME + int.from_bytes(data[1:FRAME], "big") == len(data)
+
+
 class MessageCount:
     """How many messages have begun in the bytes of one direction of a call, and how many bytes there were. What is no gRPC is
     counted as if it were: nothing that decides goes by it."""
@@ -37,9 +42,8 @@ class MessageCount:
     def __init__(self, data: bytes = b"") -> None:
         self._begun = b""  # of the bytes before a message, those that have come
         self._left = 0  # bytes of a message that are still to come
-        size = len(data)
-        if size >= FRAME and FRAME + int.from_bytes(data[1:FRAME], "big") == size:  # nearly always
-            self.count, self.size = 1, size
+        if is_one_message(data):  # nearly always
+            self.count, self.size = 1, len(data)
             return
         self.count = self.size = 0
         if data:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
-from meshlib.proxy.grpc import MessageCount
+from meshlib.proxy.grpc import MessageCount, is_one_message
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_body import Bodied
@@ -192,6 +192,12 @@ class ProxyRequest(Bodied):
             return MessageCount(body or b"")
         found: MessageCount | None = getattr(body, "messages", None)
         return MessageCount() if found is None else found
+
+    @property
+    def one_message(self) -> bool:
+        """Whether the body is one message of gRPC that is all here."""
+        body = self.body
+        return type(body) is bytes and is_one_message(body)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

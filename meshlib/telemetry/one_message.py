@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.engine.outcome import Outcome
+from meshlib.engine.wire_headers import size_of
 from meshlib.telemetry.tables import CountSeries
 
 if TYPE_CHECKING:
@@ -36,13 +38,23 @@ class OneMessage:
             or record.flags
             or record.peer_metadata is not None
             or outcome is None
-            or not outcome.size
-            or outcome.headers  # those of the response, where a rule changes them
-            or getattr(outcome, "message", None) is None
-            or type(getattr(call.request, "messages", None)) is not bytes
         ):
             return False
-        self._served.note((now - record.started) * 1000.0, call.request.sent_bytes(), outcome.size)
+        size, request = outcome.size, call.request
+        if type(outcome) is Outcome:  # as a proxy sees it
+            whole = outcome.whole
+            if whole is None or getattr(call, "messages", None) != 1 or not getattr(request, "one_message", False):
+                return False
+            if not size:
+                size = size_of(outcome.headers) + len(whole)
+        elif (
+            not size
+            or outcome.headers  # those of the response, where a rule changes them
+            or getattr(outcome, "message", None) is None
+            or type(getattr(request, "messages", None)) is not bytes
+        ):
+            return False
+        self._served.note((now - record.started) * 1000.0, request.sent_bytes(), size)
         self._sent.value += 1  # no call from here on: one step to other threads (``tables.py``)
         self._received.value += 1
         return True

@@ -27,7 +27,7 @@ RULES = [SimpleNamespace(has_stat_prefix=False), None]
 
 
 def outcome_of(rng: random.Random) -> Outcome | None:
-    match rng.randrange(9):
+    match rng.randrange(11):
         case 0:
             return None
         case 1:
@@ -38,6 +38,10 @@ def outcome_of(rng: random.Random) -> Outcome | None:
             return GrpcOutcome(Message(text="x" * rng.randrange(9)))  # one whose bytes nobody has counted
         case 4:
             return GrpcOutcome(None)  # a stream
+        case 5 | 6:  # as a proxy sees it
+            outcome = Outcome(status=200, headers=[(b"a", b"b")] * rng.randrange(2), whole=b"x" * rng.randrange(3))
+            outcome.size = rng.choice([0, 0, 9])
+            return outcome
     outcome = GrpcOutcome(b"x" * rng.randrange(2))
     outcome.size = 5 + len(outcome.message)
     if rng.random() < 0.1:
@@ -49,7 +53,9 @@ def call(rng: random.Random, now: float) -> Any:
     destination = rng.choice(DESTINATIONS)
     outcome = outcome_of(rng)
     of_a_stream = type(outcome) is GrpcOutcome and outcome.message is None
-    more = {"streamed": 12, "messages": 2} if of_a_stream else {}
+    proxied = outcome is not None and outcome.whole is not None if type(outcome) is Outcome else False
+    one = rng.random() < 0.8
+    more = {"streamed": 12, "messages": 2} if of_a_stream else {"messages": rng.choice([1, 2])} if proxied else {}
     record = SimpleNamespace(
         destination=rng.choice([destination] * 9 + [None]),
         rule_object=rng.choice(RULES),
@@ -65,7 +71,11 @@ def call(rng: random.Random, now: float) -> Any:
     )
     sent = rng.choice([20, 21])
     messages = b"" if rng.random() < 0.9 else SimpleNamespace(seen=lambda: (3, 30))
+    if proxied:
+        messages = SimpleNamespace(seen=lambda: (1 if one else 3, 30))
     request = SimpleNamespace(protocol="grpc", sent_bytes=lambda: sent, scheme="http", messages=messages)
+    if proxied:
+        request.one_message = one
     live = SimpleNamespace(snapshot=SimpleNamespace(blocked=None), bound={})
     return SimpleNamespace(record=record, outcome=outcome, request=request, live=live, **more)
 
@@ -135,6 +145,18 @@ def test_all_but_the_first_go_that_way(short: list[bool]) -> None:
     assert short == [True] * 19
     counted = [s.value for f in registry.collect() for s in f.samples if s.name.endswith("_messages_total")]
     assert counted == [20.0, 20.0]
+
+
+def test_those_that_a_proxy_passes_on_do_where_each_way_went_one_message(short: list[bool]) -> None:
+    watcher, registry = telemetry(FakeClock())
+    for received, sent in ((1, True), (1, True), (2, True), (1, False)):
+        made = usual()
+        made.outcome, made.messages = Outcome(status=200, headers=[(b"a", b"b")], whole=b"\0\0\0\0\1x"), received
+        made.request.messages, made.request.one_message = SimpleNamespace(seen=lambda: (1, 6)), sent
+        watcher.ended(made, None)
+    assert short == [True, False, False]
+    counted = [s.value for f in registry.collect() for s in f.samples if s.name.endswith("_messages_total")]
+    assert counted == [4.0, 5.0]
 
 
 def test_a_match_with_a_name_is_counted_by_it(short: list[bool]) -> None:
