@@ -74,7 +74,9 @@ class Http2Session:
             return 0
         return max(0, min(self._limit, self._codec.max_streams) - len(self.streams))
 
-    def open(self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes = b"") -> Stream | None:
+    def open(
+        self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes = b""
+    ) -> Stream | None:
         """Begin a request; ``end``: it has no body. None when there is no room for another stream. ``body`` goes with its head
         where all of it can, and ``sent`` of the stream tells; else nothing of it does, and it is to be sent."""
         streams, codec = self.streams, self._codec

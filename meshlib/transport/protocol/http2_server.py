@@ -64,8 +64,9 @@ class ServerSession(Ngh2Connection):
     """
 
     __slots__ = (
-        *("_blocked", "_budget", "_closed", "_closing", "_final", "_frames", "_last", "_now", "_overflowed", "_peer_left"),
-        *("_premature", "_resets", "_sink", "_tunnels", "_unwritten", "broken", "bug", "draining", "streams", "writable"),
+        *("_blocked", "_budget", "_closed", "_closing", "_final", "_frames", "_last", "_now", "_overflowed"),
+        *("_peer_left", "_premature", "_resets", "_sink", "_tunnels", "_unwritten"),
+        *("broken", "bug", "draining", "streams", "writable"),
     )
 
     def __init__(

@@ -96,8 +96,8 @@ class AsyncioHttp2:
     def stream(
         self, target: Target, head: Head, body: bytes | None, head_request: bool, wake: Callable[[], None]
     ) -> tuple[Connection, Stream] | None:
-        """A stream of a connection that there is, which tells ``wake`` of its changes; None: ``send`` the attempt. ``body`` is to
-        be sent, unless the stream says that it was (``sent``)."""
+        """A stream of a connection that there is, which tells ``wake`` of its changes; None: ``send`` the attempt. ``body`` is
+        to be sent, unless the stream says that it was (``sent``)."""
         pool = self._pools.get(target)
         if pool is not None and not self._http1:
             for connection in pool.connections:
