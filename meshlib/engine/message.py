@@ -87,7 +87,7 @@ class Request(RequestView, Protocol):
 
     @property
     def alike(self) -> object | None:
-        """The object that requests with the same headers and body as this one have in common; None: nobody knows."""
+        """The object that requests with the same headers, as they are sent, have in common; None: nobody knows."""
         ...
 
     def sent_header(self, name: str) -> str | None:

@@ -71,12 +71,12 @@ def client_logs(
 ) -> AccessLogs[Call]:
     """Of the calls that a mesh makes; ``gateway``: for clients, who are in their lines."""
     from meshlib.telemetry.access_log.logs import NO_LOGS, AccessLogs
-    from meshlib.telemetry.access_log.made import MADE, MadeEntry
+    from meshlib.telemetry.access_log.made import MADE, MADE_ALIKE, MadeEntry
     from meshlib.telemetry.attributes import node_of
     from meshlib.telemetry.cel import filter_of
 
     wanted = NO_LOGS if options is None else options
-    collectors, sides = _collectors(workload, live), () if gateway else (MADE,)
+    collectors, sides = _collectors(workload, live), () if gateway else (MADE_ALIKE, MADE)
     return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), collectors, sides)
 
 

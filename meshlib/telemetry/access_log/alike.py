@@ -23,7 +23,7 @@ from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.escaping import as_json
 from meshlib.telemetry.access_log.operators import HIDDEN, Reader, Value, reader, without_secrets
-from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, MILLISECONDS, Milliseconds, formatter
+from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, Milliseconds, formatter
 from meshlib.telemetry.access_log.text import MISSING, joined, safe
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ NUMBERS = 120
 
 Watched = TypeVar("Watched")
 Encode = Callable[[Value], str]
+
+
+class _Digits(dict[int, str]):
+    def __missing__(self, number: int) -> str:
+        return str(number)
+
+
+DIGITS = _Digits((n, str(n)) for n in range(1000))
+"""Of every number; those of small ones are there, as making them takes three times as long."""
 Unmade = tuple[Any, ...]
 """A line that waits: what makes it of this very tuple, what is the same in its kind, and its values."""
 
@@ -55,13 +64,15 @@ class Kind(Enum):
 class Reading(NamedTuple):
     """How a value comes from a call: ``code`` is an expression over the names of its side, with ``{0}`` ... for the values of
     ``headers`` (names in lower case), and gives what ``text`` makes the operator's value of (None: it is that). ``brief`` is
-    an expression that does the same to ``{0}`` without a call, where it can be had. ``ask`` is what an entry is asked for."""
+    an expression that does the same to ``{0}`` without a call, where it can be had. ``there``: it is, in nearly all calls (the
+    line of another in JSON is left to the thread that writes). ``ask`` is what an entry is asked for."""
 
     code: str
     text: Callable[[Any], Any] | None = None
     kind: Kind = Kind.TEXT
     headers: tuple[str, ...] = ()
     brief: str = ""
+    there: bool = False
     ask: Callable[[Entry], Value] | None = None
 
 
@@ -72,13 +83,15 @@ SAME = Reading("")
 class Side(NamedTuple, Generic[Watched]):
     """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``key``, and ``started``, or
     return False for a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers`` is an
-    expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need."""
+    expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need. ``fits`` (None: all do) says of
+    the second call with a key whether its like have all else in common; what comes once is not worth learning there."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
     headers: str
     names: Mapping[str, object]
     entry: Callable[[Watched, float, float, Traced | None, bool], Entry]
+    fits: Callable[[Watched], bool] | None = None
 
 
 class AlikeLines(Generic[Watched]):
@@ -94,6 +107,7 @@ class AlikeLines(Generic[Watched]):
     ) -> None:
         self._side = side
         self._known: dict[Hashable, tuple[tuple[str, ...], int]] = {}
+        self._once: set[Hashable] = set()
         # literals, what is the same, and None for each value of a call
         self._template: list[str | Callable[[Entry], str] | None] = []
         left = _Left(form)
@@ -119,9 +133,13 @@ class AlikeLines(Generic[Watched]):
     def forget(self) -> None:
         """All kinds: rules and endpoints are others from here on."""
         self._known.clear()
+        self._once.clear()
 
-    def _learn(self, key: Hashable, call: Watched, ended: float) -> tuple[tuple[str, ...], int]:
-        """What is the same in the lines of calls like ``call``."""
+    def _learn(self, key: Hashable, call: Watched, ended: float) -> tuple[tuple[str, ...], int] | None:
+        """What is the same in the lines of calls like ``call``; None: perhaps nothing is."""
+        fits = self._side.fits
+        if fits is not None and not self._comes_again(key, call, fits):
+            return None
         entry = self._side.entry(call, ended, 0.0, None, False)
         same = [""]  # what stands before the first value, between two, and after the last one
         for part in self._template:
@@ -133,6 +151,14 @@ class AlikeLines(Generic[Watched]):
             self._known.clear()
         found = self._known[key] = tuple(same), sum(map(len, same)) + NUMBERS
         return found
+
+    def _comes_again(self, key: Hashable, call: Watched, fits: Callable[[Watched], bool]) -> bool:
+        if key in self._once:
+            return fits(call)
+        if len(self._once) >= MOST:
+            self._once.clear()
+        self._once.add(key)
+        return False
 
 
 class Form(NamedTuple):
@@ -154,6 +180,7 @@ class _Left:
             "as_json": as_json,
             "quoted": encode_basestring_ascii,
             "without_secrets": without_secrets,
+            "digits": DIGITS,
         }
 
     def add(self, reading: Reading) -> None:
@@ -169,6 +196,8 @@ class _Left:
         count = len(self._readings)
         wanted = WantedHeaders(tuple(self._headers))
         lines = ["def write(call, ended, traced):", side.begin, "    found = known(key) or learn(key, call, ended)"]
+        if side.fits is not None:
+            lines.append("    if found is None: return False")
         if self._headers:
             lines.append(f"    {''.join(f'{local}, ' for local in self._headers.values())}= {side.headers}(wanted)")
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
@@ -181,15 +210,13 @@ class _Left:
             return self._function([*lines, f"    {late}", "    return True"], side, names, wanted)
         texts = [n for n, reading in enumerate(self._readings) if reading.kind is Kind.TEXT]
         shown = dict(self._shown(n) for n in range(count))
+        lines += [line for n in range(count) for line in shown[n][:-1]]
+        doubts = [f"t{n} is None" for n in range(count) if self._form.is_json and self._readings[n].there]
         if texts:
-            lines += [line for n in texts for line in shown[n][:-1]]
-            lines += [
-                f"    theirs = f'{''.join(f'{{t{n}}}' for n in texts)}'",
-                "    if len(quoted(theirs)) != len(theirs) + 2:  # something is to be escaped",
-                f"        {late}",
-                "        return True",
-            ]
-        lines += [line for n in range(count) if n not in texts for line in shown[n][:-1]]
+            lines.append(f"    theirs = f'{''.join(f'{{t{n}}}' for n in texts)}'")
+            doubts.append("len(quoted(theirs)) != len(theirs) + 2")  # something is to be escaped
+        if doubts:
+            lines += [f"    if {' or '.join(doubts)}:", f"        {late}", "        return True"]
         pieces = "".join(f"{{s{n}}}{shown[n][-1]}" for n in range(count))
         lines += [
             f"    {''.join(f's{n}, ' for n in range(count + 1))}= found[0]",
@@ -215,20 +242,20 @@ class _Left:
         """A value that needs no escapes: lines that make it, and last what stands for it in the line."""
         reading, form = self._readings[n], self._form
         if reading.kind is Kind.NUMBER:
-            return n, [f"{{v{n}}}"]
+            return n, [f"{{digits[v{n}]}}"]
         lines = []
         if reading.kind is Kind.TIME and isinstance(reading.text, Milliseconds):
-            self._names[f"seconds{n}"], self._names[f"render{n}"] = reading.text.kept.get, reading.text.render
-            self._names["thousandths"] = MILLISECONDS
-            lines = [f"    second = int(v{n})", f"    b{n}, e{n} = seconds{n}(second) or render{n}(second)"]
-            piece = f"{{b{n}}}{{thousandths[int((v{n} - second) * 1e3)]}}{{e{n}}}"
-            return n, [*lines, f'"{piece}"' if form.is_json else piece]
+            self._names[f"kept{n}"], self._names[f"render{n}"] = reading.text.kept.get, reading.text.render
+            lines = [f"    at{n} = int(v{n} * 1e3)", f"    t{n} = kept{n}(at{n}) or render{n}(at{n})"]
+            return n, [*lines, f'"{{t{n}}}"' if form.is_json else f"{{t{n}}}"]
         value = f"v{n}"  # which stays as it is: it may be left to the thread that writes
         if reading.brief:
             value = reading.brief.format(value)
         elif reading.text is not None:
             value = f"text{n}({value})"
         lines.append(f"    t{n} = {value}")
+        if form.is_json and reading.there:
+            return n, [*lines, f'"{{t{n}}}"']
         if form.is_json:
             lines.append(f"    q{n} = 'null' if t{n} is None else f'\"{{t{n}}}\"'")
             return n, [*lines, f"{{q{n}}}"]
@@ -368,16 +395,18 @@ def request_reading(operator: Operator, target: str, authority: str) -> Reading 
 
 
 def _original(target: str) -> Reading:
-    return Reading(f"{target} if {{0}} is None else {{0}}", _url, headers=("x-envoy-original-path",), brief=_URL)
+    return Reading(
+        f"{target} if {{0}} is None else {{0}}", _url, headers=("x-envoy-original-path",), brief=_URL, there=True
+    )
 
 
 def _header(name: str, target: str, authority: str) -> Reading | None:
     if name in (":authority", "host"):
-        return Reading(authority, lambda host: host or None, headers=("host",), brief="{0} or None")
+        return Reading(authority, lambda host: host or None, headers=("host",), brief="{0} or None", there=True)
     if name == ":method":
         return SAME
     if name == ":path":
-        return Reading(target, _url, brief=_URL)
+        return Reading(target, _url, brief=_URL, there=True)
     if name.startswith(":") or name in ("x-envoy-original-path", "referer"):
         return None
     return Reading("{0}", _hidden if is_secret(name) else None, headers=(name,))

@@ -250,8 +250,10 @@ class MadeEntry(Entry):
         return ALLOWED if self.cluster() == PASSTHROUGH else DEFAULT
 
 
-_BEGIN = """
+_CALL = """
     record, request = call.record, call.request
+"""
+_BEGIN = """
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
@@ -261,8 +263,13 @@ _BEGIN = """
     started, protocol = record.started, request.protocol
     key = (
         record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,
-        record.grpc_status, outcome.http_version if protocol == "http" else protocol,
+        record.grpc_status, outcome.http_version if protocol == "http" else protocol, {0}
     )
+"""
+_ALIKE = """
+    alike = request.alike
+    if alike is None:
+        return False
 """
 _SAME = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
@@ -280,8 +287,10 @@ _READ = {
         None,
         Kind.NUMBER,
     ),
-    "UPSTREAM_LOCAL_ADDRESS": Reading("local_of(outcome.stream)", None, Kind.SHORT),
+    "UPSTREAM_LOCAL_ADDRESS": Reading("local_of(outcome.stream)", None, Kind.SHORT, there=True),
 }
+_TARGET = 'request.target.decode("latin-1")'
+ORIGINAL_PATH = "x-envoy-original-path"
 
 
 def _reading(operator: Operator) -> Reading | None:
@@ -292,8 +301,32 @@ def _reading(operator: Operator) -> Reading | None:
         return SAME
     argument = (operator.argument or "").lower()
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
-        return Reading("record.upstream_ms", _milliseconds, Kind.SHORT, brief="None if {0} is None else int({0})")
-    return request_reading(operator, 'request.target.decode("latin-1")', "{0} or request.authority")
+        return Reading(
+            "record.upstream_ms",
+            _milliseconds,
+            Kind.SHORT,
+            brief="None if {0} is None else digits[int({0})]",
+            there=True,
+        )
+    return request_reading(operator, _TARGET, "{0} or request.authority")
+
+
+def _reading_of_alike(operator: Operator) -> Reading | None:
+    """For calls whose headers are those of many: what they say is the same, too."""
+    if operator.name == "STREAM_ID":
+        return SAME
+    reading = _reading(operator)
+    if operator.name in ("REQ", "REQUEST_HEADER"):
+        asked = (operator.argument or "").lower().split("?")
+        if all(name[:1] != ":" or name in (":authority", ":method") for name in asked) and ORIGINAL_PATH not in asked:
+            return SAME
+    if reading is not None and reading.headers == (ORIGINAL_PATH,):
+        return reading._replace(code=_TARGET, headers=())  # which none of them has
+    return reading
+
+
+def _has_its_target(call: Call) -> bool:
+    return call.request.sent_header(ORIGINAL_PATH) is None
 
 
 def _milliseconds(took: float | None) -> str | None:
@@ -329,14 +362,13 @@ def shown_address(address: object) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-MADE: Side[Call] = Side(
-    _BEGIN,
-    _reading,
-    "request.sent_values",
-    {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome},
-    MadeEntry,
-)
+_NAMES = {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome}
+MADE: Side[Call] = Side(f"{_CALL}{_BEGIN.format('')}", _reading, "request.sent_values", _NAMES, MadeEntry)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
+MADE_ALIKE: Side[Call] = Side(
+    f"{_CALL}{_ALIKE}{_BEGIN.format('alike')}", _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target
+)
+"""That of calls whose headers are those of many."""
 
 if TYPE_CHECKING:
 

@@ -225,14 +225,20 @@ def _same_or_number(operator: Operator) -> Reading | None:
     if name in _NUMBERS:
         return Reading(_NUMBERS[name], None, Kind.NUMBER)
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
-        return Reading("call.head_at - started", lambda took: str(int(took * 1e3)), Kind.SHORT, brief="int({0} * 1e3)")
+        return Reading(
+            "call.head_at - started",
+            lambda took: str(int(took * 1e3)),
+            Kind.SHORT,
+            brief="digits[int({0} * 1e3)]",
+            there=True,
+        )
     return SAME if name in _OF_RESPONSE or (name == "REQUESTED_SERVER_NAME" and not argument) else None
 
 
 def _of_met(operator: Operator) -> Reading | None:
     name = operator.name
     if name in ("DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"):
-        return Reading("peer or None")
+        return Reading("peer or None", there=True)
     if name in _OF_REQUEST:
         return SAME
     if name in ("REQ", "REQUEST_HEADER"):
@@ -245,7 +251,7 @@ def _of_others(operator: Operator) -> Reading | None:
     if name == "DOWNSTREAM_REMOTE_ADDRESS":
         return Reading("peer or None if {0} is None else remote_of(call.request)", headers=("x-forwarded-for",))
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
-        return Reading("peer or None")
+        return Reading("peer or None", there=True)
     return request_reading(operator, "target", "authority or {0}") or _same_or_number(operator)
 
 

@@ -15,9 +15,8 @@ ISO_LOCAL = "%Y-%m-%dT%H:%M:%S.%3f%Ez"
 _OWN = re.compile(r"%(?:(%)|(s)|E([1-9*])S|E?([1-9*])?f|(Ez)|E4(Y))")
 
 
-MILLISECONDS = tuple([f"{n:03d}" for n in range(1000)])
-MOST_SECONDS = 64
-"""That are remembered: calls that end in one second began in several."""
+MOST_TIMES = 256
+"""Milliseconds that are remembered: calls that end in one have begun in several."""
 
 
 class _Fraction(NamedTuple):
@@ -34,28 +33,31 @@ _Piece = str | _Fraction | _Other
 
 
 class Milliseconds:
-    """A format with milliseconds and what stands before and after them: ``kept`` has that of the seconds that were met last,
-    ``render`` makes that of another one."""
+    """A format with milliseconds: ``kept`` has the texts of those that were met last, ``render`` makes that of another one."""
 
-    __slots__ = ("_rendered", "kept")
+    __slots__ = ("_around", "_rendered", "kept")
 
     def __init__(self, rendered: Callable[[int], list[str]]) -> None:
         self._rendered = rendered
-        self.kept: dict[int, tuple[str, str]] = {}
+        self._around = -1, "", ""
+        self.kept: dict[int, str] = {}
 
-    def render(self, second: int) -> tuple[str, str]:
-        """What stands before and after the milliseconds."""
-        first, _, last = self._rendered(second)
-        if len(self.kept) >= MOST_SECONDS:
+    def render(self, at: int) -> str:
+        """The text of so many milliseconds since the epoch."""
+        second, thousandths = divmod(at, 1000)
+        around = self._around  # one tuple: other threads see all of it or nothing
+        if around[0] != second:
+            first, _, last = self._rendered(second)
+            self._around = around = second, first, last
+        if len(self.kept) >= MOST_TIMES:
             self.kept.clear()
-        found = self.kept[second] = first, last
+        found = self.kept[at] = f"{around[1]}{thousandths:03d}{around[2]}"
         return found
 
     def __call__(self, at: float) -> str:
         """The text of a point in time."""
-        second = int(at)
-        first, last = self.kept.get(second) or self.render(second)
-        return first + MILLISECONDS[int((at - second) * 1e3)] + last
+        milliseconds = int(at * 1e3)
+        return self.kept.get(milliseconds) or self.render(milliseconds)
 
 
 def formatter(form: str, *, local: bool = False) -> Callable[[float], str]:

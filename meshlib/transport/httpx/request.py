@@ -143,8 +143,8 @@ class HttpxRequest(Bodied):
 
     @property
     def alike(self) -> object | None:
-        """What was learned of these headers, of a request without a body."""
-        return self._met if self.body is None and self.headers is self._received else None
+        """What was learned of these headers."""
+        return self._met if self.headers is self._received else None
 
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
@@ -153,9 +153,9 @@ class HttpxRequest(Bodied):
     def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
         """Values of several headers as they are sent."""
         met, headers = self._met, self.headers
-        return (
-            map(met.values.get, wanted.names) if met is not None and headers is met.headers else wanted.values(headers)
-        )
+        if headers is not self._received:
+            return wanted.values(headers)
+        return wanted.values_by(self._names, headers) if met is None else map(met.values.get, wanted.names)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""

@@ -14,9 +14,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import meshlib
-from meshlib.compiler.access_log.format import ISTIO, Operator, parse
+from meshlib.compiler.access_log.format import ISTIO, Operator, parse, parse_json
 from meshlib.telemetry.access_log import alike
-from meshlib.telemetry.access_log.alike import SAME, Reading, Side, text_alike
+from meshlib.telemetry.access_log.alike import DIGITS, SAME, Reading, Side, json_alike, text_alike
 from meshlib.telemetry.access_log.file_output import FileOutput
 from meshlib.telemetry.access_log.made import MADE, MadeEntry
 from meshlib.telemetry.access_log.writer import Writer
@@ -44,10 +44,11 @@ FORMATS: list[str | dict[str, object]] = [
     "%REQ(:SCHEME)% %RESP(Content-Length)% %BYTES_RECEIVED% %RESPONSE_FLAGS_LONG% %QUERY_PARAM(token)% %ROUTE_NAME%",
     {},
     {"a": "%START_TIME%", "b": ["%REQ(X-A)%", {"c": "%DURATION% ms, %REQ(X-A)%"}], "n": 3, "t": "%REQ(Authorization)%"},
+    {"none": "%REQ(X-None)% %REQ(Referer)%", "first": "%REQ(X-Envoy-Original-Path)%", "a": "%REQ(X-A?:PATH)% %PATH%"},
     {"none": "%REQ(X-None)%", "took": "%RESP(X-Envoy-Upstream-Service-Time)%", "100%": "%RESPONSE_CODE%"},
 ]
 
-ASKING = (3, 5)
+ASKING = (3, 5, 6)
 """Of those the formats for which an entry is asked each time."""
 
 
@@ -78,6 +79,7 @@ def lines(path: Path, form: str | dict[str, object], seed: int) -> list[str]:
                     {"x-a": "100%s"},
                     {"authorization": "secret"},
                     {"x-request-id": str(rng.randrange(3))},
+                    {"x-envoy-original-path": "/first?token=t", "referer": "http://a/?token=t"},
                 ]
             )
             content = rng.choice([None, None, None, b"12345"])
@@ -119,6 +121,45 @@ def test_kinds_of_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert put[-1] == f"1500 /{alike.MOST + 9}"
     made.forget()
     assert not made._known
+
+
+def test_what_comes_once_is_not_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each call is another one, learning costs more than it saves."""
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[str] = []
+    fits = {"/a": True, "/b": False}
+    side: Side[str] = Side(
+        "    key, started = call, 0.0\n", lambda _: SAME, "", {}, lambda call, *_: MadeUp(call), fits=fits.__getitem__
+    )
+    made = text_alike(parse("%PATH%"), side, lambda line, _: put.append(line), lambda: 0.0)
+    assert made is not None
+    assert [made.write(target, 1.0, None) for target in ("/a", "/b", "/b", "/a", "/a", "/b")] == [
+        False, False, False, True, True, False,
+    ]  # fmt: skip
+    assert put == ["/a", "/a"]
+    for n in range(alike.MOST + 10):
+        made.write(f"/{n}", 1.0, None)
+    assert len(made._once) <= alike.MOST
+    made.forget()
+    assert not made._once and not made.write("/a", 1.0, None)
+
+
+def test_what_is_nearly_always_there_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[Any] = []
+    side: Side[str | None] = Side(
+        "    key, started = 1, 0.0\n", lambda _: Reading("call", there=True), "", {}, lambda call, *_: MadeUp()
+    )
+    made = json_alike(parse_json({"p": "%PATH%"}), side, lambda line, _: put.append(line), lambda: 0.0)
+    assert made is not None
+    assert made.write("/a", 1.0, None) and made.write(None, 1.0, None)
+    assert put[0] == '{"p":"/a"}\n'
+    assert put[1][0](put[1]) == '{"p":null}\n'
+
+
+def test_numbers_have_their_digits() -> None:
+    assert [DIGITS[n] for n in (0, 999, 1000, -1, 1 << 70)] == ["0", "999", "1000", "-1", str(1 << 70)]
+    assert len(DIGITS) == 1000, "what is asked for is not kept"
 
 
 def test_what_waits_is_counted_by_its_texts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.telemetry.access_log.start_time import ISO, formatter
+from meshlib.telemetry.access_log.start_time import ISO, MOST_TIMES, Milliseconds, formatter
 
 AT = 1_460_736_000.25
 
@@ -38,6 +38,14 @@ def test_the_next_second_is_another_one() -> None:
     ]
     seconds = formatter("%S")
     assert [seconds(AT), seconds(AT + 1)] == ["00", "01"]
+
+
+def test_milliseconds_that_are_remembered_are_bounded() -> None:
+    show = formatter(ISO)
+    assert isinstance(show, Milliseconds)
+    shown = [show(AT + n / 1e3) for n in range(MOST_TIMES + 10)]
+    assert [shown[0], shown[-1]] == ["2016-04-15T16:00:00.250Z", "2016-04-15T16:00:00.515Z"]
+    assert len(shown) == len(set(shown)) > MOST_TIMES >= len(show.kept)
 
 
 def test_local_time_has_its_zone(monkeypatch: pytest.MonkeyPatch) -> None:

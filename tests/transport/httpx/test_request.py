@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.transport.httpx import request as known_requests
 from meshlib.transport.httpx.filled import compare
 from meshlib.transport.httpx.origins import BadUrl
@@ -133,6 +134,22 @@ def test_a_request_whose_headers_were_met_reads_and_is_sent_as_any(pairs, body):
             return rows
 
     assert told(True) == told(False)
+
+
+def test_values_of_several_headers_are_those_of_each(monkeypatch):
+    """Of headers that came once, of such as were met, and of those that a rule has changed."""
+    monkeypatch.setattr(known_requests, "_met", HeadsSeen())
+    wanted = WantedHeaders(("x-a", "host", "absent"))
+    for value, learns in (("1", False), ("1", True), ("2", True), ("2", True)):
+        with monkeypatch.context() as patch:
+            if not learns:
+                patch.setattr(known_requests, "_known", lambda headers: None)
+            request = made(httpx, headers=[("X-A", value), ("x-a", "e")])
+        assert list(request.sent_values(wanted)) == [f"{value},e", request.authority, None]
+        assert request.alike is None or request.headers is request.alike.headers
+        request.headers = [*request.headers, (b"x-a", b"more")]
+        assert list(request.sent_values(wanted)) == [f"{value},e,more", request.authority, None]
+        assert request.alike is None
 
 
 @pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: nothing is remembered")
