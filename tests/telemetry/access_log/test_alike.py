@@ -141,7 +141,8 @@ def test_what_comes_once_is_not_learned(monkeypatch: pytest.MonkeyPatch) -> None
         made.write(f"/{n}", 1.0, None)
     assert len(made._once) <= alike.MOST
     made.forget()
-    assert not made._once and not made.write("/a", 1.0, None)
+    assert not made._once
+    assert not made.write("/a", 1.0, None)
 
 
 def test_what_is_nearly_always_there_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +153,8 @@ def test_what_is_nearly_always_there_may_be_absent(monkeypatch: pytest.MonkeyPat
     )
     made = json_alike(parse_json({"p": "%PATH%"}), side, lambda line, _: put.append(line), lambda: 0.0)
     assert made is not None
-    assert made.write("/a", 1.0, None) and made.write(None, 1.0, None)
+    assert made.write("/a", 1.0, None)
+    assert made.write(None, 1.0, None)
     assert put[0] == '{"p":"/a"}\n'
     assert put[1][0](put[1]) == '{"p":null}\n'
 
