@@ -120,7 +120,7 @@ Examples:
     type=click.Choice(("meshlib", "envoy")),
     default="meshlib",
     show_default=True,
-    help="What all proxies forward with; envoy: a real Envoy each, in explicit mode (docs/engine-envoy.md).",
+    help="What all proxies forward with; envoy: a real Envoy each (docs/engine-envoy.md).",
 )
 def sidecar(once: bool, requests: int, mode: str, engine: str) -> None:
     """Bookinfo of services that know nothing of the mesh, each behind a `meshlib proxy`, with the scenarios of the demo

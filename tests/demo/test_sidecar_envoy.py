@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from meshlib.demo.report import Report
-from meshlib.demo.sidecar import runner
+from meshlib.demo.sidecar import pods, runner
 from meshlib.demo.sidecar.application import OnEnvoy
 from meshlib.demo.sidecar.proxy import clusters_of_envoy, port_of
 from meshlib.envoy import binary
@@ -45,18 +45,20 @@ def said(monkeypatch, **how):
     return runner.run(once=True, engine="envoy", console=console, **how), console.file.getvalue()
 
 
-def test_transparent_mode_is_not_for_envoy_and_that_is_said(monkeypatch):
+def test_transparent_mode_is_played_on_envoy_too(monkeypatch):
     monkeypatch.setattr(binary, "find_envoy", lambda: "/bin/envoy")
-    code, text = said(monkeypatch)
-    assert (code, "transparent mode is NOT played: with Envoy" in text) == (0, True)
+    monkeypatch.setattr(pods, "why_none", lambda: "")
+    engines = []
+    monkeypatch.setattr(runner, "_in_a_node", lambda _, engine: engines.append(engine) or 0)
     code, text = said(monkeypatch, mode="transparent")
-    assert (code, "cannot be played" in text) == (2, True)
+    assert (code, engines, "transparent mode: all verdicts pass" in text) == (0, ["envoy"], True)
 
 
-def test_without_an_envoy_it_says_how_to_get_one(monkeypatch):
+@pytest.mark.parametrize("mode", runner.MODES)
+def test_without_an_envoy_it_says_how_to_get_one(monkeypatch, mode):
     monkeypatch.setattr(binary.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(binary, "_of_package", lambda: None)
-    code, text = said(monkeypatch, mode="explicit")
+    code, text = said(monkeypatch, mode=mode)
     assert (code, "sidecarless[envoy]" in text) == (2, True)
 
 

@@ -12,18 +12,19 @@ from rich.console import Console
 
 from meshlib.demo.process import environment
 from meshlib.demo.sidecar import pods, runner
+from tests.support.envoy_engine import require_envoy
 
 NONE = pods.why_none()
 SCENES = """
 import asyncio
 from meshlib.demo.report import Report
-from meshlib.demo.sidecar.led import Led
+from meshlib.demo.sidecar.led import KIND
 
 async def scenes(app, report):
     async with app.visitor(None) as client:
         await app.also_plays(client, report, 1)
 
-with Led() as app:
+with KIND() as app:
     report = Report()
     asyncio.run(scenes(app, report))
     assert all(child.port == 9080 for child in app.children)
@@ -32,9 +33,16 @@ print("judged", report.judged, "failed", report.failed)
 
 
 @pytest.mark.skipif(bool(NONE), reason=f"transparent mode is NOT tested: {NONE}")
-def test_services_that_know_of_no_proxy_are_entered_and_left_through_the_gateways():
+@pytest.mark.parametrize("kind", ["Led", "LedOnEnvoy"])
+def test_services_that_know_of_no_proxy_are_entered_and_left_through_the_gateways(kind):
+    if kind == "LedOnEnvoy":
+        require_envoy()
     done = subprocess.run(
-        [*pods.apart(), sys.executable, "-c", SCENES], capture_output=True, text=True, timeout=180, env=environment()
+        [*pods.apart(), sys.executable, "-c", SCENES.replace("KIND", kind)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     assert "judged 6 failed 0" in done.stdout, done.stdout
@@ -62,7 +70,7 @@ def test_transparent_mode_that_was_asked_for_and_cannot_be_had_is_no_success(mon
 
 @pytest.mark.parametrize("ended", [1, 2])
 def test_verdicts_of_transparent_mode_count(monkeypatch, ended):
-    monkeypatch.setattr(runner, "_in_a_node", lambda _: ended)
+    monkeypatch.setattr(runner, "_in_a_node", lambda *_: ended)
     code, text = said(monkeypatch, "both", why="")
     assert code == ended
     assert "transparent mode: " in text

@@ -11,11 +11,11 @@ import threading
 
 from meshlib.demo.bookinfo.runner import PROBLEM
 from meshlib.demo.report import Report
-from meshlib.demo.sidecar.application import Sidecars
+from meshlib.demo.sidecar.application import OnEnvoy, Sidecars
 from meshlib.demo.sidecar.child import INBOUND, OUTBOUND, PORT
 from meshlib.demo.sidecar.place import Place
 from meshlib.demo.sidecar.pods import Node, NoNamespaces
-from meshlib.demo.sidecar.runner import played
+from meshlib.demo.sidecar.runner import ENGINES, ENVOY, MESHLIB, played
 from meshlib.demo.sidecar.service import BOOKS
 
 ADDRESSES = {
@@ -52,15 +52,22 @@ class Led(Sidecars):
         self._node.stop()
 
 
+class LedOnEnvoy(Led, OnEnvoy):
+    """The same, each proxy with Envoy as its engine."""
+
+    processes = f"{Led.processes}; Envoy is the engine of all proxies"
+
+
 def main() -> int:
     """Play it; exit codes as those of ``meshlib demo sidecar``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--engine", choices=ENGINES, default=MESHLIB)
     given = parser.parse_args()
     threading.Thread(target=_follow, daemon=True).start()
     report = Report()
     try:
-        return played(report, Led, once=True, requests=given.requests)
+        return played(report, LedOnEnvoy if given.engine == ENVOY else Led, once=True, requests=given.requests)
     except NoNamespaces as error:
         report.say(f"\n{error}")
         return PROBLEM

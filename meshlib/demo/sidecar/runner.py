@@ -44,23 +44,6 @@ def run(
         extras = ",".join(dict.fromkeys(NEEDED[name] for name in missing))
         report.say(f"the demo needs {' and '.join(missing)}: pip install 'sidecarless[{extras}]'")
         return PROBLEM
-    led = 0
-    if mode != EXPLICIT:
-        why = _why_not_led(engine)
-        if why and mode == TRANSPARENT:
-            report.say(f"transparent mode cannot be played: {why}")
-            return PROBLEM
-        if why:
-            report.say(f"transparent mode is NOT played: {why}\n")
-        else:
-            report.say("transparent mode: services know of no proxy, and the kernel leads their connections to it")
-            led = _in_a_node(requests)
-            report.say(f"transparent mode: {ENDS.get(led, 'it could not be played')}\n")
-        if mode == TRANSPARENT or led == PROBLEM:
-            return led
-    # here, not above: it needs the extras, whose absence deserves a sentence and not a traceback
-    from meshlib.demo.sidecar.application import OnEnvoy, Sidecars
-
     if engine == ENVOY:
         from meshlib.envoy.binary import find_envoy
 
@@ -69,15 +52,30 @@ def run(
         except MeshError as error:
             report.say(str(error))
             return PROBLEM
+    led = 0
+    if mode != EXPLICIT:
+        why = _why_not_led()
+        if why and mode == TRANSPARENT:
+            report.say(f"transparent mode cannot be played: {why}")
+            return PROBLEM
+        if why:
+            report.say(f"transparent mode is NOT played: {why}\n")
+        else:
+            report.say("transparent mode: services know of no proxy, and the kernel leads their connections to it")
+            led = _in_a_node(requests, engine)
+            report.say(f"transparent mode: {ENDS.get(led, 'it could not be played')}\n")
+        if mode == TRANSPARENT or led == PROBLEM:
+            return led
+    # here, not above: it needs the extras, whose absence deserves a sentence and not a traceback
+    from meshlib.demo.sidecar.application import OnEnvoy, Sidecars
+
     report.say("explicit mode: services know the address of their proxy")
     kind = OnEnvoy if engine == ENVOY else Sidecars
     return max(led, played(report, kind, once=once, requests=requests))
 
 
-def _why_not_led(engine: str) -> str:
+def _why_not_led() -> str:
     """Why transparent mode cannot be played, "" when it can."""
-    if engine == ENVOY:
-        return "with Envoy as their engine proxies take explicit ports"
     from meshlib.demo.sidecar.pods import why_none
 
     why = why_none()
@@ -99,11 +97,12 @@ def played(report: Report, kind: type[Application], *, once: bool, requests: int
     return 1 if report.failed else 0
 
 
-def _in_a_node(requests: int) -> int:
+def _in_a_node(requests: int, engine: str) -> int:
     """In a process whose network and files in /etc are its own. It ends when this one does."""
     from meshlib.demo.sidecar.pods import apart
 
     command = [*apart(), sys.executable, "-m", "meshlib.demo.sidecar.led", "--requests", str(requests)]
+    command += ["--engine", engine]
     sys.stdout.flush()
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment()) as process:
         try:
