@@ -87,9 +87,14 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# in a clean clone every process of xdist would rewrite the asserts of all test files for itself: one does, beside the checks
+.PHONY: rewritten
+rewritten: $(STAMP)
+	@test -d tests/__pycache__ || { $(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 & }
+
 # JOBS: processes that share the test files. Half of what a test takes it waits, for a server or a process: three for two cores
 JOBS ?= $(shell $(PYTHON) -c "import os; print((3 * (os.cpu_count() or 1) + 1) // 2)")
-test: check
+test: rewritten check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # the long way, which every shortcut is held to: whatever has one

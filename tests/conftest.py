@@ -1,9 +1,14 @@
-"""For all tests: hypothesis keeps no time (how long an example takes says how busy the machine is, and nothing of meshlib), and
-no test leaves an OpenTelemetry provider behind for those that come after it in its process."""
+"""For all tests: hypothesis keeps no time (how long an example takes says how busy the machine is, and nothing of meshlib), no
+test leaves an OpenTelemetry provider behind for those that come after it in its process, and a run leaves no files behind."""
 
 from __future__ import annotations
 
+import faulthandler
 import gc
+import os
+import shutil
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,6 +18,53 @@ from opentelemetry import trace
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def _folder_of_this_run() -> str | None:
+    """Where everything of a run has its temporary files, for processes that tests kill cannot remove theirs. Made by the first
+    process, before anything asks for ``tempfile.tempdir``; those of xdist inherit it. Its path is short: sockets are in it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return None
+    outside = tempfile.gettempdir()
+    made = tempfile.mkdtemp(prefix="mt-")
+    os.chmod(made, 0o755)  # servers of tests that have given up root come through
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", outside)  # pytest itself keeps tmp_path of the last three runs
+    os.environ["TMPDIR"] = tempfile.tempdir = made
+    return made
+
+
+FOLDER = _folder_of_this_run()
+
+
+class Watchdog:
+    """Shows the stacks of all threads once no test has begun for four minutes, even where no signal is handled any more, which
+    pytest-timeout needs. ``faulthandler_timeout`` would make and join a thread for each of twenty thousand tests."""
+
+    SECONDS, MOST_BETWEEN = 240, 20
+
+    def __init__(self) -> None:
+        self.armed = float("-inf")
+        self.file = os.dup(2)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        now = time.monotonic()
+        if now - self.armed > self.MOST_BETWEEN:
+            self.armed = now
+            faulthandler.dump_traceback_later(self.SECONDS, file=self.file)
+
+    def pytest_unconfigure(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        os.close(self.file)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Watchdog())
+
+
+def pytest_unconfigure() -> None:
+    if FOLDER is not None:
+        shutil.rmtree(FOLDER, ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import itertools
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -13,12 +12,14 @@ from typing import IO
 FIRST, LAST = 12_000, 32_000
 """Below the range that the kernel takes a port from when a program asks for any (32768 and up on Linux)."""
 BLOCK = 200
+LOCKS = Path("/tmp")
+"""For all processes, whatever TMPDIR each has."""
 
 
 def _block() -> tuple[int, IO[bytes]]:
     """The first port of a block that this process has for itself for as long as the file is open."""
     for first in range(FIRST, LAST, BLOCK):
-        file = (Path(tempfile.gettempdir()) / f"meshlib-ports-{first}").open("ab")
+        file = (LOCKS / f"meshlib-ports-{first}").open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

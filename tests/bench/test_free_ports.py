@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def test_a_port_in_use_on_any_address_is_passed_over(address, monkeypatch):
     assert free_ports.free_port() == port
 
 
-def test_two_processes_have_no_port_in_common_while_they_live():
+def test_processes_have_no_port_in_common_while_they_live_whatever_their_tmpdir(tmp_path):
     code = (
         "from meshlib.bench.free_ports import BLOCK, free_port\n"
         "print([free_port() for _ in range(BLOCK)], flush=True)\n"
@@ -36,12 +37,18 @@ def test_two_processes_have_no_port_in_common_while_they_live():
     with contextlib.ExitStack() as stack:
         children = [
             stack.enter_context(
-                subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    [sys.executable, "-c", code],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, **tmpdir},
+                )
             )
-            for _ in range(3)
+            for tmpdir in ({}, {}, {"TMPDIR": str(tmp_path)})
         ]
         given = [set(json.loads(child.stdout.readline())) for child in children] + [{free_ports.free_port()}]
         for child in children:
-            child.communicate("\n")
+            child.communicate("\n", 30)
     assert len(set().union(*given)) == sum(len(ports) for ports in given)
     assert all(given)

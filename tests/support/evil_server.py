@@ -17,7 +17,8 @@ Step = bytes | float | str | Callable[[socket.socket], None]
 
 class EvilServer:
     """``plans[n]`` is played for the n-th request of all connections (the last one repeats). A plan is a list of steps:
-    bytes to send, a float to wait, "close", "reset", or a function of the socket."""
+    bytes to send, a float to wait (for as long, or until the server is stopped), "close", "reset", or a function of the
+    socket."""
 
     def __init__(self, *plans: list[Step], tls: ssl.SSLContext | None = None, read_body: bool = True) -> None:
         self.plans = list(plans)
@@ -31,14 +32,14 @@ class EvilServer:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         self._spawn(self._accept)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stopped = True
+        self._stopped.set()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -116,7 +117,8 @@ class EvilServer:
             if isinstance(step, bytes):
                 conn.sendall(step)
             elif isinstance(step, float):
-                time.sleep(step)
+                if self._stopped.wait(step):
+                    return False
             elif step == "close":
                 conn.close()
                 return False
