@@ -96,3 +96,16 @@ def test_a_peer_shows_no_certificate_in_its_repr(world: World) -> None:
     assert isinstance(credentials, Credentials)
     peer = TlsPeer(credentials, world.root.issue(CLIENT, world.now).leaf)
     assert repr(peer) == "<TlsPeer  >"
+
+
+def test_the_dates_of_certificates_that_many_peers_show_are_read_once(world: World, monkeypatch) -> None:
+    read: list[str] = []
+    real = ssl.cert_time_to_seconds
+    monkeypatch.setattr(ssl, "cert_time_to_seconds", lambda text: (read.append(text), real(text))[1])
+    tls_peer._seconds.cache_clear()
+    first, second = (shaken(world, world.client(), Chains()) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.until == second.until < tls_peer.NEVER
+    assert read
+    assert len(read) == len(set(read))
