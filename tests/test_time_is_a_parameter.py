@@ -49,6 +49,8 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("alarms.py", "changed.wait"): "how long an idle thread stays",
     ("alarms.py", "loop.call_later"): "only where the Clock is the machine's",
     ("transport/upstream/loop_pending.py", "loop.time"): NETWORK,
+    ("proxy/dns_upstream.py", "asyncio.timeout"): NETWORK,
+    ("proxy/dns_server.py", "asyncio.timeout"): NETWORK,
     ("proxy/forwarding.py", "means.loop.time"): NETWORK,
     ("proxy/means.py", "self.loop.time"): NETWORK,
     ("proxy/http2_downstream.py", "loop.time"): NETWORK,

@@ -66,6 +66,18 @@ All options, and what to do when a request fails: docs/proxy.md.
     help="How connections to the application are led here; TPROXY shows it their clients' addresses.  [default: REDIRECT]",
 )  # fmt: skip
 @click.option(
+    "--dns-capture", is_flag=True, envvar="MESHLIB_DNS_CAPTURE", show_envvar=True,
+    help="Tell the application the addresses of the mesh's hosts, over DNS (Istio's ISTIO_META_DNS_CAPTURE).",
+)  # fmt: skip
+@click.option(
+    "--dns-port", type=click.IntRange(0, 65535), metavar="PORT",
+    help="Port of 127.0.0.1 and ::1 for --dns-capture, UDP and TCP.  [default: 15053]",
+)  # fmt: skip
+@click.option(
+    "--resolv-conf", metavar="PATH",
+    help="File that names the resolvers for all other names, and the search domains.  [default: /etc/resolv.conf]",
+)  # fmt: skip
+@click.option(
     "--inbound",
     multiple=True,
     metavar="HOST:PORT",
@@ -174,6 +186,9 @@ def proxy(
     outbound: tuple[str, ...],
     transparent: bool,
     interception: str | None,
+    dns_capture: bool,
+    dns_port: int | None,
+    resolv_conf: str | None,
     inbound: tuple[str, ...],
     apps: tuple[str, ...],
     app_ports: tuple[int, ...],
@@ -230,6 +245,9 @@ def proxy(
         max_requests=max_requests,
         engine=engine,
         interception=interception or "",
+        dns_capture=dns_capture,
+        dns_port=dns_port,
+        resolv_conf=resolv_conf or "",
     )
     options = _options(given, check)
     try:

@@ -39,6 +39,7 @@ from meshlib.compiler.target_refs import targets
 from meshlib.compiler.telemetry.compile import compile_telemetry
 from meshlib.compiler.tls_secrets import Secrets
 from meshlib.compiler.visible import Visible
+from meshlib.compiler.visible_hosts import VisibleHosts
 from meshlib.pace import take_turns
 from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.rule_index import RuleIndex
@@ -290,6 +291,7 @@ class Compilation:
             dialled=original_destinations(self.registry.all(), self.workload.namespace, self.domain),
             gateway={} if served is None else served.ports,
             connections=self._about_connections(),
+            hosts=VisibleHosts(self.registry, self.scope.listeners, self.workload.namespace, self.domain),
         )
         return self.made
 

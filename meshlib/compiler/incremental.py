@@ -152,6 +152,7 @@ class Incremental:
             named=registry.named,
             inbound=self._inbound(made),
             dialled=self._dialled(made, redefined, registry_before),
+            hosts=last.hosts.of(registry),
             since=(last.mark, frozenset(k for k in candidates if clusters.get(k) is not last.clusters.get(k))),
             mark=object(),
         )

@@ -19,6 +19,7 @@ from meshlib.compiler.routes import PortTable as PortTable
 from meshlib.compiler.routes import Rule as Rule
 from meshlib.compiler.routes import VirtualHost as VirtualHost
 from meshlib.compiler.rule_settings import DEFAULT_RETRY
+from meshlib.compiler.visible_hosts import VisibleHosts
 from meshlib.pace import in_turns
 from meshlib.policy.authorization.decision import Authorization
 from meshlib.policy.retry import RetryPolicy
@@ -27,6 +28,7 @@ from meshlib.problems import Problem
 from meshlib.workload import Workload
 
 MAX_SEEN = 10_000
+NO_HOSTS = VisibleHosts()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,7 @@ class Snapshot:
     telemetry: WorkloadTelemetry = DEFAULT_TELEMETRY  # what is told of calls made and served
     gateway: Mapping[Place, GatewayPort] = field(default_factory=dict)  # what is listened on by a gateway
     connections: Authorization | None = None  # what policies say of connections to it of which no requests are seen
+    hosts: VisibleHosts = NO_HOSTS  # the services that this client sees, for whoever tells their addresses
     # of one that was made out of another: the ``mark`` of that, and the keys of clusters that are other ones, new or gone
     since: tuple[object, frozenset[str]] | None = None
     mark: object = field(default_factory=object)

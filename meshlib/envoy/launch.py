@@ -66,6 +66,7 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
             "application: give --inbound 0.0.0.0:15006 an --app 127.0.0.1:8080, and lead that port alone to it "
             "(meshlib iptables apply --inbound 8080:15006)",
         ),
+        ("--dns-capture", options.dns is not None, "names are told by meshlib's own engine alone"),
         ("--otlp", otlp is not None, "it sends no spans"),
         ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
         ("--max-memory", options.max_memory is not None, "give the container a limit"),

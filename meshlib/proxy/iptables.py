@@ -24,6 +24,8 @@ JUMPS = (f"PREROUTING -p tcp -j {INBOUND}", f"OUTPUT -p tcp -j {OUTPUT}")
 
 OUTBOUND_PORT = 15001
 """Istio's, of the listener that takes what the application sends."""
+DNS_PORT = 15053
+"""Istio's, of its DNS proxy."""
 ALL_PORTS = 0
 """In place of a port of the application: each that no other rule is about."""
 NOT_INBOUND = (15090, 15021, 15020)

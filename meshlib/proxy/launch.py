@@ -21,8 +21,9 @@ from meshlib.proxy.sockets import listening
 
 if TYPE_CHECKING:
     from meshlib.mesh import Mesh
+    from meshlib.proxy.dns_launch import Dns
     from meshlib.proxy.inbound_application import ApplicationAddress
-    from meshlib.proxy.options import ProxyOptions
+    from meshlib.proxy.options import DnsOptions, ProxyOptions
     from meshlib.proxy.supervise import Slots
 
 log = logging.getLogger("meshlib.proxy")
@@ -30,6 +31,10 @@ log = logging.getLogger("meshlib.proxy")
 
 def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
     """What is worth a warning, and what there is in a sentence. Raises ``MeshError`` for what is wrong. Binds nothing."""
+    if options.dns is not None:
+        from meshlib.proxy.dns_launch import check_dns
+
+        check_dns(options.dns)
     with make() as mesh:
         who, identity = mesh.workload, mesh._core.identity
         said = [*options.notes, room(possible(), options.max_connections).note]
@@ -58,6 +63,7 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
         health = None
         if options.health is not None:
             health = _opened(undo, listening(options.health, "--health", share=share))[0]
+        dns = () if options.dns is None else _names_told(undo, options.dns, options.workers, share)
         mesh = make(options.workers == 1)  # workers watch for themselves: where threads are, forks are not safe
         undo.callback(mesh.close)
         undo.callback(notify, "STOPPING=1")
@@ -69,16 +75,25 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
             from meshlib.proxy.supervise import Fleet
 
             def all_ready() -> None:
-                _ready(outbound, inbound)
+                _ready(outbound, inbound, dns)
 
             clock = SystemClock()
             return Fleet(
-                mesh, options.workers, clock, settings, outbound, inbound, health, all_ready, gateway=gateway
+                mesh,
+                options.workers,
+                clock,
+                settings,
+                outbound,
+                inbound,
+                health,
+                all_ready,
+                gateway=gateway,
+                dns=dns,
             ).run()
 
         def ready() -> None:
             notify("READY=1")
-            _ready(outbound, inbound)
+            _ready(outbound, inbound, dns)
 
         mine = [Inbound(sockets[0], app) for sockets, app in inbound]
         run(
@@ -90,6 +105,7 @@ def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool =
                 health=health,
                 gateway=gateway,
                 beat=watchdog.told(),
+                dns=dns[0].part if dns else None,
             ),
             ready,
         )
@@ -115,6 +131,15 @@ def _gateway(options: ProxyOptions, mesh: Mesh, share: bool) -> GatewayPlaces | 
     return places
 
 
+def _names_told(undo: contextlib.ExitStack, options: DnsOptions, workers: int, share: bool) -> Sequence[Dns]:
+    from meshlib.proxy.dns_launch import dns_of
+
+    made = dns_of(options, workers, share=share)
+    for each in made:
+        undo.callback(each.sockets.close)
+    return made
+
+
 def _opened(undo: contextlib.ExitStack, sockets: Sequence[socket.socket]) -> Sequence[socket.socket]:
     for each in sockets:
         undo.callback(each.close)
@@ -136,7 +161,11 @@ def _settings(options: ProxyOptions, connections: int) -> ProxySettings:
     )
 
 
-def _ready(outbound: Sequence[Slots], inbound: Sequence[tuple[Slots, ApplicationAddress | None]]) -> None:
+def _ready(
+    outbound: Sequence[Slots], inbound: Sequence[tuple[Slots, ApplicationAddress | None]], dns: Sequence[Dns]
+) -> None:
+    for names in dns[:1]:
+        log.info("telling names at %s:%d, over UDP and TCP", *names.sockets.address)
     for sockets in outbound:
         log.info("forwarding, listening on %s as process %d", address_of(sockets[0]), os.getpid())
     for sockets, app in inbound:

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
+    from meshlib.proxy.dns_server import DnsServer
     from meshlib.proxy.listener import Listener
     from meshlib.proxy.overload import Overload
 
@@ -21,6 +22,9 @@ ACCEPTED = "meshlib_proxy_downstream_connections_total"
 REFUSED = "meshlib_proxy_refused_requests_total"
 SHED = "meshlib_proxy_overload_total"
 GREETED = "meshlib_proxy_tls_connections_total"
+ASKED = "meshlib_proxy_dns_requests_total"
+UPSTREAM = "meshlib_proxy_dns_upstream_requests_total"
+UPSTREAM_FAILURES = "meshlib_proxy_dns_upstream_failures_total"
 
 
 class Counted(Protocol):
@@ -28,6 +32,8 @@ class Counted(Protocol):
 
     @property
     def overload(self) -> Overload | None: ...
+    @property
+    def dns(self) -> DnsServer | None: ...
     def listeners(self) -> Sequence[tuple[str, str, Listener]]: ...
 
 
@@ -63,7 +69,7 @@ class ProxyMetrics:
         if self._process.overload is not None:
             for reason, count in self._process.overload.shed.items():
                 shed.add_metric([reason], count)
-        return found
+        return found if self._process.dns is None else [*found, *_about_names(self._process.dns)]
 
     @staticmethod
     def _families() -> tuple[
@@ -93,3 +99,23 @@ class ProxyMetrics:
                 labels=["listener", "result"],
             ),
         )
+
+
+def _about_names(dns: DnsServer) -> Sequence[Metric]:
+    asked = CounterMetricFamily(
+        ASKED,
+        "Queries of DNS (Istio: dns_requests_total), by what became of them: mesh, forwarded, failed (SERVFAIL), refused, "
+        "malformed (dropped).",
+        labels=["protocol", "result"],
+    )
+    for (protocol, result), count in list(dns.requests.items()):
+        asked.add_metric([protocol, result], count)
+    upstream = CounterMetricFamily(
+        UPSTREAM, "Queries that were sent to resolvers (Istio: dns_upstream_requests_total).", dns.resolvers.asked
+    )
+    failures = CounterMetricFamily(
+        UPSTREAM_FAILURES,
+        "Queries that a resolver has not responded to (Istio: dns_upstream_failures_total).",
+        dns.resolvers.failures,
+    )
+    return asked, upstream, failures

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from meshlib.problems import ConfigError, MeshError
 from meshlib.proxy.gateway_options import gateway_choice, gateway_places
-from meshlib.proxy.iptables import InterceptionMode
+from meshlib.proxy.iptables import DNS_PORT, InterceptionMode
 from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place
+from meshlib.proxy.resolv_conf import RESOLV_CONF
 
 if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayChoice
@@ -58,6 +59,9 @@ class Given:
     max_requests: int | None = None
     engine: str = "meshlib"
     interception: str = ""
+    dns_capture: bool = False
+    dns_port: int | None = None
+    resolv_conf: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,22 @@ class InboundPair:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsOptions:
+    """``port``: of this machine's loopback addresses, where names are asked for. ``resolv_conf``: the file that names the
+    resolvers for all that the mesh does not know."""
+
+    port: int = DNS_PORT
+    resolv_conf: str = RESOLV_CONF
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyOptions:
     """``drain``: seconds from SIGTERM to the end. ``exit_on_zero``: the end comes as soon as no connection is left
     (EXIT_ON_ZERO_ACTIVE_CONNECTIONS of Istio's agent). ``max_connections`` None: by RLIMIT_NOFILE; ``max_requests``,
     ``max_memory`` in bytes, ``max_lag`` in seconds, None: no limit. ``gateways``: which ones it serves, None: it is no gateway;
     their ports are listened on where ``gateway_ports`` says. ``notes``: what is worth a warning. ``transparent``: outbound
     ports take connections that were meant for others (``transparent.py``), and an inbound one without an application those
-    that ``interception`` leads to it."""
+    that ``interception`` leads to it. ``dns``: how names are told, None: they are not."""
 
     configs: tuple[str, ...]
     outbound: tuple[TcpPlace, ...] = ()
@@ -97,6 +110,7 @@ class ProxyOptions:
     max_requests: int | None = None
     engine: str = "meshlib"
     interception: InterceptionMode = InterceptionMode.REDIRECT
+    dns: DnsOptions | None = None
 
     @property
     def listeners(self) -> int:
@@ -125,7 +139,9 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         _transparent(given, wrong)
     health = next(iter(_listens("--health", [given.health] if given.health else [], wrong)), None)
     admin = _admin(given.admin, wrong)
-    _no_twins([*outbound, *(pair.listen for pair in inbound), *filter(None, [health, _tcp(admin)])], wrong)
+    dns = _dns(given, wrong)
+    names = None if dns is None else TcpPlace("127.0.0.1", dns.port)
+    _no_twins([*outbound, *(pair.listen for pair in inbound), *filter(None, [health, _tcp(admin), names])], wrong)
     _no_circles(outbound, inbound, wrong)
     found = ProxyOptions(
         configs,
@@ -146,6 +162,7 @@ def checked(given: Given, cores: int | None = None) -> ProxyOptions:
         given.max_requests,
         given.engine,
         _interception(given, wrong),
+        dns,
     )
     if wrong:
         raise WrongOptions(wrong)
@@ -161,6 +178,20 @@ def _interception(given: Given, wrong: list[str]) -> InterceptionMode:
             "--inbound 0.0.0.0:15006 without --app"
         )
     return InterceptionMode(given.interception or InterceptionMode.REDIRECT.value)
+
+
+def _dns(given: Given, wrong: list[str]) -> DnsOptions | None:
+    if not given.dns_capture:
+        for option, there in (("--dns-port", given.dns_port is not None), ("--resolv-conf", bool(given.resolv_conf))):
+            if there:
+                wrong.append(f"{option} is of --dns-capture: give that, too")
+        return None
+    if not (given.transparent and given.outbound):
+        wrong.append(
+            "--dns-capture tells addresses at which only --transparent takes connections: give --transparent and --outbound "
+            "127.0.0.1:15001, too"
+        )
+    return DnsOptions(DNS_PORT if given.dns_port is None else given.dns_port, given.resolv_conf or RESOLV_CONF)
 
 
 def _transparent(given: Given, wrong: list[str]) -> None:
@@ -259,7 +290,7 @@ def _no_twins(places: Sequence[TcpPlace], wrong: list[str]) -> None:
     for place in places:
         if place.port and any(place.port == other.port and _meet(place.host, other.host) for other in seen):
             wrong.append(
-                f"{place} is listened on twice: give each of --outbound, --inbound, --admin and --health its own port"
+                f"{place} is listened on twice: give each of --outbound, --inbound, --admin, --health and --dns-port its own"
             )
         seen.append(place)
 

@@ -33,10 +33,14 @@ from meshlib.transport.runtimes.lateness import LoopLateness
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
+    from meshlib.proxy.dns_server import DnsServer
     from meshlib.proxy.gateway_listeners import GatewayPlaces
     from meshlib.proxy.metrics import ProxyMetrics
     from meshlib.proxy.watchdog import Beat
+    from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.runtimes.serving import Server
+
+    DnsPart = Callable[[MeshCore], DnsServer]
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -106,9 +110,11 @@ class ProxyProcess:
         parent: int = -1,
         gateway: GatewayPlaces | None = None,
         beat: Beat | None = None,
+        dns: DnsPart | None = None,
     ) -> None:
-        """``beat``: who is to hear that the event loop turns."""
+        """``beat``: who is to hear that the event loop turns. ``dns``: the part that tells names, made of the mesh's core."""
         self._mesh = mesh
+        self.dns = None if dns is None else dns(mesh._core)
         self._beat = beat
         self._outbound = [outbound] if isinstance(outbound, socket.socket) else list(outbound)
         self._inbound = inbound
@@ -208,12 +214,16 @@ class ProxyProcess:
             metrics = self._metrics()
             undo.callback(metrics.close)
             await self._listen(forwarder)
+            if self.dns is not None:
+                await self.dns.start()
             self._handle_signals(undo)
             if self._beat is not None:
                 undo.callback(LoopBeat(self._loop, self._beat).close)
             self._show(undo)
             ready()
             await self._until_over()
+        if self.dns is not None:
+            await self.dns.close()
         if self._memory is not None:
             self._memory.close()
         await forwarder.close()

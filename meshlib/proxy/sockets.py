@@ -36,7 +36,7 @@ def listening(place: TcpPlace, option: str, slots: int = 1, *, share: bool = Fal
     except OSError as error:
         for each in made:
             each.close()
-        raise MeshError(f"{option} {place}: {_why(error, place, option)}") from error
+        raise MeshError(f"{option} {place}: {why_not(error, place, option)}") from error
     return made
 
 
@@ -58,7 +58,7 @@ def _listen(place: TcpPlace, *, reuse: bool) -> socket.socket:
     return made
 
 
-def _why(error: OSError, place: TcpPlace, option: str) -> str:
+def why_not(error: OSError, place: TcpPlace, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {place.port} is in use; stop who has it (ss -ltnp 'sport = :{place.port}' shows who), or give {option} "

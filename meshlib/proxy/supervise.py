@@ -34,6 +34,7 @@ from meshlib.serving.workers import Workers
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
+    from meshlib.proxy.dns_launch import Dns
     from meshlib.proxy.gateway_listeners import GatewayPlaces
     from meshlib.proxy.inbound_application import ApplicationAddress
     from meshlib.proxy.process import Proxied
@@ -61,8 +62,11 @@ class Fleet:
         ready: Callable[[], object] = lambda: None,
         *,
         gateway: GatewayPlaces | None = None,
+        dns: Sequence[Dns] = (),
     ) -> None:
+        """``dns``: for each worker what tells names."""
         self._mesh = mesh
+        self._dns = dns
         self._settings = settings
         self._outbound = outbound
         self._inbound = inbound
@@ -147,7 +151,16 @@ class Fleet:
         outbound = [slots[slot] for slots in self._outbound if slots[slot].fileno() >= 0]
         inbound = [Inbound(slots[slot], app) for slots, app in self._inbound if slots[slot].fileno() >= 0]
         beat = None if self._beats is None else self._beats.of(slot)
-        process = ProxyProcess(self._mesh, outbound, settings, inbound, parent=parent, gateway=self._gateway, beat=beat)
+        process = ProxyProcess(
+            self._mesh,
+            outbound,
+            settings,
+            inbound,
+            parent=parent,
+            gateway=self._gateway,
+            beat=beat,
+            dns=self._dns[slot].part if self._dns else None,
+        )
         if self._drained is not None:
             process.close_listeners(self._drained)
         return process
@@ -161,6 +174,9 @@ class Fleet:
         if self._port is not None:
             self._port.abandon()
         _keep(slot, [*self._outbound, *(slots for slots, _ in self._inbound)])
+        for number, each in enumerate(self._dns):
+            if number != slot:
+                each.sockets.close()
         try:
             self._mesh._configuration.follow()
         except MeshError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,47 @@ def test_a_unix_socket_is_known_by_a_port(tmp_path):
     result = run("--config", str(tmp_path), "--inbound", "127.0.0.1:0", "--app", "unix:/run/app.sock")
     assert result.exit_code == 2
     assert "give --app-port 8080" in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--dns-port", "53"), "--dns-port is of --dns-capture: give that, too"),
+        (("--resolv-conf", "x"), "--resolv-conf is of --dns-capture: give that, too"),
+        (("--dns-capture",), "give --transparent and --outbound 127.0.0.1:15001, too"),
+        (("--dns-capture", "--transparent", "--dns-port", "15001"), "127.0.0.1:15001 is listened on twice"),
+    ],
+)
+def test_names_are_told_where_their_addresses_are_taken(given, said, tmp_path):
+    result = run("--config", str(tmp_path), "--outbound", "127.0.0.1:15001", *given)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_resolv_conf_that_is_not_there_is_found_by_check(tmp_path):
+    (tmp_path / "mesh.yaml").write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n"
+    )
+    mesh = str(tmp_path / "mesh.yaml")
+    led = ("--config", mesh, "--outbound", "127.0.0.1:15001", "--transparent", "--dns-capture", "--check")
+    result = run(*led, "--resolv-conf", str(tmp_path / "none"))
+    assert result.exit_code == 1
+    assert "none cannot be read" in result.output
+    (tmp_path / "conf").write_text("nameserver 10.0.0.1\n")
+    assert run(*led, "--resolv-conf", str(tmp_path / "conf")).exit_code == 0
+
+
+def test_without_dnspython_it_says_what_to_install(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("meshlib.proxy.dns_")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dns"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dns", None)
+    result = run(
+        "--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--transparent", "--dns-capture", "--check"
+    )
+    assert result.exit_code == 1
+    assert "--dns-capture needs dnspython: pip install 'sidecarless[proxy]'" in result.output
 
 
 def test_all_that_is_wrong_is_said_at_once():

@@ -55,12 +55,13 @@ def told(value: Any) -> Any:
     return value
 
 
-IDENTITY = ("seen", "problems", "since", "mark")
+IDENTITY = ("seen", "problems", "since", "mark", "hosts")
 
 
 def everything_of(snapshot: Snapshot) -> dict[str, Any]:
     found = {f.name: getattr(snapshot, f.name) for f in fields(snapshot) if f.name not in IDENTITY}
     found["problems"] = Counter(map(str, snapshot.problems))
+    found["hosts"] = sorted(snapshot.hosts.services(), key=lambda service: service.host)
     return {name: told(value) for name, value in found.items()}
 
 

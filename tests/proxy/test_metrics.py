@@ -24,6 +24,7 @@ def test_connections_and_refusals_are_counted_by_listener() -> None:
 def test_they_are_gone_with_the_process() -> None:
     class Nothing:
         overload = None
+        dns = None
 
         def listeners(self) -> list[tuple[str, str, object]]:
             return []
