@@ -15,7 +15,7 @@ from meshlib.engine.guard import Guard, Report, Storage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshlib.compiler.routes import Rule
+    from meshlib.compiler.routes import Rule, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.outlier import Ejection
 
@@ -41,6 +41,7 @@ class Live:
         "plain",
         "snapshot",
         "states",
+        "taken",
         "tells",
     )
 
@@ -67,6 +68,8 @@ class Live:
         self.bound: dict[str, BoundCluster] = {}
         self.plain: dict[Rule, bool] = {}
         """Of rules that calls have taken: whether they ask for nothing but an attempt (``plain_call.py``)."""
+        self.taken: dict[object, tuple[VirtualHost, Rule | None]] = {}
+        """The rules of requests that have nothing of their own, by what such requests have in common (``route_again``)."""
         self.states: dict[str, ClusterState] = {}
         self._left: dict[str, BoundCluster] = {}
         self._followed = 0

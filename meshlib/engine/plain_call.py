@@ -71,11 +71,13 @@ def begun(call: Call[R]) -> Send[R] | Deliver | None:
 def ended(call: Call[R], send: Send[R]) -> bool:
     """The attempt has its outcome, and with that the call is over. False: more is to be done about it."""
     outcome, record, endpoint = send.outcome, call.record, send.endpoint
-    status, rule = outcome.status, record.rule_object
+    status, rule, headers = outcome.status, record.rule_object, outcome.headers
     assert rule is not None
     if outcome.failure is not None or outcome.body is not None or outcome.grpc_status or status >= 500:
         return False
-    if asks_for_retry(rule.retry, status, outcome.headers):
+    retry = rule.retry
+    # a 200 without headers, as most calls of gRPC have, asks for another attempt only where the rule lists it
+    if (headers != [] or status != 200 or status in retry.retry_on.codes) and asks_for_retry(retry, status, headers):
         return False
     now = call.clock.monotonic()
     call.outcome = outcome

@@ -11,7 +11,11 @@ from meshlib.engine.explanation import Exchange
 if TYPE_CHECKING:
     from meshlib.compiler.routes import PortTable, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.engine.live import Live
     from meshlib.policy.http_match import RequestView
+
+MOST_KINDS = 1024
+"""Kinds of requests whose rules are remembered."""
 
 
 def route(snapshot: Snapshot, view: RequestView) -> Exchange:
@@ -25,6 +29,21 @@ def route(snapshot: Snapshot, view: RequestView) -> Exchange:
         if found >= 0:
             rule = vhost.rules[found]
     return Exchange(vhost, rule, snapshot.version)
+
+
+def route_again(live: Live, view: RequestView, alike: object, varying: str) -> Exchange:
+    """``route`` of a request that differs from all others of the kind ``alike`` in nothing that rules can look at, except
+    for the header ``varying``: which rule they take is looked up once."""
+    found = live.taken.get(alike)
+    if found is None:
+        record = route(live.snapshot, view)
+        vhost = record.virtual_host
+        if vhost.single is not None or not vhost.index.reads(varying):
+            if len(live.taken) >= MOST_KINDS:
+                live.taken.clear()
+            live.taken[alike] = vhost, record.rule_object
+        return record
+    return Exchange(found[0], found[1], live.snapshot.version)
 
 
 def route_connection(snapshot: Snapshot, authority: str) -> Exchange:

@@ -36,6 +36,7 @@ class RuleIndex:
         "_prefix_lengths",
         "_prefix_lower",
         "_prefix_lower_lengths",
+        "_read",
         "_regex_positions",
         "_table",
         "_tests",
@@ -52,6 +53,7 @@ class RuleIndex:
             table.extend((rule, position, match) for position, match in enumerate(matches))
         take_turns()
         self._table = tuple(table)
+        self._read: frozenset[str] | None = None
         self._linear = len(table) <= LINEAR
         if self._linear:
             self._tests = tuple((rule, match and (match.sole or match)) for rule, _, match in table)
@@ -80,6 +82,16 @@ class RuleIndex:
             if match is None or match(view):
                 return rule, position
         return -1, -1
+
+    def reads(self, header: str) -> bool:
+        """Whether any rule looks at this header (in lower case)."""
+        read = self._read
+        if read is None:
+            settings = [match.settings for _, _, match in self._table if match is not None]
+            read = self._read = frozenset(
+                name for each in settings for name, _ in (*each.headers, *each.without_headers)
+            )
+        return header in read
 
     # -- the index --------------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class Metrics:
 
     __slots__ = (
         *("_cluster", "_evaluated", "_failed", "_families", "_labelled", "_registry", "_series", "_source", "_tags"),
-        *("_one_message", "_told", "codes", "usual"),
+        *("_told", "codes", "one_message", "usual"),
     )
 
     def __init__(self, registry: CollectorRegistry, workload: Workload) -> None:
@@ -140,7 +140,8 @@ class Metrics:
         self._series: ShortCuts[Series] = ShortCuts()
         self.usual: dict[str, Usual] = {}
         """What most calls to an endpoint are like: those of the kind that was met last."""
-        self._one_message: dict[str, OneMessage | None] = {}  # the same of gRPC, by endpoint
+        self.one_message: dict[str, OneMessage] = {}
+        """The same of gRPC, by endpoint."""
         self._source = of_workload(workload)
         self._cluster = workload.cluster
         self._told = ToldPeers()
@@ -151,7 +152,7 @@ class Metrics:
     def finished(self, call: Call, now: float) -> None:
         """A call is over since ``now``, whichever way."""
         record, rule = call.record, call.record.rule_object
-        one_message = self._one_message.get(record.endpoint)
+        one_message = self.one_message.get(record.endpoint)
         if one_message is not None and one_message.took(call, now):
             return
         values: tuple[str, ...] = ()
@@ -166,10 +167,10 @@ class Metrics:
         if rule is None or not rule.has_stat_prefix:
             if len(self.usual) >= MAX_SHORT_CUTS:
                 self.usual.clear()
-                self._one_message.clear()
+                self.one_message.clear()
             self.usual[record.endpoint] = UNUSUAL if self._evaluated is not None else found.usual
             if found.one_message is not None and self._evaluated is None:
-                self._one_message[record.endpoint] = found.one_message
+                self.one_message[record.endpoint] = found.one_message
             return
         taken = next((match.settings.stat_prefix for match in rule.matches if match(call.request)), "")
         if taken:
@@ -229,7 +230,7 @@ class Metrics:
         """The configuration has changed: what was looked up by its parts would keep them. The series themselves stay."""
         self._series.forget()
         self.usual.clear()
-        self._one_message.clear()
+        self.one_message.clear()
         self._labelled.clear()
 
     def vouched(self, endpoint: str) -> None:

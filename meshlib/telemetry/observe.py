@@ -47,6 +47,7 @@ class Telemetry(Watcher[Call, CallSpan]):
         self.workload = workload
         super().__init__(registry, lambda there: Metrics(there, workload), tracing, clock)
         self._usual = self._metrics.usual
+        self._one_message = self._metrics.one_message
 
     def ended(self, call: Call, span: CallSpan | None) -> None:
         """A call is over, whichever way."""
@@ -79,6 +80,43 @@ class Telemetry(Watcher[Call, CallSpan]):
                     noted.extend(numbers)
                 if len(noted) >= served.most:
                     served.filled()
+            else:
+                self._metrics.finished(call, self._clock())
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
+            self._failed()
+        if span is not None or self._tells:
+            self._told(call, span, self._clock())
+
+    def ended_with_message(self, call: Call, span: CallSpan | None) -> None:
+        """``ended`` of a call of gRPC whose response is one message: nearly all are counted where the last one like it was
+        (as by ``OneMessage.took``, without its functions)."""
+        record, outcome = call.record, call.outcome
+        try:
+            found = self._one_message.get(record.endpoint)
+            if (
+                found is not None
+                and found.destination is record.destination
+                and outcome is not None
+                and (received := outcome.size)
+                and not outcome.headers
+                and (ended := record.attempted) is not None
+                and not record.flags
+                and record.peer_metadata is None
+                and record.grpc_status == 0
+                and record.status == 200
+                and type(getattr(call.request, "messages", None)) is bytes
+            ):  # it has ended when its response came
+                served, sent = found.served, call.request.sent_bytes()
+                took = (ended[3] - record.started) * 1000.0
+                if sent == served.sent and received == served.received:  # no call from here on: see ``Served.note``
+                    noted = served.took
+                    noted.append(took)
+                    if len(noted) >= served.most:
+                        served.filled()
+                else:
+                    served.note(took, sent, received)
+                found.sent.value += 1  # likewise one step to other threads (``tables.py``)
+                found.received.value += 1
             else:
                 self._metrics.finished(call, self._clock())
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 class OneMessage:
     """Where such calls to one endpoint are counted, for one destination, without any flag or metadata of the peer."""
 
-    __slots__ = ("_destination", "_received", "_sent", "_served")
+    __slots__ = ("destination", "received", "sent", "served")
 
     def __init__(self, destination: Destination, served: Served, sent: CountSeries, received: CountSeries) -> None:
-        self._destination = destination
-        self._served = served
-        self._sent = sent
-        self._received = received
+        self.destination = destination
+        self.served = served
+        self.sent = sent
+        self.received = received
 
     def took(self, call: Call, now: float) -> bool:
         """Count a call that is over since ``now``; False: it is another one, and not counted."""
         record, outcome = call.record, call.outcome
         if (
-            record.destination is not self._destination
+            record.destination is not self.destination
             or record.grpc_status != 0
             or record.status != 200
             or record.flags
@@ -54,9 +54,9 @@ class OneMessage:
             or type(getattr(request, "messages", None)) is not bytes
         ):
             return False
-        self._served.note((now - record.started) * 1000.0, request.sent_bytes(), size)
-        self._sent.value += 1  # no call from here on: one step to other threads (``tables.py``)
-        self._received.value += 1
+        self.served.note((now - record.started) * 1000.0, request.sent_bytes(), size)
+        self.sent.value += 1  # no call from here on: one step to other threads (``tables.py``)
+        self.received.value += 1
         return True
 
 

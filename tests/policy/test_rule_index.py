@@ -76,3 +76,13 @@ def test_a_condition_that_all_rules_share_does_not_make_look_up_linear(shared):
 def test_nothing_after_a_catch_all_is_reached():
     rules = [[HttpMatch(uri=StringMatcher("exact", "/x")).compile()], [], [HttpMatch().compile()]]
     assert RuleIndex(rules).find(View(path="/y")) == 1
+
+
+@pytest.mark.parametrize("rules", [1, LINEAR + 1])
+def test_it_knows_which_headers_any_rule_looks_at(rules):
+    exact = StringMatcher("exact", "1")
+    looks = [HttpMatch(headers=(("x", exact),)).compile()]
+    looks_away = [HttpMatch(without_headers=(("y", exact),)).compile()]
+    index = RuleIndex([looks, looks_away, *[looks] * rules, []])
+    assert [index.reads(name) for name in ("x", "y", "z")] == [True, True, False]
+    assert not RuleIndex([()]).reads("x")

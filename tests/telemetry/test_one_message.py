@@ -67,7 +67,7 @@ def call(rng: random.Random, now: float) -> Any:
         host=destination.host,
         started=now - rng.randrange(1024) / 1024,  # sums are exact, in whatever order
         virtual_host=HOSTS[destination.host],
-        attempted=None,
+        attempted=rng.choice([("10.0.0.1:80", 200, None, now)] * 9 + [None]),
     )
     sent = rng.choice([20, 21])
     messages = b"" if rng.random() < 0.9 else SimpleNamespace(seen=lambda: (3, 30))
@@ -89,6 +89,7 @@ def usual() -> Any:
     made.record = SimpleNamespace(
         **{**vars(made.record), "destination": DESTINATIONS[0], "status": 200, "flags": "", "grpc_status": 0},
     )
+    made.record.attempted = made.record.endpoint, 200, None, 1.0
     made.record.peer_metadata = None
     return made
 
@@ -135,7 +136,44 @@ def test_both_ways_count_the_same(seed: int, short: list[bool], plain_time: None
         assert watcher.failures == 0
         told.append(generate_latest(registry))
     assert told[0] == told[1]
-    assert short.count(True) > 20
+    assert short.count(True) > 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_knows_that_there_was_a_message_counts_the_same(seed: int, plain_time: None) -> None:
+    told = []
+    for way in (True, False):
+        rng, clock = random.Random(seed), FakeClock()
+        watcher, registry = telemetry(clock)
+        metrics: Any = watcher._metrics
+        for n in range(300):
+            clock.advance(rng.randrange(16) / 1024)
+            made = call(rng, clock.monotonic())
+            (watcher.ended_with_message if way else watcher.ended)(made, None)
+            if n == 150:
+                metrics.forget_short_cuts()
+        assert watcher.failures == 0
+        told.append(generate_latest(registry))
+    assert told[0] == told[1]
+
+
+def test_all_but_the_first_are_counted_without_a_look_at_all_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, registry = telemetry(FakeClock())
+    looked: list[Any] = []
+    finished = Metrics.finished
+    monkeypatch.setattr(Metrics, "finished", lambda *given: (looked.append(given), finished(*given)))
+    for _ in range(20):
+        watcher.ended_with_message(usual(), None)
+    assert len(looked) == 1
+    counted = [s.value for f in registry.collect() for s in f.samples if s.name.endswith("_messages_total")]
+    assert counted == [20.0, 20.0]
+
+
+def test_a_registry_that_raises_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, _ = telemetry(FakeClock())
+    monkeypatch.setattr(Metrics, "finished", lambda *_: 1 / 0)
+    watcher.ended_with_message(usual(), None)
+    assert watcher.failures == 1
 
 
 def test_all_but_the_first_go_that_way(short: list[bool]) -> None:
@@ -191,4 +229,4 @@ def test_an_endpoint_has_one_place_however_many_there_were(short: list[bool]) ->
         made.record.destination = destination
         metrics.finished(made, 2.0)
     assert short == [False] * 3
-    assert len(metrics._one_message) == 1
+    assert len(metrics.one_message) == 1

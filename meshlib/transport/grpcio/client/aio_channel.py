@@ -22,7 +22,7 @@ from meshlib.transport.grpcio.client.aio_requests import AioRequests
 from meshlib.transport.grpcio.client.aio_run import AioRun
 from meshlib.transport.grpcio.client.aio_stream_run import StreamOnLoop, StreamRun
 from meshlib.transport.grpcio.client.connectivity import State, together, upstreams_of
-from meshlib.transport.grpcio.client.dialer import Dialer
+from meshlib.transport.grpcio.client.dialer import AS_IT_IS, Dialer
 from meshlib.transport.grpcio.client.loop_runtime import OnLoop
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.method import Method, Stubs
@@ -180,7 +180,7 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
             method, self._serialized(request), timeout, metadata, credentials, compression
         )
         exchange: Exchange[LoopRequest] | None = None
-        if wait_for_ready or not dialer.by_itself:
+        if wait_for_ready or dialer.core.exchange_of is not AS_IT_IS:
             exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
         run = AioRun(call, exchange, channel.runtime, None, dialer.core.telemetry, channel.under_way)
         run.context = contextvars.copy_context()

@@ -33,7 +33,7 @@ Result = GrpcOutcome | RpcFailed
 class AioRun:
     """What drives a call; the object that the caller holds refers to it, never the other way round. ``result``: the
     outcome that is its response, or the exception the mesh ended it with; ``under_way`` has it until it is ``over``.
-    ``exchange``: None of a call that is to be made as it is (``Dialer.by_itself``), or has nothing to finish any more.
+    ``exchange``: None of a call that is to be made as it is (``dialer.AS_IT_IS``), or has nothing to finish any more.
 
     It is driven by a task of its own (``begin``) or, when it is awaited before the loop's next turn, by the task that awaits
     it (``driver``): a task costs a call two of these turns, which `make bench` shows.
@@ -128,6 +128,7 @@ class AioRun:
     async def drive(self) -> Result:
         """Up to the end; returns ``result``."""
         telemetry, exchange = self.telemetry, self.exchange
+        ended = telemetry.ended
         span = telemetry.began(self.call)
         delivered: Send[LoopRequest] | Deliver
         try:
@@ -150,7 +151,9 @@ class AioRun:
             record.status = outcome.status
             record.grpc_status = outcome.code
             self.result = outcome
-            self._finish()
+            if self.exchange is not None:
+                finish(self.exchange)
+            ended = telemetry.ended_with_message
             return outcome
         except Exception as error:
             self.error = error
@@ -159,7 +162,7 @@ class AioRun:
             self.note_cancelled()
             raise
         finally:
-            telemetry.ended(self.call, span)
+            ended(self.call, span)
             if self.requests is not None:
                 self.requests.over()
             self._end()

@@ -10,7 +10,7 @@ from meshlib.engine.drivers import finish, run_brief
 from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.run_call import run_call
 from meshlib.transport.grpcio.client.connectivity import Connectivity
-from meshlib.transport.grpcio.client.dialer import Dialer
+from meshlib.transport.grpcio.client.dialer import AS_IT_IS, Dialer
 from meshlib.transport.grpcio.client.errors import error_of, ok_without_message
 from meshlib.transport.grpcio.client.future import FutureCall
 from meshlib.transport.grpcio.client.method import Method, Stubs
@@ -98,12 +98,14 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
         call = dialer.routed(
             self._method, self._messages(request), timeout, metadata, credentials, compression, _with_call
         )
-        telemetry = dialer.core.telemetry
+        core = dialer.core
+        telemetry = core.telemetry
         span = telemetry.began(call)
+        ended = telemetry.ended
         delivered: Send[ThreadRequest] | Deliver
         exchange: Exchange[ThreadRequest] | None
         try:
-            if span is None and not wait_for_ready and dialer.by_itself:
+            if span is None and not wait_for_ready and core.exchange_of is AS_IT_IS:
                 delivered, exchange = run_call(call, self._runtime)  # nearly always
             else:
                 exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
@@ -123,10 +125,11 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
                     with_metadata(outcome.call, outcome, record)
                 if exchange is not None:
                     finish(exchange)
+                ended = telemetry.ended_with_message
             response: Resp = outcome.message
             return (response, outcome.call) if _with_call else response
         finally:
-            telemetry.ended(call, span)
+            ended(call, span)
             messages = call.request.messages
             if not isinstance(messages, bytes):
                 messages.over()

@@ -8,8 +8,9 @@ from meshlib import errors
 from meshlib.engine import deadlines
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.exchange import exchange_of
-from meshlib.engine.route import route
+from meshlib.engine.route import route, route_again
 from meshlib.engine.until_ready import until_ready
+from meshlib.policy.deadline import GRPC_TIMEOUT
 from meshlib.transport.grpcio.client.method import Method
 from meshlib.transport.grpcio.client.request import CallOptions, GrpcRequest
 from meshlib.transport.grpcio.client.upstreams import upstreams_of_mesh
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.contracts import Messages, Metadata, Options, Req, Resp
 
 served = deadlines.current
+
+AS_IT_IS: object = None if PLAIN else exchange_of
+"""What ``MeshCore.exchange_of`` is where nothing is put around the exchanges of calls, which ``run_call`` may make then."""
 
 
 def authority_of(target: str) -> str:
@@ -48,7 +52,7 @@ class Dialer:
     """Makes calls. ``dialled`` is the host that the target names, ``authority`` what servers are told (the same, unless
     ``grpc.default_authority`` says otherwise), ``scheme`` "https" with channel credentials."""
 
-    __slots__ = ("authority", "core", "dialled", "scheme", "settings")
+    __slots__ = ("_timeouts", "authority", "core", "dialled", "scheme", "settings")
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Dialer:
         compression: grpc.Compression | None,
     ) -> None:
         self.core = core
+        self._timeouts = NO_TIMEOUTS
         pairs = tuple((str(name), value) for name, value in options or ())
         self.dialled = authority_of(target)
         self.authority = str(dict(pairs).get("grpc.default_authority") or self.dialled)
@@ -113,9 +118,14 @@ class Dialer:
             None if credentials is None and compression is None else CallOptions(credentials, compression),
             with_call,
         )
-        timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
+        timeouts = self._timeouts
+        if timeouts.read != timeout:  # mostly it is that of the last call
+            timeouts = self._timeouts = NO_TIMEOUTS if timeout is None else CallerTimeouts(None, timeout)
         call = Call(request, live, core.clock, core.rng, timeouts, core.retry_wait)
-        call.record = route(live.snapshot, request)
+        if metadata or PLAIN:
+            call.record = route(live.snapshot, request)
+        else:
+            call.record = route_again(live, request, method, GRPC_TIMEOUT)
         return call
 
     def exchange_of(
@@ -124,8 +134,3 @@ class Dialer:
         """The exchange of a call. ``brief``: see ``outbound``."""
         make = self.core.exchange_of
         return until_ready(call, make) if wait_for_ready else make(call, brief and not PLAIN)
-
-    @property
-    def by_itself(self) -> bool:
-        """Whether calls are made as they are, by ``run_call``: nothing is put around their exchanges."""
-        return self.core.exchange_of is exchange_of and not PLAIN

@@ -98,7 +98,7 @@ class GrpcRequest(Generic[Messages]):
         self.sent_authority = ""  # one that a rule sets, "" for the channel's
         self.call_options = call_options
         self.with_call = with_call  # whether anybody will look at grpcio's object of the call; making one costs
-        self.has_envoy_headers = metadata != ()  # whether there may be a header whose name begins with x-envoy-
+        self.has_envoy_headers = metadata != () and _may_ask(metadata)
         self._metadata = metadata
         self._timeout = timeout
         # set when they are made: ``_repeated`` with ``_values``, ``counted`` with ``_raw``
@@ -256,6 +256,17 @@ class GrpcRequest(Generic[Messages]):
             copy._raw, copy.counted = self._raw, self.counted
         copy.sent_authority = shadow_host((self.sent_authority or self.authority).encode("latin-1")).decode("latin-1")
         return copy
+
+
+def _may_ask(metadata: Metadata) -> bool:
+    """Whether there may be a header whose name begins with ``x-envoy-``."""
+    try:
+        for name, _ in metadata:
+            if name[:8] == "x-envoy-" or not isinstance(name, str):
+                return True
+    except (TypeError, ValueError):
+        return True  # these are no pairs, as grpcio will say
+    return False
 
 
 def _count(attempt: int) -> Pairs:

@@ -120,3 +120,18 @@ def test_a_shadow_of_a_call_that_no_rule_changed_sends_the_callers_metadata():
     copy = request((("x", "1"),)).shadow()
     assert copy.metadata(1)[0] == ("x", "1")
     assert copy.header("x") == "1"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "asks"),
+    [
+        ((), False),
+        ((("authorization", "x"), ("x-request-id", "1")), False),
+        ((("authorization", "x"), ("x-envoy-max-retries", "1")), True),
+        (((b"x-y", "1"),), True),  # which may be anything
+        (((1, "1"),), True),
+        (("ab", "c"), True),
+    ],
+)
+def test_only_headers_that_ask_something_of_the_proxy_do(metadata, asks):
+    assert request(metadata).has_envoy_headers is asks
