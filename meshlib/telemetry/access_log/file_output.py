@@ -16,6 +16,8 @@ from typing import Literal
 
 BATCH = 256 * 1024
 """Bytes in one write to a file."""
+PIECE = 64
+"""Lines that are encoded at once."""
 PIPE = 4096
 """To a pipe: PIPE_BUF, up to which writes of several processes do not mix."""
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
@@ -28,29 +30,53 @@ class _Descriptor:
     def __init__(self) -> None:
         self._torn = False
         """Whether what was written last ends amid a line."""
+        # the same for each batch: what is given back to the system and asked for again costs more than all copies of it
+        self._buffer = bytearray()
 
     def _put(self, fd: int, lines: Sequence[str], most: int, stopping: Callable[[], bool]) -> int:
         """Returns how many lines are lost."""
-        at, count = 0, len(lines)
-        average = max(sum(map(len, lines)) // count, 1) if count else 1
+        at = 0
         while at < len(lines):
-            count, data = _fitting(lines, at, max(most // average, 1), most)
+            count, size = self._fill(lines, at, most)
             try:
-                at += self._write(fd, lines[at : at + count], data)
+                at += self._write(fd, lines[at : at + count], size)
             except BlockingIOError:
                 if stopping() or not self._writable(fd, stopping):
                     return len(lines) - at
         return 0
 
-    def _write(self, fd: int, lines: Sequence[str], data: bytes) -> int:
-        """Returns how many have gone out whole: of one that has not, the rest of its line is left, which is ended before
-        anything else is written."""
-        end = b"\n" if self._torn else b""
-        written = os.write(fd, end + data)
-        if written == len(end) + len(data):
+    def _fill(self, lines: Sequence[str], at: int, most: int) -> tuple[int, int]:
+        """Put lines from ``at`` on into the buffer: no more than ``most`` bytes, but for a line that is longer. How many they
+        are, and their bytes."""
+        buffer, count, size = self._buffer, 0, 0
+        if len(buffer) > most:
+            del buffer[most:]
+        if self._torn:
+            buffer[:1] = b"\n"
+            size = 1
+        step = max(min(PIECE, most // (len(lines[at]) + 1)), 1)
+        while at + count < len(lines):
+            some = lines[at + count : at + count + step]
+            piece = _encoded("".join(some))
+            end = size + len(piece)
+            if end > most and (count or len(some) > 1):
+                if step == 1:
+                    break
+                step = max(min(len(some) - 1, len(some) * (most - size) // len(piece)), 1)
+                continue
+            buffer[size:end] = piece
+            count, size = count + len(some), end
+        return count, size
+
+    def _write(self, fd: int, lines: Sequence[str], size: int) -> int:
+        """Write so many bytes of the buffer, which are these lines. Returns how many have gone out whole: of one that has not,
+        the rest of its line is left, which is ended before anything else is written."""
+        with memoryview(self._buffer) as buffer, buffer[:size] as data:
+            written = os.write(fd, data)
+        if written == size:
             self._torn = False
             return len(lines)
-        written -= len(end)
+        written -= self._torn
         if written < 0:
             return 0
         whole = 0
@@ -75,17 +101,6 @@ class _Descriptor:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
-
-
-def _fitting(lines: Sequence[str], at: int, count: int, most: int) -> tuple[int, bytes]:
-    """How many of the lines from ``at`` on, of ``count`` at most, go out at once, and their bytes: no more than ``most``, but
-    for a line that is longer."""
-    count = min(count, len(lines) - at)
-    while True:
-        data = _encoded("".join(lines[at : at + count]))
-        if len(data) <= most or count == 1:
-            return count, data
-        count = max(min(count - 1, count * most // len(data)), 1)
 
 
 class FileOutput(_Descriptor):

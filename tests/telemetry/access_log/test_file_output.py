@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from meshlib.telemetry.access_log.file_output import PIPE, FileOutput, StreamOutput
+from meshlib.telemetry.access_log.file_output import BATCH, PIPE, FileOutput, StreamOutput
 
 
 def never() -> bool:
@@ -166,3 +166,25 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     assert [each.wait(120) for each in running] == [0, 0]
     lines = path.read_text().splitlines()
     assert sorted(lines) == ["a" * 3000] * 200 + ["b" * 3000] * 200
+
+
+@pytest.mark.parametrize("most", [1, 50, 1000, BATCH])
+def test_writes_are_whole_lines_and_no_longer_than_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """But for a line that is longer by itself. What it was put together in does not stay longer."""
+    lines = [f"{'é' * (n * 37 % 91)}{n}\n" for n in range(300)] + ["x" * 5000 + "\n", "last\n"]
+    output = FileOutput(str(tmp_path / "access.log"))
+    output.write([], never)
+    output._most = most
+    written: list[bytes] = []
+    monkeypatch.setattr(os, "write", lambda _fd, data: written.append(bytes(data)) or len(data))
+    for _ in range(2):
+        written.clear()
+        assert output.write(lines, never) == 0
+        assert b"".join(written).decode() == "".join(lines)
+        assert all(each.endswith(b"\n") and (len(each) <= most or each.count(b"\n") == 1) for each in written)
+    output.write(["short\n"], never)
+    assert len(output._buffer) <= max(most, len("short\n"))
+    monkeypatch.undo()
+    output.close()
