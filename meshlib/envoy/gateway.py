@@ -23,7 +23,7 @@ from meshlib.envoy.tls import Files, NoTls, san, secret_config
 from meshlib.envoy.values import Json, listen_address, typed
 from meshlib.envoy.virtual_hosts import BODY_LIMIT
 from meshlib.policy.edge_headers import DETAILS
-from meshlib.proxy.gateway_tls import made
+from meshlib.proxy.gateway_tls import contents_of, made
 
 if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort, KeyPair
@@ -279,7 +279,7 @@ def _socket(tls: GatewayTls, has_identity: bool, files: Files) -> Json:
 def _must_be_usable(tls: GatewayTls) -> None:
     """Envoy would refuse the whole listener for one certificate that is none. Raises ``NoTls``."""
     try:
-        made(tls, ALPN)
+        made(tls, contents_of(tls), ALPN)
     except (OSError, ValueError) as error:
         raise NoTls(f"its certificate cannot be used: {error}") from error
 

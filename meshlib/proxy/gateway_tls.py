@@ -1,7 +1,8 @@
 """TLS that a gateway ends: what each server shows, and what it demands of clients.
 
-Every ``tls`` of a server is a context of its own, made when the first connection asks for it and kept as long as nothing about
-it changes; a certificate that is replaced is a new context, and touches no other.
+Every ``tls`` of a server is a context of its own, made when a connection asks for it; a certificate that is replaced is a new
+context, and touches no other. What its files say is kept as long as nothing about it changes; of the contexts, at 20 kB each,
+those of the servers that were asked for last.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import hmac
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.compiler.gateway_model import ALPN, GatewayTls, KeyPair
 from meshlib.identity.credentials import CIPHERS
@@ -31,6 +32,9 @@ VERSIONS = {
     "TLSV1_2": ssl.TLSVersion.TLSv1_2,
     "TLSV1_3": ssl.TLSVersion.TLSv1_3,
 }
+MOST_CONTEXTS = 128
+"""Contexts that are kept for connections to come. To make one again takes half as long as a handshake; connections that are
+open keep theirs."""
 NOBODY: Callable[[], SpiffeId | None] = lambda: None  # noqa: E731
 
 
@@ -39,8 +43,8 @@ class NotServed(Exception):
 
 
 class GatewayPeer:
-    """A client over TLS. ``ours``: the certificate that it was shown, DER; ``leaf`` and ``chain``: what it has shown and what
-    stands behind that, empty where it has shown none. ``identity``: who it is in the mesh, asked at each request."""
+    """A client over TLS. ``leaf`` and ``chain``: what it has shown and what stands behind that; ``ours``: the certificate that
+    it was shown, DER; all empty where it has shown none. ``identity``: who it is in the mesh, asked at each request."""
 
     __slots__ = ("chain", "identity", "leaf", "ours", "sni")
 
@@ -59,22 +63,41 @@ class GatewayPeer:
         self.identity = identity
 
 
-class Contexts:
-    """Those of a process, by what they are made of."""
+class Contents(NamedTuple):
+    """What the files of a ``GatewayTls`` say; of one without files, what it says itself. ``shown``: the certificate that
+    clients see, DER, where they are asked for theirs, else empty."""
 
-    def __init__(self, core: MeshCore, alpn: Sequence[str] = ALPN) -> None:
+    pairs: tuple[KeyPair, ...]
+    ca: bytes
+    crl: bytes
+    shown: bytes = b""
+
+
+class Contexts:
+    """Those of a process, by what they are made of; ``most`` of them."""
+
+    def __init__(self, core: MeshCore, alpn: Sequence[str] = ALPN, most: int = MOST_CONTEXTS) -> None:
         self._core = core
         self._alpn = tuple(alpn)
-        self._made: dict[GatewayTls, Followed[tuple[ssl.SSLContext, bytes]]] = {}
+        self._most = most
+        self._read: dict[GatewayTls, Followed[Contents]] = {}
+        self._made: dict[GatewayTls, tuple[Contents, ssl.SSLContext]] = {}  # who was asked for last stands last
         self._chains = Chains()
 
     def keep(self, wanted: Sequence[GatewayTls]) -> None:
         """A reload has these, and no others."""
         there = set(wanted)
-        for tls in [tls for tls in self._made if tls not in there]:
-            del self._made[tls]
+        for tls in [tls for tls in self._read if tls not in there]:
+            del self._read[tls]
+            self._made.pop(tls, None)
 
     def __len__(self) -> int:
+        """Servers whose certificates were read."""
+        return len(self._read)
+
+    @property
+    def kept(self) -> int:
+        """Contexts that are there for connections to come."""
         return len(self._made)
 
     def context(self, tls: GatewayTls, server: str) -> ssl.SSLContext:
@@ -87,34 +110,54 @@ class Contexts:
                     f"{server} is ISTIO_MUTUAL, and there is no certificate of the mesh: give --cert, --key and --bundle"
                 )
             return current.server_context(self._alpn)
-        return self._of(tls, server)[0]
+        contents = self._contents(tls, server)
+        known = self._made.pop(tls, None)
+        if known is not None and known[0] is contents:
+            self._made[tls] = known
+            return known[1]
+        try:
+            return self._keep(tls, contents, made(tls, contents, self._alpn))
+        except (OSError, ValueError) as error:  # they were good when they were read: too many open files, for example
+            raise NotServed(f"{server} is not served: {error}") from error
 
-    def _of(self, tls: GatewayTls, server: str) -> tuple[ssl.SSLContext, bytes]:
-        found = self._made.get(tls)
+    def _keep(self, tls: GatewayTls, contents: Contents, context: ssl.SSLContext) -> ssl.SSLContext:
+        self._made.pop(tls, None)
+        while len(self._made) >= self._most:
+            del self._made[next(iter(self._made))]
+        self._made[tls] = contents, context
+        return context
+
+    def _contents(self, tls: GatewayTls, server: str) -> Contents:
+        found = self._read.get(tls)
         if found is None:
             files = [
                 tls.ca_file,
                 tls.crl_file,
                 *(f for pair in tls.pairs for f in (pair.certificate_file, pair.key_file)),
             ]
-            found = Followed(f"the certificate of {server}", files, lambda: made(tls, self._alpn))
-            self._made[tls] = found
+            found = Followed(f"the certificate of {server}", files, lambda: self._usable(tls))
+            self._read[tls] = found
         try:
             return found.current()
         except UnusableFiles as error:
-            del self._made[tls]
+            del self._read[tls]
             raise NotServed(f"{server} is not served: {error}") from error
+
+    def _usable(self, tls: GatewayTls) -> Contents:
+        """As ``contents_of``; a context is made of them, which says whether they can be used."""
+        contents = contents_of(tls)
+        self._keep(tls, contents, made(tls, contents, self._alpn))
+        return contents
 
     def peer(self, tls: GatewayTls, server: str, done: HandshakeDone, sni: str) -> GatewayPeer:
         """The client of a connection whose handshake has ended. Raises ``NotServed`` where it is not one that may come in."""
         if tls.mode == "ISTIO_MUTUAL":
             return self._of_the_mesh(tls, server, done, sni)
-        ours = self._of(tls, server)[1]
         leaf = done.getpeercert(True) if tls.asks_clients else None
         if not isinstance(leaf, bytes) or not leaf:
-            return GatewayPeer(sni, ours)
+            return GatewayPeer(sni)
         check_client(tls, leaf)
-        return GatewayPeer(sni, ours, leaf)
+        return GatewayPeer(sni, self._contents(tls, server).shown, leaf)
 
     def _of_the_mesh(self, tls: GatewayTls, server: str, done: HandshakeDone, sni: str) -> GatewayPeer:
         identity = self._core.identity
@@ -130,8 +173,27 @@ class Contexts:
         return GatewayPeer(sni, peer.credentials.svid.leaf, leaf, chain, lambda: judge(leaf, chain))
 
 
-def made(tls: GatewayTls, alpn: Sequence[str]) -> tuple[ssl.SSLContext, bytes]:
-    """A context, and the certificate that it shows (DER). Raises OSError (ssl.SSLError too) and ValueError."""
+def contents_of(tls: GatewayTls) -> Contents:
+    """Read all files. Raises OSError, and ValueError of one that is empty and of a certificate that is none."""
+    pairs = tuple(
+        KeyPair(_content(p.certificate_file), _content(p.key_file)) if p.certificate_file else p for p in tls.pairs
+    )
+    ca, crl = (_content(tls.ca_file) or tls.ca, _content(tls.crl_file) or tls.crl) if tls.asks_clients else (b"", b"")
+    return Contents(pairs, ca, crl, _shown(pairs[0].certificate) if tls.asks_clients else b"")
+
+
+def _content(path: str) -> bytes:
+    if not path:
+        return b""
+    with open(path, "rb") as file:
+        content = file.read()
+    if not content:
+        raise ValueError(f"{path} is empty")
+    return content
+
+
+def made(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SSLContext:
+    """A context. Raises OSError (ssl.SSLError too) and ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = VERSIONS[tls.minimum], VERSIONS[tls.maximum]
     old = tls.minimum in ("TLSV1_0", "TLSV1_1")
@@ -140,42 +202,36 @@ def made(tls: GatewayTls, alpn: Sequence[str]) -> tuple[ssl.SSLContext, bytes]:
     context.set_ciphers(f"{ciphers}:@SECLEVEL=0" if old else ciphers)
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(list(alpn))
-    for pair in tls.pairs:
+    for pair in contents.pairs:
         _load(context, pair)
     if tls.asks_clients:
         if tls.ca_file:
-            context.load_verify_locations(tls.ca_file)
+            _trust(context, contents.ca)
         else:
-            context.load_verify_locations(cadata=tls.ca.decode("ascii", "replace"))
-        if tls.crl_file or tls.crl:
-            _revoked(context, tls)
+            context.load_verify_locations(cadata=contents.ca.decode("ascii", "replace"))
+        if contents.crl:
+            _trust(context, contents.crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         context.verify_mode = ssl.CERT_REQUIRED if tls.needs_clients else ssl.CERT_OPTIONAL
-    return context, _shown(tls.pairs[0])
+    return context
 
 
 def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
     # no password: a key that wants one is an error, not a question on somebody's terminal
-    if pair.certificate_file:
-        context.load_cert_chain(pair.certificate_file, pair.key_file or None, password="")
-        return
-    with memory_file(pair.key, pair.certificate) as path:
-        context.load_cert_chain(path, password="")
+    with memory_file(pair.certificate) as certificate:
+        if not pair.key:  # it is in the file of the certificate
+            context.load_cert_chain(certificate, password="")
+            return
+        with memory_file(pair.key) as key:
+            context.load_cert_chain(certificate, key, password="")
 
 
-def _revoked(context: ssl.SSLContext, tls: GatewayTls) -> None:
-    if tls.crl_file:
-        context.load_verify_locations(tls.crl_file)
-    else:
-        with memory_file(tls.crl) as path:
-            context.load_verify_locations(path)
-    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+def _trust(context: ssl.SSLContext, pem: bytes) -> None:
+    with memory_file(pem) as path:
+        context.load_verify_locations(path)
 
 
-def _shown(pair: KeyPair) -> bytes:
-    text = pair.certificate
-    if pair.certificate_file:
-        with open(pair.certificate_file, "rb") as file:
-            text = file.read()
+def _shown(text: bytes) -> bytes:
     try:
         return next(block.content for block in blocks(text, "the certificate") if block.label == CERTIFICATE)
     except (Unusable, StopIteration) as error:

@@ -288,3 +288,78 @@ def test_a_certificate_that_cannot_be_used_is_said_and_closes_its_server(app, ca
         with pytest.raises(GONE):
             get(gw, client())
         assert "is not served: the certificate of Gateway/default/gw servers[0] cannot be used" in caplog.text
+
+
+def written(folder, name, pair, key=None):
+    """The options of a server whose certificate is in files."""
+    certificate, private = folder / f"{name}.crt", folder / f"{name}.key"
+    certificate.write_bytes(certificate_pem(pair))
+    private.write_bytes(key_pem(pair) if key is None else key)
+    return {"serverCertificate": str(certificate), "privateKey": str(private)}
+
+
+def named(gw, name):
+    """The certificate that is shown for it."""
+    with client().wrap_socket(gw.client(443).sock, server_hostname=name) as sock:
+        return sock.getpeercert()["subjectAltName"][0][1]
+
+
+def test_contexts_are_kept_for_the_servers_that_were_asked_for_last(app, tmp_path):
+    hosts = ("a.test", "b.test", "c.test")
+    servers = [https(host, **written(tmp_path, host, leaf(host))) for host in hosts]
+    with Gateway(*routes(app, *hosts), gateway(*servers)) as gw:
+        contexts = gw.process.listener.contexts
+        contexts._most = 2
+        first = client().wrap_socket(gw.client(443).sock, server_hostname="a.test")
+        assert [named(gw, host) for host in ("b.test", "a.test", "c.test", "a.test", "b.test")] == [
+            "b.test",
+            "a.test",
+            "c.test",
+            "a.test",
+            "b.test",
+        ]
+        assert (len(contexts), contexts.kept) == (3, 2)
+        kept = [tls.pairs[0].certificate_file.rpartition("/")[2] for tls in contexts._made]
+        assert kept == ["a.test.crt", "b.test.crt"]
+        with first:  # whose context was left out meanwhile
+            first.sendall(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            assert first.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_context_that_was_left_out_is_made_again_of_the_last_good_files(app, tmp_path, caplog):
+    hosts = ("a.test", "b.test")
+    servers = [https(host, **written(tmp_path, host, leaf(host))) for host in hosts]
+    with Gateway(*routes(app, *hosts), gateway(*servers)) as gw:
+        gw.process.listener.contexts._most = 1
+        assert [named(gw, host) for host in hosts] == list(hosts)
+        (tmp_path / "a.test.crt").write_bytes(b"half writ")
+        assert named(gw, "a.test") == "a.test"
+        assert "the last good version stays in use for new connections" in caplog.text
+        assert named(gw, "b.test") == "b.test"
+        assert named(gw, "a.test") == "a.test", "and again, without the file"
+
+
+@pytest.mark.parametrize("key", [b"", b"not PEM"])
+def test_a_key_that_is_none_closes_its_server(app, tmp_path, caplog, key):
+    with Gateway(
+        *routes(app, "shop.test"), gateway(https("shop.test", **written(tmp_path, "shop", SHOP, key=key)))
+    ) as gw:
+        with pytest.raises(GONE):
+            get(gw, client())
+        assert "is not served: the certificate of Gateway/default/gw servers[0] cannot be used" in caplog.text
+
+
+def test_roots_and_revocations_in_files_are_kept_with_the_certificate(app, tmp_path):
+    roots = tmp_path / "ca.crt"
+    roots.write_bytes(certificate_pem(root("root")))
+    hosts = ("a.test", "b.test")
+    servers = [
+        https(host, mode="MUTUAL", caCertificates=str(roots), **written(tmp_path, host, leaf(host))) for host in hosts
+    ]
+    with Gateway(*routes(app, *hosts), gateway(*servers)) as gw:
+        gw.process.listener.contexts._most = 1
+        for host in (*hosts, *hosts):
+            told = headers(get(gw, client(SOMEBODY), host))["x-forwarded-client-cert"]
+            assert "URI=spiffe://x/somebody" in told
+            with pytest.raises(GONE):
+                get(gw, client(STRANGER), host)

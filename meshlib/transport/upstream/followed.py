@@ -30,6 +30,8 @@ class Followed(Generic[T]):
     that is not yet that of the certificate) leaves the last good one in use: said once in the log at level ERROR, and in
     ``problem`` until a version is good."""
 
+    __slots__ = ("__weakref__", "_good", "_load", "_lock", "_seen", "files", "problem", "what")
+
     def __init__(self, what: str, files: Iterable[str], load: Callable[[], T]) -> None:
         self.what = what
         self.files = tuple(file for file in files if file)
