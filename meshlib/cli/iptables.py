@@ -12,6 +12,7 @@ from meshlib.cli.options import EXIT_PROBLEMS
 if TYPE_CHECKING:
     from meshlib.proxy.iptables import Interception
     from meshlib.proxy.iptables_commands import Tables
+    from meshlib.proxy.iptables_dns import DnsCapture
 
 FLAVOURS = ("system", "nft", "legacy")
 
@@ -56,6 +57,18 @@ def _rules(command: Callable[..., None]) -> Callable[..., None]:
             show_default=True,
             metavar="CIDR,CIDR|*",
             help="Addresses that lead to the proxy.",
+        ),
+        click.option(
+            "--dns-servers", metavar="IP,IP|*",
+            help="Resolvers whose queries --dns-capture leads to the proxy.  [default: those of /etc/resolv.conf]",
+        ),
+        click.option(
+            "--dns-port", type=click.IntRange(1, 65535), metavar="PORT",
+            help="Port of the proxy's --dns-capture.  [default: 15053]",
+        ),
+        click.option(
+            "--dns-capture", is_flag=True,
+            help="Lead queries of DNS (port 53, UDP and TCP) to the proxy, too (Istio's REDIRECT_DNS).",
         ),
         click.option(
             "--proxy-group", "groups", multiple=True, type=click.IntRange(0), metavar="GID",
@@ -109,8 +122,9 @@ def print_rules(ipv6: bool | None, **given: Any) -> None:
             click.echo(f"# ip -{family.version} route add local default dev lo table {ROUTES}")
         click.echo(f"# {family.value}-restore --noflush")
         click.echo(restored(wanted, family), nl=False)
-        if wanted.tproxy:
-            click.echo(restored(wanted, family, table=Table.MANGLE), nl=False)
+        for table in (Table.MANGLE, Table.RAW):
+            if wanted.needs(table, family):
+                click.echo(restored(wanted, family, table=table), nl=False)
 
 
 @iptables.command()
@@ -165,6 +179,9 @@ def _wanted(
     include_outbound_ports: str,
     exclude_outbound_ports: str,
     interception_mode: str,
+    dns_capture: bool,
+    dns_port: int | None,
+    dns_servers: str | None,
 ) -> Interception:
     from meshlib.proxy.iptables import (
         ALL_PORTS,
@@ -195,6 +212,28 @@ def _wanted(
             ports(exclude_outbound_ports),
             usual if exclude_inbound_ports is None else ports(exclude_inbound_ports),
             InterceptionMode(interception_mode),
+            _dns(dns_capture, dns_port, dns_servers),
         )
     except WrongInterception as error:
         raise click.UsageError(str(error)) from None
+
+
+def _dns(wanted: bool, port: int | None, servers: str | None) -> DnsCapture | None:
+    from meshlib.problems import MeshError
+    from meshlib.proxy.iptables import WrongInterception, resolvers
+    from meshlib.proxy.iptables_dns import DNS_PORT, DnsCapture
+    from meshlib.proxy.resolv_conf import read
+
+    if not wanted:
+        if port is not None or servers is not None:
+            raise WrongInterception("--dns-port and --dns-servers are of --dns-capture: give that, too")
+        return None
+    if servers is None:
+        try:
+            servers = ",".join(address for address, _ in read().servers)
+        except MeshError as error:
+            raise WrongInterception(f"{error}; or name the resolvers with --dns-servers") from None
+    found = resolvers(servers)
+    if found is not None and not found:
+        raise WrongInterception("--dns-servers names no resolver: name one, or * for all")
+    return DnsCapture(DNS_PORT if port is None else port, found)

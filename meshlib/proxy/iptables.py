@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from meshlib.proxy.iptables_dns import DNS, DNS_IN, DNS_JUMPS, PORT, Address, DnsCapture, over_tcp, over_udp, zones
+
 OUTPUT, INBOUND, DIVERT = "MESHLIB_OUTPUT", "MESHLIB_INBOUND", "MESHLIB_DIVERT"
-CHAINS = (OUTPUT, INBOUND, DIVERT)
-JUMPS = (f"PREROUTING -p tcp -j {INBOUND}", f"OUTPUT -p tcp -j {OUTPUT}")
+CHAINS = (OUTPUT, INBOUND, DIVERT, DNS, DNS_IN)
+JUMPS = (f"PREROUTING -p tcp -j {INBOUND}", f"OUTPUT -p tcp -j {OUTPUT}", *DNS_JUMPS)
 """By which the kernel's own chains lead to ours."""
 
 OUTBOUND_PORT = 15001
 """Istio's, of the listener that takes what the application sends."""
-DNS_PORT = 15053
-"""Istio's, of its DNS proxy."""
 ALL_PORTS = 0
 """In place of a port of the application: each that no other rule is about."""
 NOT_INBOUND = (15090, 15021, 15020)
@@ -68,11 +68,7 @@ class Table(Enum):
 
     NAT = "nat"
     MANGLE = "mangle"
-
-    @property
-    def chains(self) -> Sequence[str]:
-        """Those that rules need."""
-        return CHAINS[:2] if self is Table.NAT else CHAINS
+    RAW = "raw"
 
 
 class InterceptionMode(Enum):
@@ -95,7 +91,7 @@ class Interception:
     application (``ALL_PORTS``: for all but ``not_inbound``) the port of the proxy that is before it. ``users`` and ``groups``:
     numbers of those that the proxy runs as. The others are those of the annotations
     traffic.sidecar.istio.io/includeOutboundIPRanges (None: all of them), excludeOutboundIPRanges, includeOutboundPorts (these,
-    whatever their address) and excludeOutboundPorts.
+    whatever their address) and excludeOutboundPorts. ``dns``: which queries of DNS are led to it.
 
     Raises ``WrongInterception``.
     """
@@ -110,6 +106,17 @@ class Interception:
     not_ports: Sequence[int] = ()
     not_inbound: Sequence[int] = ()
     mode: InterceptionMode = InterceptionMode.REDIRECT
+    dns: DnsCapture | None = None
+
+    def dns_of(self, family: Family) -> DnsCapture | None:
+        """What queries are led to the proxy in packets of this family, None: none."""
+        return self.dns if self.dns is not None and self.dns.are_for(family.version) else None
+
+    def needs(self, table: Table, family: Family) -> bool:
+        """Whether there are rules of this table."""
+        if table is Table.MANGLE:
+            return self.tproxy
+        return table is Table.NAT or self.dns_of(family) is not None
 
     @property
     def tproxy(self) -> bool:
@@ -123,7 +130,7 @@ class Interception:
         return [*users, *(f"--gid-owner {group}" for group in self.groups)]
 
     def __post_init__(self) -> None:
-        if self.outbound_port is None and not self.inbound:
+        if self.outbound_port is None and not self.inbound and self.dns is None:
             raise WrongInterception("nothing is led to the proxy: name an outbound port, an inbound one, or both")
         if not (self.users or self.groups):
             raise WrongInterception(
@@ -143,24 +150,38 @@ class Interception:
                 raise WrongInterception(f"port {port} leads to {to}, where the proxy takes what the application sends")
 
 
-def restored(wanted: Interception, family: Family, jumps: Sequence[str] = (), table: Table = Table.NAT) -> str:
-    """What ``iptables-restore --noflush`` makes these rules of. ``jumps``: those of ``JUMPS`` that are there already, each as
-    often as it is."""
+def restored(
+    wanted: Interception,
+    family: Family,
+    jumps: Sequence[str] = (),
+    table: Table = Table.NAT,
+    chains: Sequence[str] = (),
+) -> str:
+    """What ``iptables-restore --noflush`` makes these rules of. ``jumps`` and ``chains``: those of ours that are there already,
+    each jump as often as it is."""
+    dns = wanted.dns_of(family)
     if table is Table.NAT:
         inbound = () if wanted.tproxy else _inbound(wanted)
         rules = [
             *(f"{INBOUND} {rule}" for rule in inbound),
             *(f"{OUTPUT} {rule}" for rule in _outbound(wanted, family)),
+            *(over_udp(dns, family.version, wanted.owners) if dns is not None else ()),
         ]
-    else:
+    elif table is Table.MANGLE:
         rules = list(_kept(wanted, family))
+    else:
+        rules = list(zones(dns, family.version, wanted.owners)) if dns is not None else []
+    needed = _chains(table, dns is not None)
+    old = [chain for chain in chains if chain not in needed]
     return "\n".join(
         [
             f"*{table.value}",
-            *(f":{chain} - [0:0]" for chain in table.chains),  # made, or emptied
+            *(f":{chain} - [0:0]" for chain in needed),  # made, or emptied
             *(f"-D {jump}" for jump in jumps),
+            *(f"-F {chain}" for chain in old),
+            *(f"-X {chain}" for chain in old),
             *(f"-A {rule}" for rule in rules),
-            *(f"-A {jump}" for jump in _jumps(wanted, table)),
+            *(f"-A {jump}" for jump in _jumps(wanted, table, dns is not None)),
             "COMMIT",
             "",
         ]
@@ -181,10 +202,22 @@ def removed(jumps: Sequence[str], chains: Sequence[str] = CHAINS[:2], table: Tab
     )
 
 
-def _jumps(wanted: Interception, table: Table) -> Iterator[str]:
+def _chains(table: Table, dns: bool) -> Sequence[str]:
+    """Those that rules need."""
+    if table is Table.NAT:
+        return (OUTPUT, INBOUND, DNS) if dns else (OUTPUT, INBOUND)
+    return (OUTPUT, INBOUND, DIVERT) if table is Table.MANGLE else (DNS, DNS_IN)
+
+
+def _jumps(wanted: Interception, table: Table, dns: bool) -> Iterator[str]:
+    if table is Table.RAW:
+        yield from DNS_JUMPS
+        return
     if wanted.inbound and (table is Table.MANGLE or not wanted.tproxy):
         yield JUMPS[0]
     yield JUMPS[1]
+    if dns and table is Table.NAT:
+        yield DNS_JUMPS[0]
 
 
 def _inbound(wanted: Interception) -> Iterator[str]:
@@ -226,16 +259,20 @@ def _outbound(wanted: Interception, family: Family) -> Iterator[str]:
         yield f"-o lo -m mark --mark {MARK} -j RETURN"
     for port in wanted.not_ports:
         yield f"-p tcp --dport {port} -j RETURN"
-    owners = wanted.owners
+    owners, dns = wanted.owners, wanted.dns_of(family)
     # the application has called a service that it is an endpoint of: the proxy connects to this machine by its address, and
     # that is inbound, as from elsewhere
     for owner in owners:
         for port in wanted.not_inbound:
             yield f"-o lo -p tcp --dport {port} -m owner {owner} -j RETURN"
         for port, to in _in_order(wanted.inbound):
-            yield f"! -d {family.loopback} -o lo -p tcp {_to(port)}-m owner {owner} -j REDIRECT --to-ports {to}"
+            # a resolver at this machine's own address is none of the application's ports
+            which = f"! --dport {PORT} " if dns is not None and port == ALL_PORTS else _to(port)
+            yield f"! -d {family.loopback} -o lo -p tcp {which}-m owner {owner} -j REDIRECT --to-ports {to}"
     for owner in owners:
         yield f"-m owner {owner} -j RETURN"
+    if dns is not None:
+        yield from over_tcp(dns, family.version)  # also to a resolver of this machine
     # processes that talk to each other on this machine: by localhost, or by its own address
     yield "-o lo -j RETURN"
     yield f"-d {family.loopback} -j RETURN"
@@ -274,6 +311,19 @@ def networks(text: str) -> Sequence[Network] | None:
             found.append(ipaddress.ip_network(each))
         except ValueError as error:
             raise WrongInterception(f"{each} is not a network such as 10.0.0.0/8: {error}") from None
+    return found
+
+
+def resolvers(text: str) -> Sequence[Address] | None:
+    """Of ``10.96.0.10,fd00::a``; ``*``: None, all of them. Raises ``WrongInterception``."""
+    if text.strip() == "*":
+        return None
+    found: list[Address] = []
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            found.append(ipaddress.ip_address(each.partition("%")[0]))
+        except ValueError:
+            raise WrongInterception(f"{each} is not the address of a resolver, such as 10.96.0.10") from None
     return found
 
 

@@ -105,9 +105,11 @@ class Tables:
                     "application sends. Remove the injected sidecar, or run meshlib in a Pod without one"
                 )
             before[family, Table.NAT] = found
-            mangled = self._mangled(family, wanted.tproxy)
-            if wanted.tproxy or not mangled.nothing:
-                before[family, Table.MANGLE] = mangled
+            for table in (Table.MANGLE, Table.RAW):
+                needed = wanted.needs(table, family)
+                there = self._there(family, table, needed)
+                if needed or not there.nothing:
+                    before[family, table] = there
         changed: dict[Family, bool] = {}
         done: list[tuple[Family, Table]] = []
         for (family, table), found in before.items():
@@ -125,8 +127,11 @@ class Tables:
         """Take ours away, whatever is left of them: for each family whether there were any. Raises ``NotApplied``."""
         changed: dict[Family, bool] = {}
         for family in families(None):
-            found, mangled = self.found(family), self._mangled(family, False)
-            changed[family] = not (found.nothing and mangled.nothing)
+            found = self.found(family)
+            mangled, raw = (self._there(family, table, False) for table in (Table.MANGLE, Table.RAW))
+            changed[family] = not (found.nothing and mangled.nothing and raw.nothing)
+            if not raw.nothing:
+                self._restore(family, removed(raw.jumps, raw.chains, Table.RAW))
             if not mangled.nothing:
                 self._restore(family, removed(mangled.jumps, mangled.chains, Table.MANGLE))
                 self._no_routes(family)
@@ -137,10 +142,10 @@ class Tables:
                         self._own_address(["del", family.to_application])
         return changed
 
-    def _mangled(self, family: Family, needed: bool) -> Found:
-        """What there is of ours for TPROXY. A kernel without that table has nothing."""
+    def _there(self, family: Family, table: Table, needed: bool) -> Found:
+        """What there is of ours in a table for TPROXY or for DNS. A kernel without that table has nothing."""
         try:
-            return self.found(family, Table.MANGLE)
+            return self.found(family, table)
         except NotApplied:
             if needed:
                 raise
@@ -167,15 +172,16 @@ class Tables:
         self._checked("ip", ["-6", "addr", *what, "dev", "lo"], "")
 
     def _apply_one(self, wanted: Interception, family: Family, table: Table, found: Found) -> bool:
-        if table is Table.MANGLE and not wanted.tproxy:
+        if not wanted.needs(table, family):
             self._restore(family, removed(found.jumps, found.chains, table))
-            self._no_routes(family)
+            if table is Table.MANGLE:
+                self._no_routes(family)
             return True
         if table is Table.MANGLE:
             self._routes(family)
-        elif family is Family.IPV6 and ALL_PORTS in wanted.inbound:
+        elif table is Table.NAT and family is Family.IPV6 and ALL_PORTS in wanted.inbound:
             self._own_address(["replace", family.to_application])  # IPv4 has all of 127.0.0.0/8
-        self._restore(family, restored(wanted, family, found.jumps, table))
+        self._restore(family, restored(wanted, family, found.jumps, table, found.chains))
         return self.found(family, table) != found
 
     def _back(self, family: Family, table: Table, found: Found) -> None:

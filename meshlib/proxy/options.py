@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from meshlib.problems import ConfigError, MeshError
 from meshlib.proxy.gateway_options import gateway_choice, gateway_places
-from meshlib.proxy.iptables import DNS_PORT, InterceptionMode
+from meshlib.proxy.iptables import InterceptionMode
+from meshlib.proxy.iptables_dns import DNS_PORT
 from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place
 from meshlib.proxy.resolv_conf import RESOLV_CONF
 

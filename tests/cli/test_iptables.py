@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from meshlib.cli.main import main
-from meshlib.proxy import iptables_commands
+from meshlib.proxy import iptables_commands, resolv_conf
 
 
 def typed(*words: str):
@@ -33,9 +33,34 @@ def test_tproxy_is_printed_with_its_routes():
     assert "--dport 15021 -j RETURN" in printed
 
 
+def test_queries_of_dns_are_led_on_request():
+    assert "53" not in typed("print", "--no-ipv6").stdout.replace("15053", "")
+    printed = typed("print", "--dns-capture", "--dns-servers", "10.96.0.10,fd00::a", "--no-ipv6").stdout
+    assert "-A MESHLIB_OUTPUT -d 10.96.0.10/32 -p tcp --dport 53 -j REDIRECT --to-ports 15053\n" in printed
+    assert "*raw\n" in printed
+    assert "fd00" not in printed
+    every = typed("print", "--dns-capture", "--dns-servers", "*", "--dns-port", "1053", "--no-ipv6").stdout
+    assert "-A MESHLIB_DNS -p udp --dport 53 -j REDIRECT --to-ports 1053\n" in every
+
+
+def test_the_resolvers_of_this_machine_are_meant_where_none_are_named(monkeypatch, tmp_path):
+    (tmp_path / "conf").write_text("nameserver 10.96.0.10\nnameserver fe80::1%eth0\n")
+    monkeypatch.setattr(resolv_conf.read, "__defaults__", (str(tmp_path / "conf"),))
+    printed = typed("print", "--dns-capture", "--ipv6").stdout
+    assert "-d 10.96.0.10/32" in printed
+    assert "-d fe80::1/128" in printed
+    monkeypatch.setattr(resolv_conf.read, "__defaults__", (str(tmp_path / "none"),))
+    done = typed("print", "--dns-capture")
+    assert done.exit_code == 2
+    assert "name the resolvers with --dns-servers" in " ".join(done.output.split())
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
+        (["--dns-port", "53"], "are of --dns-capture: give that, too"),
+        (["--dns-capture", "--dns-servers", "x"], "x is not the address of a resolver"),
+        (["--dns-capture", "--dns-servers", ","], "--dns-servers names no resolver"),
         (["--inbound", "8080"], "8080 is not PORT:PROXY_PORT, such as 8080:15006"),
         (["--outbound-port", "0"], "nothing is led to the proxy"),
         (["--include-outbound-ip-ranges", "10.0.0.1/8"], "10.0.0.1/8 is not a network"),

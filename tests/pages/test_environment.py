@@ -11,7 +11,9 @@ NOT_FOR_USERS = {
     "MESHLIB_COMPLETE",  # click's, of shell completion
     "MESHLIB_INBOUND",
     "MESHLIB_DIVERT",  # a chain of iptables
-    "MESHLIB_OUTPUT",  # another
+    "MESHLIB_DNS",  # others
+    "MESHLIB_DNS_IN",
+    "MESHLIB_OUTPUT",
 }
 
 

@@ -3,6 +3,7 @@ refuses."""
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from meshlib.proxy import iptables_commands
 from meshlib.proxy.iptables import ALL_PORTS, JUMPS, Family, Interception, InterceptionMode, Table
 from meshlib.proxy.iptables_commands import Flavour, Found, NotApplied, Tables, families
+from meshlib.proxy.iptables_dns import DnsCapture
 from tests.support.namespace import namespace, why_none
 
 kernel = pytest.mark.skipif(bool(why_none()), reason=why_none())
@@ -106,6 +108,36 @@ def test_tproxy_has_rules_of_two_tables_and_routes_and_all_go_or_none(there, fla
     assert made.found(Family.IPV4, Table.MANGLE).nothing
     assert made.remove()[Family.IPV4] is True
     assert "MESHLIB" not in there.run(f"iptables{flavour.value}-save").stdout
+
+
+@kernel
+@pytest.mark.parametrize("flavour", [Flavour.NFT, Flavour.LEGACY])
+def test_queries_of_dns_have_rules_of_two_tables_and_all_go_or_none(there, flavour):
+    made = tables(there, flavour)
+    four = DnsCapture(servers=(ipaddress.ip_address("10.96.0.10"),))
+    assert made.apply(Interception(dns=DnsCapture()), ipv6=True) == {Family.IPV4: True, Family.IPV6: True}
+    assert made.apply(Interception(dns=DnsCapture()), ipv6=True) == {Family.IPV4: False, Family.IPV6: False}
+    assert made.found(Family.IPV6, Table.RAW).chains == ("MESHLIB_DNS", "MESHLIB_DNS_IN")
+    assert made.apply(Interception(dns=four), ipv6=True) == {Family.IPV4: True, Family.IPV6: True}
+    assert made.found(Family.IPV6, Table.RAW).nothing
+    assert made.found(Family.IPV6).chains == ("MESHLIB_INBOUND", "MESHLIB_OUTPUT")
+    assert any("10.96.0.10" in rule for rule in made.found(Family.IPV4, Table.RAW).rules)
+    before = {table: made.found(Family.IPV4, table) for table in (Table.NAT, Table.RAW)}
+
+    def refuses(command, reads):
+        if command[0].startswith("ip6tables") and "*raw" in reads:
+            return subprocess.CompletedProcess(command, 4, "", "the kernel has no zones")
+        return there.run(*command, reads=reads)
+
+    with pytest.raises(NotApplied, match=r"the kernel has no zones\. Nothing has changed"):
+        Tables(flavour, refuses).apply(Interception(dns=DnsCapture(port=1053)), ipv6=True)
+    assert {table: made.found(Family.IPV4, table) for table in (Table.NAT, Table.RAW)} == before
+    assert made.apply(Interception(), ipv6=True)[Family.IPV4]
+    assert "MESHLIB_DNS" not in there.run(f"iptables{flavour.value}-save").stdout
+    assert made.apply(Interception(dns=DnsCapture()), ipv6=True)[Family.IPV4]
+    assert made.remove()[Family.IPV4] is True
+    for family in Family:
+        assert "MESHLIB" not in there.run(f"{family.value}{flavour.value}-save").stdout
 
 
 def test_a_command_that_is_not_there_is_named_with_its_package(monkeypatch):
