@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 from meshlib.engine.route import route_connection
 from meshlib.envoy.tcp import STATE, TCP, tcp_filters
-from tests.support.envoy_engine import snapshot_of
-from tests.support.resources import destination_rule, pod, service, to, virtual_service
+from tests.proxy.test_inbound_command import authority as authority  # a fixture
+from tests.proxy.test_inbound_command import options_of
+from tests.support.envoy_engine import require_envoy, snapshot_of
+from tests.support.proxy_command import ProxyCommand
+from tests.support.resources import destination_rule, pod, service, service_entry, to, virtual_service
 
 
 def database() -> list[dict[str, Any]]:
@@ -64,3 +72,45 @@ def test_mtls_of_the_mesh_does_not_offer_http_where_bytes_are_forwarded() -> Non
 
 def test_what_has_no_rule_is_closed() -> None:
     assert proxy_of(tcp_filters(None, {}, "outbound"))["cluster"] == "missing"
+
+
+def test_a_real_envoy_offers_who_serves_bytes_nothing_of_http(tmp_path: Path, authority: Path) -> None:
+    require_envoy()
+    issued = authority / "issued" / "ns+default+sa+reviews"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(issued / "bundle.pem"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(issued / "cert.pem", issued / "key.pem")
+    context.set_alpn_protocols(["h2", "http/1.1", "istio-http/1.1", "istio"])  # the first of them that is offered
+    tcp = {"route": [to("raw.test", port=5432)]}
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        backend.settimeout(60)
+        made = [
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "Gateway",
+                "metadata": {"name": "public", "namespace": "default"},
+                "spec": {"servers": [{"port": {"number": 5432, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]}]},
+            },
+            service_entry(
+                "raw",
+                "raw.test",
+                ports=[{"number": 5432, "name": "tcp", "protocol": "TCP"}],
+                endpoints=[{"address": "127.0.0.1", "ports": {"tcp": backend.getsockname()[1]}}],
+            ),
+            destination_rule("raw.test", tls={"mode": "ISTIO_MUTUAL"}),
+            virtual_service("raw", hosts=["raw.test"], gateways=["public"], tcp=[tcp]),
+        ]
+        (tmp_path / "mesh").mkdir()
+        (tmp_path / "mesh" / "more.yaml").write_text("\n---\n".join(map(json.dumps, made)))
+        arguments = ("--engine", "envoy", "--gateway", "default/public", "--gateway-port", "5432=127.0.0.1:0")
+        who = options_of(authority, "productpage")
+        with ProxyCommand(tmp_path, 1, *arguments, *who, outbound=False) as proxy:
+            found = re.search(r"127\.0\.0\.1:(\d+)", proxy.says("serving Gateway"))
+            assert found is not None
+            with socket.create_connection(("127.0.0.1", int(found[1])), 30) as there:
+                plain, _ = backend.accept()
+                plain.settimeout(60)
+                with context.wrap_socket(plain, server_side=True) as secured:
+                    assert secured.selected_alpn_protocol() == "istio"
+                    secured.sendall(b"hello")
+                    assert there.recv(5) == b"hello"
