@@ -50,6 +50,8 @@ def cluster_of(spec: Cluster, has_identity: bool, files: Files) -> Json:
         **_balancing(spec),
         **_tls(spec, has_identity, files),
     }
+    if spec.proxy_protocol:
+        _begin_with_header(made, spec.proxy_protocol)
     if limits.tcp_keepalive is not None:
         probes = limits.tcp_keepalive
         given = (("probes", probes.probes), ("time", probes.time), ("interval", probes.interval))
@@ -60,6 +62,21 @@ def cluster_of(spec: Cluster, has_identity: bool, files: Files) -> Json:
     if spec.outlier is not None:
         made["outlier_detection"] = _outlier(spec.outlier)
     return made
+
+
+def _begin_with_header(made: Json, version: str) -> None:
+    """Connections tell of the client's (PROXY protocol), before TLS."""
+
+    def behind(socket: Json) -> Json:
+        message = "transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+        config = typed(message, config={"version": version}, transport_socket=socket)
+        return {"name": "envoy.transport_sockets.upstream_proxy_protocol", "typed_config": config}
+
+    matches = made.get("transport_socket_matches", ())
+    for each in matches:
+        each["transport_socket"] = behind(each["transport_socket"])
+    if not matches:
+        made["transport_socket"] = behind(made.get("transport_socket", PLAIN))
 
 
 def empty_cluster(spec: Cluster) -> Json:

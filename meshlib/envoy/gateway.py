@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
 
 VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
+PROXIED = {
+    "name": "envoy.filters.listener.proxy_protocol",
+    "typed_config": typed("filters.listener.proxy_protocol.v3.ProxyProtocol"),
+}
+"""Behind a load balancer that tells of its clients (gatewayTopology.proxyProtocol)."""
 GREETING = "15s"
 """How long a client may take until it is known what its connection is for."""
 CLAIMS = "@request.auth.claims"
@@ -63,8 +68,10 @@ def gateway_listeners(
             "address": listen_address(host, number),
             "filter_chains": chains,
         }
-        if port.tls:
-            listener["listener_filters"] = [TLS_INSPECTOR]
+        filters = [PROXIED] if snapshot.inbound.of(port.number).mesh.edge.proxy_protocol else []
+        filters += [TLS_INSPECTOR] if port.tls else []
+        if filters:
+            listener["listener_filters"] = filters
             listener["listener_filters_timeout"] = GREETING
         served.listeners[name] = listener
     return served

@@ -7,6 +7,7 @@ from typing import Any
 from meshlib.workload import Workload
 from tests.support import mesh_tls
 from tests.support.envoy_engine import compiled
+from tests.support.identities import World
 from tests.support.resources import destination_rule, pod, service, service_entry
 
 PODS = [service("reviews"), pod("reviews", "v1", 1), pod("reviews", "v2", 2)]
@@ -139,3 +140,32 @@ def test_a_cluster_whose_tls_cannot_be_had_has_no_endpoint_and_says_why() -> Non
     assert made.clusters[KEY]["load_assignment"] == {"cluster_name": KEY}
     assert "no certificate" in made.unreachable[KEY]
     assert KEY not in made.endpoints
+
+
+def test_connections_begin_with_the_header_of_the_proxy_protocol_before_tls() -> None:
+    made = cluster(proxyProtocol={"version": "V2"}, tls={"mode": "SIMPLE", "insecureSkipVerify": True})
+    socket = made["transport_socket"]
+    assert socket["name"] == "envoy.transport_sockets.upstream_proxy_protocol"
+    assert socket["typed_config"]["config"] == {"version": "V2"}
+    assert socket["typed_config"]["transport_socket"]["name"] == "envoy.transport_sockets.tls"
+    plain = cluster(proxyProtocol={})["transport_socket"]["typed_config"]
+    assert plain["config"] == {"version": "V1"}
+    assert plain["transport_socket"]["name"] == "envoy.transport_sockets.raw_buffer"
+
+
+def test_both_ways_to_an_endpoint_begin_with_the_header_where_tls_depends_on_it() -> None:
+    world = World()
+    world.rotate()
+    entry = service_entry(
+        "a",
+        "a.test",
+        location="MESH_INTERNAL",
+        endpoints=[
+            {"address": "127.0.0.1", "labels": {"security.istio.io/tlsMode": "istio"}, "serviceAccount": "a"},
+            {"address": "127.0.0.2"},
+        ],
+    )
+    rule = destination_rule("a.test", proxyProtocol={"version": "V1"})
+    ways = compiled(entry, rule, credentials=world.identity.latest).clusters["outbound|80||a.test"]
+    names = [each["transport_socket"]["name"] for each in ways["transport_socket_matches"]]
+    assert names == ["envoy.transport_sockets.upstream_proxy_protocol"] * 2

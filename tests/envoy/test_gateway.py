@@ -10,6 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import meshlib
 from meshlib.compiler.gateway_model import GatewayChoice
 from meshlib.envoy.configuration import Configuration, configuration
@@ -18,9 +20,10 @@ from tests.support.envoy_engine import require_envoy
 from tests.support.eventually import eventually
 from tests.support.gateway_certificates import client, leaf, root, secret, tls_secret
 from tests.support.inbound_policies import authorization_policy, on_paths
+from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand
-from tests.support.resources import service_entry, to, virtual_service
+from tests.support.resources import destination_rule, service_entry, to, virtual_service
 from tests.support.servers import EchoServer
 
 APP = service_entry("app", "app.test", endpoints=[{"address": "127.0.0.1", "ports": {"http": 8080}}])
@@ -276,3 +279,49 @@ def test_a_real_gateway_passes_bytes_through(tmp_path: Path) -> None:
                 assert there.recv(5) == b"hello", "a server may speak first"
                 there.sendall(b"bye")
         thread.join(30)
+
+
+def test_a_load_balancer_tells_of_clients_and_upstreams_are_told_of_them(tmp_path: Path) -> None:
+    require_envoy()
+    heard: list[bytes] = []
+    with EchoServer("app") as app, socket.create_server(("127.0.0.1", 0)) as backend:
+        backend.settimeout(60)
+        made = [
+            mesh_config(defaultConfig={"gatewayTopology": {"proxyProtocol": {}}}),
+            gateway(server(80, "HTTP", "*"), server(5432, "TCP", "*")),
+            service_entry(
+                "raw",
+                "raw.test",
+                ports=[{"number": 5432, "name": "tcp", "protocol": "TCP"}],
+                endpoints=[{"address": "127.0.0.1", "ports": {"tcp": backend.getsockname()[1]}}],
+            ),
+            destination_rule("raw.test", proxyProtocol={"version": "V1"}),
+            virtual_service(
+                "raw", hosts=["raw.test"], gateways=["public"], tcp=[{"route": [to("raw.test", port=5432)]}]
+            ),
+            virtual_service("app", {"route": [to("reviews.example")]}, hosts=["app.test"], gateways=["public"]),
+        ]
+        (tmp_path / "mesh").mkdir()
+        (tmp_path / "mesh" / "more.yaml").write_text("\n---\n".join(map(json.dumps, made)))
+        arguments = ["--engine", "envoy", "--gateway", "default/public", "--gateway-port", "80=127.0.0.1:0"]
+        arguments += ["--gateway-port", "5432=127.0.0.1:0"]
+        with ProxyCommand(tmp_path, app.port, *arguments, outbound=False) as proxy:
+            http, tcp = (
+                int(re.search(r"127\.0\.0\.1:(\d+)", proxy.says("serving Gateway", number))[1])  # type: ignore[index]
+                for number in (1, 2)
+            )
+            with Client(http) as told:
+                told.send(b"PROXY TCP4 10.9.8.7 10.0.0.1 4711 80\r\n")
+                assert told.get("/x", "GET", "app.test").status == 200
+            assert app.seen[-1]["headers"]["x-forwarded-for"] == "10.9.8.7"
+            with Client(http) as untold, pytest.raises((OSError, AssertionError)):
+                untold.get("/x", "GET", "app.test")
+            with socket.create_connection(("127.0.0.1", tcp), 30) as there:
+                there.sendall(b"PROXY TCP4 10.9.8.7 10.0.0.1 4711 5432\r\nhello")
+                plain, _ = backend.accept()
+                with plain:
+                    plain.settimeout(60)
+                    while not b"".join(heard).endswith(b"hello"):
+                        heard.append(plain.recv(1000))
+                        assert heard[-1], heard
+        assert b"".join(heard) == b"PROXY TCP4 10.9.8.7 10.0.0.1 4711 5432\r\nhello"
