@@ -11,7 +11,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import HealthCheck, settings
 from opentelemetry import trace
@@ -34,6 +36,17 @@ def _folder_of_this_run() -> str | None:
 
 
 FOLDER = _folder_of_this_run()
+
+
+def _one_root_of_the_web() -> None:
+    """For ``httpx.Client()``, which reads all of certifi's 140 for 25 ms, each time, though no test leaves this machine."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    one = Path(tempfile.gettempdir()) / f"root-{os.getpid()}.pem"
+    one.write_text(first + end)
+    certifi.where = lambda: str(one)
+
+
+_one_root_of_the_web()
 
 
 class Watchdog:

@@ -211,7 +211,7 @@ def test_a_forked_child_rings_its_own_alarms_and_not_its_parents():
     os.close(write)
     assert os.read(read, 10) == b"c"
     os.close(read)
-    holder.join()
+    holder.join(60)
     alarms.close()
 
 

@@ -70,7 +70,7 @@ def test_where_there_is_none_it_is_said_how_to_have_one():
 
 def test_a_process_that_is_no_more_and_what_it_has_left(runtime):
     done = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    done.wait()
+    done.wait(60)
     with pytest.raises(Gone, match=f"there is no process {done.pid}"):
         attach(str(done.pid))
     left = listen_unix(f"{own_folder()}/{ME}.sock")

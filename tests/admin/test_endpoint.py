@@ -179,7 +179,7 @@ def test_a_child_that_closes_before_it_has_settled_does_not_listen(runtime):
 
 def test_sockets_of_children_that_ended_without_notice_are_swept(runtime):
     dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    dead.wait()
+    dead.wait(60)
     for name in (f"a-{dead.pid}.sock", f"b-{dead.pid}.sock"):
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(runtime / name))

@@ -97,7 +97,7 @@ def test_of_many_that_start_at_once_over_a_dead_one_exactly_one_listens(tmp_path
     for each in threads:
         each.start()
     for each in threads:
-        each.join()
+        each.join(60)
     assert (len(made), len(taken)) == (1, 7)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(made[0].path)

@@ -33,7 +33,7 @@ def runtime(monkeypatch, tmp_path):
 def gone() -> int:
     """The number of a process that is no more."""
     done = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    done.wait()
+    done.wait(60)
     return done.pid
 
 

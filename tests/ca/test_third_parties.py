@@ -161,7 +161,7 @@ def served(svid: Svid, bundles: TrustBundles) -> Iterator[int]:
         yield server.server_address[1]
     finally:
         server.shutdown()
-        thread.join()
+        thread.join(60)
         server.server_close()
 
 

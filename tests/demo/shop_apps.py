@@ -38,7 +38,7 @@ def catalog(version: str = "v1") -> Iterator[tuple[Any, Drill, str, Seen]]:
         with grpc.insecure_channel(address) as channel:
             yield stubs.catalog_pb2_grpc.CatalogStub(channel), drill, address, seen
     finally:
-        server.stop(0).wait()
+        server.stop(0).wait(60)
 
 
 @contextlib.asynccontextmanager

@@ -31,6 +31,9 @@ def _run(**arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("MESHLIB_FAULTS"), reason="a whole run: MESHLIB_FAULTS=1; CI plays the demo itself"
+)
 def test_every_scenario_passes() -> None:
     code, said = _run(requests=40)
     assert code == 0, said

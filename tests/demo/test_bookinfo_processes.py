@@ -107,7 +107,7 @@ def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
         pid = int(runner.stdout.readline())
         assert _runs(pid)
         runner.send_signal(signal.SIGKILL)
-        runner.wait()
+        runner.wait(60)
     gone = _until(lambda: not _runs(pid))
     if not gone:
         os.kill(pid, signal.SIGKILL)  # or the failing test would leave the very orphan it complains about

@@ -298,5 +298,5 @@ def test_every_query_of_every_dashboard_has_data_from_a_mesh_at_work(prometheus:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(60)
         shop.mesh.close()

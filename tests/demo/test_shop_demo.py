@@ -168,7 +168,7 @@ def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
         _until(run, "1. canary by metadata")
         children = _children(run.pid)
         run.kill()
-        run.wait()
+        run.wait(60)
     deadline = time.monotonic() + 15
     while (left := [pid for pid in children if _runs(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)

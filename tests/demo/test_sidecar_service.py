@@ -46,7 +46,7 @@ def proxy():
     yield server
     server.shutdown()
     server.server_close()
-    thread.join()
+    thread.join(60)
 
 
 def service_of(proxy, name="productpage", version="v1"):

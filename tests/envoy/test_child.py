@@ -64,7 +64,7 @@ def test_pages_are_asked_for_over_a_unix_socket(tmp_path: Path) -> None:
         thread = threading.Thread(target=respond)
         thread.start()
         reply = EnvoyAdmin(path).ask("/reopen_logs", "POST")
-        thread.join()
+        thread.join(60)
     assert (reply.status, reply.kind, reply.body) == (200, "text/x", b"OK\n")
 
 

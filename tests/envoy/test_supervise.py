@@ -67,7 +67,7 @@ def test_envoy_ends_with_a_supervisor_that_is_killed(tmp_path: Path, server: Ech
     with EnvoyCommand(tmp_path, server.port) as proxy:
         child = proxy.envoy()
         proxy.process.kill()
-        proxy.process.wait()
+        proxy.process.wait(60)
 
         def gone() -> bool:
             try:

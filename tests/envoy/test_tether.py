@@ -38,7 +38,7 @@ def test_it_ends_when_its_parent_is_killed() -> None:
         assert eventually(lambda: os.readlink(f"/proc/{child}/exe").endswith(("sleep", "coreutils", "busybox")))
         assert alive(child)
         parent.kill()
-        parent.wait()
+        parent.wait(60)
         assert eventually(lambda: not alive(child))
 
 

@@ -70,7 +70,7 @@ class Backend:
         process, self._process = self._process, None
         if process is not None:
             os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(60)
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()

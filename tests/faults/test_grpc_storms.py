@@ -168,7 +168,7 @@ def _server(port=0):
 
 def _end(process):
     process.kill()
-    process.wait()
+    process.wait(60)
     process.stdin.close()
     process.stdout.close()
 

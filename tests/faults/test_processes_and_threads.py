@@ -227,7 +227,7 @@ def test_a_reload_every_50_ms_under_load_fails_no_request():
                 time.sleep(0.05)
             stop.set()
             for thread in threads:
-                thread.join()
+                thread.join(60)
             assert failed == []
             assert min(counts.values()) > 50
 
@@ -274,7 +274,7 @@ def test_a_killed_replica_loses_no_retryable_request():
                 two.start()
             stop.set()
             for thread in threads:
-                thread.join()
+                thread.join(60)
             assert lost == []
             assert answered[0] > 500
             assert mesh.status()["clusters"][0]["retries"] > 0

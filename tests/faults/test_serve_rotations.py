@@ -178,13 +178,13 @@ def test_a_drain_ends_what_kept_connections_have_asked() -> None:
                 with httpx.Client(verify=world.client(), timeout=SECONDS, trust_env=False) as client:
                     url = f"https://127.0.0.1:{server.port}"
                     client.get(f"{url}/")
-                    asked.wait()
+                    asked.wait(60)
                     said[str(client.get(f"{url}/sleep").status_code)] += 1
 
             threads = [threading.Thread(target=call) for _ in range(4)]
             for thread in threads:
                 thread.start()
-            asked.wait()
+            asked.wait(60)
             server.begin_to_stop()
             for thread in threads:
                 thread.join(SECONDS)

@@ -125,7 +125,7 @@ def test_threads_and_tasks_at_once_fetch_once(idp, servers):
         thread.start()
     got += asyncio.run(tasks())
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert sorted(got) == sorted((200, f"idp/{who}".encode()) for n in range(10) for who in (str(n), f"task {n}"))
     assert idp.asked == ["/keys"]
 

@@ -140,7 +140,7 @@ def upstream(tmp_path: Path) -> Iterator[int]:
     yield made.server_address[1]
     made.shutdown()
     made.server_close()
-    thread.join()
+    thread.join(60)
 
 
 @needs_curl

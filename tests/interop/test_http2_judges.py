@@ -105,7 +105,7 @@ def interop_server(*options: str) -> Iterator[int]:
         yield port
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
 
 
 def _listens(port: int) -> bool:

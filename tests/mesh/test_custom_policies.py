@@ -143,7 +143,7 @@ def test_a_grpc_server_asks_too() -> None:
                 assert got == []
                 assert call(b"x", metadata=(("authorization", "allow"), ("x-user", "mallory")), timeout=10) == b"x"
         finally:
-            server.stop(None).wait()
+            server.stop(None).wait(60)
     assert got[0]["x-user"] == "alice"
     assert (seen[0].method, seen[0].target) == ("POST", "/a.B/C")
 

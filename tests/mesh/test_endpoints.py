@@ -131,7 +131,7 @@ def test_ipv6_and_a_unix_socket(tmp_path):
         with meshlib.Mesh(endpoints={"reviews": f"unix://{path}"}) as mesh:
             assert servers_of(mesh, "http://reviews/", 1) == {"socket"}
         server.shutdown()
-        thread.join()
+        thread.join(60)
     with meshlib.Mesh(endpoints={"reviews": "[::1]:9081"}) as mesh:
         assert endpoints(mesh) == [("[::1]:9081", {})]
 

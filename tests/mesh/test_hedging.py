@@ -121,7 +121,7 @@ def test_many_threads_hedge_at_once_and_each_call_gets_its_own_answer():
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                thread.join(60)
             assert wrong == []
             settled(mesh)
 

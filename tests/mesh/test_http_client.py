@@ -145,7 +145,7 @@ def test_one_mesh_serves_many_event_loops_one_after_another_and_at_once(servers)
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
     assert results == ["v1"] * 135
 
 
@@ -171,7 +171,7 @@ def test_max_connections_of_one_lets_calls_wait_and_refuses_beyond_the_line(serv
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
         assert sorted(statuses) == [(200, None), (200, None), (503, "true")]
         assert mesh.status()["clusters"][0]["connections_in_use"] == 0
 

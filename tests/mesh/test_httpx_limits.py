@@ -59,7 +59,7 @@ class Client:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
         return answers
 
     async def _gather(self, urls: tuple[str, ...], options: dict[str, Any]) -> list[httpx.Response]:

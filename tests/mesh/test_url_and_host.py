@@ -322,7 +322,7 @@ def test_the_authority_of_a_secure_channel_is_what_its_certificate_must_name_as_
                     channel.unary_unary("/x/Y")(b"", timeout=20)
                 code = grpc.StatusCode.UNIMPLEMENTED if trusted else grpc.StatusCode.UNAVAILABLE
                 assert ended.value.code() is code
-    server.stop(None).wait()
+    server.stop(None).wait(60)
 
 
 # -- URLs that lead nowhere -----------------------------------------------------------------------------------------------

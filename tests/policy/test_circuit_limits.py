@@ -94,7 +94,7 @@ def test_sixteen_threads_that_wait_and_give_up_lose_no_slot():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert (slots.in_use, slots.pending) == (0, 0)
     assert most <= 3
 

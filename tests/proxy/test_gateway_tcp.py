@@ -120,7 +120,7 @@ def test_bytes_of_tcp_go_where_the_tcp_rule_leads_both_ways_and_are_counted():
             sender.start()
             while len(got) < len(big) + 3:
                 got += made.sock.recv(1 << 20)
-            sender.join()
+            sender.join(60)
         assert bytes(got) == b"db:" + big
         eventually(lambda: gw.metric("istio_tcp_connections_closed_total", reporter="source") == 2)
         assert gw.metric("istio_tcp_received_bytes_total") == len(big) + 5

@@ -59,7 +59,7 @@ def test_it_forwards_until_it_is_told_to_stop(tmp_path):
             assert process.wait(20) == 0
         finally:
             process.kill()
-            process.wait()
+            process.wait(60)
             process.stderr.close()
     assert server.seen[0]["path"] == "/a"
 

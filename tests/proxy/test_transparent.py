@@ -271,7 +271,7 @@ def tcp_echo(greets: bytes = b"hi\n") -> Iterator[int]:
             yield server.server_address[1]
         finally:
             server.shutdown()
-            thread.join()
+            thread.join(60)
 
 
 echo = pytest.fixture(tcp_echo)

@@ -135,7 +135,7 @@ def test_a_port_of_grpcios_own_cannot_be_told_the_oldest_tls(world: World) -> No
         assert handshake(port, only_tls12(world)) != "TLSv1.2"
         with pytest.raises(MeshError, match=r"mesh\.add_grpc_port"):
             mesh.grpc_server_credentials()
-        server.stop(0).wait()
+        server.stop(0).wait(60)
 
 
 def test_a_mode_that_a_reload_changes_is_that_of_new_connections(runtime: str, world: World) -> None:

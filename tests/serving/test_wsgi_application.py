@@ -123,7 +123,7 @@ def test_requests_run_at_once_in_as_many_threads(world: World) -> None:
     together = threading.Barrier(3, timeout=SECONDS)
 
     def app(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        together.wait()  # passed by three at once alone
+        together.wait(60)  # passed by three at once alone
         start_response("200 OK", [])
         return [b"{}"]
 

@@ -100,7 +100,7 @@ def test_a_thread_that_is_gone_altogether_is_started_by_whoever_looks(
     told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told.watcher.stopping.set()
-    told.watcher._thread.join()
+    told.watcher._thread.join(60)
     told.watcher.stopping.clear()
     assert not told.watcher.alive
     told.watcher.revive()

@@ -75,7 +75,7 @@ class AdminProcess:
 
     def end(self) -> None:
         """As an operator would: its input is over, and it closes its mesh."""
-        self._process.communicate()
+        self._process.communicate(timeout=60)
 
 
 if __name__ == "__main__":

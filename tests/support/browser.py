@@ -152,7 +152,7 @@ def running(*more: str) -> Iterator[Page]:
                 process.wait(LONG)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                process.wait(60)
 
 
 def environment() -> dict[str, str]:

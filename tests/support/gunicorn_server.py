@@ -46,7 +46,7 @@ def gunicorn(*arguments: str, app: str = APP) -> Iterator[int]:
                 server.wait(LONG)
             except subprocess.TimeoutExpired:
                 server.kill()
-                server.wait()
+                server.wait(60)
 
 
 def exchange(

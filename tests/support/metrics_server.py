@@ -36,4 +36,4 @@ def metrics_server(registry: CollectorRegistry) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(60)

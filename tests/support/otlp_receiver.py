@@ -76,10 +76,10 @@ class OtlpReceiver:
 
     def __exit__(self, *exc: object) -> None:
         self._open.set()
-        self._grpc.stop(None).wait()
+        self._grpc.stop(None).wait(60)
         self._http.shutdown()
         self._http.server_close()
-        self._thread.join()
+        self._thread.join(60)
 
     # -- what a test says ---------------------------------------------------------------------------------------------
 

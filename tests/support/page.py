@@ -78,7 +78,7 @@ class Page:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for process in self._processes:
             process.kill()
-            process.communicate()
+            process.communicate(timeout=60)
         for value in list(self.document.namespace.values()):
             if type(value).__module__.startswith("meshlib.mesh"):
                 value.close()

@@ -210,7 +210,7 @@ def running(interval: float = 0.5, **jobs: str) -> Iterator[Prometheus]:
                 process.wait(LONG)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                process.wait(60)
 
 
 def promtool(*arguments: str, given: bytes = b"") -> tuple[int, str]:

@@ -93,7 +93,7 @@ class RedisServer:
         """As a machine that is switched off does."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.wait(60)
             self._process = None
 
     def client(self) -> Any:

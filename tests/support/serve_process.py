@@ -179,7 +179,7 @@ class ServeProcess:
             self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+            self.process.wait(60)
         self._reader.join(SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()

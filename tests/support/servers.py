@@ -91,7 +91,7 @@ class EchoServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
+        self._thread.join(60)
 
 
 def failing(status: int) -> Callable[[Any], bool]:

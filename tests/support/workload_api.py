@@ -61,7 +61,7 @@ class Scripted:
         self.says.put(None)
         server, self._server = self._server, None
         if server is not None:
-            server.stop(0).wait()
+            server.stop(0).wait(60)
         while not self.says.empty():
             self.says.get()
 

@@ -143,7 +143,7 @@ def test_many_threads_count_exactly():
     start = threading.Barrier(8)
 
     def some():
-        start.wait()
+        start.wait(60)
         for _ in range(5000):
             metrics.finished(CALL, 1.0)
 
@@ -154,7 +154,7 @@ def test_many_threads_count_exactly():
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
     finally:
         sys.setswitchinterval(switches)
     assert counted(registry) == 40_000

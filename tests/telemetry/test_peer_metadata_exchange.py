@@ -185,7 +185,7 @@ def test_channels_and_servers_of_grpc_tell_others_and_no_application_sees_it() -
         running = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Handler()], interceptors=interceptors)
         port = running.add_insecure_port("127.0.0.1:0")
         running.start()
-        stack.callback(lambda: running.stop(None).wait())
+        stack.callback(lambda: running.stop(None).wait(60))
         made = [of_grpc(port), EXCHANGED]
         mesh = stack.enter_context(meshlib.Mesh.from_resources(made, workload=WEB, registry=CollectorRegistry()))
         with mesh.grpc_channel("api.example:80") as channel:

@@ -54,7 +54,7 @@ def test_a_mesh_is_scraped_and_queried(prometheus: Prometheus, registry: prometh
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(60)
 
 
 def test_a_query_that_is_not_valid_is_refused(prometheus: Prometheus) -> None:

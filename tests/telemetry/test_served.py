@@ -84,7 +84,7 @@ def test_threads_that_note_and_settle_lose_nothing():
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(60)
     finally:
         sys.setswitchinterval(interval)
     served.settle()

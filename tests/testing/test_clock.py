@@ -70,8 +70,8 @@ def test_while_it_is_held_a_thread_sleeps_until_it_is_moved():
         clock.advance(4)
         assert (clock.sleeping, woke.is_set()) == (1, False)
         clock.advance(1)
-        woke.wait()
-    thread.join()
+        woke.wait(60)
+    thread.join(60)
     assert clock.monotonic() == 5
 
 
@@ -100,7 +100,7 @@ def test_who_sleeps_when_the_hold_ends_goes_on():
     with clock.held():
         thread.start()
         clock.wait_for_sleepers()
-    thread.join()
+    thread.join(60)
     assert clock.monotonic() == 5
 
 
@@ -111,5 +111,5 @@ def test_alarms_ring_when_it_is_moved():
     clock.advance(59)
     assert not rang.is_set()
     clock.advance(1)
-    rang.wait()
+    rang.wait(60)
     alarms.close()

@@ -61,7 +61,7 @@ class Threads:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 return call(channel)
         finally:
-            server.stop(None).wait()
+            server.stop(None).wait(60)
 
 
 class Loop(Threads):

@@ -72,7 +72,7 @@ def through_grpc(cases: Iterable[Case]) -> Iterator[Decision]:
         server.add_insecure_port(f"127.0.0.1:{plain}")
         server.add_secure_port(f"127.0.0.1:{secure}", authority.server())
         server.start()
-        stack.callback(lambda: server.stop(None).wait())
+        stack.callback(lambda: server.stop(None).wait(60))
         channels = {"": stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{plain}"))}
         for principal in PRINCIPALS:
             credentials = authority.client(f"spiffe://{principal}")

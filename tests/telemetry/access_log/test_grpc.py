@@ -52,7 +52,7 @@ def test_calls_in_threads(tmp_path: Path) -> None:
             list(stub.Expand(Message(text="hi", count=2)))
             with pytest.raises(grpc.RpcError):
                 stub.Unary(Message(text="hi"))
-        server.stop(None).wait()
+        server.stop(None).wait(60)
     check(read(made), read(served))
 
 

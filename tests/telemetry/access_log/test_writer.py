@@ -201,7 +201,7 @@ def test_lines_of_many_threads_are_all_there() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert made.flush(30)
     assert len(sink.lines) == 2000
     for n in range(4):

@@ -133,7 +133,7 @@ def test_a_gate_holds_a_response(upstreams, plain):
     reviews.wait_for_requests(1)
     assert got == []
     gate.open()
-    caller.join()
+    caller.join(60)
     assert got == [201]
 
 

@@ -61,7 +61,7 @@ def test_a_gate_lets_through_threads_and_tasks():
             await asyncio.sleep(0)
         gate.open()
         await task
-        thread.join()
+        thread.join(60)
 
     asyncio.run(go())
     assert gate.waiting == 0

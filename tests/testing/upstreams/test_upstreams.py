@@ -43,7 +43,7 @@ def test_they_end_whatever_state_they_are_in_and_leave_no_thread():
         caller = threading.Thread(target=held)
         caller.start()
         reviews.wait_for_requests()
-    caller.join()
+    caller.join(60)
     assert [type(error) for error in raised] == [httpx.ReadError]
     assert threading.active_count() == before
     with pytest.raises(RuntimeError, match="the upstreams are closed"):

@@ -354,7 +354,7 @@ def test_one_middleware_serves_eight_event_loops(served):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert statuses == [200] * 200
     assert served.counted() == [("200", "-")] * 200
 

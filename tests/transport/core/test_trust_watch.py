@@ -249,7 +249,7 @@ def test_a_call_that_waits_for_its_response_is_cut_too(world_of) -> None:
     other.start()
     results.append(world.call())
     over.set()
-    other.join()
+    other.join(60)
     assert [(one.failure, one.detail) for one in results] == [(Failure.RESET, WORTHLESS)]
 
 

@@ -103,7 +103,7 @@ def test_many_threads_come_and_go_at_once(line):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert line.seconds() == 0.0
     assert line._standing == {}
 

@@ -269,7 +269,7 @@ def test_grpc_calls_run_side_by_side_under_gevent():
         assert run(GEVENT, code, port) == ["warm", *map(str, range(20))]
     finally:
         barrier.abort()
-        server.stop(0).wait()
+        server.stop(0).wait(60)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_a_body_goes_on_when_a_server_that_did_not_read_does_again(runtime, serv
     calls = [Call(b"/%d" % number, limits={"head": 8.0}) for number in range(others)]
     calls.append(Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 8.0}))
     results = runtime.many(target, calls)
-    timer.join()
+    timer.join(60)
     assert [result.outcome.status for result in results] == [200] * len(calls)
     assert max(len(request.body) for request in server.requests) == 20_000_000
 

@@ -41,7 +41,7 @@ def grpc_port():
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield port
-    server.stop(None).wait()
+    server.stop(None).wait(60)
 
 
 def message(data: bytes) -> bytes:

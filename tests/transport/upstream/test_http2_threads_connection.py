@@ -63,8 +63,8 @@ def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
         timer = threading.Timer(0.3, go_on.set)
         timer.start()
         upload = runtime.call(target, Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 5.0}))
-        first.join()
-        timer.join()
+        first.join(60)
+        timer.join(60)
         assert (upload.data, waiting[0].data) == (b"POST /up", b"GET /")
         runtime.close()
 

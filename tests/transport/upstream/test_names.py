@@ -85,7 +85,7 @@ def test_callers_who_come_together_share_one_look(clock):
     wait_for(lambda: len(names._names["a.test"].waiting) == 5)
     resolver.gate.set()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert (found, resolver.looks) == ([("10.0.0.1",)] * 5, ["a.test"])
 
 
@@ -385,7 +385,7 @@ def test_a_slow_look_does_not_hold_up_another_name(clock):
     waiting.start()
     assert names.resolve("other.test", 5.0) == ("10.0.0.1",)
     slow.set()
-    waiting.join()
+    waiting.join(60)
     names.close()
 
 

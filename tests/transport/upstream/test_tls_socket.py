@@ -347,7 +347,7 @@ def test_a_server_of_openssl_may_change_keys_between_two_requests(tmp_path, vers
                 assert tls.recv(PIECE) == b"response\n"
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 def test_a_piece_is_more_than_a_record():

@@ -92,7 +92,7 @@ def test_of_other_servers_nothing_is_known(threads):
     found: list[object] = []
     thread = threading.Thread(target=lambda *_: found.append(threads.seconds({})), args=("anything",))
     thread.start()
-    thread.join()
+    thread.join(60)
     assert found == [None]
     assert threads.seconds({WAITRESS: lambda: False}) is None
     assert pool_here() is None

@@ -139,7 +139,7 @@ def test_the_core_on_a_server_that_is_killed(kind):
         assert failure_of(*said(call), timed=False) is Failure.RESET
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
         process.stdout.close()
 
 

@@ -50,7 +50,7 @@ def silent() -> Iterator[Silent]:
     server.start()
     yield handler
     handler.over.set()
-    server.stop(0).wait()
+    server.stop(0).wait(60)
 
 
 async def asked(silent: Silent) -> None:

@@ -37,7 +37,7 @@ class Server:
 
     def __exit__(self, *_):
         self.channel.close()
-        self.server.stop(None).wait()
+        self.server.stop(None).wait(60)
 
 
 def served_by(behaviour):
