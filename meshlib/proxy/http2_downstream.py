@@ -251,17 +251,19 @@ class Http2Downstream(asyncio.Protocol):
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
         head = call.stream.head
-        lines, lower, fields, more = head.lines, head.lower, list(head.fields), b""  # more: lines
-        special = head.special
+        lines, lower, fields, special = head.lines, head.lower, head.fields, head.special
+        listener, more = self._listener, b""  # lines
         if _ID not in special and self._adds_ids():
-            number = new_request_id(self._listener.rng).encode()
-            fields.append((b"x-request-id", number))
+            number = new_request_id(listener.rng).encode()
+            fields = (*fields, (b"x-request-id", number))
             more = b"x-request-id: %b\r\n" % number
         if _PROTO not in special:
-            fields.append((b"x-forwarded-proto", self._listener.proto[_PROTO_VALUE:-2]))
-            more += self._listener.proto
+            proto = listener.proto
+            fields = (*fields, (b"x-forwarded-proto", proto[_PROTO_VALUE:-2]))
+            more += proto
         if more:
             lines, lower = lines + more, lower + more
-        request = Http2Request(head.method, head.authority, target, lines, lower, body, "http", special)
-        request.host, request.fields = head.authority, fields
-        return self._listener.forwarder.forward(request, call)
+        authority = head.authority
+        request = Http2Request(head.method, authority, target, lines, lower, body, "http", special)
+        request.host, request.fields = authority, fields
+        return listener.forwarder.forward(request, call)

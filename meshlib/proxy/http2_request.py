@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 """Headers that HTTP/2 keeps out of its tables, or may."""
+_FIRST = (ATTEMPT_COUNT, b"1")
 _METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
 
@@ -21,7 +22,7 @@ class Http2Request(ProxyRequest):
     __slots__ = ("fields", "host")
 
     version = "HTTP/2"
-    fields: list[tuple[bytes, bytes]]
+    fields: Head
     """As they came, but for Host."""
     host: bytes
 
@@ -39,5 +40,5 @@ class Http2Request(ProxyRequest):
             (b":authority", self.host),
             (b":path", self.target),
             *self.fields,
-            (ATTEMPT_COUNT, b"%d" % attempt),
+            _FIRST if attempt == 1 else (ATTEMPT_COUNT, b"%d" % attempt),
         ]

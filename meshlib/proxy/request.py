@@ -28,6 +28,7 @@ _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
 GRPC = b"\r\ncontent-type: application/grpc"
+_GRPC_LINE = GRPC[2:]
 _AFTER_GRPC = b"\r+; "
 
 
@@ -90,12 +91,12 @@ class ProxyRequest(Bodied):
             special = SPECIAL.findall(lower)
         self.special = special
         self.has_envoy_headers = b"x-envoy-" in special
-        self.protocol = "grpc" if GRPC[2:] in special and is_grpc(lower) else "http"
+        self.protocol = "grpc" if _GRPC_LINE in special and is_grpc(lower) else "http"
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body
         self._framed = body is None or (type(body) is bytes and b"content-length:" in special)
-        if self.protocol == "grpc":
+        if body is not None and type(body) is not bytes and self.protocol == "grpc":
             getattr(body, "messages", None)  # of a body that comes in pieces they are counted from here on
         self.counted = False  # whether headers hold the number of the first attempt
         self.counts = True  # whether they shall

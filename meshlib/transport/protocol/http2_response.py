@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from meshlib.policy.header_ops import Headers
+from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
 from meshlib.transport.protocol.request_head import IN_VALUES
 
@@ -22,6 +23,8 @@ NO_CONTENT = 204
 _BLANK = b" \t"
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 
+_written: HeadsSeen[list[tuple[bytes, bytes]]] = HeadsSeen()
+"""What came of heads and trailers that were met before."""
 _name = itemgetter(0)
 _value = itemgetter(1)
 
@@ -49,6 +52,16 @@ def fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     is no header at all, as a pseudo one among trailers. A value that could end a line is left out with its name."""
     if not headers:
         return []
+    key = tuple(headers)
+    known = _written.of(key)
+    if known is not None:
+        return known.copy()
+    made = _fields(headers)
+    _written.learn(key, made.copy())
+    return made
+
+
+def _fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     values = list(map(bytes.strip, map(_value, headers), repeat(_BLANK)))
     plan = _plan(tuple(map(_name, headers)))
     if plan.all and not b"".join(values).translate(None, IN_VALUES):

@@ -29,13 +29,16 @@ class Ngh2Connection:
     def _flush(self) -> None:
         """Have all written that was said."""
         self._fresh = self._promised = 0
+        connection = self._connection
         try:
-            data = self._connection.data_to_send()
+            if not connection.want_write and connection.want_read:
+                return  # to be told that there is nothing takes far longer than to ask whether there is something
+            data = connection.data_to_send()
         except ngh2.NGH2Error:
             return  # it has failed, which ``_read`` tells
         if data:
             self._out.append(data)
-        told = self._connection.events()
+        told = connection.events()
         if told:
             self._events.extend(told)
 
