@@ -95,7 +95,8 @@ class Http2Attempt:
             return
         self._done = None
         done(outcome)
-        connection.close_if_over()
+        if not connection.session.streams:
+            connection.close_if_over()
 
 
 def _deaf() -> None:

@@ -239,11 +239,6 @@ class Http2Downstream(asyncio.Protocol):
             head.target, "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
         )
 
-    def _adds_ids(self) -> bool:
-        """Whether requests that have none get an x-request-id."""
-        live = self._listener.forwarder.core.live
-        return live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id
-
     def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
         self._listener.refused(refused, self.transport, asked)
@@ -253,7 +248,9 @@ class Http2Downstream(asyncio.Protocol):
         head = call.stream.head
         lines, lower, fields, special = head.lines, head.lower, head.fields, head.special
         listener, more = self._listener, b""  # lines
-        if _ID not in special and self._adds_ids():
+        forwarder = listener.forwarder
+        live = forwarder.core.live
+        if _ID not in special and (live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id):
             number = new_request_id(listener.rng).encode()
             fields = (*fields, (b"x-request-id", number))
             more = b"x-request-id: %b\r\n" % number
@@ -266,4 +263,4 @@ class Http2Downstream(asyncio.Protocol):
         authority = head.authority
         request = Http2Request(head.method, authority, target, lines, lower, body, "http", special)
         request.host, request.fields = authority, fields
-        return listener.forwarder.forward(request, call)
+        return forwarder.forward(request, call)

@@ -137,8 +137,18 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             return tuple.__new__(
                 RequestHead,
                 (
-                    *(method, target, authority, scheme, rest, lines, b"\r\n" + lines.lower(), length),
-                    *(False, b"", refused, special),
+                    method,
+                    target,
+                    authority,
+                    scheme,
+                    rest,
+                    lines,
+                    b"\r\n" + lines.lower(),
+                    length,
+                    False,
+                    b"",
+                    refused,
+                    special,
                 ),
             )
     return _one_by_one(headers, tunnels)

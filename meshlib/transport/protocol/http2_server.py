@@ -377,26 +377,27 @@ class ServerSession(Ngh2Connection):
                 raise Violation("WINDOW_UPDATE on an idle stream")
 
     def _request(self, event: RequestReceived) -> None:
-        headers = event.headers
-        number, end = event.stream_id, event.end_stream
-        self._last = number
-        stream = self.streams[number] = ServerStream(number, read_head(headers, self._tunnels), end, self._now)
+        self._last = number = event.stream_id
+        head = read_head(event.headers, self._tunnels)
+        stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
         self._sink.on_request(stream)
 
     def _data(self, event: DataReceived) -> None:
-        data = event.data
+        data, number = event.data, event.stream_id
         size = len(data)
         if size >= TINY:
             self._budget.earned += 1.0
-        stream = self.streams.get(event.stream_id)
+        stream = self.streams.get(number)
         if stream is None:
-            self._connection.acknowledge_received_data(size, event.stream_id)
+            self._connection.acknowledge_received_data(size, number)
             return
         if size:
             stream.unread += size
             self._sink.on_body(stream, data)
-        if event.end_stream:
-            self._request_over(stream)
+        if event.end_stream:  # as ``_request_over``
+            stream.request_over = True
+            if number in self.streams:
+                self._sink.on_end(stream)
 
     def _trailers(self, event: TrailersReceived) -> None:
         trailers = event.headers

@@ -236,7 +236,8 @@ class Connection(asyncio.Protocol):
             return
         now = self.idle_since = self._now()
         if session.broken is None:
-            if worn_out(self, now) or self._not_kept():
+            target = self.target
+            if (target.wears and worn_out(self, now)) or (target.limits is not None and self._not_kept()):
                 self.retiring = True
             if not self.retiring and not session.going_away:
                 if self._idle_timer is None:
