@@ -104,7 +104,7 @@ async def _measure(quick: bool) -> list[Row]:
     with meshlib.Mesh.from_resources(synthetic.reviews(1), seed=1) as mesh, socket.socket() as sock:
         for shape in (FEW, MANY):
             scene = Scene(mesh, sock)
-            pairs = [(_request(shape, n), _response(shape, n)) for n in range(REQUESTS)]
+            pairs = [(request_of(shape, n), response_of(shape, n)) for n in range(REQUESTS)]
             for request, response in pairs:
                 scene.once(request, response)
             if not all(each.startswith(b"HTTP/1.1 200 ") and each.endswith(BODY) for each in scene.responses):
@@ -154,12 +154,14 @@ def bytecodes(call: Callable[[], object]) -> int:
     return steps
 
 
-def _request(shape: str, number: int) -> bytes:
+def request_of(shape: str, number: int) -> bytes:
+    """No two are alike."""
     lines = "".join(f"{line}\r\n" for line in FIELDS[shape])
     ids = f"x-request-id: {number:08x}-16cd-43dd-8448-eb211c80319c\r\n"
     ids += f"traceparent: 00-{number:08x}16cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
     return f"GET {TARGETS[shape]} HTTP/1.1\r\nHost: {AUTHORITY}\r\n{lines}{ids}\r\n".encode()
 
 
-def _response(shape: str, number: int) -> bytes:
+def response_of(shape: str, number: int) -> bytes:
+    """No two with many fields are alike."""
     return (RESPONSES[shape] % {"n": number}).encode() + b"\r\n" + BODY

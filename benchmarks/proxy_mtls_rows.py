@@ -162,15 +162,18 @@ def _inbound(folder: Path, quick: bool) -> list[Row]:
             stack.enter_context(envoy_proxy(folder, lambda port: inbound(port, backend.port, scene))),
             stack.enter_context(meshlib_proxy(folder, [_STRICT], application, *options, way="--inbound")),
         ]
-        context = _callers_context(folder)
+        context = callers_context(folder)
+
+        def connected(proxy: Proxy) -> list[TlsSocket]:
+            return [
+                stack.enter_context(contextlib.closing(_handshaken(context, proxy.port))) for _ in range(INBOUND_KEPT)
+            ]
+
+        # before the rounds: a handshake costs as much as 30 requests and more, and has a row of its own
+        connections = {proxy.name: connected(proxy) for proxy in proxies}
 
         def keep(proxy: Proxy, number: int) -> Load:
-            with contextlib.ExitStack() as sockets:
-                connections = [
-                    sockets.enter_context(contextlib.closing(_handshaken(context, proxy.port)))
-                    for _ in range(INBOUND_KEPT)
-                ]
-                return counted(backend, INBOUND_KEPT, lambda: _ask(connections, kept_requests, number))
+            return counted(backend, INBOUND_KEPT, lambda: _ask(connections[proxy.name], kept_requests, number))
 
         def shake_hands(proxy: Proxy, number: int) -> Load:
             began = time.monotonic()
@@ -183,7 +186,8 @@ def _inbound(folder: Path, quick: bool) -> list[Row]:
         return made + rows([new, memory], take_turns(proxies, rounds, shake_hands))
 
 
-def _callers_context(folder: Path) -> ssl.SSLContext:
+def callers_context(folder: Path) -> ssl.SSLContext:
+    """Of the callers of an inbound side."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(folder / "bundle.pem")
     context.check_hostname = False  # a SPIFFE ID is no host name

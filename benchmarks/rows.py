@@ -48,6 +48,7 @@ from benchmarks.proxy_body_rows import bodies
 from benchmarks.proxy_grpc_inprocess_rows import grpc_in_process
 from benchmarks.proxy_http1_rows import http1
 from benchmarks.proxy_http2_rows import http2
+from benchmarks.proxy_inbound_inprocess_rows import inbound_in_process
 from benchmarks.proxy_inprocess_rows import in_process
 from benchmarks.proxy_mtls_rows import mtls
 from benchmarks.proxy_policy_rows import everything_on
@@ -365,5 +366,6 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "proxy-transparent": transparent,
     "proxy-policies": everything_on,
     "proxy-inprocess": in_process,
+    "proxy-inbound-inprocess": inbound_in_process,
     "proxy-grpc-inprocess": grpc_in_process,
 }
