@@ -270,6 +270,7 @@ def proxy(
                     watch=False,
                     https_rules="istio",
                     gateways=options.gateways,
+                    automatic_addresses=options.dns is not None,
                 ),
             )
             return
@@ -287,6 +288,7 @@ def proxy(
                 tracer_provider=spans,
                 https_rules="istio",
                 gateways=options.gateways,
+                automatic_addresses=options.dns is not None,
             ),
             share=reuse_port,
         )

@@ -213,6 +213,7 @@ def _mesh(
     tracer_provider: TracerProvider | None = None,
     https_rules: HttpsRules | None = None,
     gateways: GatewayChoice | None = None,
+    automatic_addresses: bool = False,
 ) -> Mesh:
     from meshlib.mesh import Mesh
     from meshlib.mesh.access_log import from_env
@@ -228,6 +229,7 @@ def _mesh(
         tracer_provider=tracer_provider,
         https_rules=https_rules or "mesh",
         gateways=gateways,
+        automatic_addresses=automatic_addresses,
         endpoints=endpoints_from_env(os.environ, workload.namespace),
         access_log=to,
         access_log_format=form,

@@ -56,8 +56,9 @@ def compile_gateway(
 
 
 class Compiler:
-    """Compiles for one workload, again and again. ``dns``: what has no endpoints is called at its name. ``gateways``: it is a
-    gateway, for which all is compiled each time. Not for several threads at once."""
+    """Compiles for one workload, again and again. ``dns``: what has no endpoints is called at its name. ``automatic``: what
+    has no addresses gets some (``registry/automatic.py``). ``gateways``: it is a gateway, for which all is compiled each time.
+    Not for several threads at once."""
 
     def __init__(
         self,
@@ -67,8 +68,10 @@ class Compiler:
         *,
         dns: bool = False,
         gateways: GatewayChoice | None = None,
+        automatic: bool = False,
     ) -> None:
         self._dns = dns
+        self._automatic = automatic
         self._gateways = gateways
         self._workload = workload
         self._domain = domain
@@ -127,7 +130,7 @@ class Compiler:
         return snapshot
 
     def _new_registry(self) -> RegistryBuilder:
-        return RegistryBuilder(self._domain, self._workload.namespace, dns=self._dns)
+        return RegistryBuilder(self._domain, self._workload.namespace, dns=self._dns, automatic=self._automatic)
 
     def _part(self, resources: Sequence[Resource], registry: Registry) -> Compilation:
         return Compilation(

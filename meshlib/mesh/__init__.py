@@ -68,6 +68,9 @@ class Mesh(Doors):
     "unix:PATH" ("{pid}" in it stands for the process), or a loopback address such as "127.0.0.1:15000". None: there is
     nothing to connect to. Raises ``ConfigError`` for another address, and ``MeshError`` when it cannot be listened at.
 
+    ``automatic_addresses``, of ``meshlib proxy --dns-capture``: services without addresses get some, of 240.240.0.0/16 and
+    2001:2::/48, which connections that the kernel leads to the proxy are told apart by.
+
     ``gateways`` is for ``meshlib proxy --gateway``: the process is a gateway, and serves these (``GatewayChoice``).
 
     ``metric_exporter`` exports the registry's metrics through OpenTelemetry's SDK (extra ``otel``): a ``MetricExporter`` of it,
@@ -159,6 +162,7 @@ class Mesh(Doors):
             https_rules=https_rules,
             dns=endpoints == "dns",  # what has no endpoints is called at its name
             gateways=options.get("gateways"),
+            automatic=bool(options.get("automatic_addresses")),
         )
         local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
         me = weakref.ref(self)  # an identity may be given to another mesh, after this one

@@ -38,6 +38,7 @@ class MeshOptions(TypedDict, total=False):
     endpoints: EndpointsByHost | Literal["dns"] | None
     admin: str | None
     gateways: GatewayChoice | None
+    automatic_addresses: bool | None
     access_log: LogTo | Sequence[LogTo] | None
     access_log_format: LogFormat | None
     access_log_rate: str | None

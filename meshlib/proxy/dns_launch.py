@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.problems import MeshError
 from meshlib.proxy.dns_server import DnsServer, DnsSockets
-from meshlib.proxy.dns_sockets import dns_listening
+from meshlib.proxy.dns_sockets import dns_listening, unreachable
 from meshlib.proxy.dns_upstream import Resolvers
 from meshlib.proxy.resolv_conf import ResolvConf, read
 
@@ -40,7 +40,7 @@ def dns_of(options: DnsOptions, workers: int, *, share: bool) -> Sequence[Dns]:
     said = check_dns(options)
 
     def of(sockets: DnsSockets) -> Dns:
-        return Dns(sockets, lambda core: DnsServer(sockets, core, said.search, Resolvers(said.servers)))
+        return Dns(sockets, lambda core: DnsServer(sockets, core, said.search, Resolvers(said.servers), unreachable))
 
     return [of(sockets) for sockets in dns_listening(options.port, workers, share=share)]
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from meshlib.compiler.visible_hosts import VisibleHosts
     from meshlib.registry.service import Service
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Found(NamedTuple):
@@ -27,10 +29,12 @@ class Found(NamedTuple):
 class Names:
     """The names of a mesh, as a workload sees it. Never changed."""
 
-    __slots__ = ("_client", "_hosts", "_search", "_suffix")
+    __slots__ = ("_client", "_hosts", "_left_out", "_search", "_suffix")
 
-    def __init__(self, hosts: VisibleHosts, search: Sequence[str] = ()) -> None:
-        """``search``: the search domains of resolv.conf, of which the first counts."""
+    def __init__(self, hosts: VisibleHosts, search: Sequence[str] = (), left_out: Network | None = None) -> None:
+        """``search``: the search domains of resolv.conf, of which the first counts. ``left_out``: the automatic addresses that
+        nothing of this machine can be sent to."""
+        self._left_out = left_out
         self._hosts = {service.host: service for service in hosts.services()}
         self._client = hosts.namespace
         self._suffix = f".svc.{hosts.domain}"
@@ -51,10 +55,23 @@ class Names:
 
     def _known(self, name: str) -> Found | None:
         for addresses in self._candidates(name):
-            found = _by_family(addresses)
+            found = self._by_family(addresses)
             if found is not None:
                 return found
         return None
+
+    def _by_family(self, addresses: Iterable[str]) -> Found | None:
+        """None: there are none (a network is no address, and neither is a name)."""
+        four: dict[str, None] = {}
+        six: dict[str, None] = {}
+        for each in addresses:
+            try:
+                ip = ipaddress.ip_address(each)
+            except ValueError:
+                continue
+            if self._left_out is None or ip not in self._left_out:
+                (four if ip.version == 4 else six)[str(ip)] = None
+        return Found(tuple(four), tuple(six)) if four or six else None
 
     def _candidates(self, name: str) -> Iterator[Sequence[str]]:
         """The addresses of what a name may be, the best first."""
@@ -89,19 +106,6 @@ class Names:
         yield stem + self._suffix
         if stem == name:
             yield f"{name}.{self._client}{self._suffix}"
-
-
-def _by_family(addresses: Iterable[str]) -> Found | None:
-    """None: there are none (a network is no address, and neither is a name)."""
-    four: dict[str, None] = {}
-    six: dict[str, None] = {}
-    for each in addresses:
-        try:
-            ip = ipaddress.ip_address(each)
-        except ValueError:
-            continue
-        (four if ip.version == 4 else six)[str(ip)] = None
-    return Found(tuple(four), tuple(six)) if four or six else None
 
 
 def _addresses(service: Service) -> Sequence[str]:

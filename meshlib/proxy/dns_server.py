@@ -8,11 +8,11 @@ import contextlib
 import random
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.proxy.dns_messages import MOST, Malformed, Query, failed, fitting, query_of, told
-from meshlib.proxy.dns_names import Names
+from meshlib.proxy.dns_names import Names, Network
 
 if TYPE_CHECKING:
     from meshlib.compiler.visible_hosts import VisibleHosts
@@ -23,6 +23,9 @@ CONNECTIONS = 256
 """Clients over TCP at once; more are closed."""
 IDLE = 10.0
 """Seconds that a client over TCP has for its next query."""
+
+
+Unreachable = Callable[[], Network | None]
 
 
 class DnsSockets(NamedTuple):
@@ -47,7 +50,11 @@ class DnsServer:
     """Responds by what ``core`` has compiled last. ``requests`` counts by protocol (udp, tcp) and what became of them: mesh,
     forwarded, failed (SERVFAIL, no resolver has responded), refused (no query that anybody takes), malformed (dropped)."""
 
-    def __init__(self, sockets: DnsSockets, core: MeshCore, search: Sequence[str], resolvers: Resolvers) -> None:
+    def __init__(
+        self, sockets: DnsSockets, core: MeshCore, search: Sequence[str], resolvers: Resolvers, unreachable: Unreachable
+    ) -> None:
+        """``unreachable``: the automatic addresses that this machine has no route to."""
+        self._unreachable = unreachable
         self._sockets = sockets
         self._core = core
         self._search = search
@@ -91,7 +98,7 @@ class DnsServer:
             return failed(query)
         hosts = live.snapshot.hosts
         if hosts is not self._made_of:
-            self._names, self._made_of = Names(hosts, self._search), hosts
+            self._names, self._made_of = Names(hosts, self._search, self._unreachable()), hosts
         found = self._names.find(query.name) if query.addresses else None
         if found is None:
             return None

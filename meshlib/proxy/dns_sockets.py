@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from meshlib.problems import MeshError
 from meshlib.proxy.dns_server import DnsSockets
 from meshlib.proxy.places import TcpPlace
 from meshlib.proxy.sockets import why_not
+from meshlib.registry import automatic
 
 OPTION = "--dns-port"
 TRIES = 20
@@ -78,6 +80,22 @@ def _bound(host: str, port: int, kind: socket.SocketKind, reuse: bool) -> socket
         made.close()
         raise
     return made
+
+
+def unreachable() -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The automatic addresses that this machine has no route to: an application that tried one first would wait, or fail. Those
+    of IPv4 stay where neither family has one."""
+    if not _is_routed(automatic.IPV6):
+        return automatic.IPV6
+    return None if _is_routed(automatic.IPV4) else automatic.IPV4
+
+
+def _is_routed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(network[1]), 9))  # nothing is sent
+        return True
+    return False
 
 
 def _has_ipv6() -> bool:

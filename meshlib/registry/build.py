@@ -27,6 +27,7 @@ from meshlib.changes import Change, Dependents, everything
 from meshlib.pace import take_turns
 from meshlib.problems import Problem
 from meshlib.registry.aliases import aliases_by_host
+from meshlib.registry.automatic import AutomaticAddresses
 from meshlib.registry.cluster_dns import NamedHosts, by_name
 from meshlib.registry.definitions import pooled
 from meshlib.registry.kubernetes import KubernetesServices
@@ -71,18 +72,27 @@ SERVICE_NAME = "kubernetes.io/service-name"
 
 
 def build_registry(
-    resources: Iterable[Resource], domain: str = DOMAIN, client_namespace: str = "default", *, dns: bool = False
+    resources: Iterable[Resource],
+    domain: str = DOMAIN,
+    client_namespace: str = "default",
+    *,
+    dns: bool = False,
+    automatic: bool = False,
 ) -> Registry:
     """Services with their endpoints. What is worth saying is in ``problems``."""
-    return RegistryBuilder(domain, client_namespace, dns=dns).take(everything(resources))
+    return RegistryBuilder(domain, client_namespace, dns=dns, automatic=automatic).take(everything(resources))
 
 
 class RegistryBuilder:
     """The registry of resources that change: one after a change from nothing, and then one after each further change. Not for
     several threads at once; of no use any more once ``take`` has raised. ``client_namespace`` is whose hosts people write
-    short; ``dns``: what has no endpoints is called at its name (``cluster_dns.py``)."""
+    short; ``dns``: what has no endpoints is called at its name (``cluster_dns.py``); ``automatic``: what has no addresses gets
+    some (``automatic.py``)."""
 
-    def __init__(self, domain: str = DOMAIN, client_namespace: str = "default", *, dns: bool = False) -> None:
+    def __init__(
+        self, domain: str = DOMAIN, client_namespace: str = "default", *, dns: bool = False, automatic: bool = False
+    ) -> None:
+        self._automatic = AutomaticAddresses() if automatic else None
         self._client = client_namespace
         self._dns = dns
         self._named_hosts = NamedHosts(domain, destinations=dns)
@@ -126,6 +136,8 @@ class RegistryBuilder:
         for host in relocated:
             redefined.setdefault(host, list(self._definitions.get(host, ())))
         self._find_aliases(redefined)
+        for host in self._automatic.renew(redefined) if self._automatic is not None else ():
+            redefined.setdefault(host, list(self._definitions.get(host, ())))
         hosts = {host: self._redefine(host, new) for host, new in redefined.items()}
         self.redefined = hosts
         self.registry = self.registry.after(hosts, [*self._said(), *self._local.problems], self._named_hosts.hosts)
@@ -280,6 +292,8 @@ class RegistryBuilder:
         made = self._local.services(host, pooled(definitions))
         if self._dns and host not in self._local:
             made = by_name(host, made, host in self._named_hosts, self._client)
+        if self._automatic is not None:
+            made = [self._automatic.of(service) for service in made]
         return tuple(made)
 
 

@@ -141,6 +141,8 @@ class KubernetesServices:
             headless=spec.cluster_ip == "None",
             alias=alias,
             why_empty=why_empty,
+            # in a cluster the API server gives one
+            automatic=() if not (addresses or alias or spec.cluster_ip == "None") else None,
         )
 
     def _find(self, resource: written.Service, ports: tuple[ServicePort, ...]) -> dict[int, tuple[Endpoint, ...]]:

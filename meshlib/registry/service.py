@@ -75,7 +75,8 @@ class Service:
     its resource. ``cluster_ports`` are the ports that there are clusters of, None: all. ``alike`` is what two ServiceEntries
     must have in common for the ports of both to be one service's. One with endpoints of ``ANY_PORT`` may be called on every
     port: it is not known which it has. ``why_empty``: why it has no endpoints, if it has none; ``given_by`` the LocalEndpoints
-    that gives them."""
+    that gives them. ``automatic``: the addresses that Istio has allocated to it, none yet, or None: it gets none
+    (``automatic.py``)."""
 
     host: str
     namespace: str
@@ -98,6 +99,7 @@ class Service:
     alias_ports: frozenset[int] | None = None
     why_empty: str = ""
     given_by: str = ""
+    automatic: tuple[str, ...] | None = None
 
     def is_alias_on(self, port: int) -> bool:
         """Whether calls to a port are for the host that it stands for (a ServiceEntry of an ExternalName's host may add other

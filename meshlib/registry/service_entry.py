@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from meshlib.registry.names import is_ip
 from meshlib.registry.service import NO_LABELS, PROTOCOLS, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.registry.workloads import WorkloadInstance, Workloads, from_workload_entry
 
 if TYPE_CHECKING:
     from meshlib.resources.service_entry import ServiceEntry
+
+
+ALLOCATES = "networking.istio.io/enable-autoallocate-ip"
+"""Istio's, of the label by which a ServiceEntry gets no addresses."""
 
 
 def services_of(resource: ServiceEntry, workloads: Workloads) -> Iterator[Service]:
@@ -44,8 +49,25 @@ def services_of(resource: ServiceEntry, workloads: Workloads) -> Iterator[Servic
             external=(spec.location or "MESH_EXTERNAL") == "MESH_EXTERNAL",
             subject_alt_names=tuple(spec.subject_alt_names or ()),
             alike=alike,
+            automatic=_automatic(resource, host, resolution),
             why_empty=f"{resource.id} {'selects no Pod or WorkloadEntry' if selector else 'lists none'}",
         )
+
+
+def _automatic(resource: ServiceEntry, host: str, resolution: str) -> tuple[str, ...] | None:
+    """As istiod's allocator has it: for one without addresses, unless connections go where they were meant to (NONE), it is
+    labelled otherwise, or the host is a wildcard whose names are not looked up as they are called."""
+    if resource.spec.addresses or resolution == "none" or resource.labels.get(ALLOCATES, "").lower() == "false":
+        return None
+    if host.startswith("*") and resolution != "dynamic_dns":
+        return None
+    status = resource.status
+    given = status.get("addresses") if isinstance(status, Mapping) else None
+    return tuple(
+        str(each["value"])
+        for each in (given if isinstance(given, list) else ())
+        if isinstance(each, Mapping) and each.get("host") == host and is_ip(str(each.get("value")))
+    )
 
 
 def port_protocol(declared: str | None) -> str:

@@ -27,6 +27,7 @@ NAMES = [
     "endpoints",
     "admin",
     "gateways",
+    "automatic_addresses",
     "access_log",
     "access_log_format",
     "access_log_rate",

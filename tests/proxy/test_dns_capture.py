@@ -12,6 +12,7 @@ import yaml
 
 from tests.proxy.test_transparent import GROUP, MESHLIB, SERVER, cluster
 from tests.support.namespace import Namespace, namespaces, why_none
+from tests.support.resources import pod, service, service_entry
 
 kernel = pytest.mark.skipif(bool(why_none()), reason=why_none())
 
@@ -64,6 +65,27 @@ print(dns.rcode.to_text(response.rcode()), *[each for answer in response.answer 
 """
 
 
+HEAR = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as sock:
+    print(sock.getpeername()[0], sock.makefile().readline().strip())
+"""
+
+
+def without_addresses() -> list[dict]:
+    """Two ServiceEntries of TCP on one port, one of HTTP, and a Service that no API server has given an address."""
+    tcp = [{"number": 7001, "name": "tcp", "protocol": "TCP"}]
+    return [
+        service_entry(
+            "one", "one.example.com", ports=tcp, endpoints=[{"address": "127.0.0.1", "ports": {"tcp": 8002}}]
+        ),
+        service_entry("two", "two.example.com", ports=tcp, endpoints=[{"address": "10.1.9.9", "ports": {"tcp": 7000}}]),
+        service_entry("web", "web.example.com", endpoints=[{"address": "127.0.0.1", "ports": {"http": 8001}}]),
+        service("ratings"),
+        pod("ratings", "v1", 8001),
+    ]
+
+
 class Machine:
     """A namespace whose queries and connections a proxy takes."""
 
@@ -73,7 +95,11 @@ class Machine:
 
     def call(self, name: str, port: int) -> str:
         """What an application is told that calls this name by the C library."""
-        program = shlex.join([sys.executable, "-c", CALL, name, str(port)])
+        return self.run(CALL, name, port)
+
+    def run(self, program: str, name: str, port: int) -> str:
+        """What a program prints that is told of no resolver but that of the namespace."""
+        program = shlex.join([sys.executable, "-c", program, name, str(port)])
         line = f"mount --bind {shlex.quote(self.resolv_conf)} /etc/resolv.conf && exec {program}"
         done = self.here.run("unshare", "--mount", "sh", "-c", line)
         assert done.returncode == 0, done.stderr
@@ -87,13 +113,14 @@ class Machine:
 @pytest.fixture(scope="module", params=["nft", "legacy"])
 def machine(request, tmp_path_factory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("mesh")
-    (folder / "mesh.yaml").write_text(yaml.safe_dump_all(cluster()))
+    (folder / "mesh.yaml").write_text(yaml.safe_dump_all([*cluster(), *without_addresses()]))
     resolv_conf = tmp_path_factory.mktemp("etc") / "resolv.conf"
     resolv_conf.write_text("nameserver 10.1.9.9\nsearch default.svc.cluster.local svc.cluster.local\noptions ndots:5\n")
     with namespaces() as (here, world):
+        assert here.run("ip", "route", "add", "default", "via", "10.1.9.9").returncode == 0
         started = [
             here.start([sys.executable, "-c", SERVER, "mine", "127.0.0.1,8001,http", "127.0.0.1,8002,tcp"]),
-            world.start([sys.executable, "-c", SERVER, "world", "10.1.9.9,9080,http"]),
+            world.start([sys.executable, "-c", SERVER, "world", "10.1.9.9,9080,http", "10.1.9.9,7000,tcp"]),
             world.start([sys.executable, "-c", RESOLVER]),
         ]
         capture = ["--transparent", "--dns-capture", "--resolv-conf", str(resolv_conf)]
@@ -149,3 +176,21 @@ def test_the_application_and_the_proxy_may_use_one_port_to_one_resolver(machine)
     assert machine.ask("udp", "reviews", 5353) == "NOERROR 10.1.0.5\n"
     assert machine.ask("udp", "reviews", 5353, group=GROUP) == "NXDOMAIN\n"
     assert machine.ask("udp", "reviews", 5353) == "NOERROR 10.1.0.5\n"
+
+
+@kernel
+@pytest.mark.parametrize(
+    ("name", "port"), [("web.example.com", 80), ("ratings", 9080), ("ratings.default.svc.cluster.local", 9080)]
+)
+def test_what_has_no_address_is_called_at_an_automatic_one(machine, name, port):
+    assert machine.ask("udp", name).startswith("NOERROR 240.240.")
+    assert machine.call(name, port) == f"200 mine {name} /x\n"
+
+
+@kernel
+def test_tcp_on_one_port_is_told_apart_by_automatic_addresses(machine):
+    one, two = (machine.run(HEAR, f"{name}.example.com", 7001).split() for name in ("one", "two"))
+    assert one[1:] == ["mine", "greets"]
+    assert two[1:] == ["world", "greets"]
+    assert one[0] != two[0]
+    assert machine.ask("tcp", "one.example.com") == f"NOERROR {one[0]}\n"

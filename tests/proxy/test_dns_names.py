@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
 from meshlib.compiler.compile import compile_snapshot
@@ -115,6 +117,14 @@ def test_a_name_of_the_mesh_goes_before_one_that_a_search_domain_makes():
 
 def test_without_search_domains_nothing_stands_for_anything():
     assert names(search=()).find("api.example.com.ns1.svc.cluster.local") is None
+
+
+def test_addresses_that_nothing_can_be_sent_to_are_left_out():
+    loaded = load_objects(MESH)
+    hosts = compile_snapshot(loaded.resources, Workload("me", namespace="ns1")).hosts
+    found = Names(hosts, SEARCH, ipaddress.ip_network("fd00::/16"))
+    assert found.find("dual") == four("10.1.0.2")
+    assert found.find("six.example.com") is None
 
 
 def test_what_is_not_exported_to_a_namespace_has_no_name_there():

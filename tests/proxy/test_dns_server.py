@@ -39,7 +39,7 @@ class Served:
         self.mesh = mesh
         self.sockets = dns_listening(0)[0]
         self.port = self.sockets.address[1]
-        self.server = DnsServer(self.sockets, mesh._core, ["ns1.svc.cluster.local"], resolvers)
+        self.server = DnsServer(self.sockets, mesh._core, ["ns1.svc.cluster.local"], resolvers, lambda: None)
         self._up, self._over = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
