@@ -62,9 +62,9 @@ def closed(_request: InboundView) -> Refusal:
     return CLOSED
 
 
-Seen = tuple[object, str, str, str, str]
+Seen = tuple[object, str, str, str, str, int, int]
 """The object that they share; version of HTTP, address of the peer, server name that TLS was asked for, and where it came to,
-each as far as it is not the same for all of them."""
+each as far as it is not the same for all of them; bytes of the bodies of request and response."""
 
 
 class InboundCall:

@@ -209,8 +209,18 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
 
     def noted(self, call: InboundCall, now: float) -> None:
         """A call without a span has been noted where ``noting`` said, and is over since ``now``: all else is told of it."""
-        if self._tells:
-            self._told(call, None, now)
+        logs = self._logs
+        if logs is None or self._remember is not None:
+            if self._tells:
+                self._told(call, None, now)
+            return
+        try:  # as ``_told``
+            for short in logs.shorts:
+                if short(call, now, None):
+                    return
+            logs.write(call, now, None)
+        except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
+            self._failed()
 
     def _context_of(self, span: ServedSpan) -> Traced:
         return span.span.get_span_context()

@@ -194,7 +194,7 @@ _MET = """
     if seen is None or call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
         return False
     started = call.started
-    alike, version, peer, sni, local = seen
+    alike, version, peer, sni, local, received, sent = seen
     key = alike, call.status, call.flags, call.grpc_status, version, sni, local
 """
 _OTHERS = """
@@ -218,6 +218,7 @@ _NUMBERS = {
     "BYTES_RECEIVED": "size if (size := call.request_bytes - call.request_head_bytes) > 0 else 0",
     "BYTES_SENT": "size if (size := call.response_bytes - call.response_head_bytes) > 0 else 0",
 }
+_BODIES = {"BYTES_RECEIVED": "received", "BYTES_SENT": "sent"}
 
 
 def _same_or_number(operator: Operator) -> Reading | None:
@@ -237,6 +238,8 @@ def _same_or_number(operator: Operator) -> Reading | None:
 
 def _of_met(operator: Operator) -> Reading | None:
     name = operator.name
+    if name in _BODIES:
+        return Reading(_BODIES[name], None, Kind.NUMBER)
     if name in ("DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"):
         return Reading("peer or None", there=True)
     if name in _OF_REQUEST:

@@ -14,7 +14,6 @@ from meshlib.transport.asgi.http import FROM_FILES
 from meshlib.transport.asgi.known_head import MetHead
 from meshlib.transport.asgi.messages import declared_length, size
 from meshlib.transport.asgi.peer import SNI, address
-from meshlib.transport.asgi.request import version_of
 from meshlib.transport.asgi.routes import template_of
 from meshlib.transport.asgi.serving import broken
 
@@ -114,11 +113,20 @@ class Straight(InboundCall):
         known = self.known
         if type(known) is not MetHead:
             return None
-        scope = self.scope
+        # all that a line needs in one go: what would be asked for one by one takes as long again
+        scope, head = self.scope, self._head_size
         client, extensions = scope.get("client"), scope.get("extensions")
         tls = extensions.get("tls") if extensions else None
-        peer = "" if client is None else address(client[0], client[1])
-        return known, version_of(scope), peer, tls[SNI] if tls and SNI in tls else "", ""
+        received, sent = self.request_bytes - known.size, self.response_bytes
+        return (
+            known,
+            scope.get("http_version", "1.1"),
+            "" if client is None else address(client[0], client[1]),
+            tls[SNI] if tls and SNI in tls else "",
+            "",
+            received - self.made_bytes,
+            sent - (size(self.response_head) if head < 0 else head),
+        )
 
     def facts(self) -> tuple[str, str, Hashable, str, str]:
         """As ``InboundCall``'s: likewise."""

@@ -78,6 +78,26 @@ def _keys_of(keys: tuple[str, ...]) -> Keys:
     return found
 
 
+def _several(environ: Environ, wanted: WantedHeaders, at: Keys | None) -> list[str | None] | None:
+    """The values of several headers of an environ; None: more than one key may be one of them."""
+    found: list[str | None] = []
+    if at is None:
+        keys = tuple(environ)
+        at = _keys.get(keys) or _keys_of(keys)
+    for name in wanted.names:
+        key = at.get(name, "")
+        if not key:
+            if key is None:
+                return None
+            found.append(None)
+            continue
+        value = environ[key]
+        if type(value) is not str or key in _BESIDE:
+            return None
+        found.append(value if value.isascii() else wire(value))
+    return found
+
+
 class EnvironHeaders(Sequence[tuple[str, str]]):
     """The headers in an environ, as pairs; made when somebody looks at more than one. As they were when somebody looked first:
     those around the application may change them."""
@@ -108,24 +128,7 @@ class EnvironHeaders(Sequence[tuple[str, str]]):
 
     def several(self, wanted: WantedHeaders) -> list[str | None] | None:
         """The values of several; None: look at all headers. The environ is left as it is: nothing is read of it later."""
-        if self._pairs is not None:
-            return None
-        environ = self._environ
-        found: list[str | None] = []
-        keys = tuple(environ)
-        at = self._at or _keys.get(keys) or _keys_of(keys)
-        for name in wanted.names:
-            key = at.get(name, "")
-            if not key:
-                if key is None:
-                    return None
-                found.append(None)
-                continue
-            value = environ[key]
-            if type(value) is not str or key in _BESIDE:
-                return None
-            found.append(value if value.isascii() else wire(value))
-        return found
+        return None if self._pairs is not None else _several(self._environ, wanted, self._at)
 
     def _made(self) -> list[tuple[str, str]]:
         pairs = self._pairs
@@ -199,8 +202,14 @@ class WsgiRequest(InboundRequest):
 
     def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
         """As ``InboundRequest``'s."""
-        raw = self._raw
-        found = raw.several(wanted) if self._values is None and type(raw) is EnvironHeaders else None
+        found = None
+        if self._values is None:
+            try:
+                raw = _looked_at(self)
+            except AttributeError:  # nobody has looked at a header yet
+                found = _several(self._environ, wanted, None)
+            else:
+                found = raw.several(wanted) if type(raw) is EnvironHeaders else None
         return super().values_of(wanted) if found is None else found
 
     def facts(self) -> tuple[Hashable, str, str]:
@@ -248,6 +257,10 @@ class WsgiRequest(InboundRequest):
         if forwarded is not None and (self.folds or forwarded.rstrip(" \t").endswith(",")):
             return ""
         return super().remote_ip
+
+
+_looked_at: Callable[[InboundRequest], object] = InboundRequest.__dict__["_raw"].__get__
+"""The slot alone: what ``WsgiRequest.__getattr__`` would make is not needed for this."""
 
 
 def other_path(sent: str, environ: Environ, shown: str) -> str | None:

@@ -97,9 +97,9 @@ class Straight(InboundCall, Head):
         environ = self._environ
         sock = environ.get(SOCKET)
         if sock is None:
-            return known, "", peer_address(environ), "", ""
+            return known, "", peer_address(environ), "", "", self.request_bytes, self.response_bytes
         local, name = local_facts(sock)
-        return known, "", peer_address(environ), name, str(local)
+        return known, "", peer_address(environ), name, str(local), self.request_bytes, self.response_bytes
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

@@ -175,3 +175,20 @@ def test_how_long_the_application_took(tmp_path: Path, door: Any) -> None:
     for line in path.read_text().splitlines():
         assert line.split()[0].isdigit(), line
         assert line.split()[0] == line.split()[1]
+
+
+def test_a_line_that_fails_is_counted_and_its_request_is_served(tmp_path: Path, door: Any) -> None:
+    """Also of a request like those before it, whose short way is another."""
+
+    def fails(*_: object) -> bool:
+        raise RuntimeError("on purpose")
+
+    path = tmp_path / "access.log"
+    with mesh(path) as m:
+        door(m, [("GET", "/a", b"")] * 3)
+        telemetry = m._telemetry_of_servers()
+        assert telemetry._logs is not None
+        telemetry._logs.shorts, telemetry._logs.write = (fails,), fails  # type: ignore[assignment, method-assign]
+        door(m, [("GET", "/a", b"")] * 3)
+        assert telemetry.failures == 3
+    assert len(path.read_text().splitlines()) == 3

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import meshlib
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.engine.stand_in import STAND_IN, StandIn
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.identity.peers import Peers
 from meshlib.policy.path_spellings import decode
 from meshlib.transport.wsgi import request as module
@@ -273,7 +274,10 @@ def test_a_header_that_is_looked_up_alone_is_what_it_is_among_all(more: dict[str
     made = environ(**{key: value for key, value in more.items() if type(value) is str or key[:5] == "HTTP_"})
     request, plain = request_of(made, None, Peers(None)), InboundRequest("GET", "/", list(EnvironHeaders(made)))
     for name in names:
+        unread = request_of(made, None, Peers(None))
+        assert list(unread.values_of(WantedHeaders((name,)))) == [plain.header(name)]
         assert request.header(name) == plain.header(name)
+        assert list(request.values_of(WantedHeaders((name,)))) == [plain.header(name)]
 
 
 def test_a_header_is_what_it_was_when_one_was_first_looked_at() -> None:
@@ -282,6 +286,7 @@ def test_a_header_is_what_it_was_when_one_was_first_looked_at() -> None:
     assert request.header("accept") is None
     made["HTTP_X_ROLE"] = made["HTTP_ACCEPT"] = "admin"
     assert (request.header("x-role"), request.header("accept")) == ("user", None)
+    assert list(request.values_of(WantedHeaders(("x-role", "accept")))) == ["user", None]
     assert [value for name, value in request.headers if name in (b"x-role", b"accept")] == [b"user"]
 
 
