@@ -181,16 +181,16 @@ class Unary:
 
 
 class AioUnary:
-    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``begin`` and ``response`` for the calls it is good for
+    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``outcome`` for the calls it is good for
     (``unobserved``, no call credentials, no compression), ``__call__`` for the others."""
 
-    __slots__ = ("_begin", "_ended", "_own", "_path", "deserialize")
+    __slots__ = ("_begin", "_deserialize", "_ended", "_own", "_path")
 
     def __init__(
         self, inner: Any, path: bytes, deserialize: Deserializer[object] | None, own: LoopMultiCallable
     ) -> None:
         self._path = path
-        self.deserialize = deserialize
+        self._deserialize = deserialize
         self._begin: Callable[..., BindingCall] = inner.call
         self._own = own
         self._ended: object = None  # the last call that ended
@@ -207,21 +207,25 @@ class AioUnary:
         """grpcio's own call."""
         return self._own(request, timeout=timeout, metadata=metadata, credentials=credentials, compression=compression)
 
-    def begin(
-        self, request: bytes, timeout: float | None, metadata: Metadata
-    ) -> tuple[BindingCall, Coroutine[object, object, bytes | None]]:
-        """The binding's call, and what to await, by ``response``, for what it comes to: bytes, None if there was an error."""
-        call = self._begin(self._path, None if timeout is None else _machine_time() + timeout, None, None)
-        return call, call.unary_unary(request, metadata)
+    def probe(self) -> None:
+        """Raises TypeError or AttributeError where the binding is not the one that is known. Nothing is sent."""
+        self._begin(self._path, None, None, None).unary_unary(b"", ()).close()
 
     @types.coroutine
-    def response(
-        self, call: BindingCall, coming: Coroutine[object, object, bytes | None]
-    ) -> Generator[object, object, bytes | None]:
-        """Await what ``begin`` gave. As in threads, the last call goes while the server works on this one, for which nobody
-        need wait: to destroy one takes as long as much of what the mesh does for it (`make bench` shows it)."""
+    def outcome(
+        self, request: bytes, timeout: float | None, metadata: Metadata, under_way: set[BindingCall]
+    ) -> Generator[object, object, GrpcOutcome]:
+        """Await the response, as an outcome with the binding's call; ``message`` None and no ``size``: ask ``raise_for`` what
+        there is in its place. The call is in ``under_way`` meanwhile. As in threads, the last call goes while the server works
+        on this one, for which nobody need wait: to destroy one takes as long as much of what the mesh does for it (`make
+        bench` shows it)."""
+        call = self._begin(self._path, None if timeout is None else _machine_time() + timeout, None, None)
+        coming = call.unary_unary(request, metadata)
+        under_way.add(call)
+        outcome: GrpcOutcome | None = None
         try:
             future = coming.send(None)
+            outcome = GrpcOutcome()
             self._ended = None
             while True:
                 try:
@@ -231,9 +235,20 @@ class AioUnary:
                 else:
                     future = coming.send(sent)
         except StopIteration as end:
-            self._ended = call
             message: bytes | None = end.value
-            return message
+        except BaseException:
+            cancel_unless_done(call)
+            raise
+        finally:
+            under_way.discard(call)
+        if outcome is None:  # it was over at once
+            outcome = GrpcOutcome()
+        self._ended = outcome.call = call
+        if message is not None:
+            outcome.size = FRAME + len(message)
+            deserialize = self._deserialize
+            outcome.message = message if deserialize is None else deserialized(message, deserialize)
+        return outcome
 
 
 def cancel_unless_done(call: BindingCall) -> None:
@@ -303,7 +318,7 @@ def for_loops(
         return own
     made = AioUnary(inner, path, deserialize, own)
     try:
-        made.begin(b"", None, ())[1].close()  # nothing is sent before somebody awaits it
+        made.probe()
     except (TypeError, AttributeError) as error:
         _give_up(error)
         return own

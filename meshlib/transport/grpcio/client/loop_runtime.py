@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from meshlib.engine.message_size import FRAME
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.grpcio.client.attempt import (
     broken_off,
@@ -19,7 +18,7 @@ from meshlib.transport.grpcio.client.attempt import (
     upstream_for,
 )
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
-from meshlib.transport.grpcio.client.core_unary import AioUnary, cancel_unless_done, deserialized, raise_for, unobserved
+from meshlib.transport.grpcio.client.core_unary import AioUnary, raise_for, unobserved
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.grpcio.contracts import ended_call
@@ -50,8 +49,7 @@ class OnLoop(LoopRuntime["LoopRequest"]):
         loop = asyncio.get_running_loop()
         known = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
         upstream = known if type(known) is Upstream else None
-        messages, options, timeout = sent.messages, sent.call_options, effect.timeout
-        outcome = GrpcOutcome()
+        messages, timeout = sent.messages, effect.timeout
         call: LoopCall | BindingCall | None = None
         try:
             if upstream is None or sent.sent_authority or upstream.worn:
@@ -60,23 +58,13 @@ class OnLoop(LoopRuntime["LoopRequest"]):
                 (sent.method_called.key, sent.target)
             ) or callable_on(upstream, effect)
             metadata = sent.metadata(effect.attempt)
-            if isinstance(called, AioUnary) and isinstance(messages, bytes) and options is None and unobserved():
-                call, coming = called.begin(messages, timeout, metadata)
-                upstream.under_way.add(call)
-                try:
-                    message = await called.response(call, coming)
-                except BaseException:  # cancelled, or dropped with its loop
-                    cancel_unless_done(call)
-                    raise
-                finally:
-                    upstream.under_way.discard(call)
-                if message is None:
-                    await raise_for(call)
-                else:
-                    outcome.size = FRAME + len(message)
-                    deserialize = called.deserialize
-                    outcome.message = message if deserialize is None else deserialized(message, deserialize)
+            if type(called) is AioUnary and type(messages) is bytes and sent.call_options is None and unobserved():
+                outcome = await called.outcome(messages, timeout, metadata, upstream.under_way)  # nearly always
+                call = outcome.call
+                if not outcome.size:
+                    await raise_for(outcome.call)
             else:
+                outcome = GrpcOutcome()
                 arguments = keywords(sent, timeout, metadata)
                 if isinstance(messages, bytes):
                     call = called(messages, **arguments)
@@ -84,6 +72,7 @@ class OnLoop(LoopRuntime["LoopRequest"]):
                 else:
                     call = called(**arguments)
                     outcome.message = await messages.send_to(call)
+                outcome.call = call
         except grpc.aio.AioRpcError as error:
             return outcome_of_end(self._core, upstream, effect, ended_call(error), timeout is not None)
         except asyncio.CancelledError:
@@ -98,8 +87,8 @@ class OnLoop(LoopRuntime["LoopRequest"]):
             if isinstance(call, grpc.aio.Call):
                 call.cancel()
             return not_begun(self._core, error)
-        outcome.call = call
-        destination, rule = effect.call.record.destination, effect.call.record.rule_object
+        record = effect.call.record
+        destination, rule = record.destination, record.rule_object
         if destination.response_ops or rule.cors is not None:  # type: ignore[union-attr]
-            outcome.tell_headers(await call.initial_metadata(), None, "")
+            outcome.tell_headers(await outcome.call.initial_metadata(), None, "")
         return outcome

@@ -59,13 +59,12 @@ def shown(error):
 
 async def answer_of(unary, request=REQUEST, timeout=None, metadata=()):
     """As the mesh's runtime does it; the answer and the call."""
-    call, coming = unary.begin(request, timeout, metadata)
-    message = await unary.response(call, coming)
-    if message is None:
-        await core_unary.raise_for(call)
-    elif unary.deserialize is not None:
-        message = core_unary.deserialized(message, unary.deserialize)
-    return message, call
+    under_way = set()
+    outcome = await unary.outcome(request, timeout, metadata, under_way)
+    assert not under_way
+    if not outcome.size:
+        await core_unary.raise_for(outcome.call)
+    return outcome.message, outcome.call
 
 
 def test_the_installed_grpcio_has_the_binding_that_we_know():
@@ -152,16 +151,11 @@ async def test_only_the_last_call_on_asyncio_is_kept_likewise():
             await answer_of(unary)
             last = unary._ended
             assert last is not None
-            call, coming = unary.begin(REQUEST, None, ())
-            waiting = asyncio.ensure_future(_wait(unary, call, coming))
+            waiting = asyncio.ensure_future(answer_of(unary))
             await asyncio.sleep(0)
             assert unary._ended is None, "gone while the server works on the next one"
-            assert await waiting
+            _, call = await waiting
             assert unary._ended is call
-
-
-async def _wait(unary, call, coming):
-    return await unary.response(call, coming)
 
 
 def test_answers_that_cannot_be_read_are_the_callers_internal_error(caplog):
@@ -385,13 +379,34 @@ async def test_what_is_cancelled_on_asyncio_is_cancelled_at_the_server():
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         unary, _ = on_loop(channel)
-        call, answering = unary.begin(REQUEST, None, ())
-        task = asyncio.ensure_future(answering)
+        under_way = set()
+        task = asyncio.ensure_future(_outcome(unary, under_way))
         await asyncio.sleep(0.1)
+        (call,) = under_way
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert not under_way
         core_unary.cancel_unless_done(call)
         core_unary.cancel_unless_done(call)  # twice does no harm
         await asyncio.wait_for(gone.wait(), 5)
     await server.stop(None)
+
+
+async def _outcome(unary, under_way):
+    return await unary.outcome(REQUEST, None, (), under_way)
+
+
+@pytest.mark.parametrize("message", [None, b"x"])
+async def test_on_asyncio_a_call_may_be_over_before_anybody_waits(message):
+    class Over:
+        async def unary_unary(self, request, metadata):
+            return message
+
+    class Channel:
+        def call(self, *_):
+            return Over()
+
+    unary = core_unary.AioUnary(Channel(), PATH, None, None)
+    outcome = await _outcome(unary, set())
+    assert (outcome.message, outcome.size) == (message, 0 if message is None else 6)

@@ -68,7 +68,10 @@ def looked(monkeypatch):
     return seen
 
 
-@pytest.mark.skipif(PLAIN, reason="nothing is remembered")
+remembers = pytest.mark.skipif(PLAIN, reason="nothing is remembered")
+
+
+@remembers
 def test_the_rule_of_a_method_without_metadata_is_looked_up_once(method, looked):
     with mesh_of(1, rules=rules("x")) as mesh, mesh.grpc_channel(TARGET) as channel:
         assert [taken(channel, method, timeout) for timeout in (None, 1.0, 2.0)] == ["others"] * 3
@@ -77,6 +80,7 @@ def test_the_rule_of_a_method_without_metadata_is_looked_up_once(method, looked)
         assert taken(channel, method) == "others"
 
 
+@remembers
 def test_where_a_rule_looks_at_the_timeout_each_call_is_looked_at(method, looked):
     with mesh_of(1, rules=rules("grpc-timeout")) as mesh, mesh.grpc_channel(TARGET) as channel:
         assert [taken(channel, method, timeout) for timeout in (None, 1.0, None)] == [
@@ -94,6 +98,7 @@ def test_a_reload_forgets_the_rules_of_methods(method):
         assert taken(channel, method) == "new"
 
 
+@remembers
 def test_methods_that_come_and_go_are_not_kept(method, monkeypatch):
     monkeypatch.setattr(route, "MOST_KINDS", 4)
     with mesh_of(1, rules=rules("x")) as mesh, mesh.grpc_channel(TARGET) as channel:
