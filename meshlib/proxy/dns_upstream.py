@@ -27,6 +27,7 @@ class Resolvers:
         self._servers = list(servers)
         self._patience = patience
         self._most = most
+        self._silent: set[tuple[str, int]] = set()
         self.outstanding = 0
         self.asked = 0
         self.failures = 0
@@ -48,6 +49,7 @@ class Resolvers:
                 except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
                     self._has_failed(server, query, error)
                     continue
+                self._silent.discard(server)
                 return numbered(found, query.number)
             return None
         finally:
@@ -55,7 +57,10 @@ class Resolvers:
 
     def _has_failed(self, server: tuple[str, int], query: Query, error: Exception) -> None:
         self.failures += 1
-        log.info("resolver %s:%d has not responded about %s: %s", *server, query.name, error or type(error).__name__)
+        level = logging.DEBUG if server in self._silent else logging.WARNING  # once, until it responds again
+        self._silent.add(server)
+        why = str(error) or type(error).__name__
+        log.log(level, "resolver %s:%d does not respond about %s: %s", *server, query.name, why)
         if server in self._servers:
             self._servers.remove(server)
             self._servers.append(server)

@@ -45,7 +45,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
     "http2": ("meshlib.transport.protocol.http2_ngh2", "meshlib.transport.protocol.http2_h2"),
     "cel": ("meshlib.telemetry.cel", "cel_expr_python.cel"),
     "otel": ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
-    "proxy": ("meshlib.proxy.supervise", "meshlib.proxy.http2_downstream", "uvloop"),
+    "proxy": ("meshlib.proxy.supervise", "meshlib.proxy.http2_downstream", "meshlib.proxy.dns_launch", "uvloop"),
     "redis": ("meshlib.transport.core.shared_breaker", "meshlib.transport.core.shared_limits", "redis", "limits"),
     "security": ("meshlib.identity.identity", "meshlib.ca.store", "meshlib.security.svid"),
     "serve": ("meshlib.serving.http_server", "meshlib.serving.wsgi_application", "meshlib.cli.serve"),

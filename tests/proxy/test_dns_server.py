@@ -189,15 +189,23 @@ def test_a_client_may_ask_several_times_on_one_connection_in_pieces():
             assert str(response.answer[0][0]) == "10.2.0.1"
 
 
-def test_clients_over_tcp_are_bounded_in_number_and_in_time(monkeypatch):
+def test_a_client_over_tcp_that_asks_nothing_is_closed(monkeypatch):
+    monkeypatch.setattr(dns_server, "IDLE", 0.1)
+    with served() as dns_port, socket.create_connection(("127.0.0.1", dns_port.port), SECONDS) as client:
+        client.sendall(b"\x00")
+        assert client.recv(1) == b""
+
+
+def test_clients_over_tcp_are_bounded(monkeypatch):
     monkeypatch.setattr(dns_server, "CONNECTIONS", 1)
-    monkeypatch.setattr(dns_server, "IDLE", 0.3)
     with served() as dns_port, socket.create_connection(("127.0.0.1", dns_port.port), SECONDS) as one:
         eventually(lambda: dns_port.server._clients == 1)
         with socket.create_connection(("127.0.0.1", dns_port.port), SECONDS) as other:
             with contextlib.suppress(ConnectionResetError):
                 assert other.recv(1) == b""
-        assert one.recv(1) == b""
+        wire = dns.message.make_query("api.example.com", "A").to_wire()
+        one.sendall(len(wire).to_bytes(2) + wire)
+        assert dns.query.receive_tcp(one)[0].answer
 
 
 def test_a_server_that_ends_gives_up_what_is_asked():

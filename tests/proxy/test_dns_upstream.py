@@ -26,8 +26,10 @@ def test_the_response_has_the_clients_number():
 
 
 def test_the_next_is_asked_where_one_does_not_respond_and_that_one_last_from_then_on():
-    with silent() as place, resolver(addresses("9.9.9.9")) as upstream:
-        resolvers = Resolvers([place, upstream.place], patience=0.2)
+    with silent() as nobody:
+        pass
+    with resolver(addresses("9.9.9.9")) as upstream:
+        resolvers = Resolvers([nobody, upstream.place], patience=60)
         assert ask(resolvers) is not None
         assert (resolvers.asked, resolvers.failures) == (2, 1)
         assert ask(resolvers) is not None
@@ -42,6 +44,19 @@ def test_a_port_where_nobody_is_does_not_take_its_time():
             resolvers = Resolvers([(host, port), upstream.place], patience=60)
             assert ask(resolvers, tcp=tcp) is not None
             assert resolvers.failures == 1
+
+
+def test_the_log_is_told_once_of_a_resolver_that_does_not_respond(caplog):
+    def silence(query, protocol):
+        return None
+
+    with caplog.at_level("WARNING", logger="meshlib.proxy"), resolver(silence) as upstream:
+        resolvers = Resolvers([upstream.place])
+        said = f"resolver 127.0.0.1:{upstream.port} does not respond about example.org"
+        for says, times in ((silence, 1), (silence, 1), (addresses("9.9.9.9"), 1), (silence, 2)):
+            upstream.says = says
+            assert (ask(resolvers, tcp=True) is None) is (says is silence)
+            assert caplog.text.count(said) == times
 
 
 def test_each_is_asked_once():
