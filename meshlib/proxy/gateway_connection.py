@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import random
     from collections import Counter
 
-    from meshlib.alarms import Cancellable
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort
     from meshlib.compiler.mesh_settings import MeshSettings
     from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.gateway_tls import Contexts, GatewayPeer
     from meshlib.proxy.inbound_hop import Waiting
@@ -42,13 +42,6 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
-
-
-class Greets(Protocol):
-    """A connection over TLS whose handshake is not over. ``alarm`` rings when that has taken too long."""
-
-    alarm: Cancellable | None
-    transport: asyncio.Transport
 
 
 class Gate(Protocol):

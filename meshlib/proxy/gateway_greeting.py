@@ -4,8 +4,9 @@ anything is decided about its certificate. Then its handshake, where TLS ends he
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from meshlib.proxy.first_words import FirstWords
 from meshlib.proxy.gateway_connection import Gate, GatewayConnection
 from meshlib.proxy.gateway_tcp import GatewayTcp
 from meshlib.proxy.gateway_tls import NotServed
@@ -16,25 +17,11 @@ from meshlib.transport.upstream.loop_tls import LoopTls
 if TYPE_CHECKING:
     import ssl
 
-    from meshlib.alarms import Cancellable
     from meshlib.compiler.gateway_model import GatewayChain, GatewayTls
-    from meshlib.proxy.slow_clients import Wait
 
 
-class Greeting(asyncio.Protocol):
-    """``listener`` keeps it as long as it takes, and cuts it off when that is too long."""
-
-    def __init__(self, listener: Gate) -> None:
-        self._listener = listener
-        self._first = b""
-        self.alarm: Cancellable | None = None
-        self.transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self._listener.opened(self)
-        if not self.transport.is_closing():
-            self._listener.greeting(self)
+class Greeting(FirstWords[Gate]):
+    """Until the first message of TLS is there, and its handshake is over."""
 
     def data_received(self, data: bytes) -> None:
         self._first += data
@@ -45,10 +32,6 @@ class Greeting(asyncio.Protocol):
             return
         if hello is not None:
             self._choose(hello)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._listener.greeted(self)
-        self._listener.closed(self)
 
     def _choose(self, hello: Hello) -> None:
         listener = self._listener
@@ -118,19 +101,6 @@ class Greeting(asyncio.Protocol):
         self._listener.counts[why] += 1
         self._listener.greeted(self)
         self.transport.close()
-
-    # -- as a connection of its listener --------------------------------------------------------------------------------
-
-    def drain(self) -> None:
-        """It may still come to something, within the patience of its listener."""
-
-    def waits(self) -> tuple[Wait, int] | None:
-        """Its listener's patience is another one."""
-        return None
-
-    def give_up(self, wait: Wait) -> None:
-        """It is not waited for any longer."""
-        self.transport.abort()
 
 
 class _Handshake(asyncio.Protocol):

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import random
 
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort, Place
+    from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
-    from meshlib.proxy.gateway_connection import Gate, Greets
+    from meshlib.proxy.gateway_connection import Gate
     from meshlib.proxy.gateway_tls import Contexts
 
 log = logging.getLogger("meshlib.proxy")

@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
+from meshlib.engine.message_size import FRAME
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.grpc_status import grpc_of_http
 from meshlib.transport.runtimes.loop import AsyncNetwork
@@ -22,10 +23,6 @@ _name = itemgetter(0)
 _OF_A_BODY = (b"content-length", b"content-type")
 _AS_IT_IS = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25).decode()
 """What grpc-message does not escape."""
-
-
-FRAME = 5
-"""Bytes before a message: whether it is compressed, and its length."""
 
 
 def is_one_message(data: bytes) -> bool:

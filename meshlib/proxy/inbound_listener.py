@@ -4,7 +4,6 @@ connection served to the application."""
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import random
 import socket
@@ -15,18 +14,14 @@ from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import inbound_lines, proto_line
 from meshlib.proxy.http_connection import Accepts, ServedConnection, deadline_of
-from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest, ToApplication
 from meshlib.proxy.inbound_serving import Handle, Serving
-from meshlib.proxy.listener import Listener
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
+from meshlib.proxy.tls_listener import TlsListener
 from meshlib.security.shown_certificate import shown_certificate
-from meshlib.serving.acceptor import Acceptor
 from meshlib.serving.port_mode import mode_of
-from meshlib.serving.tls_connections import TlsConnections
-from meshlib.serving.tls_minimum import tls_minimum_of
 from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
@@ -45,11 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.proxy")
 
-ALPN = ("h2", "http/1.1")
-"""Istio's, of inbound listeners."""
 
-
-class InboundListener(Listener):
+class InboundListener(TlsListener):
     """Accepts on ``sock``, which listens already, for the application at ``application``, whose port is that of policies."""
 
     def __init__(
@@ -59,25 +51,12 @@ class InboundListener(Listener):
         application: ApplicationAddress,
         rng: random.Random | None = None,
     ) -> None:
-        self.server = server
-        self.core = core = server.core
+        core = server.core
         self.application = Application(core, application, sock.getsockname()[1])
-        self.port = application.known_as
+        self.port = port = application.known_as
         forwarder = HopForwarder(core)
-        self.place = Place(self.port, "", Hop(forwarder, self.application))
-        super().__init__(sock, forwarder, rng)
-        self.connections_over_tls = TlsConnections(core.identity, core.peers.identity_of, core.clock, core.real_alarms)
-        self.acceptor = Acceptor(
-            sock,
-            self,
-            lambda: mode_of(core, self.port),
-            core.identity,
-            core.clock,
-            core.real_alarms,
-            self.connections_over_tls,
-            alpn=ALPN if speaks_http2() else ALPN[1:],
-            minimum=functools.partial(tls_minimum_of, core),
-        )
+        self.place = Place(port, "", Hop(forwarder, self.application))
+        super().__init__(sock, server, forwarder, rng, lambda: mode_of(core, port))
 
     async def start(self) -> None:
         """Accept from now on."""
@@ -98,37 +77,10 @@ class InboundListener(Listener):
         """The application's own clusters."""
         return self.application.live
 
-    def why_not_ready(self) -> str:
-        """Why nobody can be let in, in words; "" when somebody can. From any thread."""
-        core = self.core
-        if core.live is None:
-            return "the mesh is closed"
-        if mode_of(core, self.port) is not MtlsMode.STRICT:
-            return ""
-        identity = core.identity
-        current = None if identity is None else identity.current()
-        strict = f"PeerAuthentication says STRICT for port {self.port} and "
-        if identity is None:
-            return f"{strict}the proxy has no certificate"
-        if current is None:
-            return f"{strict}there is no certificate yet ({identity.problem or 'none has been received'})"
-        if current.svid.not_after <= core.clock.time():
-            return f"{strict}the certificate has expired"
-        return ""
-
-    def stop(self) -> None:
-        """Accept no more; every response is the last of its connection, and idle connections close."""
-        self.acceptor.stop()
-        super().stop()
-
-    async def drained(self, seconds: float) -> bool:
-        """As ``Listener``'s, handshakes included."""
-        await self.acceptor.settled()
-        for connection in list(self._connections):
-            connection.drain()
-        done = await super().drained(seconds)
-        self.connections_over_tls.stop()
-        return done
+    def strict(self) -> str:
+        """Nobody is let in without mTLS."""
+        strict = mode_of(self.core, self.port) is MtlsMode.STRICT
+        return f"PeerAuthentication says STRICT for port {self.port}" if strict else ""
 
     # -- what the acceptor asks for -------------------------------------------------------------------------------------
 

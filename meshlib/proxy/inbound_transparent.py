@@ -9,7 +9,6 @@ mesh what its client offers (ALPN). A client's own TLS, which is not the mesh's,
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import random
 import socket
@@ -17,23 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.routes import Source
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
-from meshlib.proxy.inbound_listener import ALPN, InboundConnection, Place
+from meshlib.proxy.inbound_listener import InboundConnection, Place
 from meshlib.proxy.inbound_tcp import InboundTcp
 from meshlib.proxy.iptables import InterceptionMode
-from meshlib.proxy.listener import Listener, where
+from meshlib.proxy.listener import where
 from meshlib.proxy.original_destination import is_at, original_destination
 from meshlib.proxy.slow_clients import Wait
+from meshlib.proxy.tls_listener import TlsListener
 from meshlib.proxy.transparent import is_http
 from meshlib.registry.service import HTTP_PROTOCOLS, SNIFFED
-from meshlib.serving.acceptor import Acceptor
 from meshlib.serving.first_byte import HANDSHAKE, Verdict
 from meshlib.serving.hello_names import NotTls, hello_of
 from meshlib.serving.port_mode import mode_of
-from meshlib.serving.tls_connections import TlsConnections
-from meshlib.serving.tls_minimum import tls_minimum_of
 from meshlib.transport.upstream.from_source import allow_any_address
 
 if TYPE_CHECKING:
@@ -64,7 +60,7 @@ class MeantFor:
         self.place = Place(to[1], to[0], Hop(forwarder, self.application))
 
 
-class TransparentInbound(Listener):
+class TransparentInbound(TlsListener):
     """Accepts on ``sock``, which listens already, what ``interception`` leads to it."""
 
     forwarder: HopForwarder
@@ -76,30 +72,16 @@ class TransparentInbound(Listener):
         interception: InterceptionMode = InterceptionMode.REDIRECT,
         rng: random.Random | None = None,
     ) -> None:
-        self.server = server
-        self.core = core = server.core
         self._keeps_source = interception is InterceptionMode.TPROXY
         if self._keeps_source:
             allow_any_address(sock)
-        super().__init__(sock, HopForwarder(core), rng)
+        # it is the judge who knows the mode of the port that a connection was meant for
+        super().__init__(sock, server, HopForwarder(server.core), rng, lambda: MtlsMode.STRICT, self.judge)
         self._places: dict[tuple[tuple[str, int], str], MeantFor] = {}
         self._own = sock.getsockname()[1]
         self._said = False
         self._declared: dict[int, str] = {}  # by port, of
         self._declared_of: Snapshot | None = None
-        self.connections_over_tls = TlsConnections(core.identity, core.peers.identity_of, core.clock, core.real_alarms)
-        self.acceptor = Acceptor(
-            sock,
-            self,
-            lambda: MtlsMode.STRICT,  # it is the judge who knows that of the port
-            core.identity,
-            core.clock,
-            core.real_alarms,
-            self.connections_over_tls,
-            alpn=ALPN if speaks_http2() else ALPN[1:],
-            minimum=functools.partial(tls_minimum_of, core),
-            judge=self.judge,
-        )
 
     async def start(self) -> None:
         """Accept from now on."""
@@ -113,37 +95,11 @@ class TransparentInbound(Listener):
                 why,
             )
 
-    def why_not_ready(self) -> str:
-        """Why nobody can be let in, in words; "" when somebody can. From any thread."""
-        core = self.core
-        if core.live is None:
-            return "the mesh is closed"
-        inbound = core.live.inbound
-        every = (inbound.default, *inbound.ports.values())
-        if any(each.settings.mtls is not MtlsMode.STRICT for each in every):
-            return ""
-        identity = core.identity
-        if identity is None:
-            return "PeerAuthentication says STRICT and the proxy has no certificate"
-        current = identity.current()
-        if current is None:
-            why = identity.problem or "none has been received"
-            return f"PeerAuthentication says STRICT and there is no certificate yet ({why})"
-        return "" if current.svid.not_after > core.clock.time() else "the certificate has expired"
-
-    def stop(self) -> None:
-        """Accept no more; every response is the last of its connection, and idle connections close."""
-        self.acceptor.stop()
-        super().stop()
-
-    async def drained(self, seconds: float) -> bool:
-        """As ``Listener``'s, handshakes included."""
-        await self.acceptor.settled()
-        for connection in list(self._connections):
-            connection.drain()
-        done = await super().drained(seconds)
-        self.connections_over_tls.stop()
-        return done
+    def strict(self) -> str:
+        """Nobody is let in without mTLS at any port."""
+        live = self.core.live
+        every = () if live is None else (live.inbound.default, *live.inbound.ports.values())
+        return "PeerAuthentication says STRICT" if all(each.settings.mtls is MtlsMode.STRICT for each in every) else ""
 
     # -- where connections were meant to go -----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
+from meshlib.proxy.first_words import FirstWords, Waits
 from meshlib.proxy.listener import where
 from meshlib.proxy.splice import DIRECT
 from meshlib.transport.protocol.proxy_protocol import NotProxied, header_of
@@ -13,10 +14,7 @@ from meshlib.transport.protocol.proxy_protocol import NotProxied, header_of
 if TYPE_CHECKING:
     from collections import Counter
 
-    from meshlib.alarms import Cancellable
-    from meshlib.proxy.gateway_connection import Greets
     from meshlib.proxy.responder import Downstream
-    from meshlib.proxy.slow_clients import Wait
     from meshlib.transport.protocol.proxy_protocol import ProxyHeader
 
 log = logging.getLogger("meshlib.proxy")
@@ -57,33 +55,17 @@ class Addressed(asyncio.Transport):
         return self._below.get_extra_info(name, default) if found is None else found
 
 
-class Gate(Protocol):
+class Gate(Waits, Protocol):
     """A listener behind a load balancer."""
 
     counts: Counter[str]
 
-    def opened(self, connection: Downstream, /) -> None: ...
     def passed_on(self, connection: Downstream, /) -> None: ...
-    def closed(self, connection: Downstream, /) -> None: ...
-    def greeting(self, connection: Greets, /) -> None: ...
-    def greeted(self, connection: Greets, /) -> None: ...
     def behind(self) -> asyncio.Protocol: ...
 
 
-class Proxied(asyncio.Protocol):
-    """Until its header is there; ``listener`` keeps it as long as it takes, and cuts it off when that is too long."""
-
-    def __init__(self, listener: Gate) -> None:
-        self._listener = listener
-        self._first = b""
-        self.alarm: Cancellable | None = None
-        self.transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self._listener.opened(self)
-        if not self.transport.is_closing():
-            self._listener.greeting(self)
+class Proxied(FirstWords["Gate"]):
+    """Until its header is there."""
 
     def data_received(self, data: bytes) -> None:
         self._first += data
@@ -109,18 +91,3 @@ class Proxied(asyncio.Protocol):
         rest = self._first[header.size :]
         if rest and not below.is_closing():
             below.get_protocol().data_received(rest)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._listener.greeted(self)
-        self._listener.closed(self)
-
-    def drain(self) -> None:
-        """It may still come to something, within the patience of its listener."""
-
-    def waits(self) -> tuple[Wait, int] | None:
-        """Its listener's patience is another one."""
-        return None
-
-    def give_up(self, wait: Wait) -> None:
-        """It is not waited for any longer."""
-        self.transport.abort()
