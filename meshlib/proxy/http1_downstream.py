@@ -21,7 +21,6 @@ from meshlib.proxy.refusals import BROKEN, NOTHING, SILENT, Asked
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
-from meshlib.serving.joined_writes import whole_writes_of
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
     BODILESS,
@@ -38,8 +37,6 @@ from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_body import DuplexBody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from meshlib.proxy.connect_tunnel import ConnectTunnel
     from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
@@ -77,7 +74,6 @@ class Http1Downstream(asyncio.Protocol):
         "_to_head",
         "_tunnel",
         "_turn",
-        "_write_whole",
         "transport",
         "writable",
     )
@@ -86,7 +82,6 @@ class Http1Downstream(asyncio.Protocol):
         self._listener = listener
         self._reader = RequestReader()
         self.transport: Any = None
-        self._write_whole: Callable[[bytes], object]
         self._busy = False  # with a request
         self._close = False  # after its response
         self._to_head = False  # it is one for the head only
@@ -103,7 +98,6 @@ class Http1Downstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self._write_whole = whole_writes_of(self.transport)
         self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -310,9 +304,9 @@ class Http1Downstream(asyncio.Protocol):
     def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
         """A response that is all here. (HTTP/1.1's trailers are dropped, as in Envoy.)"""
         if type(headers) is ReceivedHead and headers.sized and status not in BODILESS and not self._to_head:
-            # nearly all; as below, but for what is made on the way (row "proxy-inprocess")
+            # nearly all; as below, but for what is made on the way (rows "proxy-inprocess", "proxy-inbound-inprocess")
             close = CLOSE_AND_END if self._closes() else _LINE_END
-            self._write_whole(b"".join((status_line(status, reason), headers.passed, close, whole)))
+            self.transport.write(b"".join((status_line(status, reason), headers.passed, close, whole)))
             self._over()
             return
         head = response_head(status, reason, headers, self._to_head, len(whole))
@@ -414,7 +408,6 @@ class Http1Downstream(asyncio.Protocol):
 
     def _close_gently(self) -> None:
         self.transport = Leaving(self.transport, self, self._listener.forwarder.loop)
-        self._write_whole = self.transport.write
 
     def _go_further(self) -> None:
         """To the next request: not while the client leaves responses unread, which would be kept for it without bound."""

@@ -5,12 +5,13 @@ write over TLS is a record and a send of its own: joined they cost half.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 MOST = 16_384
 """Bytes that are kept for the end of the turn, a whole TLS record: with more it is written at once, so that what fills the
-transport's buffer is paused as early as without this."""
+transport's buffer is paused as early as without this. A whole response waits as well: written at once it costs the proxy
+150 steps of bytecode less and yet more CPU (1.06 and 1.15 of it, with 16 connections), as clients wake one by one."""
 
 Bytes = bytes | bytearray | memoryview
 
@@ -46,14 +47,6 @@ class JoinedWrites(asyncio.Transport):
     def writelines(self, list_of_data: Iterable[Bytes]) -> None:
         """All of them."""
         self.write(b"".join(list_of_data))
-
-    def write_whole(self, data: bytes) -> None:
-        """Now, behind what is kept: nothing follows in this turn that it could be joined with."""
-        if self._kept:
-            self.write(data)
-            self.flush()
-        else:
-            self._transport.write(data)
 
     def flush(self) -> None:
         """Write what is kept now."""
@@ -117,8 +110,3 @@ class JoinedWrites(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return cast("object", self._transport.get_extra_info(name, default))
-
-
-def whole_writes_of(transport: asyncio.WriteTransport) -> Callable[[bytes], object]:
-    """What writes to ``transport``, joined or not, what nothing follows that it could be joined with."""
-    return getattr(transport, "write_whole", None) or transport.write

@@ -1,4 +1,4 @@
-"""Writes of one turn of the loop are one write of the transport, and nothing else about the transport changes."""
+"""Writes of one turn of the loop are one write of the transport, at its end, and nothing else about the transport changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.serving.joined_writes import MOST, JoinedWrites, whole_writes_of
+from meshlib.serving.joined_writes import MOST, JoinedWrites
 from tests.support.identities import World
 
 
@@ -112,24 +112,6 @@ def test_what_is_written_small_before_much_is_sent_before_it(
         joined.write(piece)
     loop.turn()
     assert b"".join(transport.told) == b"a" + b"b" * (MOST - 1) + b"c"
-
-
-def test_what_is_whole_is_written_at_once_and_behind_what_was_kept(
-    loop: Loop, transport: Transport, joined: JoinedWrites
-) -> None:
-    joined.write_whole(b"a response")
-    assert (transport.told, loop.soon) == ([b"a response"], [])
-    joined.write(b"100 continue ")
-    joined.write_whole(b"another")
-    assert transport.told[1:] == [b"100 continue another"]
-    loop.turn()
-    assert transport.told[2:] == []
-
-
-def test_a_transport_that_joins_nothing_writes_what_is_whole_as_anything_else(joined: JoinedWrites) -> None:
-    assert whole_writes_of(joined) == joined.write_whole
-    plain = asyncio.WriteTransport()
-    assert whole_writes_of(plain) == plain.write
 
 
 @pytest.mark.parametrize("end", ["close", "write_eof"])
