@@ -21,8 +21,9 @@ from benchmarks.proxy_inprocess_rows import BODY, Kept, bytecodes, request_of, r
 from benchmarks.proxy_load import FEW, MANY
 from benchmarks.proxy_mtls_rows import callers_context
 from meshlib.proxy.inbound_application import ApplicationAddress
-from meshlib.proxy.inbound_listener import ALPN, InboundListener
+from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.tls_listener import ALPN
 from meshlib.serving.acceptor import _Accepts, _Greeter
 from meshlib.serving.tls_peer import remember_sni
 from meshlib.transport.runtimes.targets import find_target

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.gateway_model import ALPN
 from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listener import GatewayListener
-from meshlib.proxy.gateway_tls import Contexts
+from meshlib.proxy.gateway_tls import Contexts, why_not_served
 from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.places import TcpPlace
 from meshlib.proxy.sockets import listening
@@ -19,7 +19,7 @@ from meshlib.proxy.sockets import listening
 if TYPE_CHECKING:
     import socket
 
-    from meshlib.compiler.gateway_model import GatewayPort, Place
+    from meshlib.compiler.gateway_model import GatewayPort, GatewayTls, Place
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.listener import Listener
 
@@ -76,10 +76,13 @@ class GatewayListeners:
         self._refused: dict[Place, str] = {}
         self._turn = asyncio.Lock()
         self._contexts = Contexts(forwarder.core, ALPN if speaks_http2() else ALPN[1:])
+        self._looked_at: set[GatewayTls] = set()
 
     async def begin(self) -> None:
         """Listen at all there are. Raises ``MeshError`` where one cannot be listened at."""
-        for place, port in self._wanted().items():
+        wanted = self._wanted()
+        await self._look_at(wanted.values())
+        for place, port in wanted.items():
             await self._listen(place, port)
 
     async def follow(self) -> None:
@@ -89,6 +92,7 @@ class GatewayListeners:
             self._contexts.keep(
                 [chain.tls for port in wanted.values() for chain in port.chains if chain.tls is not None]
             )
+            await self._look_at(wanted.values())
             for place in [place for place in self._open if place not in wanted]:
                 self._leave(place)
             for place, port in wanted.items():
@@ -100,6 +104,20 @@ class GatewayListeners:
                     if self._refused.get(place) != str(error):
                         self._refused[place] = str(error)
                         log.error("%s", error)
+
+    async def _look_at(self, ports: Collection[GatewayPort]) -> None:
+        """Certificates that cannot be used are said now, not when the first client comes; others are served. A millisecond
+        each, between which the loop goes on."""
+        chains = [chain for port in ports for chain in port.chains if chain.tls is not None and not chain.refusal]
+        self._looked_at.intersection_update([chain.tls for chain in chains if chain.tls is not None])
+        for chain in chains:
+            if chain.tls is None or chain.tls in self._looked_at:
+                continue
+            self._looked_at.add(chain.tls)
+            why = why_not_served(chain.tls, chain.server)
+            if why:
+                log.error("%s", why)
+            await asyncio.sleep(0)
 
     def _wanted(self) -> Mapping[Place, GatewayPort]:
         live = self._forwarder.core.live

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from meshlib.compiler.gateway_model import ALPN, GatewayTls, KeyPair
 from meshlib.identity.credentials import CIPHERS
@@ -35,6 +35,7 @@ VERSIONS = {
 MOST_CONTEXTS = 128
 """Contexts that are kept for connections to come. To make one again takes half as long as a handshake; connections that are
 open keep theirs."""
+T = TypeVar("T")
 NOBODY: Callable[[], SpiffeId | None] = lambda: None  # noqa: E731
 
 
@@ -130,12 +131,7 @@ class Contexts:
     def _contents(self, tls: GatewayTls, server: str) -> Contents:
         found = self._read.get(tls)
         if found is None:
-            files = [
-                tls.ca_file,
-                tls.crl_file,
-                *(f for pair in tls.pairs for f in (pair.certificate_file, pair.key_file)),
-            ]
-            found = Followed(f"the certificate of {server}", files, lambda: self._usable(tls))
+            found = _followed(tls, server, lambda: self._usable(tls))
             self._read[tls] = found
         try:
             return found.current()
@@ -171,6 +167,23 @@ class Contexts:
             raise NotServed(f"{found.text} is none of the subjectAltNames of {server}")
         leaf, chain = peer.leaf, peer.chain
         return GatewayPeer(sni, peer.credentials.svid.leaf, leaf, chain, lambda: judge(leaf, chain))
+
+
+def why_not_served(tls: GatewayTls, server: str, alpn: Sequence[str] = ALPN) -> str:
+    """What a client of this server would meet now; "" where it is served. The certificate of the mesh is not looked at: it may
+    come later."""
+    if tls.mode == "ISTIO_MUTUAL":
+        return ""
+    try:
+        _followed(tls, server, lambda: made(tls, contents_of(tls), alpn)).current()
+    except UnusableFiles as error:
+        return f"{server} is not served: {error}"
+    return ""
+
+
+def _followed(tls: GatewayTls, server: str, load: Callable[[], T]) -> Followed[T]:
+    of_pairs = (file for pair in tls.pairs for file in (pair.certificate_file, pair.key_file))
+    return Followed(f"the certificate of {server}", [tls.ca_file, tls.crl_file, *of_pairs], load)
 
 
 def contents_of(tls: GatewayTls) -> Contents:

@@ -38,12 +38,23 @@ def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], s
     with make() as mesh:
         who, identity = mesh.workload, mesh._core.identity
         said = [*options.notes, room(possible(), options.max_connections).note]
-        said += [*map(str, mesh.problems), *about_others(mesh._configuration.resources, who)]
+        said += [*map(str, mesh.problems), *about_others(mesh._configuration.resources, who), *_not_served(mesh)]
         name = "none" if identity is None or identity.latest is None else identity.latest.svid.identity.text
         found = (
             f"{len(mesh._configuration.resources)} resources, workload {who.name} in {who.namespace}, identity {name}"
         )
     return [each for each in said if each], found
+
+
+def _not_served(mesh: Mesh) -> list[str]:
+    """Servers of Gateways whose certificates cannot be used."""
+    live = mesh._core.live
+    if live is None or not live.snapshot.gateway:
+        return []
+    from meshlib.proxy.gateway_tls import why_not_served
+
+    chains = [chain for port in live.snapshot.gateway.values() for chain in port.chains if not chain.refusal]
+    return [why_not_served(chain.tls, chain.server) for chain in chains if chain.tls is not None]
 
 
 def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool = False) -> int:

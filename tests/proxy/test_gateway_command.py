@@ -6,7 +6,9 @@ import re
 import signal
 
 import pytest
+from click.testing import CliRunner
 
+from meshlib.cli.main import main
 from tests.support.eventually import eventually
 from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, free_port
@@ -88,3 +90,15 @@ def test_a_port_that_is_taken_ends_it_with_the_server_and_the_remedy(tmp_path, w
             told = "\n".join(proxy.lines)
             assert f"port {app.port} is in use" in told
             assert "Gateway/edge/public servers[0]" in told
+
+
+def test_check_tells_of_a_certificate_that_cannot_be_used(tmp_path):
+    (tmp_path / "shop.crt").write_text("none")
+    tls = f"tls: {{mode: SIMPLE, serverCertificate: {tmp_path}/shop.crt, privateKey: {tmp_path}/shop.key}}"
+    https = SERVER.replace("NUMBER", "443").replace("HTTP}", "HTTPS}") + f"    {tls}\n"
+    (tmp_path / "mesh.yaml").write_text(GATEWAY + https + ROUTES)
+    arguments = ["proxy", "--config", str(tmp_path / "mesh.yaml"), "--gateway", "edge/public", "--check"]
+    result = CliRunner().invoke(main, arguments)
+    told = " ".join(result.output.split())
+    assert "Gateway/edge/public servers[0] is not served: the certificate of" in told
+    assert f"cannot be used ({tmp_path}/shop.crt, {tmp_path}/shop.key)" in told

@@ -12,7 +12,7 @@ from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.places import TcpPlace
 from tests.support.eventually import eventually
-from tests.support.gateway_certificates import client, leaf, tls_secret
+from tests.support.gateway_certificates import certificate_pem, client, key_pem, leaf, secret, tls_secret
 from tests.support.gateway_proxy import Gateway, gateway, server
 from tests.support.resources import virtual_service
 
@@ -74,6 +74,33 @@ def test_a_port_that_cannot_be_listened_at_stops_no_other(caplog):
         assert gw.get("shop.test", number=83).status == 200
         assert not gw.has(82)
         assert f"port {number} is in use" in caplog.text
+
+
+def https(host: str):
+    return server(host, port=443, protocol="HTTPS", name=host, tls={"mode": "SIMPLE", "credentialName": host})
+
+
+def test_a_certificate_that_cannot_be_used_is_said_before_anybody_connects_once_and_touches_no_other(caplog):
+    shop = leaf("shop.test")
+    good, bad, worse = (
+        tls_secret("shop.test", shop),
+        *(
+            secret(name, tls_crt=certificate_pem(leaf(name)), tls_key=key_pem(shop))
+            for name in ("bank.test", "late.test")
+        ),
+    )
+
+    def said(host: str) -> int:
+        return caplog.text.count(f"the certificate of Gateway/default/gw servers[{host}] cannot be used")
+
+    with Gateway(gateway(https("shop.test"), https("bank.test")), good, bad, SHOP) as gw:
+        assert (said("0"), said("1")) == (0, 1)
+        with client().wrap_socket(gw.client(443).sock, server_hostname="shop.test") as sock:
+            assert sock.getpeercert()["subjectAltName"][0][1] == "shop.test"
+        hosts = ("shop.test", "bank.test", "late.test")
+        gw.mesh.apply([gateway(*map(https, hosts), server("*", port=81)), good, bad, worse, SHOP])
+        assert gw.get("shop.test", number=81).status == 200, "it follows"
+        assert (said("1"), said("2")) == (1, 1)
 
 
 def test_reloads_and_rotations_under_load_fail_no_request_and_drop_no_stream():
