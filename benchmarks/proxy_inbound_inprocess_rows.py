@@ -68,6 +68,9 @@ class Plain:
         """As the transport does."""
         self._below.protocol.data_received(data)
 
+    def end_of_turn(self) -> None:
+        """Of the event loop: nothing waits for it."""
+
     def sent(self, requests: Sequence[bytes]) -> list[bytes]:
         """As they are on the wire."""
         return list(requests)
@@ -103,6 +106,8 @@ class Mutual:
                 server.data_received(self._outgoing.read())
             self.responses()
         server.handshake.result()
+        serving: Any = server.get_protocol()
+        self.end_of_turn = serving.transport.flush  # JoinedWrites keeps a response as long
 
     def sent(self, requests: Sequence[bytes]) -> list[bytes]:
         """As they are on the wire."""
@@ -155,6 +160,7 @@ class Scene:
         connection, self._asked = self._asked, None
         assert connection is not None, "the request took no connection: it went the long way"
         connection.data_received(response)
+        self.client.end_of_turn()
 
 
 def inbound_in_process(quick: bool) -> list[Row]:
