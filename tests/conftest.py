@@ -18,6 +18,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from opentelemetry import trace
 
+# whoever imports eventlet (Sentry does, where it is installed) has it import dnspython anew, on sockets of its own: that breaks
+# the DNS that other tests of the process speak
+os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
+
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
