@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING
 
 import click
 
+from meshlib.cli.log_level import log_to_stderr
 from meshlib.cli.options import (
     EXIT_PROBLEMS,
     EXIT_USAGE,
@@ -223,7 +223,7 @@ def proxy(
     from meshlib.problems import MeshError
     from meshlib.proxy.options import Given
 
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(log_level)
     given = Given(
         configs or tuple(filter(None, os.environ.get("MESHLIB_CONFIG", "").split(os.pathsep))),
         outbound,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING
 
 import click
 
+from meshlib.cli.log_level import log_to_stderr
 from meshlib.cli.options import (
     EXIT_PROBLEMS,
     FOLDER,
@@ -167,7 +167,7 @@ def serve(
     SIGUSR1 opens the files of access logs again."""
     from meshlib.problems import MeshError
 
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(log_level)
     paths = configs or tuple(filter(None, os.environ.get("MESHLIB_CONFIG", "").split(os.pathsep)))
     if not paths:
         raise click.UsageError("give the resources of the mesh: --config mesh/, or MESHLIB_CONFIG")
