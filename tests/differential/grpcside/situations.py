@@ -124,8 +124,8 @@ BUSY = 0.03
 
 
 class Load(NamedTuple):
-    """``got``: how many of ``CALLS`` calls in a row the failing endpoint got; for one that refuses connections: how many
-    failed. ``slowest`` of them, in seconds."""
+    """``got``: how many of ``CALLS`` calls in a row the failing endpoint got; for one that refuses or closes connections:
+    how many failed. ``slowest`` of them, in seconds."""
 
     got: int
     slowest: float
@@ -138,7 +138,9 @@ def load(case: Failing, channels: Channels, ledger: Ledger, side: str) -> Load:
     for _ in range(CALLS):
         heard.append(perform(channels(case.host), Ask("ok", case.kind, metadata[:1]), ledger, side))
         times.append(time.monotonic())
-    if case.server == "closed":
+    if case.server == "closed" or case.step.endswith("close"):
+        # gRPC core may put a call on a connection that it has seen closed, while a write to it is still under way: it fails
+        # as the others do, and no server ever hears of it (3 of 100 endpoints on a core that others use)
         got = sum(h.code != "OK" for h in heard)
     else:
         got = sum(h.places == (case.server,) for h in heard)
