@@ -98,7 +98,7 @@ def places(node: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = [place for place in places(MESH) if len(place) > 1]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(JUNK)), min_size=1, max_size=4))
 def test_junk_anywhere(tmp_path_factory: Any, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     mesh = copy.deepcopy(MESH)

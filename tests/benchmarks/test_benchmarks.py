@@ -137,7 +137,7 @@ def test_grpc_rows_are_made_of_real_calls_by_all_three_ways(tmp_path):
     result = CliRunner().invoke(main, ["--quick", "--only", "grpc", "--only", "grpc-policy", "--json", str(file)])
     assert result.exit_code == 0, (result.output, result.exception)
     rows = {row["name"]: row for row in json.loads(file.read_text())}
-    assert 1 < rows["policy cost of one gRPC call"]["value"] < 1000
+    assert rows["policy cost of one gRPC call"]["value"] > 1
     assert rows["policy cost of one gRPC call"]["json"] > 0
     assert rows["policy cost of one gRPC call, aio"]["json"] > 0
     for name in ("grpcio", "grpc.aio"):

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from meshlib.bench.result import CPU, Report
 from meshlib.cli.main import main
+from tests.support.eventually import eventually
 
 COMMAND = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "bench"]
 SHORT = ("--rounds", "1", "--seconds", "0.05")
@@ -86,7 +87,7 @@ def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
         os.killpg(run.pid, number)  # as a terminal's Ctrl-C does
         said = run.stdout.read() + run.stderr.read()
         assert run.wait(60) == code, said
-    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
     assert [each for each in (tmp_path / "scenes").iterdir() if each.name.startswith("meshlib-bench")] == []
     report = Report.from_json(file.read_text())
     assert {row.in_flight for row in report.rows} >= {1}

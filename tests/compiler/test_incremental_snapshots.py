@@ -210,7 +210,7 @@ def test_a_delegate_that_is_not_there_is_told_of_whoever_serves_the_host() -> No
         assert [p.code for p in made.problems].count("delegate") == 1
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(lists_that_change(RESOURCES), st.sampled_from(["mesh", "istio"]))
 def test_after_any_sequence_of_changes_it_is_what_a_compilation_from_scratch_gives(
     turns: list[list[Any]], https_rules: Any

@@ -133,7 +133,7 @@ def test_a_signal_ends_the_page_and_every_process(tmp_path: Path, number: signal
         assert len(children) == 6
         run.send_signal(number)
         said = run.stdout.read()
-        assert run.wait(20) == 0, said
+        assert run.wait(120) == 0, said
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert list(tmp_path.glob("bookinfo-*")) == []
 

@@ -21,7 +21,7 @@ from meshlib.demo.process import ChildDied
 ROOT = Path(__file__).parents[2]
 
 
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -45,11 +45,11 @@ def _ratings(tmp_path: Path, port: int = 0) -> Child:
 def test_a_service_says_its_port_and_serves_there(tmp_path: Path) -> None:
     child = _ratings(tmp_path)
     try:
-        child.wait_ready(time.monotonic() + 20)
+        child.wait_ready(time.monotonic() + 120)
         assert httpx.get(f"{child.address}/health").json()["pod"] == "ratings-v1-1"
     finally:
         child.terminate()
-        child.join(5)
+        child.join(30)
     with pytest.raises(ChildDied):
         child.check()
 
@@ -58,11 +58,11 @@ def test_a_taken_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         child = _ratings(tmp_path, taken.getsockname()[1])
         try:
-            child.wait_ready(time.monotonic() + 20)
+            child.wait_ready(time.monotonic() + 120)
             assert child.port != taken.getsockname()[1]
         finally:
             child.terminate()
-            child.join(5)
+            child.join(30)
 
 
 def test_a_service_that_dies_at_the_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_service_that_dies_at_the_start_shows_the_end_of_its_log(tmp_path: Pat
     child = Child("reviews", "v1", "reviews-v1-1", tmp_path, tmp_path)
     try:
         with pytest.raises(ChildDied, match=r"(?s)reviews-v1-1 ended with exit code 1.*broken\.yaml:3"):
-            child.wait_ready(time.monotonic() + 20)
+            child.wait_ready(time.monotonic() + 120)
     finally:
-        child.join(5)
+        child.join(30)
 
 
 def test_a_service_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_service_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
             child.wait_ready(time.monotonic())
     finally:
         child.kill()
-        child.join(5)
+        child.join(30)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
         "from meshlib.demo.bookinfo.play.process import Child\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "child = Child('ratings', 'v1', 'ratings-v1-1', folder, folder)\n"
-        "child.wait_ready(time.monotonic() + 20)\n"
+        "child.wait_ready(time.monotonic() + 120)\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

@@ -73,7 +73,7 @@ def test_a_service_that_dies_by_itself_ends_the_demo_with_the_end_of_its_log(
 ) -> None:
     def murder(stage: Stage) -> None:
         os.kill(stage.shop.children[-1].pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             stage.shop.check()
 
@@ -130,7 +130,7 @@ def test_a_signal_in_the_middle_ends_every_process(tmp_path: Path, number: signa
         run.send_signal(number)
         assert run.stdout is not None
         said += run.stdout.read()
-        assert run.wait(20) == 2, said
+        assert run.wait(120) == 2, said
         assert "stopped before the end" in said
     _nothing_left(children, tmp_path)
 
@@ -153,7 +153,7 @@ def test_the_shop_stays_open_for_customers_until_a_signal(tmp_path: Path) -> Non
         run.send_signal(signal.SIGINT)
         assert run.stdout is not None
         said += run.stdout.read()
-        assert run.wait(20) == 0, said
+        assert run.wait(120) == 0, said
     _nothing_left(children, tmp_path)
     assert bought.returncode == 0, bought.stderr
     assert "Pot: 39.00, says catalog-v2-1" in bought.stdout
@@ -169,7 +169,7 @@ def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
         children = _children(run.pid)
         run.kill()
         run.wait(60)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while (left := [pid for pid in children if _runs(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     for pid in left:

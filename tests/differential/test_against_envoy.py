@@ -69,7 +69,7 @@ def test_a_refused_connection():
 
 def test_a_route_timeout():
     require_envoy()
-    with EvilServer([1.0, OK]) as server:
+    with EvilServer([60.0, OK]) as server:
         theirs = envoy_answer({"route": {"cluster": "c", "timeout": "0.2s"}}, [cluster("c", [server.port])])
         ours = mesh_answer([server.port], {"route": [to("reviews")], "timeout": "200ms"})
     assert facts(ours) == facts(theirs)

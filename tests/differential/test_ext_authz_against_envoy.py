@@ -199,7 +199,7 @@ def application() -> Iterator[tuple[int, list[Any]]]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(30)
 
 
 def matcher(patterns: tuple[str, ...]) -> Any:

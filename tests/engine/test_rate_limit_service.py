@@ -4,7 +4,7 @@ EnvoyFilters; killed, slow or lying, requests are let through and counted."""
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.support.rate_limit_server import HOST, OK, OVER, entry, serving
 from tests.support.rate_limits import insert, route
 
 GLOBAL_TYPE = "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit"
-LONG = "5s"
+LONG = "60s"
 """A deadline that a busy machine keeps."""
 
 
@@ -117,14 +117,14 @@ def test_a_service_that_is_killed_lets_through_and_is_counted(ask):
 
 
 def test_a_service_that_is_slow_is_waited_for_no_longer_than_its_deadline(ask):
+    over = threading.Event()
     with (
-        serving(lambda _asked: time.sleep(3) or OVER) as (port, _),
+        serving(lambda _asked: over.wait(60) and OVER) as (port, _),
         Door(entry(port), patches("20ms")) as door,
     ):
-        began = time.monotonic()
-        assert ask(door) is None
-        assert time.monotonic() - began < 2.5
+        assert ask(door) is None, "before the service has responded"
         assert door.counts == {"ratelimit: failed open": 1}
+        over.set()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 import meshlib
 from tests.faults.referee import Backend
+from tests.support.eventually import soon
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 CANCELLATIONS = 20_000 if os.environ.get("MESHLIB_FAULTS") else 5_000
@@ -64,14 +65,13 @@ async def test_thousands_of_random_cancellations_leak_nothing():
                 await asyncio.gather(*batch)
                 assert number < 10 * CANCELLATIONS, "cancellations come too late to mean anything"
             assert done > 100  # and some calls were not cancelled in time: the storm was a real one
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 response = await client.post("http://reviews:9080/echo", content=b"after the storm")
             assert response.text == "after the storm"
             state = mesh._core.live.cluster(V1).state
             assert (state.active, state.retries_active, state.slots.in_use, state.slots.pending) == (0, 0, 0, 0)
             assert all(endpoint.active == 0 for endpoint in state.endpoints.values())
-            await asyncio.sleep(0.1)
-            assert open_files() <= files + 10
+            assert await soon(lambda: open_files() <= files + 10)
 
 
 @pytest.mark.fault
@@ -90,7 +90,7 @@ async def test_a_call_cancelled_at_every_step_leaves_the_mesh_whole(steps):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 assert (await client.get("http://reviews:9080/")).status_code == 200
 
 
@@ -107,7 +107,7 @@ async def test_bodies_dropped_half_read_give_their_slot_back():
                 async with client.stream("GET", "http://reviews:9080/big") as response:
                     async for _ in response.aiter_raw():
                         break
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 assert (await client.get("http://reviews:9080/")).status_code == 200
             (cluster,) = mesh.status()["clusters"]
             assert (cluster["active"], cluster["connections_in_use"]) == (0, 0)

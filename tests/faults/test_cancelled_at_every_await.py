@@ -110,7 +110,7 @@ def nothing_is_left(armed: Armed, before: int, ended: int, lost: int) -> None:
     assert (status["active"], status["counts"]) == (0, {})
     counts = armed.counted()
     assert sum(counts.values()) == CANCELLED, "each was counted, once"
-    assert alive() == before
+    assert alive() <= before, "of tests that have run here some may have gone meanwhile"
 
 
 @pytest.mark.fault

@@ -16,6 +16,7 @@ from collections import Counter
 import grpc
 import pytest
 
+from benchmarks.free_ports import free_port
 from tests.support.grpc_echo import EchoServer, Message, eventually, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
@@ -83,7 +84,7 @@ async def test_thousands_of_cancellations_on_asyncio_leak_nothing():
         assert results["cancelled"] > 12 * BATCHES
         assert await soon(lambda: leaks(mesh) == 0)
         server.echo.script = ["ok"]
-        assert (await stub.Unary(Message(text="after"), timeout=5)).text == "after"
+        assert (await stub.Unary(Message(text="after"), timeout=60)).text == "after"
         await mesh.aclose()
 
 
@@ -110,9 +111,9 @@ def test_thousands_of_cancellations_in_threads_leak_nothing():
             for call in calls:
                 cancelled += bool(call.cancel())
         assert cancelled > 5 * BATCHES
-        assert eventually(lambda: leaks(mesh) == 0, 15)
+        assert eventually(lambda: leaks(mesh) == 0, 60)
         server.echo.script = ["ok"]
-        assert stub.Unary(Message(text="after"), timeout=5).text == "after"
+        assert stub.Unary(Message(text="after"), timeout=60).text == "after"
 
 
 def _memory():
@@ -122,7 +123,8 @@ def _memory():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 async def test_a_thousand_channels_opened_and_closed_leave_memory_flat():
-    with EchoServer() as server, mesh_of(server) as mesh:
+    # a pool of one: of several, it starts one more whenever the next call comes before the last worker counts as idle again
+    with EchoServer(workers=1) as server, mesh_of(server) as mesh:
 
         def blocking(count):
             for _ in range(count):
@@ -159,11 +161,17 @@ sys.stdin.read()
 """
 
 
-def _server(port=0):
+def _server(port):
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    return process, int(process.stdout.readline())
+    assert int(process.stdout.readline()) == port
+    return process
+
+
+def more_succeed(results):
+    aim = results["ok"] + 30
+    assert eventually(lambda: results["ok"] > aim, 60)
 
 
 def _end(process):
@@ -178,7 +186,8 @@ def test_a_process_killed_under_load_loses_no_unary_call_that_may_be_retried():
     stop = threading.Event()
     policy = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
     rules = [{"route": [to(HOST)], "retries": quick("unavailable,reset,connect-failure,refused-stream", 4)}]
-    victim, port = _server()
+    port = free_port()
+    victim = _server(port)
     with EchoServer() as other, mesh_of(port, other, rules=rules, policy=policy) as mesh:
         stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
 
@@ -198,15 +207,14 @@ def test_a_process_killed_under_load_loses_no_unary_call_that_may_be_retried():
             thread.start()
         try:
             for _ in range(4):
-                time.sleep(0.3)
+                more_succeed(results)
                 _end(victim)
-                time.sleep(0.1)
-                victim, _ = _server(port)
+                more_succeed(results)
+                victim = _server(port)
         finally:
             stop.set()
             for thread in threads:
-                thread.join(20)
+                thread.join(60)
             _end(victim)
-        assert results.pop("ok") > 200
-        assert results == {}
+        assert set(results) == {"ok"}
         assert eventually(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))

@@ -89,7 +89,7 @@ async def test_thousands_of_cancelled_requests_leave_no_flight_no_call_and_no_co
     assert flights._under_way == {}
     assert inbound_context.current.get() is None
     counted = served.counted()  # and what was only noted when it was dropped is recorded
-    assert alive() == before
+    assert alive() <= before, "of tests that have run here some may have gone meanwhile"
     assert len(counted) == REQUESTS, "each was counted, once"
     assert set(counted) == {("0", "DC"), ("200", "DC"), ("200", "-")}, (
         "they were cancelled before, amid and after a response"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import meshlib
+from tests.support.eventually import eventually
 from tests.support.evil_server import OK, EvilServer
 from tests.support.grpc_echo import EchoServer, Message, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of
@@ -81,7 +82,7 @@ def books(mesh: meshlib.Mesh) -> dict[str, Any]:
 
 
 def interrupt_everywhere(mesh: meshlib.Mesh, client: Any, call: Callable[[], Any], at_least: int) -> None:
-    interrupted(mesh, lambda: client.get("http://reviews:9080/after", timeout=5).text == "ok", call, at_least)
+    interrupted(mesh, lambda: client.get("http://reviews:9080/after", timeout=60).text == "ok", call, at_least)
 
 
 def interrupted(mesh: meshlib.Mesh, is_well: Callable[[], bool], call: Callable[[], Any], at_least: int) -> None:
@@ -186,7 +187,7 @@ def test_so_does_one_whose_connection_is_new_each_time():
             files = len(os.listdir("/proc/self/fd"))
             interrupt_everywhere(mesh, client, lambda: client.get("http://reviews:9080/"), 60)
             gc.collect()
-            assert len(os.listdir("/proc/self/fd")) <= files + 2
+            assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= files + 2)  # the server closes its own, too
 
 
 def test_so_does_one_over_http2():

@@ -67,12 +67,12 @@ async def test_cancellations_with_everything_armed_leak_nothing():
                 await asyncio.gather(*[call(start + n, seconds) for n, seconds in enumerate(patience)])
             assert cancelled > 500
             assert done > 100
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 response = await client.post("http://reviews:9080/echo", content=b"after the storm")
             assert response.text == "after the storm"
             guard = mesh._core.live.guards[HOST]
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     while guard.active or mesh._core.live.cluster(f"outbound|9080||{HOST}").state.active:
                         await asyncio.sleep(0.01)
             state = mesh._core.live.cluster(f"outbound|9080||{HOST}").state
@@ -98,5 +98,5 @@ async def test_a_hedged_call_cancelled_at_any_step_leaves_the_mesh_whole(steps):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(60):
                 assert (await client.get("http://reviews:9080/")).status_code == 200

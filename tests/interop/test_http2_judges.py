@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from benchmarks import proxy_tools
+from benchmarks.free_ports import free_port
 from tests.support.eventually import eventually
 from tests.support.go_tools import found, needs
 from tests.support.inbound_proxy import InboundProxy
@@ -44,12 +45,6 @@ NOT_PASSED = "Sends invalid connection preface"
 """The port speaks HTTP/1.1, too: what is no preface is a bad request of HTTP/1.1, which gets its 400 before the connection
 closes."""
 SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def resources(name: str, speaks: str, at: int, port: int) -> list[dict]:

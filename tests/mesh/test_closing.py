@@ -20,7 +20,7 @@ from tests.support.evil_server import EvilServer
 from tests.support.h2_server import H2Server, Peer, Request
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
-SOON = 5.0
+SOON = 30.0
 URL = "http://reviews:9080/"
 
 

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,20 +23,12 @@ from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.threads import SyncUpstream
 from tests.support.evil_server import OK, EvilServer
 from tests.support.h2_server import H2Server, Peer, Request
+from tests.support.open_sockets import sockets_to
 from tests.support.resources import destination_rule, pod, service
 from tests.support.servers import EchoServer
 
-SOON = 5.0
+SOON = 30.0
 URL = "http://reviews:9080/"
-
-
-def sockets_to(port: int) -> int:
-    """Client sockets of this machine to a port of loopback, connected or half closed."""
-    count = 0
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, _, remote, state, *_ = line.split()
-        count += int(remote.split(":")[1], 16) == port and state in ("01", "08")
-    return count
 
 
 def until(condition: Callable[[], object], seconds: float = SOON) -> None:
@@ -79,7 +70,7 @@ class Server:
 
     def resources(self, generation: int) -> list[dict[str, Any]]:
         ports = [{"name": "http2" if self.http2 else "http", "port": 9080, "targetPort": "http"}]
-        rule = destination_rule("reviews", connectionPool={"tcp": {"connectTimeout": f"{1000 + generation}ms"}})
+        rule = destination_rule("reviews", connectionPool={"tcp": {"connectTimeout": f"{60_000 + generation}ms"}})
         return [service("reviews", ports=ports), pod("reviews", "v1", self.port), rule]
 
 

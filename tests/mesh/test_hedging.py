@@ -66,7 +66,7 @@ def calls(mesh: meshlib.Mesh, kind: str, count: int) -> list[Any]:
 
 def settled(mesh: meshlib.Mesh) -> Any:
     state = mesh._core.live.cluster(KEY).state
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while state.active:
         assert time.monotonic() < until, "a try was left behind"
         time.sleep(0.002)

@@ -313,7 +313,7 @@ def test_the_stream_is_read_and_written_until_it_is_closed(mesh, raw):
         assert one.stream.get_extra_info("nothing") is None
         one.close()
         one.close()
-        assert server.ended.wait(5)
+        assert server.ended.wait(30)
 
 
 @pytest.mark.parametrize(("module", "core"), [(httpx, httpcore), (httpx2, httpcore2)])
@@ -366,7 +366,7 @@ def test_closing_wakes_a_thread_that_reads(mesh):
         thread = threading.Thread(target=read)
         thread.start()
         one.close()
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
         one.end()
 
@@ -381,7 +381,7 @@ def test_closing_the_mesh_ends_the_stream(raw):
             one.do(mesh.aclose())
         with contextlib.suppress(httpcore.ReadError):
             assert one.read() == b""
-        assert server.ended.wait(5)
+        assert server.ended.wait(30)
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_a_stream_that_is_dropped_gives_everything_back(mesh, raw):
         gc.collect()
         if one.runtime == "asyncio":
             one.do(asyncio.sleep(0.01))
-        assert server.ended.wait(5)
+        assert server.ended.wait(30)
         one.open(server.url)
         one.close()
 

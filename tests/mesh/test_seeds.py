@@ -11,6 +11,7 @@ import pytest
 
 import meshlib
 from meshlib.resources.loader import load
+from tests.support.eventually import eventually
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import pod, service
 from tests.support.schema import SHARED
@@ -87,10 +88,7 @@ def test_ball_mirrored():
     play = Play("ball", "ball-mirrored", labels=BALLS)
     for _ in range(10):
         assert play.get().text == "v1"
-    for _ in range(300):
-        if len(play.seen) == 20:
-            break
-        __import__("time").sleep(0.01)
+    assert eventually(lambda: len(play.seen) == 20)
     assert Counter(play.seen) == {("v1", "ball:9080"): 10, ("v2", "ball-shadow:9080"): 10}
 
 

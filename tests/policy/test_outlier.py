@@ -199,7 +199,7 @@ KINDS = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.sampled_from(KINDS), st.lists(st.tuples(st.integers(0, 1), EVENTS), max_size=60))
 def test_a_success_of_a_spotless_endpoint_changes_nothing(kind, events):
     """It may be skipped (BoundCluster does): the accounts of two detectors stay equal."""
@@ -334,4 +334,4 @@ class DetectorAgainstReference(RuleBasedStateMachine):
 
 
 TestDetectorAgainstReference = DetectorAgainstReference.TestCase
-TestDetectorAgainstReference.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestDetectorAgainstReference.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -19,7 +19,7 @@ def walk(rules, view):
     return -1
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(blocks, min_size=1, max_size=8),
     st.lists(st.lists(st.integers(0, 7), max_size=3), min_size=LINEAR, max_size=40),

@@ -10,6 +10,7 @@ import pytest
 
 import meshlib
 from meshlib.security.authority import Authority
+from tests.support.eventually import eventually
 from tests.support.identities import CLIENT, SERVER, ByHand, World
 from tests.support.inbound_policies import authorization_policy
 from tests.support.inbound_proxy import InboundProxy
@@ -62,7 +63,7 @@ def test_the_application_is_told_who_called_it_and_both_sides_count_mtls(world):
         assert all(re.fullmatch(element, each["x-forwarded-client-cert"]) for each in found)
         assert {each["x-forwarded-proto"] for each in found} == {"http"}  # as the first proxy has said
         assert {each["x-envoy-attempt-count"] for each in found} == {"1"}
-        assert inbound.listener.acceptor.counts["tls"] == 1
+        assert eventually(lambda: inbound.listener.acceptor.counts["tls"] == 1)
         mutual = {"connection_security_policy": "mutual_tls", "response_code": "200"}
         assert outbound.metric("istio_requests_total", reporter="source", response_code="200") == 5
         assert inbound.metric("istio_requests_total", reporter="destination", source_principal=CLIENT, **mutual) >= 4

@@ -416,9 +416,10 @@ def test_a_connection_that_is_over_is_not_kept_until_the_garbage_collector_comes
     def readers():
         return sum(type(each) is RequestReader for each in gc.get_objects())
 
-    before = readers()
+    gc.collect()
     gc.disable()
     try:
+        before = readers()
         down, transport, port = connected()
         down.data_received(asked(1) + asked(2))
         assert readers() == before + 1

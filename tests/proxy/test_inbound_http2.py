@@ -193,4 +193,4 @@ def test_from_proxy_to_proxy_over_mtls(grpc_app, world):
                 found = echo.Unary(Message(text="a")).metadata
                 assert found["x-forwarded-client-cert"].endswith(f'Subject="";URI={CLIENT}')
                 assert [message.text for message in echo.Chat(Message(text=text) for text in "ab")] == ["a", "b"]
-                assert inbound.listener.acceptor.counts["tls"] == 1
+                assert eventually(lambda: inbound.listener.acceptor.counts["tls"] == 1)

@@ -31,7 +31,7 @@ def tables(there, flavour: Flavour) -> Tables:
 @kernel
 @pytest.mark.parametrize("flavour", [Flavour.NFT, Flavour.LEGACY])
 def test_rules_are_in_force_changed_and_taken_away_and_nobody_elses_are_touched(there, flavour):
-    assert there.run(f"iptables{flavour.value}-restore", reads=OTHERS).returncode == 0
+    assert there.run(f"iptables{flavour.value}-restore", "-w", "30", reads=OTHERS).returncode == 0
     made = tables(there, flavour)
     assert made.apply(Interception(), ipv6=True) == {Family.IPV4: True, Family.IPV6: True}
     assert made.apply(Interception(), ipv6=True) == {Family.IPV4: False, Family.IPV6: False}
@@ -51,7 +51,7 @@ def test_rules_are_in_force_changed_and_taken_away_and_nobody_elses_are_touched(
 
 @kernel
 def test_a_proxy_of_istios_is_not_fought_with(there):
-    assert there.run("iptables-nft-restore", reads="*nat\n:ISTIO_OUTPUT - [0:0]\nCOMMIT\n").returncode == 0
+    assert there.run("iptables-nft-restore", "-w", "30", reads="*nat\n:ISTIO_OUTPUT - [0:0]\nCOMMIT\n").returncode == 0
     with pytest.raises(NotApplied, match="Istio's own interception is in force here"):
         tables(there, Flavour.NFT).apply(Interception())
 

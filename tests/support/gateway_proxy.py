@@ -15,7 +15,7 @@ from meshlib.compiler.gateway_model import GatewayChoice
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.places import TcpPlace
 from meshlib.proxy.process import ProxyProcess, ProxySettings
-from tests.support.eventually import eventually
+from tests.support.eventually import eventually, turned
 from tests.support.proxy import Client
 
 INGRESS = meshlib.Workload("ingress", namespace="default", labels={"istio": "ingress"}, service_account="ingress")
@@ -124,6 +124,7 @@ class Gateway:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
+        turned(self.loop)
         return sum(
             sample.value
             for family in self.registry.collect()

@@ -80,7 +80,7 @@ class Echo(stubs.EchoServicer):  # type: ignore[misc]
             step = step[1]
             if step != "ok":
                 # grpcio may tell asyncio of a status before it tells of the head that came right before it
-                self.release.wait(0.1)
+                self.release.wait(0.3)
         if isinstance(step, str) and step != "ok":
             context.abort(grpc.StatusCode[step], f"scripted {step}")
         return step
@@ -186,7 +186,7 @@ def echo_servers(*scripts: Any) -> Iterator[list[EchoServer]]:
         ]
 
 
-def eventually(condition: Any, seconds: float = 20.0) -> bool:
+def eventually(condition: Any, seconds: float = 60.0) -> bool:
     """Wait for what other threads do; False when it did not come."""
     end = time.monotonic() + seconds
     while not condition():

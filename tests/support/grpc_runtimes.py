@@ -204,7 +204,7 @@ async def refused(awaitable: Any) -> grpc.RpcError:
     raise AssertionError(f"expected an RpcError, got {answer!r}")
 
 
-async def soon(condition: Any, seconds: float = 20.0) -> bool:
+async def soon(condition: Any, seconds: float = 60.0) -> bool:
     """Wait for what goes on beside the test, on its loop too; False when it did not come."""
     for _ in range(int(seconds * 100)):
         if condition():

@@ -105,7 +105,7 @@ class Threads:
         assert not any(thread.is_alive() for thread in threads)
         return results
 
-    def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> bool:
         """Let time pass until something that other threads do has happened."""
         waiting = threading.Event()
         end = self.now() + seconds
@@ -175,7 +175,7 @@ class Loop:
 
         return self.run(together())
 
-    def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> bool:
         end = self.now() + seconds
         while not condition():  # outside the loop: it may make calls itself
             if self.now() > end:

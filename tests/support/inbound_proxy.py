@@ -15,6 +15,7 @@ from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.inbound_transparent import TransparentInbound
 from meshlib.serving.serve import listen
+from tests.support.eventually import turned
 from tests.support.proxy import Client
 from tests.support.resources import pod, service
 
@@ -102,6 +103,7 @@ class InboundProxy:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
+        turned(self.loop)
         return sum(
             sample.value
             for family in self.registry.collect()

@@ -101,7 +101,7 @@ def why_none() -> str:
     try:
         with namespace() as made:
             for flavour in ("nft", "legacy"):
-                done = made.run(f"iptables-{flavour}", "-t", "nat", "-L")
+                done = made.run(f"iptables-{flavour}", "-w", "30", "-t", "nat", "-L")
                 if done.returncode:
                     return f"NO nat table of {flavour}: interception is NOT tested ({done.stderr.strip()})"
     except (AssertionError, OSError) as error:

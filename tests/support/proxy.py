@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.proxy.process import ProxyProcess, ProxySettings
 from meshlib.serving.serve import listen
+from tests.support.eventually import turned
 
 
 class Proxy:
@@ -67,6 +68,7 @@ class Proxy:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
+        turned(self.loop)
         return sum(
             sample.value
             for family in self.registry.collect()

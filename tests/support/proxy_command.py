@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.free_ports import free_port as free_port
 from tests.support.proxy import Client
 
 SECONDS = 90.0
@@ -28,14 +28,6 @@ spec:
   resolution: STATIC
   endpoints: [{address: 127.0.0.1, ports: {http: PORT}}]
 """
-
-
-def free_port() -> int:
-    """Nobody listens there at this moment."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 class ProxyCommand:

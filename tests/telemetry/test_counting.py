@@ -132,7 +132,7 @@ def test_calls_are_counted_when_they_end_and_no_thread_is_started():
     with meshlib.Mesh.from_resources([], registry=registry) as mesh:
         for _ in range(3):
             mesh._core.telemetry.ended(CALL, None)
-        assert set(threading.enumerate()) == before
+        assert set(threading.enumerate()) <= before
         assert counted(registry) == 3
     assert counted(registry) == 3
 

@@ -175,7 +175,7 @@ def test_a_stream_that_its_caller_breaks_off_ends_its_span_once(runtime, traced)
         stream = stub.Expand(Message(text="a", count=1_000_000))
         next(stream)
         stream.cancel()
-        assert server.notes.closed.wait(5)
+        assert server.notes.closed.wait(30)
         # recorded at the next call or scrape at the latest, as calls that are closed are
         stub.Unary(Message(text="a"))
         broken, whole = sorted(traced.ended(2), key=lambda s: s.name)

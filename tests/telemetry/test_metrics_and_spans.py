@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 import meshlib
 from benchmarks.free_ports import free_port
 from meshlib.telemetry.families import LABELS
+from tests.support.eventually import soon
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer, failing
 from tests.support.spans import attempts_of, calls_of
@@ -82,14 +83,16 @@ def test_failures_and_faults_are_counted_with_their_flags():
 
 async def test_a_cancelled_call_is_counted_once_with_code_0(server):
     registry = CollectorRegistry()
-    server.behave = lambda handler: __import__("time").sleep(0.3)
+    over = threading.Event()
+    server.behave = lambda handler: over.wait(60)
     async with meshlib.Mesh.from_resources(resources(server.port), registry=registry) as mesh:
         async with mesh.async_client() as client:
             task = asyncio.create_task(client.get("http://reviews:9080/"))
-            await asyncio.sleep(0.1)
+            assert await soon(lambda: server.seen)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            over.set()
     ((labels, value),) = samples(registry, "istio_requests_total")
     assert (labels["response_code"], value) == ("0", 1)
 
@@ -224,7 +227,7 @@ def test_a_call_dropped_inside_the_registrys_own_lock_does_not_hang(server):
             done.set()
 
         threading.Thread(target=drop_it_in_the_worst_place, daemon=True).start()
-        assert done.wait(5), "it hangs"
+        assert done.wait(30), "it hangs"
         assert sum(value for _, value in samples(registry, "istio_requests_total")) == 2
 
 

@@ -175,6 +175,10 @@ def test_each_worker_of_gunicorn_has_a_socket_and_shows_the_calls_of_all(tmp_pat
         for _ in range(8):
             assert exchange(port, request("/"))[0] == 200
         for sock in (folder / "s").glob("*.sock"):
-            page = get(f"unix:{sock}", "/stats/prometheus")
-            counted = re.findall(r"^istio_requests_total\{.*\} (.*)$", page, re.MULTILINE)
-            assert [float(value) for value in counted] == [8.0], sock
+            # a worker counts when it has responded: the client may have asked another one by then
+            assert eventually(lambda sock=sock: counted_by(sock) == [8.0], LONG), sock
+
+
+def counted_by(sock: Path) -> list[float]:
+    page = get(f"unix:{sock}", "/stats/prometheus")
+    return [float(value) for value in re.findall(r"^istio_requests_total\{.*\} (.*)$", page, re.MULTILINE)]

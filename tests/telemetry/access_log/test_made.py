@@ -101,7 +101,7 @@ def test_a_refused_connection(path: Path) -> None:
     [
         (["close"], NO_RETRIES, "503 UC upstream_reset_before_response_started{connection_termination} 1"),
         ([b"garbage\r\n\r\n"], NO_RETRIES, "502 UPE upstream_reset_before_response_started{protocol_error} 1"),
-        ([0.3, OK], {"timeout": "50ms", **NO_RETRIES}, "504 UT response_timeout 1"),
+        ([60.0, OK], {"timeout": "50ms", **NO_RETRIES}, "504 UT response_timeout 1"),
         ([OK], {}, "200 - via_upstream 1"),
     ],
 )  # fmt: skip

@@ -378,7 +378,7 @@ async def test_a_thousand_cancelled_requests_leave_nothing(served):
             task.cancel()
         await asyncio.wait(tasks)
     del tasks, task, clients
-    assert alive() == before
+    assert alive() <= before, "of tests that have run here some may have gone meanwhile"
     assert served.counted() == [("0", "DC")] * 1000
 
 

@@ -30,9 +30,9 @@ def redis_port(tmp_path) -> Iterator[int]:
 
 
 def wait_for(condition: Any) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, "it did not happen within 10 s"
+        assert time.monotonic() < until, "it did not happen within 60 s"
         time.sleep(0.01)
 
 
@@ -64,7 +64,7 @@ for _ in range(3):
     client.get("http://reviews:9080/")
 storage = mesh._core.live.guards[sys.argv[2]].breaker.storage
 import time
-until = time.monotonic() + 10
+until = time.monotonic() + 60
 while storage._jobs.qsize() and time.monotonic() < until:
     time.sleep(0.01)
 time.sleep(0.3)

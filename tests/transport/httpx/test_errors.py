@@ -27,9 +27,9 @@ SITUATIONS = {
     "closed before the answer": (["close"], {}),
     "closed in the middle of the body": ([HALF, 0.05, "close"], {}),
     "no HTTP": ([b"nonsense\r\n\r\n"], {}),
-    "no response in time": ([0.5], {"timeout": 0.1}),
-    "no body in time": ([HALF, 0.5], {"timeout": 0.1}),
-    "a body that nobody reads": ([0.8], {"content": bytes(30_000_000), "timeout": (5, 5, 0.2, 5)}),
+    "no response in time": ([60.0], {"timeout": 0.1}),
+    "no body in time": ([HALF, 60.0], {"timeout": 0.1}),
+    "a body that nobody reads": ([60.0], {"content": bytes(30_000_000), "timeout": (5, 5, 0.2, 5)}),
     "nobody listens": (None, {}),
 }
 

@@ -30,11 +30,12 @@ class Try:
         self.outcome = outcome
         self.go = threading.Event()
         self.broken_off = threading.Event()
+        self.when_begun: Callable[[], None] = lambda: None
         if not waits:
             self.go.set()
 
     def end(self) -> Any:
-        self.go.wait(5)
+        self.go.wait(60)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
@@ -70,6 +71,7 @@ def answer(status: int = 200) -> Outcome:
 def in_threads(first: Try, tries: Tries, delay: float = 0.01) -> tuple[Try, Outcome]:
     def send(one: Any, watch: Any) -> Outcome:
         watch(lambda: (one.broken_off.set(), one.go.set()))
+        one.when_begun()
         found: Outcome = one.end()
         return found
 
@@ -79,6 +81,7 @@ def in_threads(first: Try, tries: Tries, delay: float = 0.01) -> tuple[Try, Outc
 
 def on_loop(first: Try, tries: Tries, delay: float = 0.01) -> tuple[Try, Outcome]:
     async def send(one: Any) -> Outcome:
+        one.when_begun()
         try:
             while not one.go.is_set():
                 await asyncio.sleep(0.001)
@@ -107,7 +110,7 @@ def test_the_second_wins_and_the_first_is_broken_off(race):
     first, second = Try(answer()), Try(answer(), waits=False)
     tries = Tries(second)
     assert race(first, tries)[0] is second
-    assert first.broken_off.wait(5)
+    assert first.broken_off.wait(30)
     assert tries.losers == [first]
 
 
@@ -131,7 +134,7 @@ def test_when_all_fail_the_last_one_counts_and_the_others_bodies_are_dropped(rac
 
 def test_without_another_try_the_first_goes_on_alone(race):
     first, tries = Try(answer()), Tries()
-    threading.Timer(0.05, first.go.set).start()
+    tries.when_asked = first.go.set
     assert race(first, tries)[0] is first
     assert tries.asked == 1
 
@@ -139,10 +142,10 @@ def test_without_another_try_the_first_goes_on_alone(race):
 def test_what_a_first_try_raises_is_raised_and_the_others_end(race):
     first, second = Try(RuntimeError("broken")), Try(answer())
     tries = Tries(second)
-    threading.Timer(0.05, first.go.set).start()
+    second.when_begun = first.go.set
     with pytest.raises(RuntimeError, match="broken"):
         race(first, tries)
-    assert second.broken_off.wait(5)
+    assert second.broken_off.wait(30)
 
 
 def test_a_loser_that_answers_too_late_has_its_body_dropped():
@@ -153,16 +156,18 @@ def test_a_loser_that_answers_too_late_has_its_body_dropped():
         found: Outcome = one.end()  # cannot be broken off: it never said how
         return found
 
-    done = threading.Event()
+    done, lost = threading.Event(), threading.Event()
+    tries.when_lost = lost.set
 
     def run() -> None:
         ThreadRace(Race(first, 0.01, tries), send, Alarms()).run()  # type: ignore[arg-type]
         done.set()
 
     threading.Thread(target=run, daemon=True).start()
-    assert not done.wait(0.05)  # the caller's own thread makes the first try: it waits for it
+    assert lost.wait(30)
+    assert not done.is_set()  # the caller's own thread makes the first try: it waits for it
     first.go.set()
-    assert done.wait(5)
+    assert done.wait(30)
     assert first.outcome.body.aborted
     assert tries.losers == [first]
 

@@ -264,7 +264,7 @@ def test_header_bytes_are_passed_on_as_they_are(runtime, serve):
 
 
 def test_a_stalled_head_is_cut_by_the_routes_timeout_and_the_connection_dropped(runtime, serve):
-    server = serve([b"HTTP/1.1 200 OK\r\n", 3.0], [OK], rule={"timeout": "1s"})
+    server = serve([b"HTTP/1.1 200 OK\r\n", 60.0], [OK], rule={"timeout": "1s"})
     with pytest.raises(httpx.ReadTimeout) as caught:
         runtime.get()
     assert caught.value.exchange.flags == "UT"
@@ -273,15 +273,15 @@ def test_a_stalled_head_is_cut_by_the_routes_timeout_and_the_connection_dropped(
 
 
 def test_a_stalled_body_is_cut_by_the_routes_timeout(runtime, serve):
-    serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 2.0], rule={"timeout": "150ms"})
+    serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 60.0], rule={"timeout": "700ms"})
     with pytest.raises(httpx.ReadTimeout, match="the route's timeout passed in the middle of the response"):
         runtime.get()
 
 
 def test_a_stalled_body_is_cut_by_the_callers_read_timeout(runtime, serve):
-    serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 1.0])
+    serve([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", 60.0])
     with pytest.raises(httpx.ReadTimeout, match="read timeout"):
-        runtime.get(timeout=0.15)
+        runtime.get(timeout=httpx.Timeout(30, read=0.5))
 
 
 def test_a_body_that_trickles_is_not_cut_by_the_callers_read_timeout(runtime, serve):

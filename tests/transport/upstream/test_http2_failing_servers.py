@@ -118,7 +118,7 @@ def test_a_body_goes_on_when_a_server_that_did_not_read_does_again(runtime, serv
     def pause(peer: Peer) -> None:
         peer.h2.increment_flow_control_window(2**30)
         peer.flush()
-        go_on.wait(10)
+        go_on.wait(60)
 
     def answer(peer: Peer, request: Request) -> None:
         if request.body:
@@ -130,8 +130,8 @@ def test_a_body_goes_on_when_a_server_that_did_not_read_does_again(runtime, serv
     )
     timer = threading.Timer(0.3, go_on.set)
     timer.start()
-    calls = [Call(b"/%d" % number, limits={"head": 8.0}) for number in range(others)]
-    calls.append(Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 8.0}))
+    calls = [Call(b"/%d" % number, limits={"head": 60.0}) for number in range(others)]
+    calls.append(Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 60.0}))
     results = runtime.many(target, calls)
     timer.join(60)
     assert [result.outcome.status for result in results] == [200] * len(calls)

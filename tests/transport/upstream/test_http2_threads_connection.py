@@ -39,7 +39,7 @@ def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
     def pause(peer: Peer) -> None:
         peer.h2.increment_flow_control_window(2**30)
         peer.flush()
-        go_on.wait(10)
+        go_on.wait(60)
 
     def answer(peer: Peer, request: Request) -> None:
         if request.body:
@@ -51,7 +51,7 @@ def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
     with H2Server(answer, on_connect=pause, **options) as server:
         target = Target("127.0.0.1", server.port, http2=True)
         waiting: list = []
-        first = threading.Thread(target=lambda: waiting.append(runtime.call(target, Call(b"/", limits={"head": 8.0}))))
+        first = threading.Thread(target=lambda: waiting.append(runtime.call(target, Call(b"/", limits={"head": 60.0}))))
         first.start()
 
         def in_the_kernel() -> bool:
@@ -62,7 +62,7 @@ def test_a_thread_in_the_kernel_is_told_that_another_has_left_bytes_unwritten():
         assert runtime.until(lambda: runtime.upstream._http2 is not None and in_the_kernel())
         timer = threading.Timer(0.3, go_on.set)
         timer.start()
-        upload = runtime.call(target, Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 5.0}))
+        upload = runtime.call(target, Call(b"/up", method=b"POST", body=bytes(20_000_000), limits={"head": 60.0}))
         first.join(60)
         timer.join(60)
         assert (upload.data, waiting[0].data) == (b"POST /up", b"GET /")

@@ -29,7 +29,7 @@ class Resolver:
 
     def __call__(self, name: str) -> list[str]:
         self.looks.append(name)
-        self.gate.wait(5)
+        self.gate.wait(60)
         found = self.table[name]
         if isinstance(found, Exception):
             raise found
@@ -37,9 +37,9 @@ class Resolver:
 
 
 def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 5 s"
+        assert time.monotonic() < deadline, "it did not happen within 30 s"
         time.sleep(0.002)
 
 
@@ -419,6 +419,6 @@ def test_who_waits_for_a_look_waits_no_more_once_the_mesh_is_closed(clock):
     waiting.start()
     wait_for(lambda: resolver.looks)
     names.close()
-    waiting.join(5)
+    waiting.join(30)
     assert failed
     resolver.gate.set()

@@ -100,7 +100,7 @@ BEGUN = {
 async def test_a_stream_of_requests_is_connected_before_anything_is_written_or_answered(kind):
     with EchoServer(script=[30]) as server, mesh_of(server) as mesh:
         call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
-        await asyncio.wait_for(call.wait_for_connection(), 5)
+        await asyncio.wait_for(call.wait_for_connection(), 30)
         assert not call.done()
         await call.write(Message(text="x"))
         await call.done_writing()
@@ -116,7 +116,7 @@ async def test_who_waits_for_a_connection_hears_that_the_call_failed(kind):
     with mesh_of(1) as mesh:
         call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
         with pytest.raises(grpc.RpcError) as caught:
-            await asyncio.wait_for(call.wait_for_connection(), 8)
+            await asyncio.wait_for(call.wait_for_connection(), 30)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -125,7 +125,7 @@ async def test_an_attempt_that_is_not_the_last_is_no_end_of_the_wait(kind):
     rules = [{"route": [to(HOST)], "retries": quick("unavailable", 2)}]
     with EchoServer(script=["UNAVAILABLE", "ok"]) as server, mesh_of(server, rules=rules) as mesh:
         call = BEGUN[kind](stubs.EchoStub(mesh.aio_grpc_channel(TARGET)))
-        await asyncio.wait_for(call.wait_for_connection(), 8)
+        await asyncio.wait_for(call.wait_for_connection(), 30)
         if kind in ("collect", "chat"):
             await call.write(Message(text="x"))
             await call.done_writing()

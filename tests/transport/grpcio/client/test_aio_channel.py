@@ -34,13 +34,13 @@ async def test_connectivity_on_asyncio():
     with echo_servers(None) as [server], mesh_of(server) as mesh:
         channel = mesh.aio_grpc_channel(TARGET)
         assert channel.get_state() is grpc.ChannelConnectivity.IDLE
-        await asyncio.wait_for(channel.channel_ready(), 5)
+        await asyncio.wait_for(channel.channel_ready(), 30)
         assert channel.get_state() is grpc.ChannelConnectivity.READY
         changed = asyncio.create_task(channel.wait_for_state_change(grpc.ChannelConnectivity.READY))
         await asyncio.sleep(0.01)
         assert not changed.done()
         server.kill()
-        await asyncio.wait_for(changed, 5)
+        await asyncio.wait_for(changed, 30)
         await channel.close()
         assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
         await mesh.aclose()

@@ -56,7 +56,7 @@ async def test_a_call_on_asyncio_goes_on_when_nobody_awaits_it_yet():
         call = Asyncio(mesh).stub.Unary(Message(text="x"))
         done = asyncio.Event()
         call.add_done_callback(lambda c: done.set())
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 30)
         assert len(server.seen) == 1
         assert (await call).text == "x"
         assert (await call).text == "x"

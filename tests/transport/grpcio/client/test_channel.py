@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 import meshlib
+from benchmarks.free_ports import free_port
 from tests.support.grpc_echo import SERVICE, EchoServer, Message, echo_servers, eventually, stubs
 from tests.support.grpc_runtimes import (
     ANSWERS,
@@ -235,9 +236,7 @@ def test_a_channel_to_nobody_does_not_become_ready():
 
 
 async def test_wait_for_ready_waits_for_an_endpoint(runtime_class):
-    late = EchoServer("late")
-    port = late.port
-    late.kill()
+    port = free_port()
     with mesh_of(port, rules=[{"route": [to(HOST)], "retries": {"attempts": 0}}]) as mesh:
         runtime = runtime_class(mesh)
         assert (await refused(runtime.unary())).code() is grpc.StatusCode.UNAVAILABLE
@@ -252,9 +251,7 @@ async def test_wait_for_ready_waits_for_an_endpoint(runtime_class):
 
 
 async def test_the_story_of_a_call_that_waited_is_that_of_its_end():
-    late = EchoServer("late")
-    port = late.port
-    late.kill()
+    port = free_port()
     with mesh_of(port, rules=[{"route": [to(HOST)], "retries": {"attempts": 0}}]) as mesh:
         waiting = asyncio.create_task(Threads(mesh).with_call(wait_for_ready=True, timeout=10))
         await asyncio.sleep(0.1)

@@ -389,7 +389,7 @@ async def test_what_is_cancelled_on_asyncio_is_cancelled_at_the_server():
         assert not under_way
         core_unary.cancel_unless_done(call)
         core_unary.cancel_unless_done(call)  # twice does no harm
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), 30)
     await server.stop(None)
 
 

@@ -22,7 +22,7 @@ def test_a_future_tells_when_it_is_done():
         done = threading.Event()
         future = stub.Unary.future(Message(text="x"))
         future.add_done_callback(lambda f: done.set() if f is future else None)
-        assert done.wait(5)
+        assert done.wait(30)
         assert (future.done(), future.running(), future.cancelled(), future.is_active()) == (True, False, False, False)
         assert future.exception() is None
         assert future.traceback() is None
@@ -66,7 +66,7 @@ def test_a_future_may_give_up_its_place_in_line():
         "metadata": {"name": "echo", "namespace": "default"},
         "spec": {"host": HOST, "bulkhead": {"maxConcurrent": 1, "maxWaiting": 5}},
     }
-    with EchoServer(script=[5, "ok"]) as server, mesh_of(server, more=[policy]) as mesh:
+    with EchoServer(script=[60, "ok"]) as server, mesh_of(server, more=[policy]) as mesh:
         stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
         first = stub.Unary.future(Message(text="1"))
         assert eventually(lambda: server.seen)
@@ -74,7 +74,7 @@ def test_a_future_may_give_up_its_place_in_line():
         late = stub.Unary.future(Message(text="3"), timeout=0.1)
         last = stub.Unary.future(Message(text="4"))
         cancelled.cancel()
-        assert late.exception(5).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert late.exception(30).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
         server.echo.release.set()
-        assert first.result(5).text == "1"
-        assert last.result(5).text == "4"
+        assert first.result(30).text == "1"
+        assert last.result(30).text == "4"

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from benchmarks.free_ports import free_port
 from tests.support.grpc_echo import EchoServer, Message, echo_servers, eventually, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, refused, resources, soon
 from tests.support.resources import to
@@ -101,9 +102,7 @@ def test_a_service_config_that_cannot_be_read_is_refused():
 
 
 async def test_an_endpoint_that_cannot_be_reached_is_avoided_until_it_is_back(runtime_class):
-    late = EchoServer("late")
-    port = late.port
-    late.kill()
+    port = free_port()
     with echo_servers(None) as [server], mesh_of(server, port, policy=ROUND_ROBIN) as mesh:
         runtime = runtime_class(mesh)
         for _ in range(10):
@@ -126,9 +125,7 @@ OTHER_CONNECTIONS = {**ROUND_ROBIN, "connectionPool": {"tcp": {"connectTimeout":
 
 @pytest.mark.parametrize("policy", [OTHER_BALANCER, OTHER_CONNECTIONS], ids=["channels kept", "channels dropped"])
 async def test_an_endpoint_that_was_lost_before_a_reload_comes_back_after_it(runtime_class, policy):
-    late = EchoServer("late")
-    port = late.port
-    late.kill()
+    port = free_port()
     with echo_servers(None) as [server], mesh_of(server, port, policy=ROUND_ROBIN) as mesh:
         runtime = runtime_class(mesh)
         for _ in range(10):
@@ -156,12 +153,12 @@ async def test_a_server_that_ends_the_age_of_its_connections_loses_no_call(runti
     options = [("grpc.max_connection_age_ms", 60), ("grpc.max_connection_age_grace_ms", 2000)]
     with EchoServer(options=options) as server, mesh_of(server, rules=[{"route": [to(HOST)]}]) as mesh:
         runtime = runtime_class(mesh)
-        end = time.monotonic() + 1.2
+        end = time.monotonic() + 60
         calls = 0
-        while time.monotonic() < end:
+        while len({s.peer for s in server.seen}) < 10:
             assert await runtime.server() == "one"
             calls += 1
-        assert len({s.peer for s in server.seen}) > 3
+            assert time.monotonic() < end, "its connections do not end"
         assert len(server.seen) == calls
         await mesh.aclose()
 
@@ -191,7 +188,11 @@ def test_a_killed_server_loses_no_call_that_may_be_retried(kind):
     rules = [{"route": [to(HOST)], "retries": quick("unavailable,cancelled,reset,connect-failure,refused-stream", 5)}]
     results: Counter[str] = Counter()
     stop = threading.Event()
-    with echo_servers(None, None) as [a, b], mesh_of(a, b, rules=rules, policy=ROUND_ROBIN) as mesh:
+    with (
+        EchoServer("a", port=free_port()) as a,
+        EchoServer("b") as b,
+        mesh_of(a, b, rules=rules, policy=ROUND_ROBIN) as mesh,
+    ):
         stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
 
         def load():
@@ -213,15 +214,14 @@ def test_a_killed_server_loses_no_call_that_may_be_retried(kind):
             thread.start()
         port, alive = a.port, a
         for _ in range(6):
-            time.sleep(0.12)
-            alive.kill()
-            time.sleep(0.05)
-            alive = EchoServer("again", port=port)
+            for change in (alive.kill, lambda: EchoServer("again", port=port)):
+                done = results["ok"] + 15
+                assert eventually(lambda done=done: results["ok"] >= done)
+                alive = change() or alive
         stop.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
         alive.kill()
-        assert results["ok"] > 50
         lost = {text: count for text, count in results.items() if text != "ok"}
         if kind == "expand":  # a stream that broke after its message has the right status
             assert all(text.startswith(("UNAVAILABLE", "INTERNAL", "CANCELLED")) for text in lost)

