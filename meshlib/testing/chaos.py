@@ -40,7 +40,7 @@ SHOWN: Final = 20
 
 
 class ChaosUnused(UserWarning):
-    """What was to go wrong was about no attempt at all."""
+    """What was to go wrong was about no attempt at all, or waited for one that never came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,8 @@ class Chaos:
 
         Of these: the ``nth`` alone, counted from 1 (``nth=3``, ``nth={3, 5}``, ``nth=range(3, 6)``); a random part,
         ``rate=0.1``; those ``between=(start, end)`` seconds from now. An attempt is one try of a call: retries and hedges
-        count. Raises ValueError for a rate that is not between 0 and 1."""
+        count. Raises ValueError for a rate that is not between 0 and 1, an ``nth`` below 1, and a ``between`` that ends before
+        it begins."""
         return Where(self, host, subset, endpoint, path, nth, rate, between)
 
     def served(
@@ -293,13 +294,16 @@ class Chaos:
         return [rule for rule in self.rules if not rule.seen]
 
     def warn_of_unused(self) -> None:
-        """Warn with ``ChaosUnused`` if there are any."""
-        for rule in self.unused:
-            why = (
-                "no such request was served; is its path written as it should be?"
-                if isinstance(rule, ServedRule)
-                else "no attempt went there; is its host written as it should be?"
-            )
+        """Warn with ``ChaosUnused`` if there are any, and of rules whose ``nth`` has never come."""
+        for rule in self.rules:
+            if rule.missed:
+                why = f"none was its nth; does the test make that many {rule.events}?"
+            elif rule.seen:
+                continue
+            elif isinstance(rule, ServedRule):
+                why = "no such request was served; is its path written as it should be?"
+            else:
+                why = "no attempt went there; is its host written as it should be?"
             warnings.warn(ChaosUnused(f"{rule}: {why}"), stacklevel=2)
 
     def __str__(self) -> str:

@@ -14,6 +14,8 @@ from meshlib.clock import SystemClock
 
 TURNS: Final = 4
 """Turns of an event loop in which others may begin to sleep before its clock moves: they sleep at the same time then."""
+PATIENCE: Final = 30.0
+"""Seconds of the machine's time that a test waits for sleepers that do not come, before it is told so."""
 
 
 class FakeClock:
@@ -136,12 +138,13 @@ class FakeClock:
                 self._holds -= 1
             self._wake()
 
-    def wait_for_sleepers(self, count: int = 1) -> None:
+    def wait_for_sleepers(self, count: int = 1, seconds: float = PATIENCE) -> None:
         """Block this thread until so many threads and tasks sleep on the held clock. (In a task that they need to go on,
-        ``await asyncio.sleep(0)`` until ``sleeping`` says so.)"""
+        ``await asyncio.sleep(0)`` until ``sleeping`` says so.) Raises TimeoutError after ``seconds`` of the machine's time."""
         with self._changed:
-            while self._asleep < count:
-                self._changed.wait()
+            if not self._changed.wait_for(lambda: self._asleep >= count, seconds):
+                why = "" if self._holds else ": it is not held, so that nobody waits"
+                raise TimeoutError(f"{self._asleep} of {count} sleep on the clock after {seconds:g} s{why}")
 
     @property
     def sleeping(self) -> int:

@@ -32,9 +32,14 @@ class Chance:
     (``between``, in seconds from ``made``)."""
 
     def __init__(self, nth: Nth, rate: float, between: tuple[float, float] | None, made: float) -> None:
-        """Raises ValueError for a rate that is not between 0 and 1."""
+        """Raises ValueError for a rate that is not between 0 and 1, an ``nth`` below 1, and a ``between`` that ends before it
+        begins."""
         if not 0 <= rate <= 1:
             raise ValueError(f"the rate {rate} is not between 0 and 1: one in ten is 0.1")
+        if isinstance(nth, int) and nth < 1:
+            raise ValueError(f"nth={nth}: the first one is nth=1")
+        if between is not None and between[0] > between[1]:
+            raise ValueError(f"between={between} ends before it begins: it is (start, end), in seconds from now")
         self.nth = nth
         self.rate = rate
         self._between = between
@@ -68,7 +73,13 @@ class Rule(Generic[Event]):
         self.kind: Kind = kind
         self.seen = 0
         self.times = 0
+        self._came = False
         self.ended = False
+
+    @property
+    def missed(self) -> bool:
+        """Whether there were events that it is about, and none was its ``nth``."""
+        return bool(self.seen) and not self._came
 
     def end(self) -> None:
         """It happens no more: an endpoint that was down is up again."""
@@ -95,9 +106,10 @@ class Rule(Generic[Event]):
         self.seen += 1
         # by the number of the attempt: in which order others come does not matter
         rng = random.Random(f"{self._random}/{self.seen}")
-        if not where._nth_is(self.seen) or rng.random() >= where.rate:
+        if not where._nth_is(self.seen):
             return None
-        return rng
+        self._came = True
+        return None if rng.random() >= where.rate else rng
 
 
 def matches(path: str, wanted: str) -> bool:

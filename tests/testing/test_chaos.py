@@ -346,7 +346,9 @@ def test_what_was_injected_is_listed(caller, chaos):
 
 def test_a_rule_that_was_about_nothing_is_warned_of_and_no_other(caller):
     chaos = Chaos(1, FakeClock())
-    chaos.on("ratings", nth=99).down()
+    chaos.on("ratings", nth=1).down()
+    chaos.on("ratings", nth=1).reset()  # fails already: its turn has come all the same
+    chaos.on("ratings", rate=0).reset()
     with taking_part(chaos):
         caller.result(caller.mesh(), "http://ratings/")
     with warnings.catch_warnings():
@@ -354,4 +356,13 @@ def test_a_rule_that_was_about_nothing_is_warned_of_and_no_other(caller):
         chaos.warn_of_unused()
     chaos.on("raitings").down()
     with pytest.warns(ChaosUnused, match="raitings"):
+        chaos.warn_of_unused()
+
+
+def test_a_rule_whose_turn_never_came_is_warned_of(caller):
+    chaos = Chaos(1, FakeClock())
+    chaos.on("ratings", nth={5, 6}).down()
+    with taking_part(chaos):
+        caller.result(caller.mesh(), "http://ratings/")
+    with pytest.warns(ChaosUnused, match=r"0 of 1 attempts: none was its nth; does the test make that many attempts\?"):
         chaos.warn_of_unused()

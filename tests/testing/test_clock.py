@@ -104,6 +104,14 @@ def test_who_sleeps_when_the_hold_ends_goes_on():
     assert clock.monotonic() == 5
 
 
+def test_who_waits_for_sleepers_that_do_not_come_is_told_so():
+    clock = FakeClock()
+    with pytest.raises(TimeoutError, match="0 of 2 sleep on the clock after 0 s: it is not held, so that nobody waits"):
+        clock.wait_for_sleepers(2, seconds=0)
+    with clock.held(), pytest.raises(TimeoutError, match="0 of 1 sleep on the clock after 0 s$"):
+        clock.wait_for_sleepers(seconds=0)
+
+
 def test_alarms_ring_when_it_is_moved():
     clock, rang = FakeClock(), threading.Event()
     alarms = Alarms(clock)

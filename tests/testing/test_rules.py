@@ -56,3 +56,25 @@ def test_it_ends_with_its_block_and_says_so():
 )
 def test_a_star_makes_a_prefix(path, wanted, fits):
     assert matches(path, wanted) is fits
+
+
+@pytest.mark.parametrize(
+    ("chance", "why"),
+    [
+        ({"rate": 10}, "the rate 10 is not between 0 and 1"),
+        ({"nth": 0}, "nth=0: the first one is nth=1"),
+        ({"between": (20, 10)}, r"between=\(20, 10\) ends before it begins"),
+    ],
+)
+def test_what_can_never_happen_is_refused(chance, why):
+    with pytest.raises(ValueError, match=why):
+        rule(FakeClock(), **chance)
+
+
+def test_a_rule_whose_nth_has_not_come_has_missed():
+    made = rule(FakeClock(), nth={2, 9})
+    assert not made.missed
+    hit(made, range(2))
+    assert made.missed
+    hit(made, range(4))
+    assert not made.missed

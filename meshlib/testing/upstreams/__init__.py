@@ -75,13 +75,24 @@ class Upstreams:
         return None
 
     def close(self) -> None:
-        """End them all."""
+        """End them all. Raises the first of what functions of the test have raised while they served."""
+        self._end()
+        self._tell()
+
+    def _end(self) -> None:
         for upstream in self._made:
             upstream.close()
         self._thread.close()
+
+    def _tell(self) -> None:
+        failures = [error for upstream in self._made for error in upstream.failures]
+        if failures:
+            raise failures[0]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
+        self._end()
+        if error is None:
+            self._tell()

@@ -86,6 +86,8 @@ class GrpcUpstream(Upstream[Rpc]):
         times: int = 1,
     ) -> Self:
         """The next call ends with this status, ``after`` these messages."""
+        if not isinstance(code, grpc.StatusCode):
+            raise TypeError(f"the code is a grpc.StatusCode, not {code!r}")
         step = Rpc(delay, messages=_bytes(after), code=code, details=details, trailing=tuple(trailing))
         self._script.add(step, times)
         return self
@@ -137,6 +139,9 @@ async def _break_all(listener: Listener) -> None:
 
 
 def _bytes(messages: Sequence[bytes | Message]) -> tuple[bytes, ...]:
+    for message in messages:
+        if not isinstance(message, bytes) and not hasattr(message, "SerializeToString"):
+            raise TypeError(f"a message is one of protobuf's or bytes, not {message!r}")
     return tuple(m if isinstance(m, bytes) else m.SerializeToString() for m in messages)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
@@ -89,7 +89,7 @@ class HttpUpstream(Upstream[Respond]):
 
     def respond_with(self, make: Callable[[Request], httpx.Response]) -> Self:
         """Every request that the script has nothing for gets what ``make`` makes of it, an ``httpx.Response``. It runs on the
-        upstreams' loop, and must not wait."""
+        upstreams' loop, and must not wait. What it raises fails the test when it ends; its request gets 500."""
         self._script.default = Respond(made_by=make)
         return self
 
@@ -104,13 +104,13 @@ class HttpUpstream(Upstream[Respond]):
     ) -> Self:
         """The connection of the next request is reset: before the response begins, or ``after`` so many bytes of the body
         ``content``, whose length was told."""
-        self._script.add(Respond(delay, gate, "reset", after, content=content), times)
+        self._script.add(Respond(delay, gate, "reset", after, content=_bytes(content, "content")), times)
         return self
 
     def partial_body(self, content: bytes, *, after: int, delay: float = 0.0, times: int = 1) -> Self:
         """The connection of the next request is closed ``after`` so many bytes of the body ``content``, whose length was
         told."""
-        self._script.add(Respond(delay, None, "close", after, content=content), times)
+        self._script.add(Respond(delay, None, "close", after, content=_bytes(content, "content")), times)
         return self
 
 
@@ -124,7 +124,13 @@ def _made(
     delay: float,
     gate: Gate | None,
 ) -> Respond:
-    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    given = {"text": text, "json": json, "content": content or None, "chunks": chunks}
+    bodies = [name for name, value in given.items() if value is not None]
+    if len(bodies) > 1:
+        raise ValueError(f"a response has one body: {' and '.join(bodies)} were given")
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise ValueError(f"{status!r} is not the status of a response: a whole number from 200 to 999")
+    pairs = _pairs(headers)
     if text is not None:
         content, pairs = text.encode(), (("content-type", "text/plain; charset=utf-8"), *pairs)
     elif json is not None:
@@ -134,9 +140,29 @@ def _made(
         gate,
         status=status,
         headers=pairs,
-        content=content,
-        chunks=None if chunks is None else tuple(chunks),
+        content=_bytes(content, "content"),
+        chunks=None if chunks is None else tuple(_bytes(chunk, "chunks") for chunk in chunks),
     )
+
+
+def _bytes(body: bytes, name: str) -> bytes:
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{name} takes bytes, not {body!r}: a text is text=...")
+    return bytes(body)
+
+
+def _pairs(headers: Headers) -> tuple[tuple[str, str], ...]:
+    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in pairs:
+        try:
+            written = f"{name}: {value}".encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the header {name}: {value!r} has characters that HTTP cannot send: encode them"
+            ) from None
+        if any(end in written for end in (b"\r", b"\n", b"\0")):
+            raise ValueError(f"the header {name}: {value!r} has a line end")
+    return pairs
 
 
 class _Connection(asyncio.Protocol):
@@ -208,7 +234,7 @@ class _Connection(asyncio.Protocol):
             if step.delay and not reserved:  # somebody who calls past every mesh
                 await self._upstream._clock.sleep_async(step.delay)
             if step.made_by is not None:
-                step = _of_httpx(step, step.made_by(request))
+                step = self._made(step, step.made_by, request)
             if step.breaks and step.after is None:
                 reset(self._transport)
                 return
@@ -219,6 +245,14 @@ class _Connection(asyncio.Protocol):
                 self._transport.close()
                 return
         self._task = None
+
+    def _made(self, step: Respond, make: Callable[[Request], httpx.Response], request: Request) -> Respond:
+        try:
+            return _of_httpx(step, make(request))
+        except Exception as error:  # noqa: BLE001 (it is the test's own, which is told of it)
+            self._upstream.failures.append(error)
+            said = f"respond_with of {self._upstream.name} raised {type(error).__name__}: {error}"
+            return Respond(status=500, content=said.encode())
 
     def _write(self, step: Respond, head_only: bool, keep_alive: bool) -> None:
         try:
@@ -248,4 +282,5 @@ class _Connection(asyncio.Protocol):
 def _of_httpx(step: Respond, made: httpx.Response) -> Respond:
     framing = ("content-length", "transfer-encoding")
     headers = tuple((k, v) for k, v in made.headers.multi_items() if k.lower() not in framing)
-    return replace(step, status=made.status_code, headers=headers, content=made.content, made_by=None)
+    content = b"".join(made.stream) if isinstance(made.stream, Iterable) else made.content  # as it is on the wire
+    return replace(step, status=made.status_code, headers=headers, content=content, made_by=None)

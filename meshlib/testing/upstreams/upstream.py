@@ -28,6 +28,8 @@ class Upstream(Generic[S]):
         self._clock = clock
         self._script: Script[S] = Script(default)
         self._gates: list[Gate] = []
+        self.failures: list[Exception] = []
+        """What functions of the test have raised while it served."""
         self._listener: Listener
 
     @property

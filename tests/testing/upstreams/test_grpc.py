@@ -110,6 +110,14 @@ def test_messages_may_be_protobufs(upstreams, unary):
     assert [StringValue.FromString(unary.call()[0][0]).value for _ in range(3)] == ["five", "four", "four"]
 
 
+def test_what_is_no_message_or_status_is_refused_where_it_is_said(upstreams):
+    ratings = upstreams.grpc("ratings")
+    with pytest.raises(TypeError, match="a message is one of protobuf's or bytes, not 'five stars'"):
+        ratings.respond("five stars")
+    with pytest.raises(TypeError, match="the code is a grpc.StatusCode, not 'NOT_FOUND'"):
+        ratings.fail("NOT_FOUND")
+
+
 def test_a_gate_holds_a_call(upstreams, mesh):
     ratings = upstreams.grpc("ratings")
     gate = ratings.gate()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 
 import httpx
 import pytest
 
 import meshlib
-from meshlib.testing import assert_attempts, assert_split
+from meshlib.testing import FakeClock, assert_attempts, assert_split
+from meshlib.testing.upstreams import Upstreams
 
 REVIEWS = """
     apiVersion: networking.istio.io/v1
@@ -96,6 +98,39 @@ def test_a_function_may_make_the_responses(upstreams, plain):
     reviews = upstreams.http("reviews").respond_with(lambda request: httpx.Response(404, text=request.path))
     assert plain.get(f"http://{reviews.address}/x").text == "/x"
     assert plain.get(f"http://{reviews.address}/y").status_code == 404
+
+
+def test_what_such_a_function_encodes_is_sent_as_it_is(upstreams, plain):
+    zipped = httpx.Response(200, content=gzip.compress(b"abc"), headers={"content-encoding": "gzip"})
+    reviews = upstreams.http("reviews").respond_with(lambda request: zipped)
+    assert plain.get(f"http://{reviews.address}/").text == "abc"
+
+
+def test_what_such_a_function_raises_fails_the_test_and_its_request_gets_500(plain):
+    made = Upstreams(FakeClock())
+    reviews = made.http("reviews").respond_with(lambda request: httpx.Response(200 // 0))
+    response = plain.get(f"http://{reviews.address}/")
+    with pytest.raises(ZeroDivisionError):
+        made.close()
+    assert response.status_code == 500
+    assert response.text.startswith("respond_with of reviews raised ZeroDivisionError: ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"content": "a text"}, r"content takes bytes, not 'a text': a text is text=\.\.\."),
+        ({"chunks": ["a"]}, "chunks takes bytes, not 'a'"),
+        ({"text": "a", "json": 1}, "one body: text and json were given"),
+        ({"status": "503"}, "'503' is not the status of a response"),
+        ({"status": 100}, "100 is not the status of a response"),
+        ({"headers": {"x-a": "☃"}}, "x-a: '☃' has characters that HTTP cannot send"),
+        ({"headers": [("x-a", "b\r\nc: d")]}, "has a line end"),
+    ],
+)
+def test_what_cannot_be_a_response_is_refused_where_it_is_said(upstreams, asked, why):
+    with pytest.raises((TypeError, ValueError), match=why):
+        upstreams.http("reviews").respond(**asked)
 
 
 def test_a_connection_is_reset_or_closed_where_it_is_said(upstreams, plain):
