@@ -40,6 +40,7 @@ ALLOWED: dict[tuple[str, str], str] = {
         "self._hurry.wait",
     ): "lines gather before they are written: no call waits for it",
     ("telemetry/access_log/writer.py", "self._gone.wait_for"): "how long a sink takes is bounded in real time",
+    ("testing/clock.py", "self._changed.wait_for"): "how long a test waits for sleepers that do not come",
     ("testing/upstreams/script.py", "self._changed.wait_for"): "how long a test waits for requests that do not come",
     ("testing/upstreams/script.py", "asyncio.timeout"): "how long a test waits for requests that do not come",
     (

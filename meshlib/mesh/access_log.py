@@ -77,7 +77,8 @@ def client_logs(
 
     wanted = NO_LOGS if options is None else options
     collectors, sides = _collectors(workload, live), () if gateway else (MADE_ALIKE, MADE)
-    return AccessLogs(MadeEntry, clock, wanted, filter_of(node_of(workload), True), collectors, sides)
+    node = node_of(workload)
+    return AccessLogs(MadeEntry, clock, wanted, filter_of(node, True), collectors, sides, node)
 
 
 def server_logs(clock: Clock, options: LogOptions | None, workload: Workload, live: AtWork) -> AccessLogs[InboundCall]:
@@ -89,7 +90,8 @@ def server_logs(clock: Clock, options: LogOptions | None, workload: Workload, li
 
     wanted = NO_LOGS if options is None else options
     collectors, sides = _collectors(workload, live), (MET, OTHERS)
-    return AccessLogs(ServedEntry, clock, wanted, filter_of(node_of(workload), False), collectors, sides)
+    node = node_of(workload)
+    return AccessLogs(ServedEntry, clock, wanted, filter_of(node, False), collectors, sides, node)
 
 
 def _collectors(workload: Workload, live: AtWork) -> Callable[[AccessLog], OtlpOutput]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from meshlib.policy.secret_queries import without_secrets
 from meshlib.policy.secret_values import HIDDEN, is_secret
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ CALLS: Mapping[tuple[str, str], str] = {
 class Facts:
     """What an expression is evaluated with: the ``entry`` of a call, of which ``outbound`` says whether it was made, the
     workload's own ``node``, and of its metrics the ``labels``, {} where nobody has made them. ``hides``: what it comes to is
-    shown, so that headers which open doors (Authorization, say) have no value."""
+    shown, so that headers and parameters of queries which open doors (Authorization, say) have no value."""
 
     __slots__ = ("entry", "hides", "labels", "node", "outbound")
 
@@ -95,12 +96,17 @@ def headers(keys: Sequence[str] | None, of: Callable[[Facts, str], str | None]) 
         names = [key.lower() for key in keys] if keys is not None else list(_all_names(facts))
         found = {name: text(of(facts, name)) for name in names}
         return {
-            name: HIDDEN if facts.hides and is_secret(name) else value
-            for name, value in found.items()
-            if value is not None
+            name: _hidden(name, value) if facts.hides else value for name, value in found.items() if value is not None
         }
 
     return some
+
+
+_WITH_QUERY = frozenset((":path", "x-envoy-original-path", "referer"))
+
+
+def _hidden(name: str, value: str) -> str:
+    return HIDDEN if is_secret(name) else without_secrets(value) if name in _WITH_QUERY else value
 
 
 def _all_names(facts: Facts) -> Sequence[str]:
@@ -140,11 +146,17 @@ def _sum(*parts: int | None) -> int | None:
 
 
 def _path(facts: Facts) -> str:
-    return text(facts.entry.path()) or ""
+    path = text(facts.entry.path()) or ""
+    return without_secrets(path) if facts.hides else path
 
 
 def _query(facts: Facts) -> str:
     return _path(facts).partition("?")[2].partition("#")[0]
+
+
+def _referer(facts: Facts) -> str | None:
+    url = text(facts.entry.header("referer"))
+    return without_secrets(url) if url and facts.hides else url
 
 
 def _seconds(seconds: float | None) -> str | None:
@@ -204,7 +216,7 @@ VALUES: Mapping[tuple[str, str], Value] = {
     ("request", "host"): lambda f: text(f.entry.authority()),
     ("request", "scheme"): lambda f: f.entry.scheme(),
     ("request", "method"): lambda f: f.entry.method(),
-    ("request", "referer"): lambda f: text(f.entry.header("referer")),
+    ("request", "referer"): _referer,
     ("request", "useragent"): lambda f: text(f.entry.header("user-agent")),
     ("request", "id"): lambda f: text(f.entry.header("x-request-id")),
     ("request", "time"): lambda f: datetime.fromtimestamp(f.entry.wall, UTC).isoformat().replace("+00:00", "Z"),

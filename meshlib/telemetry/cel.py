@@ -1,4 +1,4 @@
-"""Expressions in CEL over a call that is over: filters of access logs and tags of metrics.
+"""Expressions in CEL over a call that is over: filters and values of access logs, and tags of metrics.
 
 Evaluated by Google's own library (the extra ``cel``: cel-expr-python, which is the C++ runtime that Envoy has), imported when
 the first expression is compiled. As in Envoy nothing is checked for types beforehand; what goes wrong is an error then: the
@@ -7,9 +7,12 @@ call is not logged, the tag is ``unknown``. The call itself never hears of it.
 
 from __future__ import annotations
 
+import base64
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshlib.policy.cel_attributes import ATTRIBUTES
 from meshlib.policy.cel_syntax import cel_problem, cel_references, with_calls
@@ -68,6 +71,18 @@ class Expression:
 
     def evaluate(self, facts: Facts) -> object:
         """Its value. Raises ``EvaluationError``, which is counted."""
+        found = self._found(facts)
+        value = found.plain_value()
+        if isinstance(value, bytearray):
+            return bytes(value)
+        # times have no short form but that of the library
+        return value if value is None or isinstance(value, (bool, int, float, str)) else str(found)
+
+    def typed(self, facts: Facts) -> object:
+        """Its value as JSON has it. Raises ``EvaluationError``, which is counted."""
+        return in_json(self._found(facts).plain_value())
+
+    def _found(self, facts: Facts) -> _Found:
         try:
             data = {root: made(facts) for root, made in self._wanted}
             found = self._evaluate(data={root: value for root, value in data.items() if value is not None})
@@ -77,11 +92,7 @@ class Expression:
         if found.type() == self._error:
             self.failures += 1
             raise EvaluationError(f"{self.text}: {found.plain_value()}")
-        value = found.plain_value()
-        if isinstance(value, bytearray):
-            return bytes(value)
-        # times have no short form but that of the library
-        return value if value is None or isinstance(value, (bool, int, float, str)) else str(found)
+        return found
 
     def holds(self, facts: Facts) -> bool:
         """Whether it is true; an error, and what is neither true nor false, is not."""
@@ -109,6 +120,24 @@ def shown(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return str(value)
+
+
+def in_json(value: object) -> object:
+    """A value of CEL as Envoy's TYPED_CEL has it in JSON: bytes in base64, a duration in seconds, a point in time in UTC, and
+    the text of what JSON has no form for."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():.9g}s"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): in_json(each) for key, each in value.items()}
+    return [in_json(each) for each in value] if isinstance(value, list) else str(value)
 
 
 @functools.lru_cache(maxsize=1000)
@@ -150,6 +179,21 @@ def filter_of(node: Mapping[str, object], outbound: bool) -> Callable[[AccessLog
         return lambda entry: expression.evaluate(Facts(entry, node, outbound)) is True
 
     return of
+
+
+def value_of(text: str, node: Mapping[str, object], typed: bool) -> Callable[[Entry], Any]:
+    """For formats of access logs: what ``%CEL(text)%`` says of a call, ``%TYPED_CEL(text)%`` where ``typed``; None of an error.
+    Headers that open doors are not shown. Raises ``MeshError`` as ``compiled``."""
+    expression = compiled(text)
+
+    def read(entry: Entry) -> object:
+        facts = Facts(entry, node, entry.outbound, hides=True)
+        try:
+            return expression.typed(facts) if typed else shown(expression.evaluate(facts))
+        except EvaluationError:
+            return None
+
+    return read
 
 
 # -- the library ------------------------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@ or told when the call is over."""
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
 from meshlib.clock import SystemClock
 from meshlib.policy.secret_values import HIDDEN, is_secret
+from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from meshlib.policy.trace_context import Lookup
     from meshlib.telemetry.access_log.entry import Entry
 
+log = logging.getLogger("meshlib.telemetry")
 LONGEST = 1024
 """Characters of a header that become an attribute."""
 
@@ -50,7 +53,12 @@ class CustomTags:
             parts = parse(tag.value)
         except FormatError:  # said when it was loaded, at its line
             return
-        self.formatted.append((tag.name, text_of(parts, SystemClock().time, omit_empty=True)))
+        try:
+            text = text_of(parts, SystemClock().time, omit_empty=True)
+        except MeshError as error:
+            log.error("%s: the tag %s is left out: %s", tag.where or "customTags", tag.name, error)
+            return
+        self.formatted.append((tag.name, text))
 
     def ended(self, entry: Entry) -> dict[str, str]:
         """Those that are formats of the access log, of a call that is over."""

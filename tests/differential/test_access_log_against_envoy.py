@@ -33,6 +33,8 @@ SAME = (
     "%GRPC_STATUS% %REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(SNI_FIRST)% %UPSTREAM_REQUEST_ATTEMPT_COUNT% "
     "%VIRTUAL_CLUSTER_NAME% %ROUTE_NAME% %START_TIME(%Y)% %% %DYNAMIC_METADATA(x:y)% %ENVIRONMENT(NO_SUCH_VARIABLE)% "
     "%ACCESS_LOG_TYPE% %RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)% %UPSTREAM_HOST% "
+    "%CEL(response.code)% %CEL(request.headers['x-test'])% %CEL(has(request.query) && request.url_path.contains('p'))% "
+    "%CEL(request.method):2% %CEL(response.size * 2)% %CEL(1.5)% %CEL(xds.route_name)% "
     '%COALESCE({"operators": ["REQUESTED_SERVER_NAME", {"command": "REQ", "param": "x-test"}]}):3%'
 )  # fmt: skip
 JSON = {
@@ -43,6 +45,13 @@ JSON = {
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "flags": "%RESPONSE_FLAGS%",
     "year": "%START_TIME(%Y)%",
+    "cel": [
+        "%CEL(response.code)%",
+        "%TYPED_CEL(response.code)%",
+        "%TYPED_CEL(connection.mtls)%",
+        "%TYPED_CEL(request.nothing)%",
+    ],
+    "list": "%TYPED_CEL([request.method, 1.5, null, {'a': b'x'}])%",
     "n": 1,
 }
 BACK = b"HTTP/1.1 200 OK\r\nx-back: back\r\ncontent-length: 3\r\n\r\nabc"
@@ -166,9 +175,12 @@ ACCEPTED = [
     "%START_TIME()%",
     "%REQ(:METHOD?X):0%",
     "%METADATA(DYNAMIC)%",
+    "%CEL(request.headers['x-log-mtls'] || request.url_path.contains('v1beta3'))%",
+    "%CEL(response.code):2% %TYPED_CEL(7 % (2))%",
 ]
 REFUSED = ["%REQ()%", "%REQ%", "%NO_SUCH%", "a%b", "%REQ(a b)%", "%DURATION(a)%", "%DURATION:5%", "%START_TIME:3%", "%PATH(A)%",
-           "%START_TIME(%n)%", "%GRPC_STATUS(x)%", "%ENVIRONMENT%", "%QUERY_PARAM()%", "%TRACE_ID:4%"]  # fmt: skip
+           "%START_TIME(%n)%", "%GRPC_STATUS(x)%", "%ENVIRONMENT%", "%QUERY_PARAM()%", "%TRACE_ID:4%",
+           "%CEL(a ||)%", "%CEL()%", "%CEL(a\n|| b)%"]  # fmt: skip
 
 
 def test_formats_are_accepted_or_refused_as_by_envoy() -> None:

@@ -222,3 +222,33 @@ def test_without_the_library_a_mesh_with_expressions_is_not_made_and_the_error_n
 def test_a_text_that_is_not_cel_is_said_with_its_place() -> None:
     with pytest.raises(MeshError, match=r"^f:1:1: 'a \|\|' is not an expression of CEL"):
         require(TelemetrySettings(access_logs=(AccessLog("x", expression="a ||", expression_where="f:1:1"),)))
+
+
+def test_a_value_of_a_line_is_read_of_the_workload_and_the_side_of_the_call() -> None:
+    class Made(MadeUp):
+        outbound = True
+
+    read = cel.value_of("node.metadata.NAMESPACE + ' ' + string(xds.listener_direction)", NODE, False)
+    assert read(MadeUp()) == "shop 1"
+    assert read(Made()) == "shop 2"
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("1", 1),
+        ("1.5", 1.5),
+        ("1.0 / 0.0", "inf"),
+        ("true", True),
+        ("null", None),
+        ("'a'", "a"),
+        ("b'a'", "YQ=="),
+        ("duration('1h30m')", "5400s"),
+        ("timestamp('2023-08-26T12:39:00-07:00')", "2023-08-26T19:39:00+00:00"),
+        ("[1, 'a', [true]]", [1, "a", [True]]),
+        ("{'a': {1: null}}", {"a": {"1": None}}),
+        ("request.headers['never']", None),
+    ],
+)
+def test_a_typed_value_is_one_of_json(expression: str, expected: object) -> None:
+    assert cel.value_of(expression, {}, True)(MadeUp()) == expected

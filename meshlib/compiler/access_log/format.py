@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from meshlib.compiler.access_log.operators import JWT, OPERATORS, TIME_POINTS
+from meshlib.compiler.access_log.operators import JWT, OPERATORS, TAKEN_POINTS, TIME_POINTS
+from meshlib.policy.cel_attributes import unknown_attribute
+from meshlib.policy.cel_syntax import cel_references
 
 DEFAULT = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
@@ -54,7 +56,8 @@ ISTIO_LABELS: Mapping[str, str] = {
 }
 """The same with ``accessLogEncoding: JSON``."""
 
-_COMMAND = re.compile(r"%([A-Z0-9_]+)(?:\(([^)]*)\))?(?::([0-9]+))?%")
+_COMMAND = re.compile(r"%([A-Z0-9_]+)(?:\((.*?)\))?(?::([0-9]+))?%")
+"""An argument ends where an operator can, as in Envoy: ``%CEL(request.url_path.contains('v1'))%`` is one."""
 NEAREST = 3
 """Names of operators that a message about an unknown one has, at most."""
 MOST_NESTED = 16
@@ -90,9 +93,14 @@ class Operator(NamedTuple):
         if self.name in ("DYNAMIC_METADATA", "METADATA") and spec.side == side:
             namespace = (self.argument or "").removeprefix("DYNAMIC:").partition(":")[0]
             return "" if namespace == JWT else f"only the metadata of verified tokens ({JWT}) are known here"
+        if self.name in ("CEL", "TYPED_CEL"):
+            unknown, known = unknown_attribute(cel_references(self.argument or ""))
+            return f"it reads {unknown}, which does not exist: {known}" if unknown else ""
         if self.name == "COMMON_DURATION":
             points = (self.argument or "").split(":")[:2]
-            unknown = next((point for point in points if point not in TIME_POINTS), "")
+            unknown = next((point for point in points if point not in TAKEN_POINTS), "")
+            if unknown in TIME_POINTS:
+                return f"nobody here takes the time of {unknown}, but of {', '.join(TAKEN_POINTS)}"
             return f"{unknown} is a point in time that filters of a proxy set" if unknown else ""
         if spec.side == "neither":
             return "only a proxy knows it"
@@ -246,4 +254,6 @@ def _why(text: str, at: int) -> str:
         return "its closing % is missing (a percent sign is written %%)"
     if "(" in text[at:end] and ")" not in text[at:]:
         return "its closing parenthesis is missing"
+    if "(" in text[at:end] and "\n" in text[at : text.find(")", at)]:
+        return "its argument has a line end"
     return "one is %NAME%, %NAME(argument)% or %NAME(argument):length%, its name in upper case (a percent sign is written %%)"

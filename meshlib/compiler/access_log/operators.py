@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from meshlib.policy.cel_syntax import cel_problem
+
 Takes = Literal["nothing", "perhaps", "argument"]
 Side = Literal["both", "client", "server", "neither"]
 
@@ -24,6 +26,8 @@ class Spec(NamedTuple):
 
 TIME_POINTS = ("DS_RX_BEG", "DS_RX_END", "US_CX_BEG", "US_CX_END", "US_HS_END", "US_TX_BEG", "US_TX_END", "US_RX_BEG",
                "US_RX_BODY_BEG", "US_RX_END", "DS_TX_BEG", "DS_TX_END")  # fmt: skip
+TAKEN_POINTS = ("DS_RX_BEG", "US_TX_BEG", "US_RX_BEG", "US_RX_END", "DS_TX_BEG", "DS_TX_END")
+"""Those of which a call knows the time."""
 PRECISIONS = ("ms", "us", "ns")
 GRPC_FORMS = ("CAMEL_STRING", "SNAKE_STRING", "NUMBER")
 METADATA_TYPES = ("DYNAMIC", "CLUSTER", "ROUTE", "UPSTREAM_HOST", "LISTENER", "LISTENER_FILTER_CHAIN", "VIRTUAL_HOST")
@@ -89,6 +93,11 @@ def _metadata(argument: str) -> str:
     if kind not in METADATA_TYPES:
         return f"{kind!r} is not a kind of metadata: it takes {', '.join(METADATA_TYPES)}"
     return ""
+
+
+def _expression(argument: str) -> str:
+    problem = cel_problem(argument)
+    return f"it is not an expression of CEL: {problem}" if problem else ""
 
 
 def _something(what: str) -> Callable[[str], str]:
@@ -203,7 +212,7 @@ OPERATORS: Mapping[str, Spec] = MappingProxyType(
         "EMIT_TIME_LOCAL": _TIME,
         "DURATION": _BOTH,
         "COMMON_DURATION": Spec("argument", check=_span),
-        "REQUEST_DURATION": _BOTH,
+        "REQUEST_DURATION": _NEITHER,
         "RESPONSE_DURATION": _BOTH,
         "RESPONSE_TX_DURATION": _BOTH,
         # -- where it went --------------------------------------------------------------------------------------------
@@ -254,13 +263,13 @@ OPERATORS: Mapping[str, Spec] = MappingProxyType(
         "UNIQUE_ID": _BOTH,
         "ACCESS_LOG_TYPE": _BOTH,
         "COALESCE": Spec("argument", True, check=_something("a JSON object with operators")),
+        "CEL": Spec("argument", True, check=_expression),
+        "TYPED_CEL": Spec("argument", True, check=_expression),
         # -- Envoy's, of what nobody here knows -----------------------------------------------------------------------
         "FILTER_STATE": Spec("argument", True, "neither"),
         "UPSTREAM_FILTER_STATE": Spec("argument", True, "neither"),
         "CLUSTER_METADATA": Spec("argument", True, "neither"),
         "UPSTREAM_METADATA": Spec("argument", True, "neither"),
-        "CEL": Spec("argument", True, "neither"),
-        "TYPED_CEL": Spec("argument", True, "neither"),
         **dict.fromkeys((*_PROXYS, *_WIRE, *_CERTIFICATES), _NEITHER),
         **{
             f"{side}_PEER_CERT_V_{end}": _NAMED._replace(limit=False)

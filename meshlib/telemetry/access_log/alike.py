@@ -15,14 +15,16 @@ import json
 import os
 from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
+from functools import partial
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
 from meshlib.engine.wanted_headers import WantedHeaders
+from meshlib.policy.secret_queries import without_secrets
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.escaping import as_json
-from meshlib.telemetry.access_log.operators import HIDDEN, Reader, Value, reader, without_secrets
+from meshlib.telemetry.access_log.operators import HIDDEN, NOBODY, Node, Reader, Value, reader
 from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, Milliseconds, formatter
 from meshlib.telemetry.access_log.text import MISSING, joined, safe
 
@@ -104,6 +106,7 @@ class AlikeLines(Generic[Watched]):
         form: Form,
         put: Callable[[Any, int], None],
         today: Callable[[], float],
+        node: Node = NOBODY,
     ) -> None:
         self._side = side
         self._known: dict[Hashable, tuple[tuple[str, ...], int]] = {}
@@ -115,7 +118,7 @@ class AlikeLines(Generic[Watched]):
             if isinstance(piece, str):
                 self._template.append(piece)
                 continue
-            made = piece if isinstance(piece, Reader) else reader(piece, today)
+            made = piece if isinstance(piece, Reader) else reader(piece, today, node)
             reading = None if isinstance(piece, Reader) else _reading(piece, side)
             if reading is SAME:
                 self._template.append(_encoded(made.read, form.encode))
@@ -293,13 +296,14 @@ def text_alike(
     put: Callable[[Any, int], None],
     today: Callable[[], float],
     omit_empty: bool = False,
+    node: Node = NOBODY,
 ) -> AlikeLines[Watched] | None:
     """The short way for a format of text; None: there is none."""
     if PLAIN:
         return None
     missing = "" if omit_empty else MISSING
     form = Form(lambda value: missing if value is None else safe(value), False, missing)
-    return AlikeLines(side, list(parts), form, put, today)
+    return AlikeLines(side, list(parts), form, put, today, node)
 
 
 def json_alike(
@@ -308,34 +312,35 @@ def json_alike(
     put: Callable[[Any, int], None],
     today: Callable[[], float],
     omit_empty: bool = False,
+    node: Node = NOBODY,
 ) -> AlikeLines[Watched] | None:
     """The short way for a format of JSON; None: there is none."""
     if PLAIN or omit_empty:
         return None
     pieces: list[str | Reader | Operator] = []
-    _flat(form, today, pieces)
+    _flat(form, partial(reader, now=today, node=node), pieces)
     pieces.append("\n")
-    return AlikeLines(side, pieces, Form(_json, True), put, today)
+    return AlikeLines(side, pieces, Form(_json, True), put, today, node)
 
 
-def _flat(shape: Shape, today: Callable[[], float], pieces: list[str | Reader | Operator]) -> None:
+def _flat(shape: Shape, of: Callable[[Operator], Reader], pieces: list[str | Reader | Operator]) -> None:
     """Objects and lists whose keys are all there, in a row."""
     if isinstance(shape, Mapping):
         for n, (key, value) in enumerate(shape.items()):
             pieces.append(f"{'{' if n == 0 else ','}{json.dumps(key)}:")
-            _flat(value, today, pieces)
+            _flat(value, of, pieces)
         pieces.append("}" if shape else "{}")
     elif isinstance(shape, list):
         for n, value in enumerate(shape):
             pieces.append("[" if n == 0 else ",")
-            _flat(value, today, pieces)
+            _flat(value, of, pieces)
         pieces.append("]" if shape else "[]")
     elif isinstance(shape, Constant):
         pieces.append(json.dumps(shape.value))
     elif len(shape) == 1 and isinstance(shape[0], Operator):
         pieces.append(shape[0])
     else:
-        several = tuple(part if isinstance(part, str) else reader(part, today) for part in shape)
+        several = tuple(part if isinstance(part, str) else of(part) for part in shape)
         pieces.append(Reader(joined(several, MISSING)))
 
 

@@ -6,7 +6,7 @@ Operators ask an entry; each side knows its own (``made.py``, ``served.py``). Te
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from meshlib.policy.envoy_matchers import query_parameter
 
@@ -32,6 +32,8 @@ class Entry:
 
     __slots__ = ("ended", "flags", "grpc", "request", "started", "status", "traced", "wall")
 
+    outbound: ClassVar[bool] = False
+    """Whether it was made; else it was served."""
     request: RequestView
     started: float
     ended: float

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape, parse_json
 from meshlib.telemetry.access_log.escaping import as_json
-from meshlib.telemetry.access_log.operators import Value, reader
+from meshlib.telemetry.access_log.operators import NOBODY, Node, Reader, Value, reader
 from meshlib.telemetry.access_log.text import MISSING, joined
 
 if TYPE_CHECKING:
@@ -16,15 +17,21 @@ if TYPE_CHECKING:
 
 Write = Callable[["Entry"], str | None]
 """A value in JSON; None: it is left out."""
+Read = Callable[[Operator], Reader]
+"""How operators are read."""
 
 
-def json_of(form: Mapping[str, Shape], now: Callable[[], float], omit_empty: bool = False) -> Callable[[Entry], str]:
-    """From an entry to its line. ``omit_empty``: keys whose value is not there are left out."""
+def json_of(
+    form: Mapping[str, Shape], now: Callable[[], float], omit_empty: bool = False, node: Node = NOBODY
+) -> Callable[[Entry], str]:
+    """From an entry to its line. ``omit_empty``: keys whose value is not there are left out. ``now`` and ``node`` are as
+    ``reader``'s."""
+    of = partial(reader, now=now, node=node)
     if omit_empty:
-        shape = _object(form, now, True)
+        shape = _object(form, of, True)
         return lambda entry: f"{shape(entry)}\n"
     pieces: list[str | Write] = []
-    _flat(form, now, pieces)
+    _flat(form, of, pieces)
     template, writes = "", []
     for piece in (*pieces, "\n"):
         if isinstance(piece, str):
@@ -35,33 +42,33 @@ def json_of(form: Mapping[str, Shape], now: Callable[[], float], omit_empty: boo
     return lambda entry: template % tuple([write(entry) for write in writes])
 
 
-def _flat(shape: Shape, now: Callable[[], float], pieces: list[str | Write]) -> None:
+def _flat(shape: Shape, of: Read, pieces: list[str | Write]) -> None:
     """Objects and lists whose keys are all there, in a row: nothing of them is left to be done for a line."""
     if isinstance(shape, Mapping):
         for n, (key, value) in enumerate(shape.items()):
             pieces.append(f"{'{' if n == 0 else ','}{json.dumps(key)}:")
-            _flat(value, now, pieces)
+            _flat(value, of, pieces)
         pieces.append("}" if shape else "{}")
     elif isinstance(shape, list):
         for n, value in enumerate(shape):
             pieces.append("[" if n == 0 else ",")
-            _flat(value, now, pieces)
+            _flat(value, of, pieces)
         pieces.append("]" if shape else "[]")
     else:
-        pieces.append(_value(shape, now, False))
+        pieces.append(_value(shape, of, False))
 
 
-def _any(shape: Shape, now: Callable[[], float], omit: bool) -> Write:
+def _any(shape: Shape, of: Read, omit: bool) -> Write:
     if isinstance(shape, Mapping):
-        return _object(shape, now, omit)
+        return _object(shape, of, omit)
     if isinstance(shape, list):
-        values = [_any(value, now, omit) for value in shape]
+        values = [_any(value, of, omit) for value in shape]
         return lambda entry: f"[{','.join([found for write in values if (found := write(entry)) is not None])}]"
-    return _value(shape, now, omit)
+    return _value(shape, of, omit)
 
 
-def _object(form: Mapping[str, Shape], now: Callable[[], float], omit: bool) -> Write:
-    keys = [(json.dumps(key), _any(value, now, omit)) for key, value in form.items()]
+def _object(form: Mapping[str, Shape], of: Read, omit: bool) -> Write:
+    keys = [(json.dumps(key), _any(value, of, omit)) for key, value in form.items()]
 
     def write(entry: Entry) -> str:
         return f"{{{','.join([f'{key}:{found}' for key, value in keys if (found := value(entry)) is not None])}}}"
@@ -69,12 +76,12 @@ def _object(form: Mapping[str, Shape], now: Callable[[], float], omit: bool) -> 
     return write
 
 
-def _value(shape: Parts | Constant, now: Callable[[], float], omit: bool) -> Write:
+def _value(shape: Parts | Constant, of: Read, omit: bool) -> Write:
     if isinstance(shape, Constant):
         constant = json.dumps(shape.value)
         return lambda _entry: constant
     if len(shape) == 1 and isinstance(shape[0], Operator):
-        read = reader(shape[0], now).read
+        read = of(shape[0]).read
         missing = None if omit else "null"
 
         def write(entry: Entry) -> str | None:
@@ -84,7 +91,7 @@ def _value(shape: Parts | Constant, now: Callable[[], float], omit: bool) -> Wri
             return missing if value is None else str(value) if type(value) is int else _structure(value)
 
         return write
-    parts = tuple(part if isinstance(part, str) else reader(part, now) for part in shape)
+    parts = tuple(part if isinstance(part, str) else of(part) for part in shape)
     text = joined(parts, "" if omit else MISSING)
     return lambda entry: json.dumps(text(entry))
 
@@ -94,14 +101,15 @@ def _structure(value: Value) -> str:
 
 
 def attributes_of(
-    form: Mapping[str, object], now: Callable[[], float]
+    form: Mapping[str, object], now: Callable[[], float], node: Node = NOBODY
 ) -> tuple[tuple[str, Callable[[Entry], str]], ...]:
     """Of a record of OpenTelemetry: each key of a JSON format and the text of its value; what is nested is JSON."""
+    of = partial(reader, now=now, node=node)
     made: list[tuple[str, Callable[[Entry], str]]] = []
     for key, shape in parse_json(form).items():
         if isinstance(shape, tuple) and not isinstance(shape, Constant):
-            made.append((key, joined(tuple(p if isinstance(p, str) else reader(p, now) for p in shape), MISSING)))
+            made.append((key, joined(tuple(p if isinstance(p, str) else of(p) for p in shape), MISSING)))
         else:
-            write = _any(shape, now, False)
+            write = _any(shape, of, False)
             made.append((key, lambda entry, write=write: write(entry) or ""))  # type: ignore[misc]
     return tuple(made)

@@ -16,6 +16,7 @@ from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
 from meshlib.telemetry.access_log.alike import json_alike, text_alike
 from meshlib.telemetry.access_log.json_lines import attributes_of, json_of
+from meshlib.telemetry.access_log.operators import NOBODY, Node
 from meshlib.telemetry.access_log.otlp_output import LogRecord
 from meshlib.telemetry.access_log.sinks import sinks
 from meshlib.telemetry.access_log.text import text_of
@@ -60,20 +61,24 @@ def all_calls(_settings: AccessLog) -> Fits | None:
     return None
 
 
-def line_of(settings: AccessLog, now: Callable[[], float]) -> Callable[[Entry], str]:
-    """What makes a line of an entry, with its line end. Raises ``FormatError``."""
+def line_of(settings: AccessLog, now: Callable[[], float], node: Node = NOBODY) -> Callable[[Entry], str]:
+    """What makes a line of an entry, with its line end. Raises ``FormatError``, and as ``reader``."""
     if settings.labels is not None:
-        return json_of(parse_json(settings.labels or ISTIO_LABELS), now, settings.omit_empty)
-    return text_of(parse(_ended(settings.text or ISTIO)), now, settings.omit_empty)
+        return json_of(parse_json(settings.labels or ISTIO_LABELS), now, settings.omit_empty, node)
+    return text_of(parse(_ended(settings.text or ISTIO)), now, settings.omit_empty, node)
 
 
 def lines_alike(
-    settings: AccessLog, side: Side[Watched], put: Callable[[Any, int], None], now: Callable[[], float]
+    settings: AccessLog,
+    side: Side[Watched],
+    put: Callable[[Any, int], None],
+    now: Callable[[], float],
+    node: Node = NOBODY,
 ) -> AlikeLines[Watched] | None:
     """The short way to the same line, for calls of one kind; None where there is none. For a format that is valid."""
     if settings.labels is not None:
-        return json_alike(parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty)
-    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty)
+        return json_alike(parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty, node)
+    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty, node)
 
 
 def _ended(text: str) -> str:
@@ -146,11 +151,11 @@ class _Log:
             return
         self._put(entry)
 
-    def go_short(self, side: Side[Any], settings: AccessLog, now: Callable[[], float]) -> None:
+    def go_short(self, side: Side[Any], settings: AccessLog, now: Callable[[], float], node: Node) -> None:
         """Calls of ``side`` may leave values, of which who writes makes the line."""
         if self._fits is None:
             put = self._writer.put if self._cap is None else self._capped
-            alike = lines_alike(settings, side, put, now)
+            alike = lines_alike(settings, side, put, now, node)
             self.alike += [] if alike is None else [alike]
 
     def _capped(self, line: Unmade, size: int) -> None:
@@ -208,7 +213,8 @@ class _OtlpLog(_Log):
 
 class AccessLogs(Generic[Watched]):
     """``entry`` makes that of a call, of the time that it ended, the time of day, its span, and whether it was cut off.
-    ``filters`` makes the function of an expression, ``otlp`` what sends to a collector; they may raise ValueError."""
+    ``filters`` makes the function of an expression, ``otlp`` what sends to a collector; they may raise ValueError. ``node``
+    is what expressions in a format read of the workload."""
 
     def __init__(
         self,
@@ -218,8 +224,10 @@ class AccessLogs(Generic[Watched]):
         filters: Filters = all_calls,
         otlp: Collectors | None = None,
         sides: Sequence[Side[Watched]] = (),
+        node: Node = NOBODY,
     ) -> None:
         self._entry = entry
+        self._node = node
         self._clock = clock
         self._rate = options.rate
         self._filters = filters
@@ -299,7 +307,7 @@ class AccessLogs(Generic[Watched]):
         if not options:
             return ()
         settings = AccessLog("", text=options.text, labels=options.labels)
-        line = line_of(settings, self._clock.time)
+        line = line_of(settings, self._clock.time, self._node)
         claims = [partial(sinks.file, path) for path in options.files]
         claims += [partial(sinks.logger, each) for each in options.loggers]
         return tuple(self._short(_Log(None, line, claim, self._cap()), settings) for claim in claims)
@@ -307,20 +315,20 @@ class AccessLogs(Generic[Watched]):
     def _of_resource(self, settings: AccessLog) -> _Log:
         if settings.sink == "otlp":
             return self._to_collector(settings)
-        line = line_of(settings, self._clock.time)
+        line = line_of(settings, self._clock.time, self._node)
         fits = self._filters(settings)
         return self._short(_Log(settings, line, partial(sinks.file, settings.path), self._cap(), fits), settings)
 
     def _short(self, log: _Log, settings: AccessLog) -> _Log:
         for side in self._sides:
-            log.go_short(side, settings, self._clock.time)
+            log.go_short(side, settings, self._clock.time, self._node)
         return log
 
     def _to_collector(self, settings: AccessLog) -> _Log:
         if self._otlp is None:
             raise ValueError("nobody here sends logs over OTLP")
         output = self._otlp(settings)
-        body = line_of(replace(settings, labels=None), self._clock.time)
+        body = line_of(replace(settings, labels=None), self._clock.time, self._node)
         name = f"otlp {settings.service}:{settings.port}"
         key = ("otlp", settings.service, settings.port, settings.log_name)
         made = _OtlpLog(
@@ -330,5 +338,5 @@ class AccessLogs(Generic[Watched]):
             self._cap(),
             self._filters(settings),
         )
-        made._attributes = attributes_of(settings.labels or {}, self._clock.time)
+        made._attributes = attributes_of(settings.labels or {}, self._clock.time, self._node)
         return made

@@ -42,6 +42,8 @@ class MadeEntry(Entry):
 
     __slots__ = ("_call", "_head_at", "_local", "_outcome", "_record", "_request")
 
+    outbound = True
+
     def __init__(self, call: Call, now: float, today: float, traced: Traced | None, cut: bool) -> None:
         self._call = call
         self._record = record = call.record

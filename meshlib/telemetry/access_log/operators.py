@@ -11,11 +11,11 @@ import platform
 import uuid
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from meshlib.compiler.access_log.format import Operator
 from meshlib.compiler.access_log.operators import JWT
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
+from meshlib.policy.secret_queries import INSTEAD, decoded, query_without_secrets, without_secrets
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.addresses import masked, port_of, without_port
 from meshlib.telemetry.access_log.entry import Entry
@@ -23,7 +23,9 @@ from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, formatter
 
 Value = str | int | float | bool | Mapping[str, object] | list[object] | None
 Read = Callable[[Entry], Value]
-HIDDEN = "***"
+Node = Mapping[str, object]
+NOBODY: Node = {}
+HIDDEN = INSTEAD
 """What stands in a line for a value that opens doors by itself."""
 
 LONG_FLAGS = {
@@ -72,13 +74,16 @@ class Reader(NamedTuple):
     theirs: bool = False
 
 
-def reader(operator: Operator, now: Callable[[], float]) -> Reader:
-    """The function for an operator. ``now`` is the time of day."""
+def reader(operator: Operator, now: Callable[[], float], node: Node = NOBODY) -> Reader:
+    """The function for an operator. ``now`` is the time of day, ``node`` what expressions in CEL read of the workload. Raises
+    ``MeshError`` for an expression where the extra cel is not installed."""
     name, argument, limit = operator.name, operator.argument or "", operator.limit
     if name in _TIMES:
         return _time(name, argument, now)
     if name == "COALESCE":
-        return _coalesce([reader(each, now) for each in operator.nested], limit)
+        return _coalesce([reader(each, now, node) for each in operator.nested], limit)
+    if name in ("CEL", "TYPED_CEL"):
+        return Reader(_cut(_expression(argument, node, name == "TYPED_CEL"), limit), True)
     make = _WITH_ARGUMENT.get(name)
     if make is not None:
         return Reader(_cut(make(argument), limit), True)
@@ -144,29 +149,6 @@ def _path(entry: Entry) -> str | None:
     return value if value is None or "?" not in value else without_secrets(value)
 
 
-def without_secrets(url: str) -> str:
-    """A path, or a URL, whose query does not tell the values of parameters that open doors by themselves."""
-    path, mark, query = url.partition("?")
-    if not mark:
-        return url
-    return f"{path}?{_query_without_secrets(query)}"
-
-
-def _query_without_secrets(query: str) -> str:
-    pairs = query.split("&")
-    for n, pair in enumerate(pairs):
-        name, mark, value = pair.partition("=")
-        if value and is_secret(_decoded(name).lower()):
-            pairs[n] = f"{name}{mark}{HIDDEN}"
-    return "&".join(pairs)
-
-
-def _decoded(text: str) -> str:
-    if "%" not in text and "+" not in text:
-        return text
-    return unquote_to_bytes(text.replace("+", " ").encode("latin-1", "replace")).decode("latin-1")
-
-
 def _without_query(argument: str) -> Read:
     read = _request_header(argument)
 
@@ -217,8 +199,8 @@ def _parameters(form: str) -> Read:
         query = (entry.path() or "").partition("?")[2]
         if not query:
             return None
-        shown = _query_without_secrets(query)
-        return _decoded(shown) if form == "DECODED" else shown
+        shown = query_without_secrets(query)
+        return decoded(shown) if form == "DECODED" else shown
 
     return read
 
@@ -362,6 +344,12 @@ def _coalesce(readers: list[Reader], limit: int | None) -> Reader:
         return None
 
     return Reader(_cut(first, limit), any(each.theirs for each in readers))
+
+
+def _expression(text: str, node: Node, typed: bool) -> Read:
+    from meshlib.telemetry.cel import value_of  # which loads the runtime
+
+    return value_of(text, node, typed)
 
 
 def _environment(name: str) -> Read:

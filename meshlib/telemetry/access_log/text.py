@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.access_log.format import Parts
 from meshlib.telemetry.access_log.escaping import escaped, is_plain, readable
-from meshlib.telemetry.access_log.operators import Reader, Value, reader
+from meshlib.telemetry.access_log.operators import NOBODY, Node, Reader, Value, reader
 
 if TYPE_CHECKING:
     from meshlib.telemetry.access_log.entry import Entry
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 MISSING = "-"
 
 
-def text_of(parts: Parts, now: Callable[[], float], omit_empty: bool = False) -> Callable[[Entry], str]:
-    """From an entry to its line, which ends where the format says. ``omit_empty``: what is not there is "" and not ``-``."""
+def text_of(
+    parts: Parts, now: Callable[[], float], omit_empty: bool = False, node: Node = NOBODY
+) -> Callable[[Entry], str]:
+    """From an entry to its line, which ends where the format says. ``omit_empty``: what is not there is "" and not ``-``.
+    ``now`` and ``node`` are as ``reader``'s."""
     template = "".join(part.replace("%", "%%") if isinstance(part, str) else "%s" for part in parts)
-    readers = [reader(part, now) for part in parts if not isinstance(part, str)]
+    readers = [reader(part, now, node) for part in parts if not isinstance(part, str)]
     missing = "" if omit_empty else MISSING
     reads = tuple(each.read for each in readers)
     theirs = tuple(n for n, each in enumerate(readers) if each.theirs)

@@ -37,6 +37,13 @@ def test_an_argument_may_have_percent_signs() -> None:
     assert parse("[%START_TIME(%Y/%m/%dT%H:%M:%S%z %s)%]")[1] == Operator("START_TIME", "%Y/%m/%dT%H:%M:%S%z %s")
 
 
+def test_an_expression_may_have_parentheses_and_percent_signs() -> None:
+    text = "request.headers['x-log-mtls'] == 'y' || request.url_path.contains('v1beta3')"
+    assert parse(f"%CEL({text})% %TYPED_CEL(7 % (2)):1%") == (
+        Operator("CEL", text), " ", Operator("TYPED_CEL", "7 % (2)", 1)
+    )  # fmt: skip
+
+
 def test_empty_parentheses_are_none() -> None:
     assert parse("%PROTOCOL()%") == (Operator("PROTOCOL"),)
     with pytest.raises(FormatError, match="needs an argument"):
@@ -73,6 +80,9 @@ def test_the_default_formats_are_read() -> None:
         ("%START_TIME(%-5n)%", 0, "must not make a line end"),
         ("%GRPC_STATUS(x)%", 0, "it takes CAMEL_STRING, SNAKE_STRING, NUMBER"),
         ("%PATH(X)%", 0, "it takes WQ, NQ"),
+        ("%CEL%", 0, "needs an argument"),
+        ("%CEL(a ||)%", 0, "it is not an expression of CEL: it ends too early"),
+        ("%CEL(a\n|| b)%", 0, "its argument has a line end"),
         ("%PATH(NQ:Y)%", 0, "it takes ORIG_OR_PATH, ORIG, PATH"),
         ("%PATH(NQ:PATH:Z)%", 0, "takes at most 2 values"),
         ("%COMMON_DURATION(A:B)%", 0, "takes START:END:PRECISION"),
@@ -137,6 +147,14 @@ def test_coalesce_has_operators_of_its_own() -> None:
         ("%DYNAMIC_METADATA(x:y)%", "server", "verified tokens"),
         ("%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ms)%", "client", ""),
         ("%COMMON_DURATION(DS_RX_BEG:mine:ms)%", "client", "mine is a point in time that filters"),
+        (
+            "%COMMON_DURATION(US_CX_BEG:US_CX_END:ms)%",
+            "client",
+            "nobody here takes the time of US_CX_BEG, but of DS_RX_BEG, US_TX_BEG",
+        ),
+        ("%REQUEST_DURATION%", "server", "only a proxy knows it"),
+        ("%CEL(request.path == '/a')%", "server", ""),
+        ("%TYPED_CEL(request.hots)%", "client", "it reads request.hots, which does not exist: request has duration"),
     ],
 )
 def test_a_value_that_nobody_knows_here_is_told(text: str, side: str, why: str) -> None:
