@@ -62,9 +62,13 @@ def closed(_request: InboundView) -> Refusal:
     return CLOSED
 
 
-Seen = tuple[object, str, str, str, str, int, int]
-"""The object that they share; version of HTTP, address of the peer, server name that TLS was asked for, and where it came to,
-each as far as it is not the same for all of them; bytes of the bodies of request and response."""
+Seen = tuple[Hashable, str, float, int, int]
+"""What those have in common whose lines differ in no more than: the address of the peer, which needs no escapes; when the
+response began; bytes of the bodies of request and response."""
+Facts = tuple[Hashable, str, str, str, float, int, int]
+"""What those have in common (status, flags, grpc_status, method, and what decides protocol, version, principal, server name and
+local address) whose lines differ in no more than their headers and: target, address of the peer, authority; when the response
+began; bytes of the bodies."""
 
 
 class InboundCall:
@@ -151,13 +155,26 @@ class InboundCall:
             self.flags = f"{self.flags},{flag}" if self.flags else flag
 
     def seen(self) -> Seen | None:
-        """What requests with the same head and from the same peer have in common, and what not; None: nobody knows."""
+        """Of a request whose head was met before, and that is over: what a line of the access log needs. None: nobody knows, or
+        ``facts`` says None as well."""
         return None
 
-    def facts(self) -> tuple[str, str, Hashable, str, str]:
-        """Method and target, and ``InboundRequest.facts``."""
+    def facts(self) -> Facts | None:
+        """The same of any other, beside its headers. None: it was refused, was passed on (``hop``), has an id that was made
+        here, or no response has begun."""
+        if self.refusal is not None or self.hop is not None or self.made_id or not self.head_at:
+            return None
         request = self.request
-        return request.method, request.full_path, *request.facts()
+        of_all, peer, authority = request.facts()
+        return (
+            (self.status, self.flags, self.grpc_status, request.method, of_all),
+            request.full_path,
+            peer,
+            authority,
+            self.head_at,
+            max(self.request_bytes - self.request_head_bytes, 0),
+            max(self.response_bytes - self.response_head_bytes, 0),
+        )
 
     def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
         """As ``InboundRequest``'s."""

@@ -65,6 +65,15 @@ def is_awaited(body: ResponseBody | None) -> TypeGuard[AwaitedBody]:
     return isinstance(body, AsyncIterable)
 
 
+class HeadersMet(Protocol):
+    """What is known of headers that came before."""
+
+    @property
+    def headers(self) -> RawHeaders:
+        """They. Never changed in place."""
+        ...
+
+
 class Request(RequestView, Protocol):
     """A request on its way. What ``RequestView`` shows is the request as it came; ``target`` and ``headers`` are as it is
     sent, which rules change."""
@@ -86,8 +95,9 @@ class Request(RequestView, Protocol):
     def headers(self, headers: RawHeaders) -> None: ...
 
     @property
-    def alike(self) -> object | None:
-        """The object that requests with the same headers, as they are sent, have in common; None: nobody knows."""
+    def alike(self) -> HeadersMet | None:
+        """What requests of HTTP that came with the same headers have in common. As long as ``headers`` are those of it, they
+        are sent with the same, too (no rule has put others in their place). None: nobody knows."""
         ...
 
     def sent_header(self, name: str) -> str | None:

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 MAX_SEEN = 4096
+MAX_SHOWN, LONGEST_SHOWN = 1024, 64
+PLAIN = re.compile(r"[\w.:/%\[\]-]*", re.ASCII).fullmatch
+
+
+class ShownAddresses(dict[Hashable, str]):
+    """Addresses of peers as lines show them, by what servers tell of a peer, which is the same for all requests of a
+    connection; those alone that need no escapes."""
+
+    __slots__ = ()
+
+    def keep(self, told: Hashable, shown: str) -> str | None:
+        """``shown`` is that of ``told``. None: it needs escapes. A long one is not kept: a stranger may have a hand in it."""
+        if PLAIN(shown) is None:
+            return None
+        if len(shown) <= LONGEST_SHOWN:
+            if len(self) >= MAX_SHOWN:
+                self.clear()
+            self[told] = shown
+        return shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,17 @@ class Telemetry(Watcher[Call, CallSpan]):
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
         if span is not None or self._tells:
-            self._told(call, span, self._clock())
+            clock, logs = self._clock, self._lines
+            now = clock()  # and no method: CPython 3.11 would look for one
+            if span is not None or logs is None:
+                self._told(call, span, now)
+                return
+            try:  # as ``_told``, without a call of it
+                short = logs.short
+                if not short(call, now, None):
+                    logs.write(call, now, None)
+            except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
+                self._failed()
 
     def ended_with_message(self, call: Call, span: CallSpan | None) -> None:
         """``ended`` of a call of gRPC whose response is one message: nearly all are counted where the last one like it was
@@ -209,16 +219,15 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
 
     def noted(self, call: InboundCall, now: float) -> None:
         """A call without a span has been noted where ``noting`` said, and is over since ``now``: all else is told of it."""
-        logs = self._logs
-        if logs is None or self._remember is not None:
+        logs = self._lines
+        if logs is None:
             if self._tells:
                 self._told(call, None, now)
             return
         try:  # as ``_told``
-            for short in logs.shorts:
-                if short(call, now, None):
-                    return
-            logs.write(call, now, None)
+            short = logs.short
+            if not short(call, now, None):
+                logs.write(call, now, None)
         except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
             self._failed()
 

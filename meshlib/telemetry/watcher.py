@@ -87,6 +87,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._remember: Callable[[WatchedCall, float, str], None] | None = None
         self._logs: AccessLogs[WatchedCall] | None = None
         """None: nobody wants lines."""
+        self._lines: AccessLogs[WatchedCall] | None = None
+        """Where nobody wants more of a call without a span than its line: those logs."""
         self._made_logs: Callable[[], AccessLogs[WatchedCall]] | None = None
         self._all_logs: AccessLogs[WatchedCall] | None = None
 
@@ -99,7 +101,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
     @remember.setter
     def remember(self, remember: Callable[[WatchedCall, float, str], None] | None) -> None:
         self._remember = remember
-        self._tells = remember is not None or self._logs is not None
+        self._look()
 
     def began(self, call: WatchedCall) -> WatchedSpan | None:
         """A call begins; what this returns goes to ``ended`` or ``broken``. For callers that are sure to come to an end
@@ -134,10 +136,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         if logs is not None:  # as ``_write``
             try:
                 traced = None if span is None else self._context_of(span)
-                for short in logs.shorts:
-                    if short(call, now, traced):
-                        return
-                logs.write(call, now, traced)
+                if not logs.short(call, now, traced):
+                    logs.write(call, now, traced)
             except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
                 self._failed()
 
@@ -276,7 +276,11 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self._all_logs = self._made_logs()
         self._all_logs.take(wanted)
         self._logs = self._all_logs if self._all_logs.active else None
+        self._look()
+
+    def _look(self) -> None:
         self._tells = self._logs is not None or self._remember is not None
+        self._lines = self._logs if self._remember is None else None
 
     def access_logs(self) -> list[dict[str, object]]:
         """For ``mesh.status()``."""

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.policy.client_address import ip_of, last_forwarded, remote_of
+from meshlib.policy.client_address import (
+    LONGEST_SHOWN,
+    MAX_SHOWN,
+    ShownAddresses,
+    ip_of,
+    last_forwarded,
+    remote_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +72,27 @@ def test_no_text_of_a_stranger_breaks_it(text):
 )
 def test_of_a_client_that_another_proxy_has_named_no_port_is_known(peer, client, told):
     assert remote_of(peer, client) == told
+
+
+@pytest.mark.parametrize("shown", ["", "127.0.0.1:4711", "[::1]:4711", "[fe80::1%eth0]:80", "unix:/run/app.sock"])
+def test_an_address_that_needs_no_escapes_is_kept(shown):
+    addresses = ShownAddresses()
+    assert addresses.keep("told", shown) == shown
+    assert addresses == {"told": shown}
+
+
+@pytest.mark.parametrize("shown", ['a"b', "a b", "a\nb", "a\n", "\xe9", "a\\b", "a\x7f", "\u0661"])
+def test_an_address_that_needs_escapes_is_not(shown):
+    addresses = ShownAddresses()
+    assert addresses.keep("told", shown) is None
+    assert addresses == {}
+
+
+def test_what_addresses_take_is_bounded():
+    addresses = ShownAddresses()
+    for n in range(MAX_SHOWN + 10):
+        addresses.keep(n, str(n))
+    assert len(addresses) <= MAX_SHOWN
+    long = "x" * (LONGEST_SHOWN + 1)
+    assert addresses.keep("long", long) == long
+    assert "long" not in addresses

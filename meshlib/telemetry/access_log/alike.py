@@ -27,9 +27,11 @@ from meshlib.telemetry.access_log.escaping import as_json
 from meshlib.telemetry.access_log.operators import HIDDEN, NOBODY, Node, Reader, Value, reader
 from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, Milliseconds, formatter
 from meshlib.telemetry.access_log.text import MISSING, joined, safe
+from meshlib.telemetry.access_log.writer import PUT
 
 if TYPE_CHECKING:
     from meshlib.telemetry.access_log.entry import Entry, Traced
+    from meshlib.telemetry.access_log.writer import Writer
 
 PLAIN = os.environ.get("MESHLIB_PLAIN") == "1"
 MOST = 1000
@@ -38,16 +40,24 @@ NUMBERS = 120
 """Bytes that the numbers of a line take at most, nearly always: what waits is bounded by about its size."""
 
 Watched = TypeVar("Watched")
+Write = Callable[[Any, float, "Traced | None"], bool]
+"""Takes a call, when it ended and its span. False: it has not written its line."""
 Encode = Callable[[Value], str]
 
 
-class _Digits(dict[int, str]):
-    def __missing__(self, number: int) -> str:
-        return str(number)
+DIGITS = tuple(map(str, range(1000)))
+"""Of small numbers, as making them takes five times as long."""
 
 
-DIGITS = _Digits((n, str(n)) for n in range(1000))
-"""Of every number; those of small ones are there, as making them takes three times as long."""
+def milliseconds_of(number: str) -> str:
+    """The expression for the digits of a number of milliseconds, without a fraction, of the expression for that: few of calls
+    that are alike take more than one, or than a thousand."""
+    return f"digits[0] if -1.0 < (ms := {number}) < 1.0 else digits[small] if -1 < (small := int(ms)) < 1000 else str(small)"
+
+
+Same = tuple[tuple[str, ...], int, tuple[str, ...]]
+"""What lines of one kind have in common: what stands before the first value, between two, and after the last one; about how
+many bytes a line without long texts has; the former with the quotes of ``_Left.quoted``."""
 Unmade = tuple[Any, ...]
 """A line that waits: what makes it of this very tuple, what is the same in its kind, and its values."""
 
@@ -66,8 +76,9 @@ class Kind(Enum):
 class Reading(NamedTuple):
     """How a value comes from a call: ``code`` is an expression over the names of its side, with ``{0}`` ... for the values of
     ``headers`` (names in lower case), and gives what ``text`` makes the operator's value of (None: it is that). ``brief`` is
-    an expression that does the same to ``{0}`` without a call, where it can be had. ``there``: it is, in nearly all calls (the
-    line of another in JSON is left to the thread that writes). ``ask`` is what an entry is asked for."""
+    an expression that does the same to ``{0}`` without a call, where it can be had (of a number: its digits). ``there``:
+    it is, in nearly all calls (the line of another in JSON is left to the thread that writes). ``ask`` is what an entry is
+    asked for."""
 
     code: str
     text: Callable[[Any], Any] | None = None
@@ -84,9 +95,9 @@ SAME = Reading("")
 
 class Side(NamedTuple, Generic[Watched]):
     """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``key``, and ``started``, or
-    return False for a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers`` is an
-    expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need. ``fits`` (None: all do) says of
-    the second call with a key whether its like have all else in common; what comes once is not worth learning there."""
+    return what ``other`` says of a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers``
+    is an expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need. ``fits`` (None: all do)
+    says of the second call with a key whether its like have all else in common; what comes once is not worth learning there."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
@@ -96,8 +107,14 @@ class Side(NamedTuple, Generic[Watched]):
     fits: Callable[[Watched], bool] | None = None
 
 
+def no_other(_call: object, _ended: float, _traced: Traced | None) -> bool:
+    """There is no other short way."""
+    return False
+
+
 class AlikeLines(Generic[Watched]):
-    """The short way of one format. ``write`` takes a call, when it ended and its span; False: it goes the long way."""
+    """The short way of one format. ``write`` takes a call, when it ended and its span; False: it goes the long way. ``other``
+    is asked of those that this side has nothing to say of; ``writer``: whose ``put`` it is, where it is that of one."""
 
     def __init__(
         self,
@@ -107,9 +124,11 @@ class AlikeLines(Generic[Watched]):
         put: Callable[[Any, int], None],
         today: Callable[[], float],
         node: Node = NOBODY,
+        other: Write = no_other,
+        writer: Writer[Any] | None = None,
     ) -> None:
         self._side = side
-        self._known: dict[Hashable, tuple[tuple[str, ...], int]] = {}
+        self._known: dict[Hashable, Same] = {}
         self._once: set[Hashable] = set()
         # literals, what is the same, and None for each value of a call
         self._template: list[str | Callable[[Entry], str] | None] = []
@@ -126,19 +145,23 @@ class AlikeLines(Generic[Watched]):
             self._template.append(None)
             if reading is None:
                 left.add(Reading("", None, Kind.ANY, ask=made.read))
-            elif isinstance(piece, Operator) and piece.limit is not None and reading.kind is Kind.TEXT:
+            elif isinstance(piece, Operator) and piece.limit is not None and reading.kind in (Kind.TEXT, Kind.SHORT):
                 left.add(reading._replace(text=_cut(reading.text, piece.limit), brief=""))
             else:
                 left.add(reading)
-        names = {"known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry}
-        self.write: Callable[[Watched, float, Traced | None], bool] = left.write(side, names)
+        names = {
+            "known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry, "other": other,
+            "writer": writer,
+        }  # fmt: skip
+        self._quoted = left.quoted()
+        self.write: Write = left.write(side, names)
 
     def forget(self) -> None:
         """All kinds: rules and endpoints are others from here on."""
         self._known.clear()
         self._once.clear()
 
-    def _learn(self, key: Hashable, call: Watched, ended: float) -> tuple[tuple[str, ...], int] | None:
+    def _learn(self, key: Hashable, call: Watched, ended: float) -> Same | None:
         """What is the same in the lines of calls like ``call``; None: perhaps nothing is."""
         fits = self._side.fits
         if fits is not None and not self._comes_again(key, call, fits):
@@ -152,7 +175,10 @@ class AlikeLines(Generic[Watched]):
                 same[-1] += part if isinstance(part, str) else part(entry)
         if len(self._known) >= MOST:
             self._known.clear()
-        found = self._known[key] = tuple(same), sum(map(len, same)) + NUMBERS
+        around = [*same]
+        for n in self._quoted:
+            around[n], around[n + 1] = f'{around[n]}"', f'"{around[n + 1]}'
+        found = self._known[key] = tuple(same), sum(map(len, same)) + NUMBERS, tuple(around)
         return found
 
     def _comes_again(self, key: Hashable, call: Watched, fits: Callable[[Watched], bool]) -> bool:
@@ -194,13 +220,23 @@ class _Left:
         for name in reading.headers:
             self._headers.setdefault(name, f"h{len(self._headers)}")
 
+    def quoted(self) -> list[int]:
+        """Which values are always texts of JSON, so that their quotes are of what is the same."""
+        return [
+            n
+            for n, reading in enumerate(self._readings)
+            if self._form.is_json
+            and reading.kind is not Kind.NUMBER
+            and (reading.there or (reading.kind is Kind.TIME and isinstance(reading.text, Milliseconds)))
+        ]
+
     def write(self, side: Side[Any], names: Mapping[str, object]) -> Any:
         """What takes a call apart, and puts its line, or what makes it, where lines wait."""
         count = len(self._readings)
         wanted = WantedHeaders(tuple(self._headers))
         lines = ["def write(call, ended, traced):", side.begin, "    found = known(key) or learn(key, call, ended)"]
         if side.fits is not None:
-            lines.append("    if found is None: return False")
+            lines.append("    if found is None: return other(call, ended, traced)")
         if self._headers:
             lines.append(f"    {''.join(f'{local}, ' for local in self._headers.values())}= {side.headers}(wanted)")
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
@@ -222,9 +258,9 @@ class _Left:
             lines += [f"    if {' or '.join(doubts)}:", f"        {late}", "        return True"]
         pieces = "".join(f"{{s{n}}}{shown[n][-1]}" for n in range(count))
         lines += [
-            f"    {''.join(f's{n}, ' for n in range(count + 1))}= found[0]",
+            f"    {''.join(f's{n}, ' for n in range(count + 1))}= found[2]",
             f"    line = f'{pieces}{{s{count}}}'",
-            "    put(line, len(line))",
+            "    put(line, len(line))" if names["writer"] is None else PUT,
             "    return True",
         ]
         return self._function(lines, side, names, wanted)
@@ -245,12 +281,13 @@ class _Left:
         """A value that needs no escapes: lines that make it, and last what stands for it in the line."""
         reading, form = self._readings[n], self._form
         if reading.kind is Kind.NUMBER:
-            return n, [f"{{digits[v{n}]}}"]
+            shown = reading.brief.format(f"v{n}") or f"digits[v{n}] if -1 < v{n} < 1000 else v{n}"
+            return n, [f"{{{shown}}}"]
         lines = []
         if reading.kind is Kind.TIME and isinstance(reading.text, Milliseconds):
             self._names[f"kept{n}"], self._names[f"render{n}"] = reading.text.kept.get, reading.text.render
             lines = [f"    at{n} = int(v{n} * 1e3)", f"    t{n} = kept{n}(at{n}) or render{n}(at{n})"]
-            return n, [*lines, f'"{{t{n}}}"' if form.is_json else f"{{t{n}}}"]
+            return n, [*lines, f"{{t{n}}}"]
         value = f"v{n}"  # which stays as it is: it may be left to the thread that writes
         if reading.brief:
             value = reading.brief.format(value)
@@ -258,7 +295,7 @@ class _Left:
             value = f"text{n}({value})"
         lines.append(f"    t{n} = {value}")
         if form.is_json and reading.there:
-            return n, [*lines, f'"{{t{n}}}"']
+            return n, [*lines, f"{{t{n}}}"]
         if form.is_json:
             lines.append(f"    q{n} = 'null' if t{n} is None else f'\"{{t{n}}}\"'")
             return n, [*lines, f"{{q{n}}}"]
@@ -297,13 +334,15 @@ def text_alike(
     today: Callable[[], float],
     omit_empty: bool = False,
     node: Node = NOBODY,
+    other: Write = no_other,
+    writer: Writer[Any] | None = None,
 ) -> AlikeLines[Watched] | None:
     """The short way for a format of text; None: there is none."""
     if PLAIN:
         return None
     missing = "" if omit_empty else MISSING
     form = Form(lambda value: missing if value is None else safe(value), False, missing)
-    return AlikeLines(side, list(parts), form, put, today, node)
+    return AlikeLines(side, list(parts), form, put, today, node, other, writer)
 
 
 def json_alike(
@@ -313,6 +352,8 @@ def json_alike(
     today: Callable[[], float],
     omit_empty: bool = False,
     node: Node = NOBODY,
+    other: Write = no_other,
+    writer: Writer[Any] | None = None,
 ) -> AlikeLines[Watched] | None:
     """The short way for a format of JSON; None: there is none."""
     if PLAIN or omit_empty:
@@ -320,7 +361,7 @@ def json_alike(
     pieces: list[str | Reader | Operator] = []
     _flat(form, partial(reader, now=today, node=node), pieces)
     pieces.append("\n")
-    return AlikeLines(side, pieces, Form(_json, True), put, today, node)
+    return AlikeLines(side, pieces, Form(_json, True), put, today, node, other, writer)
 
 
 def _flat(shape: Shape, of: Callable[[Operator], Reader], pieces: list[str | Reader | Operator]) -> None:
@@ -362,7 +403,7 @@ def _reading(operator: Operator, side: Side[Watched]) -> Reading | None:
         shown = formatter(argument or (ISO_LOCAL if local else ISO), local=local)
         return Reading("today() - ended + started", shown, Kind.TIME)
     if name == "DURATION":
-        return Reading("int((ended - started) * 1e3)", None, Kind.NUMBER)
+        return Reading("(ended - started) * 1e3", int, Kind.NUMBER, brief=milliseconds_of("{0}"))
     return side.reading(operator)
 
 

@@ -14,7 +14,7 @@ from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
-from meshlib.telemetry.access_log.alike import json_alike, text_alike
+from meshlib.telemetry.access_log.alike import json_alike, no_other, text_alike
 from meshlib.telemetry.access_log.json_lines import attributes_of, json_of
 from meshlib.telemetry.access_log.operators import NOBODY, Node
 from meshlib.telemetry.access_log.otlp_output import LogRecord
@@ -23,7 +23,7 @@ from meshlib.telemetry.access_log.text import text_of
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
-    from meshlib.telemetry.access_log.alike import AlikeLines, Side, Unmade
+    from meshlib.telemetry.access_log.alike import AlikeLines, Side, Unmade, Write
     from meshlib.telemetry.access_log.entry import Entry, Traced
     from meshlib.telemetry.access_log.otlp_output import OtlpOutput
     from meshlib.telemetry.access_log.writer import Writer
@@ -74,11 +74,16 @@ def lines_alike(
     put: Callable[[Any, int], None],
     now: Callable[[], float],
     node: Node = NOBODY,
+    other: Write = no_other,
+    writer: Writer[Any] | None = None,
 ) -> AlikeLines[Watched] | None:
-    """The short way to the same line, for calls of one kind; None where there is none. For a format that is valid."""
+    """The short way to the same line, for calls of one kind; None where there is none. For a format that is valid.
+    ``other`` and ``writer`` are those of ``AlikeLines``."""
     if settings.labels is not None:
-        return json_alike(parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty, node)
-    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty, node)
+        return json_alike(
+            parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty, node, other, writer
+        )
+    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty, node, other, writer)
 
 
 def _ended(text: str) -> str:
@@ -120,6 +125,7 @@ class _Log:
         "alike",
         "capped",
         "settings",
+        "short",
         "unjudged",
     )
 
@@ -141,6 +147,8 @@ class _Log:
         self._fits = fits
         self.capped = self.unjudged = 0
         self.alike: list[AlikeLines[Any]] = []
+        self.short: Write = no_other
+        """What calls try first. False: they ``write`` an entry."""
 
     def write(self, entry: Entry) -> None:
         """One call, if it is one that is logged."""
@@ -151,12 +159,16 @@ class _Log:
             return
         self._put(entry)
 
-    def go_short(self, side: Side[Any], settings: AccessLog, now: Callable[[], float], node: Node) -> None:
-        """Calls of ``side`` may leave values, of which who writes makes the line."""
-        if self._fits is None:
-            put = self._writer.put if self._cap is None else self._capped
-            alike = lines_alike(settings, side, put, now, node)
-            self.alike += [] if alike is None else [alike]
+    def go_short(self, sides: Sequence[Side[Any]], settings: AccessLog, now: Callable[[], float], node: Node) -> None:
+        """Calls of ``sides``, the first that has something to say of them, have their lines made without an entry."""
+        if self._fits is not None:
+            return
+        put, writer = (self._writer.put, self._writer) if self._cap is None else (self._capped, None)
+        for side in reversed(sides):
+            alike = lines_alike(settings, side, put, now, node, self.short, writer)
+            if alike is not None:
+                self.alike.append(alike)
+                self.short = alike.write
 
     def _capped(self, line: Unmade, size: int) -> None:
         if self._cap is None or self._cap.lets(self._cap.now()):
@@ -257,8 +269,7 @@ class AccessLogs(Generic[Watched]):
                     continue
             logs.append(found)
         self._logs = (*self._own, *logs)
-        self._ways = tuple((tuple(alike.write for alike in each.alike), each) for each in self._logs)
-        self.shorts = self._ways[0][0] if len(self._ways) == 1 else ()
+        self.short = self._logs[0].short if len(self._logs) == 1 else no_other
         for each in self._logs:
             for alike in each.alike:
                 alike.forget()
@@ -268,17 +279,15 @@ class AccessLogs(Generic[Watched]):
 
     def write(self, call: Watched, ended: float, traced: Traced | None, cut: bool = False) -> None:
         """A call is over since ``ended``, by the monotonic clock; ``cut``: whoever made it, or ran it, has broken it off. Calls
-        that are not may ask ``shorts`` first, which are all ways of the only log: one that returns True has written."""
+        that are not may ask ``short`` first, which is that of the only log: where it returns True it has written."""
         entry = None
-        for shorts, log in self._ways:
-            for short in () if cut else shorts:
-                if short(call, ended, traced):
-                    break
-            else:
-                if entry is None:
-                    clock = self._clock
-                    entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
-                log.write(entry)
+        for each in self._logs:
+            if not cut and each.short(call, ended, traced):
+                continue
+            if entry is None:
+                clock = self._clock
+                entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
+            each.write(entry)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all lines are written, at most so many seconds for each sink. False: they are not."""
@@ -287,8 +296,8 @@ class AccessLogs(Generic[Watched]):
 
     def close(self, timeout: float) -> None:
         """No more lines: those that wait are written."""
-        logs, self._logs, self._own, self._ways = self._logs, (), (), ()
-        self.shorts = ()
+        logs, self._logs, self._own = self._logs, (), ()
+        self.short = no_other
         for each in logs:
             each.close(timeout)
 
@@ -320,8 +329,7 @@ class AccessLogs(Generic[Watched]):
         return self._short(_Log(settings, line, partial(sinks.file, settings.path), self._cap(), fits), settings)
 
     def _short(self, log: _Log, settings: AccessLog) -> _Log:
-        for side in self._sides:
-            log.go_short(side, settings, self._clock.time, self._node)
+        log.go_short(self._sides, settings, self._clock.time, self._node)
         return log
 
     def _to_collector(self, settings: AccessLog) -> _Log:

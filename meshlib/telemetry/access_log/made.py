@@ -11,7 +11,7 @@ from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.replies import for_failure
 from meshlib.engine.wire_headers import joined_value, size_of
-from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, request_reading
+from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, milliseconds_of, request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.sizes import response_body_size
 
@@ -252,26 +252,35 @@ class MadeEntry(Entry):
         return ALLOWED if self.cluster() == PASSTHROUGH else DEFAULT
 
 
-_CALL = """
+_ALIKE = """
     record, request = call.record, call.request
-"""
-_BEGIN = """
+    alike = request.alike
+    if alike is None or request.headers is not alike.headers:  # a rule has changed them
+        return other(call, ended, traced)
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
-        return False
+        return other(call, ended, traced)
+    if local or record._attempts is not None or outcome.failure is not None or record.flags:
+        return other(call, ended, traced)
+    started = record.started
+    key = (
+        alike, record.status, record.endpoint, record.rule_object, record.destination, request.method, outcome.http_version
+    )
+"""
+_BEGIN = """
+    record, request = call.record, call.request
+    try:
+        outcome, _, local = record.answered
+    except AttributeError:  # it began before there was a log
+        return other(call, ended, traced)
     if local or record._attempts is not None or outcome.failure is not None:
-        return False
+        return other(call, ended, traced)
     started, protocol = record.started, request.protocol
     key = (
         record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,
-        record.grpc_status, outcome.http_version if protocol == "http" else protocol, {0}
+        record.grpc_status, outcome.http_version if protocol == "http" else protocol
     )
-"""
-_ALIKE = """
-    alike = request.alike
-    if alike is None:
-        return False
 """
 _SAME = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
@@ -289,7 +298,16 @@ _READ = {
         None,
         Kind.NUMBER,
     ),
-    "UPSTREAM_LOCAL_ADDRESS": Reading("local_of(outcome.stream)", None, Kind.SHORT, there=True),
+    "UPSTREAM_LOCAL_ADDRESS": Reading(
+        'None if (stream := outcome.stream) is None else getattr(stream, "local_text", None) or local_of(stream)',
+        None,
+        Kind.SHORT,
+        there=True,
+    ),
+}
+_READ_OF_ALIKE = {
+    "BYTES_RECEIVED": "0 if request.body is None else request.body_bytes()",
+    "BYTES_SENT": "body_of(call) if outcome.whole is None else len(outcome.whole)",
 }
 _TARGET = 'request.target.decode("latin-1")'
 ORIGINAL_PATH = "x-envoy-original-path"
@@ -307,7 +325,7 @@ def _reading(operator: Operator) -> Reading | None:
             "record.upstream_ms",
             _milliseconds,
             Kind.SHORT,
-            brief="None if {0} is None else digits[int({0})]",
+            brief=f"None if {{0}} is None else {milliseconds_of('{0}')}",
             there=True,
         )
     return request_reading(operator, _TARGET, "{0} or request.authority")
@@ -317,6 +335,8 @@ def _reading_of_alike(operator: Operator) -> Reading | None:
     """For calls whose headers are those of many: what they say is the same, too."""
     if operator.name == "STREAM_ID":
         return SAME
+    if operator.name in _READ_OF_ALIKE:
+        return Reading(_READ_OF_ALIKE[operator.name], None, Kind.NUMBER)
     reading = _reading(operator)
     if operator.name in ("REQ", "REQUEST_HEADER"):
         asked = (operator.argument or "").lower().split("?")
@@ -365,11 +385,9 @@ def shown_address(address: object) -> str | None:
 
 
 _NAMES = {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome}
-MADE: Side[Call] = Side(f"{_CALL}{_BEGIN.format('')}", _reading, "request.sent_values", _NAMES, MadeEntry)
+MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values", _NAMES, MadeEntry)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
-MADE_ALIKE: Side[Call] = Side(
-    f"{_CALL}{_ALIKE}{_BEGIN.format('alike')}", _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target
-)
+MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target)
 """That of calls whose headers are those of many."""
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, request_reading
+from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, milliseconds_of, request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.access_log.made import MadeEntry
 
@@ -191,18 +191,17 @@ def _remote(request: InboundRequest) -> str | None:
 
 _MET = """
     seen = call.seen()
-    if seen is None or call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
-        return False
+    if seen is None:
+        return other(call, ended, traced)
+    key, peer, head_at, received, sent = seen
     started = call.started
-    alike, version, peer, sni, local, received, sent = seen
-    key = alike, call.status, call.flags, call.grpc_status, version, sni, local
 """
 _OTHERS = """
-    if call.refusal is not None or call.hop is not None or call.made_id or not call.head_at:
-        return False
+    facts = call.facts()
+    if facts is None:
+        return other(call, ended, traced)
+    key, target, peer, authority, head_at, received, sent = facts
     started = call.started
-    method, target, facts, peer, authority = call.facts()
-    key = call.status, call.flags, call.grpc_status, method, facts
 """
 _OF_RESPONSE = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
@@ -214,23 +213,19 @@ _OF_RESPONSE = frozenset((
 ))  # fmt: skip
 """Of requests that one application has answered alike: it has no upstream."""
 _OF_REQUEST = frozenset(("PATH", "QUERY_PARAM", "QUERY_PARAMS", "STREAM_ID"))
-_NUMBERS = {
-    "BYTES_RECEIVED": "size if (size := call.request_bytes - call.request_head_bytes) > 0 else 0",
-    "BYTES_SENT": "size if (size := call.response_bytes - call.response_head_bytes) > 0 else 0",
-}
 _BODIES = {"BYTES_RECEIVED": "received", "BYTES_SENT": "sent"}
 
 
 def _same_or_number(operator: Operator) -> Reading | None:
     name, argument = operator.name, (operator.argument or "").lower()
-    if name in _NUMBERS:
-        return Reading(_NUMBERS[name], None, Kind.NUMBER)
+    if name in _BODIES:
+        return Reading(_BODIES[name], None, Kind.NUMBER)
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
         return Reading(
-            "call.head_at - started",
+            "head_at - started",
             lambda took: str(int(took * 1e3)),
             Kind.SHORT,
-            brief="digits[int({0} * 1e3)]",
+            brief=milliseconds_of("{0} * 1e3"),
             there=True,
         )
     return SAME if name in _OF_RESPONSE or (name == "REQUESTED_SERVER_NAME" and not argument) else None
@@ -238,10 +233,8 @@ def _same_or_number(operator: Operator) -> Reading | None:
 
 def _of_met(operator: Operator) -> Reading | None:
     name = operator.name
-    if name in _BODIES:
-        return Reading(_BODIES[name], None, Kind.NUMBER)
     if name in ("DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"):
-        return Reading("peer or None", there=True)
+        return Reading("peer or None", None, Kind.SHORT, there=True)
     if name in _OF_REQUEST:
         return SAME
     if name in ("REQ", "REQUEST_HEADER"):

@@ -50,6 +50,21 @@ class Output(Protocol[Taken]):
         ...
 
 
+PUT = """
+    waiting = writer._waiting + len(line)
+    if waiting > writer._room:
+        put(line, len(line))
+    else:
+        writer._waiting = waiting
+        append = writer._append
+        append(line)
+        if writer._asleep:
+            writer._wake()
+"""
+"""``writer.put(line, len(line))``, as lines of a function that is made of text (``alike.py``): where there is room, without a
+call."""
+
+
 class Writer(Generic[Item]):
     """``put`` never waits for the sink. ``written``, ``dropped`` (no room) and ``lost`` (the sink has failed) count lines."""
 
@@ -74,7 +89,7 @@ class Writer(Generic[Item]):
         self._waiting = 0  # the bytes of those
         self._taken = 0  # the bytes that are being written
         self._room = self._most
-        self._busy = False
+        self._busy = self._unmade = False
         self._asleep = True
         self._closed = self._is_shut = False
         self._thread: threading.Thread | None = None
@@ -89,13 +104,16 @@ class Writer(Generic[Item]):
         """``size``: about how many bytes it takes. From any thread."""
         # no lock: it would be a third of what a line costs its call. ``append`` is whole by itself, and who writes looks
         # for lines once more when it says that it sleeps
+        if type(item) is tuple:
+            self._unmade = True
         waiting = self._waiting + size
         if waiting > self._room:
             with self._lock:
                 self.dropped += 1  # the thread tells it: who logs may wait for the very handler that is too slow
             return
         self._waiting = waiting
-        self._append(item)
+        append = self._append  # CPython 3.11 would look for a method
+        append(item)
         if self._asleep:
             self._wake()
 
@@ -156,7 +174,7 @@ class Writer(Generic[Item]):
                 lost = len(items)
                 error: BaseException | None = None
                 try:
-                    lines = made(items)
+                    lines: Sequence[Any] = made(items) if self._unmade else items
                     lost = len(items) - len(lines) + self._output.write(lines, self._is_stopping)
                 except Exception as raised:  # noqa: BLE001 (of a handler or an exporter: counted, and told once)
                     error = raised
@@ -245,8 +263,6 @@ class Writer(Generic[Item]):
 def made(items: Sequence[Any]) -> list[Any]:
     """Lines that calls have left as values (``alike.py``) are made here, on the writer's thread. One that cannot be made is
     left out."""
-    if tuple not in set(map(type, items)):
-        return [*items]
     lines = []
     for item in items:
         try:

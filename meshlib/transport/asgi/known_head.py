@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.let_in import let_in
 from meshlib.engine.stand_in import STAND_IN
 from meshlib.transport.asgi.messages import size_of
-from meshlib.transport.asgi.peer import SNI, address
+from meshlib.transport.asgi.peer import SNI, address, addresses, plain_address
 from meshlib.transport.asgi.request import AsgiRequest
 
 if TYPE_CHECKING:
@@ -80,18 +80,32 @@ class KnownHead:
             request.sni = tls[SNI]
         return request
 
-    def facts(self, scope: Scope) -> tuple[str, str, Hashable, str, str]:
-        """What ``InboundCall.facts`` tells of a request with this head."""
-        line, query, extensions = self._told[2], scope.get("query_string"), scope.get("extensions")
-        tls = extensions.get("tls") if extensions else None
-        server, client = scope.get("server"), scope.get("client")
-        of_all = (
-            scope.get("http_version"), "http", self.who[1], tls[SNI] if tls and SNI in tls else "", server and server[0],
-            line.port if self.port is None else self.port,
-        )  # fmt: skip
-        target = f"{line.path}?{query.decode('latin-1')}" if query else line.path
-        peer = "" if client is None else address(client[0], client[1])
-        return line.method, target, of_all, peer, line.authority or ""
+    def facts(self, scope: Scope) -> tuple[Hashable, str, str, str]:
+        """What ``InboundCall.facts`` tells of a request with this head: what is the same, target, peer and authority."""
+        line, name = self._told[2], ""
+        if "extensions" in scope and (extensions := scope["extensions"]) and (tls := extensions.get("tls")):
+            name = tls.get(SNI, "")
+        try:
+            version, server, query = scope["http_version"], scope["server"], scope["query_string"]
+            peer = addresses[scope["client"]]
+        except (KeyError, TypeError):  # servers need not tell, nor as a tuple
+            version, server, query = scope.get("http_version"), scope.get("server"), scope.get("query_string")
+            client = scope.get("client")
+            peer = "" if client is None else address(client[0], client[1])
+            plain_address(client)
+        return (
+            (
+                line.method,
+                version,
+                self.who[1],
+                name,
+                server and server[0],
+                line.port if self.port is None else self.port,
+            ),
+            f"{line.path}?{query.decode('latin-1')}" if query else line.path,
+            peer,
+            line.authority or "",
+        )
 
     def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
         """What ``InboundCall.values_of`` does."""

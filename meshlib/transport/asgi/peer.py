@@ -11,7 +11,9 @@ X-Forwarded-For there: then nobody knows the peer's, which counts against the ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from meshlib.policy.client_address import ShownAddresses
 
 if TYPE_CHECKING:
     from meshlib.identity.peers import Peers
@@ -84,6 +86,16 @@ def address(host: str, port: object) -> str:
     if host.startswith("/"):
         return f"unix:{host}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+addresses = ShownAddresses()
+"""By what a scope has of the client."""
+
+
+def plain_address(client: Sequence[Any] | None) -> str | None:
+    """``address`` of what a scope has of its client, "" of nothing. None: it needs escapes."""
+    found = "" if client is None else address(client[0], client[1])
+    return addresses.keep(client if client is None else tuple(client), found)
 
 
 def rewritten(host: str, port: object, forwarded: bytes) -> bool:

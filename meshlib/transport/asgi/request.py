@@ -17,7 +17,7 @@ from meshlib.engine.stand_in import STAND_IN, introduce
 from meshlib.policy.client_address import ip_of
 from meshlib.policy.path_spellings import decode
 from meshlib.policy.refusal import Refusal
-from meshlib.transport.asgi.peer import SNI, address, rewritten
+from meshlib.transport.asgi.peer import SNI, address, addresses, plain_address, rewritten
 from meshlib.transport.protocol.request_target import read_target
 
 if TYPE_CHECKING:
@@ -152,14 +152,17 @@ class AsgiRequest(InboundRequest):
 
     def facts(self) -> tuple[Hashable, str, str]:
         """As ``InboundRequest``'s: by what the scope says, without reading it and keeping it."""
-        scope, known = self._scope, self.__dict__
-        server = scope.get("server")
-        of_all = scope.get("http_version"), self.protocol, self.principal, self.sni, server and server[0], self.port
-        peer = known.get("peer")  # of whom a test says that it is from
-        if peer is None:
-            client = scope.get("client")
-            peer = "" if client is None or self.forwarded else address(client[0], client[1])
-        return of_all, peer, self._authority or ""
+        scope = self._scope
+        if STAND_IN in scope:  # a test says of whom it is
+            return super().facts()
+        try:
+            version, server, peer = scope["http_version"], scope["server"], addresses[scope["client"]]
+        except (KeyError, TypeError):  # servers need not tell, nor as a tuple
+            version, server, client = scope.get("http_version"), scope.get("server"), scope.get("client")
+            plain_address(client)
+            peer = "" if client is None else address(client[0], client[1])
+        of_all = version, self.protocol, self.principal, self.sni, server and server[0], self.port
+        return of_all, "" if self.forwarded else peer, self._authority or ""
 
     @functools.cached_property
     def authority(self) -> str:  # type: ignore[override]

@@ -5,7 +5,6 @@ against each other), at a third of the cost: row asgi-cost of the benchmarks.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import CUT, InboundCall
@@ -13,7 +12,7 @@ from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.transport.asgi.http import FROM_FILES
 from meshlib.transport.asgi.known_head import MetHead
 from meshlib.transport.asgi.messages import declared_length, size
-from meshlib.transport.asgi.peer import SNI, address
+from meshlib.transport.asgi.peer import SNI, addresses, plain_address
 from meshlib.transport.asgi.routes import template_of
 from meshlib.transport.asgi.serving import broken
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from meshlib.engine.check import Check
     from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.effects import Ended
-    from meshlib.engine.inbound import Seen
+    from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.telemetry.inbound_tracing import ServedSpan
@@ -49,10 +48,14 @@ class Straight(InboundCall):
         "_apart",
         "_ending",
         "_head",
+        "_head_size",
         "_receive",
+        "_request",
         "_send",
         "_trailers",
+        "head_at",
         "known",
+        "made_id",
         "over",
         "request_bytes",
         "response_bytes",
@@ -66,7 +69,7 @@ class Straight(InboundCall):
     """Of a header that the application gets and nobody has sent."""
     span: ServedSpan | None = None
     _head: Pairs  # from where the response begins
-    _head_size = -1  # bytes of that, where an access log asks
+    _head_size: int  # bytes of that, where ``head_at`` says when
 
     def __init__(self, known: KnownHead, scope: Scope, receive: Receive, send: Send) -> None:
         self.known = known
@@ -76,6 +79,8 @@ class Straight(InboundCall):
         self.over = self._ending = self._trailers = False
         self.request_bytes = known.size
         self.response_bytes = self.sent = self.status = self._apart = 0
+        self.head_at, self.made_id = 0.0, ""
+        self._request: InboundRequest | None = None
         now = known.now
         self.started = now()
 
@@ -103,41 +108,76 @@ class Straight(InboundCall):
         self._apart = self._apart or APART
         super().add_flag(flag)
 
-    @cached_property
-    def request(self) -> InboundRequest:  # type: ignore[override]
+    @property
+    def request(self) -> InboundRequest:
         """The request."""
-        return self.known.request(self.scope)
+        made = self._request
+        if made is None:
+            made = self._request = self.known.request(self.scope)
+        return made
+
+    @request.setter
+    def request(self, request: InboundRequest) -> None:
+        self._request = request
 
     def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
-        known = self.known
-        if type(known) is not MetHead:
+        # in one go, and nothing that its class has where it need not be: asked for one by one, it would take as long again
+        known, scope, apart, head_at = self.known, self.scope, self._apart, self.head_at
+        if type(known) is not MetHead or not head_at or self.made_id or (apart and self.refusal is not None):
             return None
-        # all that a line needs in one go: what would be asked for one by one takes as long again
-        scope, head = self.scope, self._head_size
-        client, extensions = scope.get("client"), scope.get("extensions")
-        tls = extensions.get("tls") if extensions else None
-        received, sent = self.request_bytes - known.size, self.response_bytes
+        try:
+            version = scope["http_version"]
+            peer = addresses[scope["client"]]
+        except (KeyError, TypeError):  # servers need not tell, nor as a tuple
+            version = scope.get("http_version", "1.1")
+            plain = plain_address(scope.get("client"))
+            if plain is None:
+                return None
+            peer = plain
+        name = ""
+        if "extensions" in scope and (extensions := scope["extensions"]) and (tls := extensions.get("tls")):
+            name = tls.get(SNI, "")
+        kind = known, self.status, version, name
         return (
-            known,
-            scope.get("http_version", "1.1"),
-            "" if client is None else address(client[0], client[1]),
-            tls[SNI] if tls and SNI in tls else "",
-            "",
-            received - self.made_bytes,
-            sent - (size(self.response_head) if head < 0 else head),
+            (kind, self.flags, self.grpc_status) if apart else kind,
+            peer,
+            head_at,
+            self.request_bytes - known.size,
+            self.response_bytes - self._head_size,
         )
 
-    def facts(self) -> tuple[str, str, Hashable, str, str]:
+    def facts(self) -> Facts | None:
         """As ``InboundCall``'s: likewise."""
-        return super().facts() if self._has_request() else self.known.facts(self.scope)
+        known, apart, head_at, request = self.known, self._apart, self.head_at, self._request
+        if not head_at or self.made_id or (apart and self.refusal is not None):
+            return None
+        kind: Hashable
+        if request is None and type(known) is not MetHead:
+            kind, target, peer, authority = known.facts(self.scope)
+        else:  # checks may have let it in, and changed it
+            if request is None:
+                request = self.request
+            of_all, peer, authority = request.facts()
+            kind, target = (request.method, of_all), request.full_path
+        return (
+            (self.status, kind, self.flags, self.grpc_status) if apart else (self.status, kind),
+            target,
+            peer,
+            authority,
+            head_at,
+            self.request_bytes - known.size,
+            self.response_bytes - self._head_size,
+        )
 
     def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
         """As ``InboundCall``'s: likewise."""
-        return super().values_of(wanted) if self._has_request() else self.known.values_of(wanted)
-
-    def _has_request(self) -> bool:
-        return "request" in self.__dict__ or type(self.known) is MetHead  # which checks may have let in, and changed
+        request, known = self._request, self.known
+        if request is None:
+            if type(known) is not MetHead:
+                return known.values_of(wanted)
+            request = self.request
+        return request.values_of(wanted)
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]
@@ -177,7 +217,7 @@ class Straight(InboundCall):
     @property
     def response_head_bytes(self) -> int:  # type: ignore[override]
         """As ``InboundCall``'s."""
-        return size(self.response_head) if self._head_size < 0 else self._head_size
+        return self._head_size if self.head_at else size(self.response_head)
 
     async def receive(self) -> Message:
         """The next piece of the request, or that its client has gone."""
@@ -208,8 +248,8 @@ class Straight(InboundCall):
                 written += len(name) + len(value)
             self.response_bytes = written
             if self.known.tells:
-                self.head_at = self.known.now()
                 self._head_size = written - before
+                self.head_at = self.known.now()
             try:
                 await send(message)
             except OSError:  # servers of ASGI 2.4 tell so that the client has gone

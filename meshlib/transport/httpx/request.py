@@ -54,11 +54,11 @@ class HttpxRequest(Bodied):
     ``ReplayBody``; ``trace`` the caller's trace extension. Raises ``BadUrl`` for a URL that leads nowhere."""
 
     __slots__ = (
-        "_met",
         "_names",
         "_received",
         "_repeated",
         "_values",
+        "alike",
         "authority",
         "body",
         "counted",
@@ -88,7 +88,7 @@ class HttpxRequest(Bodied):
         self.method: str = wire(original.method)
         self.scheme, self.dialled, self.target, self.full_path, self.path, self.query = place_of(url)
         self.counted = False  # whether headers hold the number of the first attempt
-        self._met = met = None if type(original.headers) not in headers_as_known else _known(original.headers)
+        self.alike = met = None if type(original.headers) not in headers_as_known else _known(original.headers)
         if met is not None:
             self._received = self.headers = met.headers
             self.authority = met.authority
@@ -114,7 +114,7 @@ class HttpxRequest(Bodied):
 
     def header(self, name: str) -> str | None:
         """Value of a header (``name`` in lower case), repeated ones joined with ","; None when absent."""
-        met = self._met
+        met = self.alike
         if met is not None:
             return met.values.get(name)
         values = self._values
@@ -131,8 +131,8 @@ class HttpxRequest(Bodied):
 
     def header_values(self, name: str) -> list[str] | None:
         """Each value of a repeated header on its own; None when the header is not repeated."""
-        if self._met is not None:
-            repeated = self._met.repeated
+        if self.alike is not None:
+            repeated = self.alike.repeated
         else:
             if self._values is None:
                 self.header(name)
@@ -141,18 +141,13 @@ class HttpxRequest(Bodied):
 
     # -- as it is sent ------------------------------------------------------------------------------------------------
 
-    @property
-    def alike(self) -> object | None:
-        """What was learned of these headers."""
-        return self._met if self.headers is self._received else None
-
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
         return self.header(name) if self.headers is self._received else joined_value(self.headers, name)
 
     def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
         """Values of several headers as they are sent."""
-        met, headers = self._met, self.headers
+        met, headers = self.alike, self.headers
         if headers is not self._received:
             return wanted.values(headers)
         return wanted.values_by(self._names, headers) if met is None else map(met.values.get, wanted.names)
@@ -171,7 +166,7 @@ class HttpxRequest(Bodied):
     def attempt_headers(self, attempt: int) -> RawHeaders | SentHead:
         """The headers with the attempt's number, which tells a server (and a mesh behind it) of retries."""
         if not self.counted:
-            met = self._met
+            met = self.alike
             if met is not None and attempt == 1 and self.headers is met.headers:
                 return met.first
             return [*self.headers, (ATTEMPT_COUNT, b"%d" % attempt)]
@@ -181,7 +176,7 @@ class HttpxRequest(Bodied):
 
     def sent_bytes(self) -> int:
         """Its bytes: method, target, names and values of headers, and as much of the body as has been seen."""
-        met, headers, body = self._met, self.headers, self.body
+        met, headers, body = self.alike, self.headers, self.body
         head = met.size if met is not None and headers is met.headers else size_of(headers)
         if body is None:
             return head + len(self.method) + len(self.target)

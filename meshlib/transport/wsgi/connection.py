@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from meshlib.identity.shown_chain import shown_chain
-from meshlib.policy.client_address import ip_of
+from meshlib.policy.client_address import PLAIN, ShownAddresses, ip_of
 
 if TYPE_CHECKING:
     from meshlib.identity.peers import Peers
@@ -88,6 +88,26 @@ def peer_address(environ: Environ) -> str:
         told = environ[PROXY_FIX]
     host = told.get("REMOTE_ADDR")
     return _address(host, environ.get("REMOTE_PORT")) if isinstance(host, str) else ""
+
+
+_addresses = ShownAddresses()
+"""By REMOTE_ADDR and REMOTE_PORT."""
+
+
+def plain_address(environ: Environ) -> str | None:
+    """``peer_address``; None: it needs escapes."""
+    if PROXY_FIX in environ or PROXIED in environ:  # of whom an application may have told since it came
+        found = peer_address(environ)
+        return None if PLAIN(found) is None else found
+    told: tuple[object, object] | None = None
+    try:
+        told = environ["REMOTE_ADDR"], environ["REMOTE_PORT"]
+        return _addresses[told]
+    except (KeyError, TypeError):
+        found = peer_address(environ)
+        if told is None or type(told[0]) is not str or type(told[1]) is not str:
+            return None if PLAIN(found) is None else found
+        return _addresses.keep(told, found)
 
 
 def local_ip_of(environ: Environ) -> str:

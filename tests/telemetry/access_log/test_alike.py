@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.compiler.access_log.format import ISTIO, Operator, parse, parse_json
 from meshlib.telemetry.access_log import alike
-from meshlib.telemetry.access_log.alike import DIGITS, SAME, Reading, Side, json_alike, text_alike
+from meshlib.telemetry.access_log.alike import (
+    SAME,
+    AlikeLines,
+    Form,
+    Kind,
+    Reading,
+    Side,
+    json_alike,
+    milliseconds_of,
+    text_alike,
+)
 from meshlib.telemetry.access_log.file_output import FileOutput
 from meshlib.telemetry.access_log.made import MADE, MadeEntry
 from meshlib.telemetry.access_log.writer import Writer
@@ -159,9 +170,91 @@ def test_what_is_nearly_always_there_may_be_absent(monkeypatch: pytest.MonkeyPat
     assert put[1][0](put[1]) == '{"p":null}\n'
 
 
-def test_numbers_have_their_digits() -> None:
-    assert [DIGITS[n] for n in (0, 999, 1000, -1, 1 << 70)] == ["0", "999", "1000", "-1", str(1 << 70)]
-    assert len(DIGITS) == 1000, "what is asked for is not kept"
+@pytest.mark.parametrize("number", [0, 7, 999, 1000, -1, -1000, 1 << 70])
+def test_numbers_have_their_digits(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[str] = []
+    side: Side[int] = Side(
+        "    key, started = 1, 0.0\n", lambda _: Reading("call", None, Kind.NUMBER), "", {}, lambda *_: MadeUp()
+    )
+    for made in (
+        text_alike(parse("%PATH%"), side, lambda line, _: put.append(line), lambda: 0.0),
+        json_alike(parse_json({"n": "%PATH%"}), side, lambda line, _: put.append(line), lambda: 0.0),
+    ):
+        assert made is not None
+        assert made.write(number, 1.0, None)
+    assert put == [str(number), f'{{"n":{number}}}\n']
+
+
+@pytest.mark.parametrize("took", [0.0, 0.2, 0.999, 1.0, 1.5, 999.9, 1000.0, 12345.6, -0.5, -1.0, -7.9, 1e30])
+def test_milliseconds_have_no_fraction(took: float) -> None:
+    assert eval(milliseconds_of("took"), {"took": took, "digits": alike.DIGITS}) == str(int(took))
+
+
+def test_a_short_text_is_cut_where_its_operator_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[str] = []
+    side: Side[str] = Side(
+        "    key, started = 1, 0.0\n", lambda _: Reading("call", None, Kind.SHORT), "", {}, lambda *_: MadeUp()
+    )
+    made = text_alike(parse("%PATH:4%"), side, lambda line, _: put.append(line), lambda: 0.0)
+    assert made is not None
+    made.write("127.0.0.1:80", 1.0, None)
+    assert put == ["127."]
+
+
+def test_what_one_side_knows_nothing_of_the_other_is_asked() -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def other(*call: object) -> bool:
+        asked.append(call)
+        return True
+
+    side: Side[str] = Side(
+        "    if call == 'other': return other(call, ended, traced)\n    key, started = 1, 0.0\n",
+        lambda _: SAME, "", {}, lambda call, *_: MadeUp(call),
+    )  # fmt: skip
+    put: list[str] = []
+    made = AlikeLines(side, ["-"], Form(str, False), lambda line, _: put.append(line), lambda: 0.0, other=other)
+    assert made.write("one", 1.0, None)
+    assert made.write("other", 2.0, None)
+    assert (put, asked) == (["-"], [("other", 2.0, None)])
+
+
+def test_a_line_goes_to_its_writer_as_if_it_were_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a call, where there is room; what has none is dropped, and counted."""
+    output, written = Collecting(), 40
+    writer: Writer[str] = Writer(output, "a sink", most=4 * written, gather=30.0)
+    side: Side[str] = Side(
+        "    key, started = 1, 0.0\n", lambda _: Reading("call", None, Kind.SHORT), "", {}, lambda *_: MadeUp()
+    )
+    made = AlikeLines(side, [Operator("PATH")], Form(str, False), writer.put, lambda: 0.0, writer=writer)
+    for n in range(7):
+        assert made.write(str(n) * written, 1.0, None)
+    assert writer.dropped == 3
+    assert writer.flush(30)
+    assert output.lines == [str(n) * written for n in range(4)]
+    assert (writer.written, writer._held) == (4, 0)
+    made.write("after", 1.0, None)
+    assert writer.flush(30)
+    assert output.lines[4:] == ["after"]
+    writer.close()
+
+
+class Collecting:
+    """An output that keeps all lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, items: Sequence[str], _stopping: object, /) -> int:
+        self.lines += items
+        return 0
+
+    def reopen(self) -> None:
+        return
+
+    close = after_fork = reopen
 
 
 def test_what_waits_is_counted_by_its_texts(monkeypatch: pytest.MonkeyPatch) -> None:

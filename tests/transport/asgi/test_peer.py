@@ -8,8 +8,9 @@ from unittest.mock import Mock
 import pytest
 
 from meshlib.identity.peers import Peers
+from meshlib.policy.client_address import ShownAddresses
 from meshlib.transport.asgi import peer
-from meshlib.transport.asgi.peer import NOBODY, address, peers_of, rewritten
+from meshlib.transport.asgi.peer import NOBODY, address, peers_of, plain_address, rewritten
 from tests.support.spiffe import Authority
 
 OPS, OTHER = "spiffe://cluster.local/ns/default/sa/ops", "spiffe://cluster.local/ns/default/sa/other"
@@ -129,3 +130,12 @@ def test_what_is_remembered_is_bounded_and_has_an_identity(monkeypatch):
         peer_of({"client_cert_chain": ["x" * n]})
     assert 0 < len(known) <= 3
     assert all(found.identity is not None for found in known.values())
+
+
+def test_an_address_that_needs_no_escapes_is_remembered_by_what_a_scope_says(monkeypatch):
+    monkeypatch.setattr(peer, "addresses", ShownAddresses())
+    assert plain_address(None) == peer.addresses[None] == ""
+    for client in (("127.0.0.1", 4711), ("::1", 4711), ("/run/app.sock", 0)):
+        assert plain_address(client) == peer.addresses[client] == address(*client)
+    assert plain_address(["127.0.0.1", 1]) == "127.0.0.1:1", "some servers tell it as a list"
+    assert plain_address(('a"b', 1)) is None

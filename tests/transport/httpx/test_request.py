@@ -149,7 +149,7 @@ def test_values_of_several_headers_are_those_of_each(monkeypatch):
         assert request.alike is None or request.headers is request.alike.headers
         request.headers = [*request.headers, (b"x-a", b"more")]
         assert list(request.sent_values(wanted)) == [f"{value},e,more", request.authority, None]
-        assert request.alike is None
+        assert request.alike is None or request.headers is not request.alike.headers
 
 
 @pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: nothing is remembered")

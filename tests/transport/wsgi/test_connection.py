@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 
 from meshlib.identity.peers import Peers
+from meshlib.transport.wsgi import connection
 from meshlib.transport.wsgi.connection import local_ip_of, local_port_of, peer_address, peer_of, sni_of
 from tests.support.spiffe import Authority
 from tests.support.wsgi import PlainSock, Sock, environ
@@ -141,3 +142,28 @@ def test_what_stands_for_a_socket_and_knows_the_certificate_alone_leaves_the_add
         "REMOTE_ADDR": "10.0.0.1",
     }
     assert (local_ip_of(told), local_port_of(told), peer_address(told)) == ("10.0.0.9", 8080, "10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        environ(REMOTE_ADDR="10.1.2.3", REMOTE_PORT="4711"),
+        environ(REMOTE_ADDR="::1", REMOTE_PORT="4711"),
+        environ(REMOTE_ADDR="10.1.2.3"),
+        environ(REMOTE_ADDR="10.1.2.3", REMOTE_PORT=4711),
+        environ(REMOTE_ADDR="9.9.9.9", REMOTE_PORT="4711", **{"werkzeug.proxy_fix.orig": {"REMOTE_ADDR": "10.1.2.3"}}),
+        environ(REMOTE_ADDR=b"10.1.2.3", REMOTE_PORT="4711"),
+        environ(REMOTE_ADDR="x" * 100, REMOTE_PORT="4711"),
+    ],
+)
+def test_an_address_that_needs_no_escapes_is_the_peers(told: dict[str, Any]) -> None:
+    """Whether or not it is remembered."""
+    for _ in range(2):
+        assert connection.plain_address(told) == peer_address(told)
+
+
+@pytest.mark.parametrize("port", ["1", 1, None])
+def test_an_address_that_needs_escapes_is_none(port: str | int | None) -> None:
+    assert connection.plain_address(environ(REMOTE_ADDR='a"b', REMOTE_PORT=port)) is None
+    fixed = {"werkzeug.proxy_fix.orig": {"REMOTE_ADDR": 'a"b'}}
+    assert connection.plain_address(environ(REMOTE_ADDR="10.1.2.3", REMOTE_PORT=port, **fixed)) is None
