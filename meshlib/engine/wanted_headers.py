@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from operator import itemgetter
+from typing import Any
 
 from meshlib.engine.wire_headers import joined_value
 
@@ -25,11 +26,13 @@ Take = Callable[[Pairs], tuple[str | None, ...]]
 class WantedHeaders:
     """``names`` are in lower case. For all threads: whoever comes second finds the same."""
 
-    __slots__ = ("_takes", "names")
+    __slots__ = ("_takes", "names", "takes_of_environs")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self._takes: dict[tuple[bytes, ...] | bytes, Take] = {}
+        self.takes_of_environs: dict[tuple[str, ...], Callable[[Any], Any]] = {}
+        """What takes them from environs of WSGI with these keys: for their door to keep."""
 
     def values(self, headers: Pairs) -> tuple[str | None, ...]:
         """In the order of ``names``: of repeated headers all, joined with ","; None when absent."""

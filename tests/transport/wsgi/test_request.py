@@ -278,6 +278,10 @@ def test_a_header_that_is_looked_up_alone_is_what_it_is_among_all(more: dict[str
         assert list(unread.values_of(WantedHeaders((name,)))) == [plain.header(name)]
         assert request.header(name) == plain.header(name)
         assert list(request.values_of(WantedHeaders((name,)))) == [plain.header(name)]
+    several = WantedHeaders(tuple(names))
+    for _ in range(2):  # learned, and known
+        unread = request_of(made, None, Peers(None))
+        assert list(unread.values_of(several)) == [plain.header(name) for name in names]
 
 
 def test_a_header_is_what_it_was_when_one_was_first_looked_at() -> None:
@@ -302,3 +306,15 @@ def test_environs_alike_are_read_once_and_names_that_strangers_choose_take_no_me
         assert request_of(environ(**{f"HTTP_N{n}": "1"}), None, Peers(None)).header("x-a") is None
     assert len(known) <= module.MOST_ENVIRONS
     known.clear()
+
+
+def test_how_several_headers_are_taken_is_learned_of_so_many_environs(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = WantedHeaders(("x-a", "host"))
+    monkeypatch.setattr(module, "MOST_ENVIRONS", 10)
+    for n in range(30):
+        request = request_of(environ(**{"HTTP_X_A": str(n), f"HTTP_N{n}": "1"}), None, Peers(None))
+        assert list(request.values_of(wanted)) == [str(n), request.header("host")]
+    assert len(wanted.takes_of_environs) <= 10
+    request = request_of(environ(**{"HTTP_X_A": "1", "HTTP_" + "A" * 1024: "1"}), None, Peers(None))
+    assert list(request.values_of(wanted)) == ["1", request.header("host")]
+    assert len(wanted.takes_of_environs) <= 10
