@@ -16,6 +16,7 @@ from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balanc
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.outlier import Ejection, OutlierDetector, usable_endpoints
+from meshlib.policy.retry import NO_RETRY
 from meshlib.policy.tiers import Tier, build, choose, leaving_out
 from meshlib.registry.service import Endpoint
 
@@ -51,6 +52,7 @@ class BoundCluster:
 
     __slots__ = (
         "__weakref__",
+        "_drawn",
         "_even",
         "_generation",
         "_placed",
@@ -211,6 +213,8 @@ class BoundCluster:
             ]
             self._warm(now)
         self._special = self._placed or bool(self._warming)
+        # those that a pick may just draw from, as nearly all do; None: there is more to it. One object: no half of it is seen
+        self._drawn = None if self._special or len(self.usable) < 2 else self.usable
         return bool(unreachable)
 
     def _balancer_of(self, priority: int, group: int) -> Balancer:
@@ -238,9 +242,9 @@ class BoundCluster:
         self,
         rng: random.Random,
         now: float,
-        picks: Picks | None,
-        tried: Sequence[EndpointState],
-        retry: RetryPolicy,
+        picks: Picks | None = None,
+        tried: Sequence[EndpointState] = (),
+        retry: RetryPolicy = NO_RETRY,
     ) -> EndpointState | None:
         """An endpoint for one attempt, None when no endpoint may be used. ``picks``: the call's, where ``remembers_picks``.
         ``tried`` are the endpoints of earlier attempts, to avoid or to leave the priorities of if ``retry`` says so."""
@@ -250,6 +254,9 @@ class BoundCluster:
         if self._generation != state.generation:
             with state.lock:
                 self._refresh(now)
+        drawn = self._drawn
+        if drawn is not None and not tried:
+            return state.balancer.pick(drawn, rng, self._even)
         if self._special:
             if self._warming:
                 self._warm(now)

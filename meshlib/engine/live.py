@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from meshlib.compiler.routes import Rule, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.engine.plan import Plan
     from meshlib.policy.outlier import Ejection
 
 
@@ -66,9 +67,9 @@ class Live:
         self._lock = RLock()
         self._on_bind = on_bind
         self.bound: dict[str, BoundCluster] = {}
-        self.plain: dict[Rule, bool] = {}
-        """Of rules that calls have taken: whether they ask for nothing but an attempt (``plain_call.py``)."""
-        self.taken: dict[object, tuple[VirtualHost, Rule | None]] = {}
+        self.plain: dict[Rule | None, Plan | None] = {}
+        """Of rules that calls took: the plan, where they ask for nothing but an attempt (``plain_call.py``), or None."""
+        self.taken: dict[object, tuple[VirtualHost, Rule | None, str]] = {}
         """The rules of requests that have nothing of their own, by what such requests have in common (``route_again``)."""
         self.states: dict[str, ClusterState] = {}
         self._left: dict[str, BoundCluster] = {}

@@ -257,3 +257,4 @@ def _finish_response(call: Call, rule: Rule, outcome: Outcome, picks: Picks | No
         change_response(call, outcome)
     if picks is not None and picks.set_cookie:
         outcome.headers = [*outcome.headers, (b"set-cookie", picks.set_cookie.encode("latin-1"))]
+        outcome.usual = False

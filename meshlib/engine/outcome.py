@@ -55,7 +55,8 @@ class Outcome:
     ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
     status of a call that ended with its head (a trailers-only response, or a local one), else None. ``stream`` is what the
     caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one. ``size``: bytes of
-    the head, and of the body of a ``whole`` response, as they came; 0 when nobody has counted them.
+    the head, and of the body of a ``whole`` response, as they came; 0 when nobody has counted them. ``usual``: it is a 200 of
+    which nothing else has to be looked at: no headers, no body to come, no status of gRPC but OK.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class Outcome:
         "status",
         "stream",
         "trailers",
+        "usual",
         "whole",
     )
 
@@ -100,6 +102,7 @@ class Outcome:
         self.whole = whole
         self.body = body
         self.stale = stale
+        self.usual = False
         self.trailers = trailers
         self.grpc_status: int | None = None
         self.size = 0

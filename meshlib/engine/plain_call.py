@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.before_sending import made_here, no_endpoint
 from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.message import R
+from meshlib.engine.plan import INFINITE, Plan
 from meshlib.engine.tally import ABANDONED
 from meshlib.policy.circuit_limits import UNLIMITED
 from meshlib.policy.retry import asks_for_retry
@@ -25,40 +26,39 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.call import Call
+    from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.live import Live
-
-INFINITE = float("inf")
+    from meshlib.engine.plan import Way
 
 
 def begun(call: Call[R]) -> Send[R] | Deliver | None:
     """The first attempt of a plain call; or the response that is made here, as there is nobody to send it to: the call is over
     with that. None: it is not plain, and nothing has happened."""
     record, live = call.record, call.live
-    rule = record.rule_object
-    if rule is None or call.request.has_envoy_headers:
+    plan = live.plain.get(record.rule_object)
+    if plan is None:
+        if record.rule_object in live.plain:
+            return None
+        plan = _learn(live, record.rule_object)
+        if plan is None:
+            return None
+    if call.request.has_envoy_headers:
         return None
-    plain = live.plain.get(rule)
-    if not plain and (plain is not None or not _learn(live, rule)):
-        return None
-    now, retry = call.clock.monotonic(), rule.retry
-    limit = now + call.timeouts.patience
-    until = None if rule.timeout is None else now + rule.timeout
-    if until is not None and until < limit:
-        limit = until
-    if limit <= now:
-        return None
+    now, within, patience = call.clock.monotonic(), plan.within, call.timeouts.patience
+    if patience < within:
+        if now + patience <= now:
+            return None
+        within = patience
     record.started = now
-    destinations = rule.destinations
-    destination = destinations[0 if len(destinations) == 1 else rule.choice.pick(call.rng)]
-    record.destination = destination
-    cluster = live.bound.get(destination.cluster) or live.cluster(destination.cluster)
+    way = plan.only or plan.ways[plan.choice.pick(call.rng)]
+    record.destination = way.destination
+    cluster = way.cluster or _bound(live, way)
+    endpoint = cluster.pick(call.rng, now)
     state = cluster.state
-    endpoint = cluster.pick(call.rng, now, None, (), retry)
     if endpoint is None or state.requests - state.ended >= cluster.max_requests:
         return made_here(call, no_endpoint(call, state.tally, endpoint))
-    if retry.per_try_timeout is not None:
-        limit = min(limit, now + retry.per_try_timeout)
-    send = Send(call, cluster, endpoint, None if limit == INFINITE else limit - now, until)
+    head = now + within - now if within < INFINITE else None  # rounded as in ``outbound``
+    send = Send(call, cluster, endpoint, head, None if plan.timeout is None else now + plan.timeout)
     try:
         cluster.begin(send)
     except BaseException:  # an interrupt, of which ``given_up`` would not know
@@ -71,22 +71,21 @@ def begun(call: Call[R]) -> Send[R] | Deliver | None:
 def ended(call: Call[R], send: Send[R]) -> bool:
     """The attempt has its outcome, and with that the call is over. False: more is to be done about it."""
     outcome, record, endpoint = send.outcome, call.record, send.endpoint
-    status, rule, headers = outcome.status, record.rule_object, outcome.headers
-    assert rule is not None
-    if outcome.failure is not None or outcome.body is not None or outcome.grpc_status or status >= 500:
-        return False
-    retry = rule.retry
-    # a 200 without headers, as most calls of gRPC have, asks for another attempt only where the rule lists it
-    if (headers != [] or status != 200 or status in retry.retry_on.codes) and asks_for_retry(retry, status, headers):
-        return False
+    if not outcome.usual:
+        status, headers, rule = outcome.status, outcome.headers, record.rule_object
+        assert rule is not None
+        if outcome.failure is not None or outcome.body is not None or outcome.grpc_status or status >= 500:
+            return False
+        if (headers != [] or status != 200) and asks_for_retry(rule.retry, status, headers):
+            return False
     now = call.clock.monotonic()
     call.outcome = outcome
     record.upstream_ms = (now - record.started) * 1000.0
-    record.attempted = endpoint.key, status, outcome.grpc_status, now
+    record.attempted = endpoint.key, outcome.status, outcome.grpc_status, now
     if call.live.tells:
         record.answered = outcome, now, False
     if not endpoint.spotless:
-        send.cluster.record_status(endpoint, status, now)
+        send.cluster.record_status(endpoint, outcome.status, now)
     send.cluster.end(send)
     return True
 
@@ -98,14 +97,25 @@ def given_up(send: Send) -> None:
     send.cluster.end(send)
 
 
-def _learn(live: Live, rule: Rule) -> bool:
-    plain = live.plain[rule] = is_plain(rule, live.snapshot)
-    return plain
+def _learn(live: Live, rule: Rule | None) -> Plan | None:
+    plan = live.plain[rule] = Plan(rule) if rule is not None and is_plain(rule, live.snapshot) else None
+    return plan
+
+
+def _bound(live: Live, way: Way) -> BoundCluster:
+    """Clusters are bound when calls go there first."""
+    cluster = way.cluster = live.cluster(way.destination.cluster)
+    return cluster
 
 
 def is_plain(rule: Rule, snapshot: Snapshot) -> bool:
     """Whether nothing of the rule, of the clusters that it leads to and of the snapshot asks for more than an attempt."""
     if not rule.plain or snapshot.fallbacks:
+        return False
+    retry = rule.retry
+    if rule.timeout is not None and rule.timeout <= 0.0:  # nobody can respond in time
+        return False
+    if 200 in retry.retry_on.codes or (retry.per_try_timeout is not None and retry.per_try_timeout <= 0.0):
         return False
     for destination in rule.destinations:
         cluster = snapshot.clusters.get(destination.cluster)

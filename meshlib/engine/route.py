@@ -41,9 +41,9 @@ def route_again(live: Live, view: RequestView, alike: object, varying: str) -> E
         if vhost.single is not None or not vhost.index.reads(varying):
             if len(live.taken) >= MOST_KINDS:
                 live.taken.clear()
-            live.taken[alike] = vhost, record.rule_object
+            live.taken[alike] = vhost, record.rule_object, record.version
         return record
-    return Exchange(found[0], found[1], live.snapshot.version)
+    return Exchange(*found)
 
 
 def route_connection(snapshot: Snapshot, authority: str) -> Exchange:

@@ -79,9 +79,11 @@ class GrpcOutcome(Outcome):
         if at_once:
             self.grpc_status = code
             self.headers = _HEADS[code]
+            self.usual = False
         else:
             self.grpc_status = None
             self.headers = _NO_HEADERS
+            self.usual = code == OK
         self.code = code
         self.message = message
         self.call = call
@@ -90,6 +92,7 @@ class GrpcOutcome(Outcome):
     def tell_headers(self, initial: Metadata | None, trailing: Metadata | None, details: str) -> None:
         """Put the metadata among the headers, for a rule that changes those."""
         self.told_headers = True
+        self.usual = False
         if self.grpc_status is None:
             self.headers = to_raw(initial or ())
         else:

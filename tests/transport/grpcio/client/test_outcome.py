@@ -159,3 +159,12 @@ def test_the_core_on_messages_over_the_limits():
         stub = stubs.EchoStub(grpc.insecure_channel(server.address, options=options))
         assert failure_of(*said(lambda: stub.Unary(Message(text="x" * 200))), timed=False) is Failure.INVALID_REQUEST
         assert failure_of(*said(lambda: stub.Unary(Message(text="x" * 80))), timed=False) is Failure.INVALID_REQUEST
+
+
+def test_only_a_message_without_anything_else_is_usual():
+    assert GrpcOutcome(b"x").usual
+    assert not GrpcOutcome(None, at_once=True).usual
+    assert not GrpcOutcome(None, code=CODES["UNAVAILABLE"]).usual
+    told = GrpcOutcome(b"x")
+    told.tell_headers((("a", "b"),), None, "")
+    assert not told.usual
