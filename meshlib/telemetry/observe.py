@@ -98,8 +98,8 @@ class Telemetry(Watcher[Call, CallSpan]):
                 self._failed()
 
     def ended_with_message(self, call: Call, span: CallSpan | None) -> None:
-        """``ended`` of a call of gRPC whose response is one message: nearly all are counted where the last one like it was
-        (as by ``OneMessage.took``, without its functions)."""
+        """``ended`` of a call of gRPC with one message each way, whose outcome is ``usual`` and in the record: nearly all are
+        counted where the last one like it was (as by ``OneMessage.took``, without its functions)."""
         record, outcome = call.record, call.outcome
         try:
             found = self._one_message.get(record.endpoint)
@@ -108,13 +108,9 @@ class Telemetry(Watcher[Call, CallSpan]):
                 and found.destination is record.destination
                 and outcome is not None
                 and (received := outcome.size)
-                and not outcome.headers
                 and (ended := record.attempted) is not None
                 and not record.flags
                 and record.peer_metadata is None
-                and record.grpc_status == 0
-                and record.status == 200
-                and type(getattr(call.request, "messages", None)) is bytes
             ):  # it has ended when its response came
                 served, sent = found.served, call.request.sent_bytes()
                 took = (ended[3] - record.started) * 1000.0

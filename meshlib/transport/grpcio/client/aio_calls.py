@@ -173,7 +173,7 @@ class _UnaryResponse(MeshCall):
             turn.awaited(run)
             run.waiting, run.driver = None, driver
             try:
-                result = yield from run.drive().__await__()
+                result = yield from run.steps()
             finally:
                 if run.interrupted:
                     driver.uncancel()  # it is the call that somebody cancelled, not the task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import grpc
 from grpc import aio
@@ -162,27 +162,35 @@ class _RequestStream(_MultiCallable[Req, Resp]):
 class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
     """One request, one response."""
 
-    def _start(
+    def __call__(
         self,
-        method: Method[Req, Resp],
-        request: object,
-        timeout: float | None,
-        metadata: Metadata | None,
-        credentials: grpc.CallCredentials | None,
-        wait_for_ready: bool | None,
-        compression: grpc.Compression | None,
-    ) -> MeshCall:
-        # the same as above without asking what kind of call it is, and not begun yet: nearly all calls come here
+        request: Req,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+        _method: Method[Req, Resp] | None = None,
+    ) -> object:
+        # as the others begin, but without asking what kind of call it is, in one function, and not begun yet: nearly all calls
+        # come here
+        method = _method  # an interceptor's
+        if method is None:
+            if self._interceptors:
+                return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
+            method = self._method
         channel, dialer = self._channel, self._dialer
         if channel.closed:
             channel.check_open()
         call: Call[LoopRequest] = dialer.routed(
             method, self._serialized(request), timeout, metadata, credentials, compression
         )
+        core = dialer.core
         exchange: Exchange[LoopRequest] | None = None
-        if wait_for_ready or dialer.core.exchange_of is not AS_IT_IS:
+        if wait_for_ready or core.exchange_of is not AS_IT_IS:
             exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
-        run = AioRun(call, exchange, channel.runtime, None, dialer.core.telemetry, channel.under_way)
+        run = AioRun(call, exchange, channel.runtime, None, core.telemetry, channel.under_way)
         run.context = contextvars.copy_context()
         turn = channel.turn
         if turn is None or turn.loop is not run.loop:
@@ -190,6 +198,26 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
         run.waiting = turn
         turn.begin(run)
         return UnaryUnaryCall(run)
+
+    def _start(
+        self,
+        method: Method[Req, Resp],
+        request: Any,
+        timeout: float | None,
+        metadata: Metadata | None,
+        credentials: grpc.CallCredentials | None,
+        wait_for_ready: bool | None,
+        compression: grpc.Compression | None,
+    ) -> Any:
+        return self(
+            request,
+            timeout=timeout,
+            metadata=metadata,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+            _method=method,
+        )
 
 
 class UnaryStream(_UnaryRequest[Req, Resp], aio.UnaryStreamMultiCallable):

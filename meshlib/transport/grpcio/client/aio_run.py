@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import types
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from meshlib.engine import plain_call
 from meshlib.engine.drivers import finish, run_brief_async
 from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.exchange import exchange_of
 from meshlib.engine.outcome import Outcome
-from meshlib.engine.run_call import run_call_async
+from meshlib.engine.run_call import break_off, go_on_async
 from meshlib.transport.grpcio.client.aio_requests import AioRequests
 from meshlib.transport.grpcio.client.errors import RpcFailed, error_of, ok_without_message
-from meshlib.transport.grpcio.client.outcome import CANCELLED, GrpcOutcome
+from meshlib.transport.grpcio.client.outcome import CANCELLED, OK, GrpcOutcome
 from meshlib.transport.grpcio.client.shown_call import error_with_metadata
 
 if TYPE_CHECKING:
@@ -127,42 +129,58 @@ class AioRun:
 
     async def drive(self) -> Result:
         """Up to the end; returns ``result``."""
-        telemetry, exchange = self.telemetry, self.exchange
+        return await self.steps()
+
+    @types.coroutine
+    def steps(self) -> Generator[object, object, Result]:
+        """What ``drive`` does, for a task that awaits the call itself: each level of coroutines costs, at its beginning and
+        whenever the task goes on."""
+        call, telemetry, exchange = self.call, self.telemetry, self.exchange
         ended = telemetry.ended
-        span = telemetry.began(self.call)
-        delivered: Send[LoopRequest] | Deliver
+        span = telemetry.began(call)
+        delivered: Send[LoopRequest] | Deliver | None = None
         try:
             if span is None and exchange is None:
-                delivered, self.exchange = await run_call_async(self.call, self.runtime)  # nearly always
+                delivered = plain_call.begun(call)  # nearly always
+                if type(delivered) is not Send:
+                    delivered, self.exchange = yield from go_on_async(call, delivered, self.runtime)
+                else:
+                    delivered.outcome = yield from self.runtime.send(delivered)
+                    if not plain_call.ended(call, delivered):
+                        delivered, self.exchange = yield from go_on_async(call, delivered, self.runtime)
             else:
                 if exchange is None:
-                    exchange = exchange_of(self.call, brief=True)
+                    exchange = exchange_of(call, brief=True)
                 if span is not None:
                     exchange = telemetry.spanned(span, exchange)
                 self.exchange = exchange
-                delivered = await run_brief_async(exchange, self.runtime)
+                delivered = yield from run_brief_async(exchange, self.runtime)
                 if type(delivered) is Send:
                     self.exchange = None
-            outcome = delivered.outcome
-            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+            outcome: Any = delivered.outcome  # one of gRPC, where it is usual
+            if not outcome.usual:
                 return self.settle(outcome)
             # nearly always: a response with a message
-            record = self.call.record
+            record = call.record
             record.status = outcome.status
-            record.grpc_status = outcome.code
-            self.result = outcome
+            record.grpc_status = OK
+            result: GrpcOutcome = outcome
+            self.result = result
             if self.exchange is not None:
                 finish(self.exchange)
-            ended = telemetry.ended_with_message
-            return outcome
+            if self.requests is None:
+                ended = telemetry.ended_with_message
+            return result
         except Exception as error:
             self.error = error
+            break_off(delivered)
             raise
         except BaseException:  # cancelled, or dropped with its loop
             self.note_cancelled()
+            break_off(delivered)
             raise
         finally:
-            ended(self.call, span)
+            ended(call, span)
             if self.requests is not None:
                 self.requests.over()
             self._end()

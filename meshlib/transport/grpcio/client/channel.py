@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import grpc
 
+from meshlib.engine import plain_call
 from meshlib.engine.drivers import finish, run_brief
 from meshlib.engine.effects import Deliver, Send
-from meshlib.engine.run_call import run_call
+from meshlib.engine.run_call import break_off, go_on
 from meshlib.transport.grpcio.client.connectivity import Connectivity
 from meshlib.transport.grpcio.client.dialer import AS_IT_IS, Dialer
 from meshlib.transport.grpcio.client.errors import error_of, ok_without_message
 from meshlib.transport.grpcio.client.future import FutureCall
 from meshlib.transport.grpcio.client.method import Method, Stubs
-from meshlib.transport.grpcio.client.outcome import GrpcOutcome
+from meshlib.transport.grpcio.client.outcome import OK, GrpcOutcome
 from meshlib.transport.grpcio.client.requests import ReplayIterator
 from meshlib.transport.grpcio.client.serialize import serializer_of
 from meshlib.transport.grpcio.client.shown_call import error_with_metadata, with_metadata
@@ -94,19 +95,24 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
     ) -> Resp | tuple[Resp, ThreadCall]:
         if self._channel.closed:
             raise ValueError(CLOSED)
-        dialer = self._dialer
-        call = dialer.routed(
-            self._method, self._messages(request), timeout, metadata, credentials, compression, _with_call
-        )
+        dialer, messages = self._dialer, self._messages(request)
+        call = dialer.routed(self._method, messages, timeout, metadata, credentials, compression, _with_call)
+        streamed = None if isinstance(messages, bytes) else messages
         core = dialer.core
         telemetry = core.telemetry
         span = telemetry.began(call)
         ended = telemetry.ended
-        delivered: Send[ThreadRequest] | Deliver
-        exchange: Exchange[ThreadRequest] | None
+        delivered: Send[ThreadRequest] | Deliver | None = None
+        exchange: Exchange[ThreadRequest] | None = None
         try:
             if span is None and not wait_for_ready and core.exchange_of is AS_IT_IS:
-                delivered, exchange = run_call(call, self._runtime)  # nearly always
+                delivered = plain_call.begun(call)  # nearly always; as ``run_call``, without its function
+                if type(delivered) is not Send:
+                    delivered, exchange = go_on(call, delivered, self._runtime)
+                else:
+                    delivered.outcome = self._runtime.send(delivered)
+                    if not plain_call.ended(call, delivered):
+                        delivered, exchange = go_on(call, delivered, self._runtime)
             else:
                 exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
                 if span is not None:
@@ -114,25 +120,28 @@ class UnaryUnary(_MultiCallable[Req, Resp], grpc.UnaryUnaryMultiCallable):
                 delivered = run_brief(exchange, self._runtime)
                 if type(delivered) is Send:
                     exchange = None
-            outcome = delivered.outcome
-            if type(outcome) is not GrpcOutcome or outcome.error is not None or outcome.grpc_status is not None:
+            outcome: Any = delivered.outcome  # one of gRPC, once it is settled
+            if not outcome.usual:
                 outcome = settle(outcome, exchange, call)
             else:  # nearly always: a response with a message
                 record = call.record
                 record.status = outcome.status
-                record.grpc_status = outcome.code
+                record.grpc_status = OK
                 if _with_call:
                     with_metadata(outcome.call, outcome, record)
                 if exchange is not None:
                     finish(exchange)
-                ended = telemetry.ended_with_message
+                if streamed is None:
+                    ended = telemetry.ended_with_message
             response: Resp = outcome.message
             return (response, outcome.call) if _with_call else response
+        except BaseException:
+            break_off(delivered)
+            raise
         finally:
             ended(call, span)
-            messages = call.request.messages
-            if not isinstance(messages, bytes):
-                messages.over()
+            if streamed is not None:
+                streamed.over()
 
     def with_call(
         self,

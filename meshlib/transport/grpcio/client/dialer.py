@@ -102,11 +102,8 @@ class Dialer:
         live = core.live
         if live is None:
             raise errors.MeshClosed("the mesh is closed: make the call before mesh.close(), or make a new Mesh")
-        around = None if served.get() is None else deadlines.around()
-        if around is not None:  # the call that this program is serving has one: nobody waits for a response after it
-            left = max(0.0, around - core.clock.monotonic())
-            if timeout is None or left < timeout:
-                timeout = left
+        if served.get() is not None:
+            timeout = self._left(timeout)
         request: GrpcRequest[Messages] = GrpcRequest(
             method,
             messages,
@@ -127,6 +124,15 @@ class Dialer:
         else:
             call.record = route_again(live, request, method, GRPC_TIMEOUT)
         return call
+
+    def _left(self, timeout: float | None) -> float | None:
+        """``timeout``, or what the call that this program is serving leaves, if that is less: nobody waits for a response after
+        it."""
+        around = deadlines.around()
+        if around is None:
+            return timeout
+        left = max(0.0, around - self.core.clock.monotonic())
+        return left if timeout is None or left < timeout else timeout
 
     def exchange_of(
         self, call: Call[GrpcRequest[Messages]], wait_for_ready: bool | None, brief: bool = False

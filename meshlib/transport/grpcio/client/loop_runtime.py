@@ -16,6 +16,7 @@ from meshlib.transport.grpcio.client.attempt import (
     outcome_of_end,
     refused,
     upstream_for,
+    wants_headers,
 )
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.core_unary import AioUnary, raise_for, unobserved
@@ -87,8 +88,6 @@ class OnLoop(LoopRuntime["LoopRequest"]):
             if isinstance(call, grpc.aio.Call):
                 call.cancel()
             return not_begun(self._core, error)
-        record = effect.call.record
-        destination, rule = record.destination, record.rule_object
-        if destination.response_ops or rule.cors is not None:  # type: ignore[union-attr]
+        if not effect.call.record.rule_object.plain and wants_headers(effect):  # type: ignore[union-attr]  # there is one
             outcome.tell_headers(await outcome.call.initial_metadata(), None, "")
         return outcome

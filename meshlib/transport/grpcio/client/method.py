@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from meshlib.engine.message_size import FRAME
 from meshlib.transport.grpcio.contracts import Deserializer, Req, Resp, Serializer
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ MethodKey = tuple[str, Deserializer[object] | None]
 
 class Method(Generic[Req, Resp]):
     """One method of a channel. ``kind``: "unary_unary", "unary_stream", "stream_unary" or "stream_stream";
-    ``streaming``: whether its response is a stream."""
+    ``streaming``: whether its response is a stream; ``bare``: bytes of a request without metadata and without its message."""
 
-    __slots__ = ("deserialize", "key", "kind", "path", "serialize", "streaming", "target")
+    __slots__ = ("bare", "deserialize", "key", "kind", "path", "serialize", "streaming", "target")
 
     def __init__(
         self, kind: str, path: str | bytes, serialize: Serializer[Req] | None, deserialize: Deserializer[Resp] | None
@@ -25,6 +26,7 @@ class Method(Generic[Req, Resp]):
         self.kind = kind
         self.path = path.decode("latin-1") if isinstance(path, bytes) else path
         self.target = self.path.encode("latin-1")
+        self.bare = len("POST") + len(self.path) + FRAME
         self.serialize = serialize
         self.deserialize = deserialize
         self.streaming = kind.endswith("_stream")
@@ -40,6 +42,7 @@ class Named(Method[object, object]):
         super().__init__("unary_unary", "", None, None)
         self.path = path
         self.target = path.encode("latin-1", "replace")
+        self.bare = len("POST") + len(path) + FRAME
 
 
 UnaryUnary = TypeVar("UnaryUnary")

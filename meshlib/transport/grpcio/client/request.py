@@ -30,8 +30,6 @@ ALWAYS = {
 """Headers that grpcio sends by itself and that a rule may match."""
 
 
-BARE = len("POST") + FRAME
-"""What each request has, without metadata: but for the path and the message."""
 COUNT_NAME = ATTEMPT_COUNT.decode()
 MANY = 32
 # bytes, which grpcio takes too and need not encode: 0.5 % of a call in `make bench`
@@ -208,7 +206,7 @@ class GrpcRequest(Generic[Messages]):
         """Its bytes: method, path, metadata, and as many messages as have been seen, with what frames them."""
         messages = self.messages
         if not self._metadata and not self._raw and type(messages) is bytes:  # nearly always
-            return BARE + len(self.path) + len(messages)
+            return self.method_called.bare + len(messages)
         head = len(self.method) + len(self.path) + (size_of(self.headers) if self._metadata or self._raw else 0)
         return head + self.body_bytes()
 

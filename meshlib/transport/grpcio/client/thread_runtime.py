@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import grpc
 
 from meshlib.engine.outcome import Outcome
-from meshlib.transport.grpcio.client.attempt import callable_on, not_begun, outcome_of_end, refused, upstream_for
+from meshlib.transport.grpcio.client.attempt import (
+    callable_on,
+    not_begun,
+    outcome_of_end,
+    refused,
+    upstream_for,
+    wants_headers,
+)
 from meshlib.transport.grpcio.client.callback_runtime import FromCallbacks
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
 from meshlib.transport.grpcio.client.core_unary import Unary
@@ -37,12 +44,11 @@ class Blocking(ThreadRuntime["ThreadRequest"]):
     def send(self, effect: Send[ThreadRequest]) -> Outcome:
         # between two calls everything here falls out of the processor's caches: each function that need not be called is a
         # microsecond of `make bench`
-        record = effect.call.record
-        sent = effect.call.request
+        call = effect.call
+        sent, rule = call.request, call.record.rule_object
         known = effect.cluster.targets.get((effect.endpoint, self._settings))
         upstream = known if type(known) is Upstream else None
-        destination, rule = record.destination, record.rule_object
-        changes = destination.response_ops or rule.cors is not None  # type: ignore[union-attr]
+        changes = not rule.plain and wants_headers(effect)  # type: ignore[union-attr]  # there is one
         try:
             if upstream is None or sent.sent_authority or upstream.worn:
                 upstream = upstream_for(self._core, self._settings, effect)

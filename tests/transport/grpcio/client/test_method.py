@@ -16,10 +16,12 @@ def test_a_method_has_a_kind_and_its_path_as_text_and_bytes(kind, path):
     assert (method.path, method.target) == ("/pkg.Service/Method", b"/pkg.Service/Method")
     assert method.streaming is kind.endswith("_stream")
     assert method.key == (kind, bytes.decode)
+    assert method.bare == len("POST/pkg.Service/Method") + 5
 
 
 def test_a_name_is_enough_where_no_call_is_made():
     assert (Named("/s/m").path, Named("/s/\u20ac").target) == ("/s/m", b"/s/?")
+    assert Named("/s/m").bare == len("POST/s/m") + 5
 
 
 @pytest.mark.parametrize("kind", KINDS)
