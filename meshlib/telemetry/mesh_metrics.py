@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.engine.numbers import BREAKER_STATES
 from meshlib.engine.tally import LIMITS
+from meshlib.telemetry.label_sets import cleaned
 from meshlib.telemetry.mesh_numbers import MeshNumbers, Observed
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class StateCollector:
             mesh = ref()
             if mesh is None:
                 continue
-            name = mesh.workload.name, mesh.workload.namespace
+            name = cleaned(mesh.workload.name), cleaned(mesh.workload.namespace)
             number = seen[name] = seen.get(name, 0) + 1
             try:
                 numbers = mesh.numbers()

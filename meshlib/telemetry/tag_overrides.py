@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from meshlib.clock import SystemClock
 from meshlib.policy.telemetry_settings import AS_ISTIO, TAGS
 from meshlib.telemetry.dropped import dropped
+from meshlib.telemetry.label_sets import cleaned
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -90,8 +91,8 @@ class _Recipe:
         self._sources = tuple(at for _, at in found)
 
     def values(self, labels: Labels, values: Labels) -> Labels:
-        """Of Istio's labels, and of the values of expressions."""
-        return tuple(labels[at] if at >= 0 else values[-1 - at] for at in self._sources)
+        """Of Istio's labels, and of the values of expressions, as every scrape can have them."""
+        return tuple(cleaned(labels[at] if at >= 0 else values[-1 - at]) for at in self._sources)
 
 
 class AsTheyAre:

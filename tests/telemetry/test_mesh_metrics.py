@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.parser import text_string_to_metric_families
 
 import meshlib
+from meshlib.telemetry.label_sets import cleaned
 from meshlib.telemetry.mesh_metrics import FAMILIES, state_collector
 from meshlib.workload import Workload
 from tests.support.fake_clock import FakeClock
@@ -225,7 +226,7 @@ def test_both_formats_of_prometheus_can_be_read_and_strange_names_do_no_harm(wat
     seen.get()
     for text in (generate_latest(seen.registry), openmetrics(seen.registry)):
         assert b"meshlib_attempts_total{" in text
-    labels = {"workload": strange, "namespace": "default", "mesh": ""}
+    labels = {"workload": cleaned(strange), "namespace": "default", "mesh": ""}
     assert seen.read("meshlib_config_resources", **labels) == 3
 
 
@@ -267,3 +268,8 @@ def test_a_forked_child_shows_its_own_state(watched):
     os.close(reading)
     os.waitpid(child, 0)
     assert seen.of("meshlib_attempts_total", **REVIEWS, result="response") == 1
+
+
+def test_a_workload_whose_name_is_not_unicode_breaks_no_scrape(watched):
+    there = watched(workload=Workload("caf\udce9", namespace="shop"))
+    assert b'workload="caf?"' in generate_latest(there.registry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from meshlib.policy.telemetry_settings import TAGS, MetricOverride, MetricSettings, TagOverride
 from meshlib.telemetry import tag_overrides
@@ -53,6 +53,15 @@ def test_a_label_is_removed_another_is_replaced_and_one_is_added() -> None:
     assert labels == {**expected, "tenant": "blue", "response_code": "2xx"}
     (durations,) = samples(registry)["istio_request_duration_milliseconds_count"]
     assert durations == {name: f"<{name}>" for name in LABELS}, "of that metric nothing is said"
+
+
+def test_what_is_not_unicode_is_replaced_as_in_istios_own_labels() -> None:
+    registry = CollectorRegistry()
+    made = overrides(requests_total=changed(("tenant", "request.headers['x-tenant']")))
+    found = values(made, MadeUp(headers={"x-tenant": "blue"}))
+    labels = tuple("v\udcff" if name == "source_version" else name for name in LABELS)
+    made.calls(families(registry).calls, labels, found).observe(12.0)
+    assert b'source_version="v?"' in generate_latest(registry)
 
 
 def test_a_metric_that_is_off_is_not_recorded_and_the_others_are() -> None:
