@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeAlias, Unpack
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias, Unpack
 
 from meshlib.mesh import Mesh
 
@@ -57,6 +57,13 @@ class MeshFactory:
             made = Mesh.from_resources(source, **options)
         self.made.append(made)
         return made
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if hasattr(Mesh, name):
+            raise AttributeError(
+                f"the fixture mesh makes meshes: mesh(yaml).{name}, or mark the test @pytest.mark.mesh(yaml)"
+            )
+        raise AttributeError(f"{type(self).__name__} has no attribute {name}")
 
     def close(self) -> None:
         """Close all that were made."""

@@ -72,3 +72,11 @@ def test_meshes_are_closed_at_the_end(fake_clock):
     factory.close()
     with pytest.raises(meshlib.errors.MeshClosed):
         client.get("http://reviews/")
+
+
+def test_who_takes_the_fixture_for_a_mesh_is_told_so(mesh):
+    with pytest.raises(
+        AttributeError, match=r"^the fixture mesh makes meshes: mesh\(yaml\).client, or mark the test @pytest"
+    ):
+        mesh.client()
+    assert not hasattr(mesh, "nothing_of_a_mesh")
