@@ -209,6 +209,8 @@ def _gateway(undo: contextlib.ExitStack, options: ProxyOptions, snapshot: Snapsh
     }
     places = GatewayPlaces(mapped)
     ports = [port for port in snapshot.gateway.values() if port.chains]
+    for note in places.looked_at(ports):
+        log.warning("%s", note)
     for port in ports:
         if options.gateway_ports.get(port.server_port, TcpPlace("", 1)).port:
             places.open(port, False).close()

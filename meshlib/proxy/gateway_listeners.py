@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listener import GatewayListener
 from meshlib.proxy.gateway_tls import Contexts, why_not_served
 from meshlib.proxy.http_version import speaks_http2
-from meshlib.proxy.places import TcpPlace
+from meshlib.proxy.places import TcpPlace, meet
 from meshlib.proxy.sockets import listening
 
 if TYPE_CHECKING:
@@ -43,6 +43,32 @@ class GatewayPlaces:
         number = port.number if found is None else found.port
         host = port.bind or EVERYWHERE if found is None or not found.host else found.host
         return TcpPlace(host, number)
+
+    def clash(self, ports: Iterable[GatewayPort]) -> str:
+        """Which two of ``ports`` would be listened on at one place, and what to do; "" when none."""
+        seen: dict[int, list[tuple[str, GatewayPort]]] = {}
+        for port in ports:
+            place = self.of(port)
+            there = seen.setdefault(place.port, [])
+            for host, first in there if place.port else ():
+                if meet(place.host, host):
+                    return (
+                        f"{port.place} {place}: that is where {first.place} is listened on, too; give {OPTION} "
+                        f"{port.server_port}= another port"
+                    )
+            there.append((place.host, port))
+        return ""
+
+    def looked_at(self, ports: Collection[GatewayPort]) -> list[str]:
+        """What is worth a warning, before ``ports`` are listened on. Raises ``MeshError`` for two at one place."""
+        if clash := self.clash(ports):
+            raise MeshError(clash)
+        have = {port.server_port for port in ports}
+        return [
+            f"{OPTION} {number}= has no effect: no Gateway that is served here has a server with routes on port {number}"
+            for number in self.mapped
+            if number not in have
+        ]
 
     def open(self, port: GatewayPort, share: bool) -> socket.socket:
         """Listen. Raises ``MeshError`` that names the server and what to do."""
@@ -124,6 +150,9 @@ class GatewayListeners:
         return {} if live is None else {place: p for place, p in live.snapshot.gateway.items() if p.chains}
 
     async def _listen(self, place: Place, port: GatewayPort) -> None:
+        clash = self._places.clash([*(listener.port for _, listener in self._open.values() if listener.port), port])
+        if clash:
+            raise MeshError(clash)
         sock = self._places.open(port, self._places.share)
         listener = GatewayListener(sock, self._forwarder, place, self._contexts)
         name = f"gateway:{place[1]}" if not place[0] else f"gateway:{place[0]}:{place[1]}"

@@ -20,6 +20,7 @@ from meshlib.proxy.scope import about_others
 from meshlib.proxy.sockets import listening
 
 if TYPE_CHECKING:
+    from meshlib.compiler.gateway_model import GatewayPort
     from meshlib.mesh import Mesh
     from meshlib.proxy.dns_launch import Dns
     from meshlib.proxy.inbound_application import ApplicationAddress
@@ -39,11 +40,22 @@ def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], s
         who, identity = mesh.workload, mesh._core.identity
         said = [*options.notes, room(possible(), options.max_connections).note]
         said += [*map(str, mesh.problems), *about_others(mesh._configuration.resources, who), *_not_served(mesh)]
+        said += _places(options, mesh)
         name = "none" if identity is None or identity.latest is None else identity.latest.svid.identity.text
         found = (
             f"{len(mesh._configuration.resources)} resources, workload {who.name} in {who.namespace}, identity {name}"
         )
     return [each for each in said if each], found
+
+
+def _places(options: ProxyOptions, mesh: Mesh) -> list[str]:
+    """What is worth a warning about where a gateway would listen. Raises ``MeshError`` for two ports at one place."""
+    return GatewayPlaces(options.gateway_ports).looked_at(_gateway_ports(mesh))
+
+
+def _gateway_ports(mesh: Mesh) -> list[GatewayPort]:
+    live = mesh._core.live
+    return [] if live is None else [port for port in live.snapshot.gateway.values() if port.chains]
 
 
 def _not_served(mesh: Mesh) -> list[str]:
@@ -130,8 +142,9 @@ def _gateway(options: ProxyOptions, mesh: Mesh, share: bool) -> GatewayPlaces | 
         return None
     several = options.workers > 1
     places = GatewayPlaces(options.gateway_ports, share or several)
-    live = mesh._core.live
-    ports = [] if live is None else [port for port in live.snapshot.gateway.values() if port.chains]
+    ports = _gateway_ports(mesh)
+    for note in places.looked_at(ports):
+        log.warning("%s", note)
     if not ports:
         log.warning(
             "nothing is listened on: no Gateway that this process is to serve has a server with routes; see the notices "

@@ -15,7 +15,7 @@ from meshlib.problems import ConfigError, MeshError
 from meshlib.proxy.gateway_options import gateway_choice, gateway_places
 from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.iptables_dns import DNS_PORT
-from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place
+from meshlib.proxy.places import Place, TcpPlace, UnixPlace, WrongPlace, app_place, listen_place, meet
 from meshlib.proxy.resolv_conf import RESOLV_CONF
 
 if TYPE_CHECKING:
@@ -289,19 +289,11 @@ def _tcp(admin: str) -> TcpPlace | None:
 def _no_twins(places: Sequence[TcpPlace], wrong: list[str]) -> None:
     seen: list[TcpPlace] = []
     for place in places:
-        if place.port and any(place.port == other.port and _meet(place.host, other.host) for other in seen):
+        if place.port and any(place.port == other.port and meet(place.host, other.host) for other in seen):
             wrong.append(
                 f"{place} is listened on twice: give each of --outbound, --inbound, --admin, --health and --dns-port its own"
             )
         seen.append(place)
-
-
-def _meet(one: str, other: str) -> bool:
-    """Whether two sockets of one port are in each other's way."""
-    return one == other or one in EVERYWHERE or other in EVERYWHERE
-
-
-EVERYWHERE = ("0.0.0.0", "::")
 
 
 def _no_circles(outbound: Sequence[TcpPlace], inbound: Sequence[InboundPair], wrong: list[str]) -> None:
@@ -310,7 +302,7 @@ def _no_circles(outbound: Sequence[TcpPlace], inbound: Sequence[InboundPair], wr
         app = pair.app
         if isinstance(app, TcpPlace) and any(
             app.port == place.port
-            and (_meet(app.host, place.host) and (app.host.startswith("127.") or app.host == place.host))
+            and (meet(app.host, place.host) and (app.host.startswith("127.") or app.host == place.host))
             for place in ours
         ):
             wrong.append(

@@ -46,6 +46,13 @@ class UnixPlace:
 
 
 Place = TcpPlace | UnixPlace
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts of a listener that is at all addresses of its machine."""
+
+
+def meet(one: str, other: str) -> bool:
+    """Whether two sockets of one port, at these hosts, are in each other's way."""
+    return one == other or one in EVERYWHERE or other in EVERYWHERE
 
 
 def listen_place(text: str) -> TcpPlace:

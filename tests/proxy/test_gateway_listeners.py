@@ -14,6 +14,7 @@ from meshlib.proxy.places import TcpPlace
 from tests.support.eventually import eventually
 from tests.support.gateway_certificates import certificate_pem, client, key_pem, leaf, secret, tls_secret
 from tests.support.gateway_proxy import Gateway, gateway, server
+from tests.support.proxy_command import free_port
 from tests.support.resources import virtual_service
 
 DIRECT = {"directResponse": {"status": 200}}
@@ -142,3 +143,32 @@ def test_reloads_and_rotations_under_load_fail_no_request_and_drop_no_stream():
             for thread in threads:
                 thread.join(20)
         assert failed == []
+
+
+def test_two_ports_that_would_be_at_one_place_are_said_with_both_and_the_remedy():
+    places = GatewayPlaces({80: TcpPlace("", 8080), 443: TcpPlace("127.0.0.1", 0), 444: TcpPlace("127.0.0.1", 0)})
+    apart = [port(80), port(81), port(443), port(444)]
+    assert places.clash(apart) == "", "a free port is another one each time"
+    assert places.clash([port(80, "10.0.0.1"), port(8080, "10.0.0.2")]) == ""
+    said = places.clash([*apart, port(8080)])
+    assert said.startswith("Gateway/ns/gw servers[0] (gw.yaml:7) 0.0.0.0:8080: that is where Gateway/ns/gw servers[0]")
+    assert said.endswith("give --gateway-port 8080= another port")
+    with pytest.raises(MeshError, match="another port"):
+        places.looked_at([*apart, port(8080)])
+
+
+def test_a_gateway_port_that_no_gateway_has_is_worth_a_warning():
+    places = GatewayPlaces({80: TcpPlace("", 8080), 999: TcpPlace("127.0.0.1", 9000)})
+    assert places.looked_at([port(80)]) == [
+        "--gateway-port 999= has no effect: no Gateway that is served here has a server with routes on port 999"
+    ]
+
+
+def test_a_port_that_a_reload_would_have_where_another_one_is_stops_no_other(caplog):
+    with Gateway(gateway(server("*")), SHOP) as gw:
+        gw._places.mapped[82] = gw._places.mapped[84] = TcpPlace("127.0.0.1", free_port())  # type: ignore[index]
+        gw.mesh.apply([gateway(*(server("*", port=number) for number in (80, 82, 84, 85))), SHOP])
+        assert gw.get("shop.test", number=85).status == 200
+        assert gw.get("shop.test", number=82).status == 200
+        assert not gw.has(84)
+        assert "that is where Gateway/default/gw servers[1]" in caplog.text
