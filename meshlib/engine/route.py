@@ -58,8 +58,13 @@ def route_connection(snapshot: Snapshot, authority: str) -> Exchange:
 
 def route_in(table: PortTable | None, snapshot: Snapshot, view: RequestView) -> Exchange:
     """Which rule of these virtual hosts the request takes, its Host's port ignored. A host that is none of them, as all are to
-    no table, is served by nobody."""
-    vhost = None if table is None else table.find(split_authority(view.authority)[0])
+    no table, is served by nobody. A final dot is a part of the name here, as in Envoy: a gateway gets no routes with it from
+    istiod, as sidecars do."""
+    authority = view.authority
+    name = split_authority(authority)[0]
+    if authority.partition(":")[0][-1:] == ".":
+        name += "."
+    vhost = None if table is None else table.find(name)
     if vhost is None:
         return Exchange(snapshot.passthrough, None, snapshot.version)
     rule = vhost.single

@@ -195,7 +195,9 @@ def _manager(
         "dns": DETAILS.dns,
         "uri": DETAILS.uri,
     }
-    manager["server_header_transformation"] = "PASS_THROUGH"
+    if headers.server:
+        manager["server_name"] = headers.server
+        manager["server_header_transformation"] = "OVERWRITE"
     return {"name": MANAGER, "typed_config": manager}
 
 

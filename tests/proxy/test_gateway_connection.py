@@ -75,6 +75,15 @@ def test_a_host_that_no_virtual_service_of_the_gateway_has_is_404(app):
         assert gw.metric("istio_requests_total", reporter="source", response_code="404", response_flags="NR") == 4
 
 
+def test_a_name_with_a_final_dot_is_another_name_as_in_envoy(app):
+    with Gateway(backend(app), gateway(server("shop.test", "*.shop.test")), bound("shop.test")) as gw:
+        assert gw.get("shop.test.").status == 404
+        assert gw.get("shop.test.:80").status == 404
+        assert gw.get("shop.test").status == 200
+    with Gateway(backend(app), gateway(server("*")), bound("*")) as gw:
+        assert gw.get("shop.test.").status == 200, "any name is any"
+
+
 def test_calls_are_told_as_a_caller_tells_them(app):
     with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw:
         gw.get("shop.test")
