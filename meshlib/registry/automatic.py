@@ -8,17 +8,24 @@ gone. What Istio has given a ServiceEntry (``status.addresses``) it keeps."""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import xxhash
 
+from meshlib.problems import Problem, Severity
 from meshlib.registry.service import Service
+
+if TYPE_CHECKING:
+    from meshlib.resources.base import Resource
 
 IPV4, IPV6 = ipaddress.ip_network("240.240.0.0/16"), ipaddress.ip_network("2001:2::/48")
 HOSTS = 254
 """Of each 240.240.N.0/24: the first and the last are none."""
 PLACES = 256 * HOSTS
+MOST_SAID = 100
+"""Resources of which it is said that they get none."""
 
 Key = tuple[str, str]
 
@@ -29,6 +36,7 @@ class AutomaticAddresses:
     def __init__(self) -> None:
         self._wanting: dict[str, dict[Key, tuple[str, Sequence[str]]]] = {}  # by host: age, and what is given already
         self._given: Mapping[Key, tuple[str, ...]] = {}
+        self._without: Collection[Key] = ()  # for whom no place is left
 
     def renew(self, redefined: Mapping[str, Iterable[Service]]) -> Iterable[str]:
         """These hosts have these definitions now. The hosts of which the addresses are other ones than before."""
@@ -43,6 +51,8 @@ class AutomaticAddresses:
         if not changed:
             return ()
         before, self._given = self._given, _allocated(self._wanting.values())
+        wanting = sum(map(len, self._wanting.values()))
+        self._without = () if wanting == len(self._given) else self._left_out()
         keys = before.keys() | self._given.keys()
         return {host for host, namespace in keys if before.get((host, namespace)) != self._given.get((host, namespace))}
 
@@ -50,6 +60,39 @@ class AutomaticAddresses:
         """The service with its addresses."""
         given = self._given.get((service.host, service.namespace))
         return service if given is None or service.addresses else replace(service, addresses=given)
+
+    def problems(self, made: Iterable[tuple[Resource, Sequence[Service]]]) -> Iterator[Problem]:
+        """Of resources, with the services of each: that there is no address left for a host of theirs; of ``MOST_SAID`` of
+        them."""
+        if not self._without:
+            return
+        said = 0
+        for resource, services in made:
+            hosts = [s.host for s in services if s.automatic is not None and (s.host, s.namespace) in self._without]
+            if hosts:
+                said += 1
+                if said > MOST_SAID:
+                    return
+                yield _none_left(resource, ", ".join(dict.fromkeys(hosts)), len(self._without))
+
+    def _left_out(self) -> Collection[Key]:
+        return {key for of_host in self._wanting.values() for key in of_host if key not in self._given}
+
+
+def _none_left(resource: Resource, hosts: str, without: int) -> Problem:
+    origin = resource.origin
+    own = "clusterIP" if resource.kind == "Service" else "addresses"
+    return Problem(
+        "no-automatic-address",
+        Severity.WARNING,
+        origin.file,
+        origin.line,
+        origin.column,
+        resource.id,
+        f"no automatic address is left for {hosts}: older ones have all {PLACES:,}, and {without:,} "
+        f"{'host has' if without == 1 else 'hosts have'} none. DNS capture does not tell it apart",
+        f"give it {own} of its own, or let others do without: networking.istio.io/enable-autoallocate-ip: 'false' is the label",
+    )
 
 
 def _wanting(definitions: Iterable[Service]) -> dict[Key, tuple[str, Sequence[str]]]:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.changes import Change, everything
 from meshlib.compiler.compile import Compiler, compile_snapshot
+from meshlib.problems import Severity
 from meshlib.registry import automatic
 from meshlib.registry.automatic import IPV4, IPV6, AutomaticAddresses
-from meshlib.registry.build import build_registry
+from meshlib.registry.build import RegistryBuilder, build_registry
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
 from tests.support.resources import service, service_entry
@@ -155,3 +157,27 @@ def test_connections_of_tcp_are_told_apart_by_them():
             assert snapshot.virtual_host(authority, "http").host == each.host
     plain = compile_snapshot(resources, Workload("me"), https_rules="istio")
     assert {plain.virtual_host(f"240.240.0.{i}:5432", "http").host for i in range(1, 9)} == {"one.com"}  # they are not
+
+
+def test_whom_no_address_is_left_for_is_told_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(automatic, "PLACES", 2)
+    made = [entry(name) for name in ("one", "two", "three")]
+    for at, each in enumerate(made):
+        each["metadata"]["creationTimestamp"] = f"2026-01-0{3 - at}T00:00:00Z"  # the first one is the youngest
+    builder = RegistryBuilder(automatic=True)
+    resources = loaded(*made)
+    (found,) = builder.take(everything(resources)).problems
+    assert (found.code, found.severity, found.path) == ("no-automatic-address", Severity.WARNING, resources[0].id)
+    assert found.message.startswith("no automatic address is left for one.com: older ones have all 2, and 1 host has none")
+    assert found.hint.startswith("give it addresses of its own")
+    assert "enable-autoallocate-ip" in found.hint
+    without = Change(gone=[resources[2]], come=[])
+    assert builder.take(without).problems == [], "one is free again"
+
+
+def test_many_for_whom_none_is_left_are_told_by_the_first_and_their_number(monkeypatch):
+    monkeypatch.setattr(automatic, "PLACES", 1)
+    monkeypatch.setattr(automatic, "MOST_SAID", 2)
+    found = build_registry(loaded(*(entry(f"n{i}") for i in range(9))), automatic=True).problems
+    assert len(found) == 2
+    assert all("and 8 hosts have none" in each.message for each in found)
