@@ -219,7 +219,7 @@ package: $(STAMP) $(RELEASE)/.installed
 BINARY := $(VENV)-binary
 binary: $(STAMP)
 	@test -x $(BINARY)/bin/python || $(PYTHON) -m venv $(BINARY)
-	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check ".[http2,security,watch]" uvloop "pyinstaller>=6.11"
+	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check ".[http2,proxy,security,watch]" "pyinstaller>=6.11"
 	@$(BINARY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	$(BIN)/python -m tests.packaging.binary $(BINARY)/bin/python
 

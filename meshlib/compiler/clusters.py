@@ -18,7 +18,7 @@ from meshlib.policy.retry_budget import RetryBudget
 from meshlib.policy.slow_start import SlowStart
 from meshlib.registry.lack import IN_DNS, no_endpoints
 from meshlib.registry.names import is_ip
-from meshlib.registry.service import CLUSTER_DNS, LOCAL, Endpoint, Service, ServicePort
+from meshlib.registry.service import CLUSTER_DNS, LOCAL, SNIFFED, Endpoint, Service, ServicePort
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -52,9 +52,16 @@ def has_endpoints(service: Service, rule: MergedRule | None, subset: str, port: 
 
 
 def compile_cluster(
-    service: Service, rule: MergedRule | None, subset: str, port: int, workload: Workload, mesh_tls: MeshTls
+    service: Service,
+    rule: MergedRule | None,
+    subset: str,
+    port: int,
+    workload: Workload,
+    mesh_tls: MeshTls,
+    *,
+    of_gateway: bool = False,
 ) -> Cluster:
-    """The cluster of one subset ("" for the whole service) on one service port."""
+    """The cluster of one subset ("" for the whole service) on one service port. ``of_gateway``: it is a gateway that calls."""
     policy = effective_policy(rule, subset, port)
     endpoints = service.endpoints_on(port)
     if service.resolution == LOCAL:
@@ -101,6 +108,7 @@ def compile_cluster(
         mtls_disabled=tls.disabled,
         protocol=protocol,
         http2=_http2(policy, protocol),
+        as_client=_as_client(policy, protocol, of_gateway),
         resolution=resolution,
         dial_port=_dial_port(service, found),
         dial_host=service.host if dialled and service.resolution == CLUSTER_DNS else "",
@@ -189,7 +197,16 @@ def _http2(policy: EffectivePolicy, protocol: str) -> bool:
     if protocol in _HTTP2:
         return True
     # of a port that declares no protocol Istio speaks what the caller speaks, upgrade or not
-    return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol != "sniffed"
+    return http is not None and http.h2_upgrade_policy == "UPGRADE" and protocol != SNIFFED
+
+
+def _as_client(policy: EffectivePolicy, protocol: str, of_gateway: bool) -> bool:
+    """A policy that leaves it to the client, or a port that declares no protocol: not for a gateway, which offers HTTP/2 to
+    whoever comes over TLS, whatever is behind it (Istio)."""
+    pool = policy.connection_pool
+    if pool is not None and pool.http is not None and pool.http.use_client_protocol:
+        return True
+    return protocol == SNIFFED and not of_gateway
 
 
 def hash_policy(settings: written.ConsistentHash | None) -> HashPolicy | None:

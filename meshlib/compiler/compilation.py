@@ -121,7 +121,13 @@ class Compilation:
         self.scope: SidecarScope = sidecar_scope([] if gateways else kinds.sidecars, workload, settings)
         self.visible = Visible(registry, self.scope, services, self.delegates, workload, domain)
         self.destinations = Destinations(
-            self.visible.find, self.destination_rules, workload, domain, mesh_tls, settings.peer_metadata
+            self.visible.find,
+            self.destination_rules,
+            workload,
+            domain,
+            mesh_tls,
+            settings.peer_metadata,
+            of_gateway=gateways is not None,
         )
         self.l4: dict[tuple[str, int], L4Host] = {}
         self.contested: set[str] = set()
@@ -365,7 +371,7 @@ class Compilation:
             note = f"the host is not in the registry: sent to the egress proxy of {self.scope.resource}"
             return virtual_host("*", 0, "", [passthrough_rule(target)], [], note)
         self.destinations.clusters[PASSTHROUGH] = Cluster(
-            PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough"
+            PASSTHROUGH, PASSTHROUGH, "", 0, (), DEFAULT_LIMITS, resolution="passthrough", as_client=True
         )
         destination = Destination(PASSTHROUGH, "", 0, 1, PASSTHROUGH)
         note = "the host is not in the registry: passed through (ALLOW_ANY)"

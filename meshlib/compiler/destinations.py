@@ -35,12 +35,15 @@ class Destinations:
         domain: str,
         mesh_tls: MeshTls,
         peer_metadata: OwnMetadata | None = None,
+        *,
+        of_gateway: bool = False,
     ) -> None:
         self._lookup = lookup
         self._rules = destination_rules
         self._workload = workload
         self._domain = domain
         self._mesh_tls = mesh_tls
+        self._of_gateway = of_gateway
         self._tells = () if peer_metadata is None else (peer_metadata.request_ops,)
         self._found: dict[tuple[str, str, int, str], Destination] = {}
         self._aliases: dict[str, bool] = {}
@@ -165,7 +168,7 @@ class Destinations:
         return self._cluster(service, rule, cluster.subset, cluster.port)
 
     def _cluster(self, service: Service, rule: MergedRule | None, subset: str, port: int) -> Cluster:
-        made = compile_cluster(service, rule, subset, port, self._workload, self._mesh_tls)
+        made = compile_cluster(service, rule, subset, port, self._workload, self._mesh_tls, of_gateway=self._of_gateway)
         policy = self.resilience(service.host)
         if policy is not None and policy.peak_ewma is not None and policy.enforces("loadBalancer"):
             made = replace(made, balancer="PEAK_EWMA", hash_policy=None)

@@ -215,6 +215,7 @@ class Incremental:
             resilience=resilience,
             fallbacks=any(policy.fallback is not None for policy in resilience.values()),
             seen={},
+            told_apart={},
         )
 
     def _resilience(self, clusters: dict[str, Cluster], now: Compiled, touched: set[str]) -> Mapping[str, Resilience]:

@@ -103,6 +103,9 @@ class MeshSettings:
     resource: str = ""
     auto_mtls: bool = True
     tls13: bool = False  # whether our servers take no older TLS under mTLS of the mesh
+    protocol_detection_timeout: float = (
+        0.0  # seconds that a client is waited for whose first bytes decide; 0: without end
+    )
     inbound_retry: RetryPolicy = INBOUND_RETRY  # of requests that a proxy hands to its application
     proxy_headers: ProxyHeaders = DEFAULT_HEADERS  # of what it hands on
     edge: Edge = NO_PROXIES  # what stands before it where it is a gateway
@@ -121,6 +124,7 @@ class MeshSettings:
             "enableAutoMtls": self.auto_mtls,
             "metadataExchangeHeaders": "UNDEFINED" if self.peer_metadata is None else "IN_MESH",
             "meshMTLS": {"minProtocolVersion": "TLSV1_3" if self.tls13 else "TLSV1_2"},
+            "protocolDetectionTimeout": f"{self.protocol_detection_timeout:g}s",
             "extensionProviders": {name: provider.unusable for name, provider in self.providers.items()},
         }
 
@@ -186,6 +190,7 @@ def _of_config(
         inbound_retry=retry_of(spec.default_inbound_http_retry_policy, INBOUND_RETRY),
         ingress=_ingress(spec),
         tls13=spec.mesh_mtls is not None and spec.mesh_mtls.min_protocol_version == "TLSV1_3",
+        protocol_detection_timeout=spec.protocol_detection_timeout or 0.0,
     )
     return settings, chosen, problems
 

@@ -86,6 +86,7 @@ class Cluster:
     tls: TlsSettings | None = None
     protocol: str = "http"
     http2: bool = False  # spoken to the endpoints
+    as_client: bool = False  # what is spoken to them is what the client of a proxy speaks (useClientProtocol)
     resolution: str = "static"
     destination_rule: str = ""
     panic_percent: int = 0

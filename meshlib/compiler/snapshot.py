@@ -64,6 +64,8 @@ class Snapshot:
     # memo of virtual_host(), by what the URL names, Host and scheme: splitting and comparing an authority costs more than
     # the rest of a look-up
     seen: dict[tuple[str, str, str], VirtualHost] = field(default_factory=dict)
+    # memo of the proxy, by port: whether requests, and connections over TLS, are told apart there whatever their address
+    told_apart: dict[int, tuple[bool, bool]] = field(default_factory=dict)
 
     def virtual_host(self, dialled: str, scheme: str, host: str | None = None) -> VirtualHost:
         """The virtual host of a request: ``dialled`` is the host and (optional) port that its URL names, ``host`` its Host

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 MAX_PASSTHROUGH_ENDPOINTS = 1000
 
 
+def endpoint_of(key: Hashable) -> Hashable:
+    """The endpoint of a key of ``targets``, which it is or begins with; a key may be a part of another one."""
+    while isinstance(key, tuple):
+        key = key[0]
+    return key
+
+
 class Attempt(Protocol):
     """Who counts among an endpoint's requests under way. ``under_way`` changes in one step with the counts."""
 
@@ -467,7 +474,7 @@ class BoundCluster:
                 return []
             self.configure(now)
         members = set(self.endpoints)
-        gone = [key for key in list(self.targets) if (key[0] if isinstance(key, tuple) else key) not in members]
+        gone = [key for key in list(self.targets) if endpoint_of(key) not in members]
         return [target for key in gone if (target := self.targets.pop(key, None)) is not None]
 
     def has_left(self, endpoint: EndpointState) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.changes import changed_keys
 from meshlib.engine.check_failures import CheckFailures
-from meshlib.engine.cluster import BoundCluster, NewCluster
+from meshlib.engine.cluster import BoundCluster, NewCluster, endpoint_of
 from meshlib.engine.cluster_state import ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
 
@@ -133,7 +133,7 @@ class Live:
             return
         members = bound.state.endpoints
         for key, target in list(old.targets.items()):
-            endpoint: Any = key[0] if isinstance(key, tuple) else key
+            endpoint: Any = endpoint_of(key)
             if members.get(endpoint.key) is endpoint:
                 bound.targets[key] = target
 

@@ -127,7 +127,7 @@ def _http_options(spec: Cluster) -> Json:
     made: Json = {"@type": f"type.googleapis.com/{HTTP_OPTIONS}", "common_http_protocol_options": common}
     if spec.http2:
         made["explicit_http_config"] = {"http2_protocol_options": _http2(limits)}
-    elif spec.protocol == "sniffed" or spec.resolution in DIALLED:
+    elif spec.as_client or spec.resolution in DIALLED:
         made["use_downstream_protocol_config"] = {"http_protocol_options": {}, "http2_protocol_options": _http2(limits)}
     else:
         made["explicit_http_config"] = {"http_protocol_options": {}}

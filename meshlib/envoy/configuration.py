@@ -10,6 +10,7 @@ from meshlib.envoy.clusters import by_eds, cluster_of, empty_cluster, endpoints_
 from meshlib.envoy.dialled import DialledNames
 from meshlib.envoy.gateway import gateway_listeners
 from meshlib.envoy.inbound import InboundPort, inbound_cluster, inbound_listener
+from meshlib.envoy.inbound_transparent import EveryPort, every_port
 from meshlib.envoy.listeners import outbound_listener
 from meshlib.envoy.tls import Files, NoTls, secrets_of
 from meshlib.envoy.transparent import ORIGINAL, Led, leading, transparent_listeners
@@ -47,7 +48,7 @@ def configuration(
     snapshot: Snapshot,
     outbound: Sequence[tuple[str, int]],
     credentials: Credentials | None = None,
-    inbound: Sequence[InboundPort] = (),
+    inbound: Sequence[InboundPort | EveryPort] = (),
     gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
     *,
     transparent: bool = False,
@@ -79,15 +80,20 @@ def configuration(
         listeners[name] = leading(listener, host, port, snapshot) if transparent else listener
     closed: dict[int, str] = {}
     for place in inbound:
-        made, members = inbound_cluster(place)
-        clusters[made["name"]] = made
-        if members is not None:
-            endpoints[made["name"]] = members
-        served_at, why = inbound_listener(place, snapshot, credentials is not None)
+        if isinstance(place, EveryPort):
+            every = every_port(place, snapshot, credentials is not None)
+            clusters |= every.clusters
+            served_at, why, number = every.listener, every.why, place.port
+        else:
+            made, members = inbound_cluster(place)
+            clusters[made["name"]] = made
+            if members is not None:
+                endpoints[made["name"]] = members
+            (served_at, why), number = inbound_listener(place, snapshot, credentials is not None), place.known_as
         if served_at is not None:
             listeners[place.name] = served_at
         if why:
-            closed[place.known_as] = why
+            closed[number] = why
     refused: dict[str, str] = {}
     if gateway is not None:
         served = gateway_listeners(snapshot, gateway, credentials is not None, files)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.gateway_model import ALPN, GatewayTls
-from meshlib.envoy.inbound import TLS_INSPECTOR, checks
+from meshlib.envoy.inbound import checks
+from meshlib.envoy.inspectors import TLS_INSPECTOR
 from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager, route_filters
 from meshlib.envoy.rbac import NETWORK_RBAC, Untranslatable, network_filters, nobody
 from meshlib.envoy.routes import routes_of

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.clusters import is_name
 from meshlib.compiler.routes import Cluster
 from meshlib.envoy.clusters import cluster_of, endpoints_of
+from meshlib.envoy.inspectors import TLS_INSPECTOR
 from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager
 from meshlib.envoy.rbac import Untranslatable, nobody, rbac_filters
 from meshlib.envoy.routes import retry_policy
@@ -24,16 +25,14 @@ from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meshlib.compiler.inbound import Inbound
     from meshlib.compiler.mesh_settings import MeshSettings
     from meshlib.compiler.snapshot import Snapshot
 
 TLS13 = {"tls_minimum_protocol_version": "TLSv1_3"}
 ALPN = ("h2", "http/1.1")
-TLS_INSPECTOR = {
-    "name": "envoy.filters.listener.tls_inspector",
-    "typed_config": typed("filters.listener.tls_inspector.v3.TlsInspector"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,7 @@ def inbound_cluster(port: InboundPort) -> tuple[Json, Json | None]:
         limits=CircuitLimits(),
         balancer="ROUND_ROBIN",
         protocol="sniffed",
+        as_client=True,
         resolution="logical_dns" if is_name(port.app) else "static",
     )
     made = cluster_of(spec, False, Files())
@@ -78,14 +78,14 @@ def inbound_listener(port: InboundPort, snapshot: Snapshot, has_identity: bool) 
         filters, why = checks(inbound, port.known_as), ""
     except Untranslatable as error:
         filters, why = [nobody()], str(error)
-    manager = {"name": MANAGER, "typed_config": _manager(port, inbound.mesh, filters)}
+    manager = inbound_manager(port.name, f"inbound|{port.known_as}||", inbound.mesh, filters)
     chains: list[Json] = []
     if inbound.mtls is not MtlsMode.DISABLE and has_identity:
         chains.append(
             {
                 "filter_chain_match": {"transport_protocol": "tls"},
                 "filters": [manager],
-                "transport_socket": _tls(inbound.mesh),
+                "transport_socket": mutual_tls(inbound.mesh),
             }
         )
     if inbound.mtls is not MtlsMode.STRICT:
@@ -112,22 +112,23 @@ def checks(inbound: Inbound, port: int) -> list[Json]:
     return [*token_filters(inbound.tokens), *rbac_filters(inbound.authorization, port)]
 
 
-def _manager(port: InboundPort, settings: MeshSettings, filters: list[Json]) -> Json:
+def inbound_manager(name: str, cluster: str, settings: MeshSettings, filters: list[Json]) -> Json:
+    """The network filter that reads requests to the application, which is ``cluster``. ``name``: in metrics."""
     headers = settings.proxy_headers
     details = headers.details
     router = typed("filters.http.router.v3.Router", suppress_envoy_headers=not headers.debug)
-    action: Json = {"cluster": f"inbound|{port.known_as}||", "timeout": "0s"}
+    action: Json = {"cluster": cluster, "timeout": "0s"}
     if settings.inbound_retry.attempts:
         action["retry_policy"] = retry_policy(settings.inbound_retry)
     route = {"name": "default", "match": {"prefix": "/"}, "route": action}
     said: Json = {name: getattr(details, name) for name in ("cert", "chain", "dns", "uri")}
     made = typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix=port.name,
+        stat_prefix=name,
         route_config={
-            "name": port.name,
+            "name": name,
             "validate_clusters": False,
-            "virtual_hosts": [{"name": port.name, "domains": ["*"], "routes": [route]}],
+            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}],
         },
         http_filters=[*filters, {"name": ROUTER, "typed_config": router}],
         **connection_manager(settings),
@@ -137,17 +138,17 @@ def _manager(port: InboundPort, settings: MeshSettings, filters: list[Json]) -> 
     if headers.server:
         made["server_name"] = headers.server
         made["server_header_transformation"] = "OVERWRITE"
-    return made
+    return {"name": MANAGER, "typed_config": made}
 
 
-def _tls(settings: MeshSettings) -> Json:
+def mutual_tls(settings: MeshSettings, alpn: Sequence[str] = ALPN) -> Json:
     """mTLS of the mesh: our certificate, and callers' by our roots."""
     context = typed(
         "transport_sockets.tls.v3.DownstreamTlsContext",
         require_client_certificate=True,
         common_tls_context={
             "tls_params": TLS13 if settings.tls13 else TLS12,
-            "alpn_protocols": list(ALPN),
+            "alpn_protocols": list(alpn),
             **secret_config(()),
         },
     )

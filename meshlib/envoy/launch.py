@@ -22,6 +22,7 @@ from meshlib.envoy.child import Child, EnvoyAdmin
 from meshlib.envoy.configuration import Configuration, configuration
 from meshlib.envoy.differences import differences
 from meshlib.envoy.inbound import InboundPort
+from meshlib.envoy.inbound_transparent import EveryPort
 from meshlib.envoy.listeners import whole_seconds
 from meshlib.envoy.messages import discovery
 from meshlib.envoy.pages import envoy_pages
@@ -32,6 +33,7 @@ from meshlib.proxy.drain import ACCEPTING, Drain
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.health import HealthPort
 from meshlib.proxy.inbound_application import address_of as app_address
+from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.launch import check
 from meshlib.proxy.notify import notify
 from meshlib.proxy.pages import CHANGING
@@ -60,11 +62,9 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     """A sentence for each option that this engine has no part in: nobody is to find out later."""
     given = (
         (
-            "--transparent without --app",
-            options.transparent and _all_ports(options),
-            "its inbound ports are each before one "
-            "application: give --inbound 0.0.0.0:15006 an --app 127.0.0.1:8080, and lead that port alone to it "
-            "(meshlib iptables apply --inbound 8080:15006)",
+            "--interception-mode TPROXY",
+            options.interception is InterceptionMode.TPROXY,
+            "the application sees 127.0.0.6 there: leave it out, of meshlib iptables, too",
         ),
         ("--dns-capture", options.dns is not None, "names are told by meshlib's own engine alone"),
         ("--otlp", otlp is not None, "it sends no spans"),
@@ -76,11 +76,6 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     if os.environ.get("MESHLIB_ACCESS_LOG"):
         found.append("MESHLIB_ACCESS_LOG is not for --engine envoy: it writes no access log; unset it")
     return found
-
-
-def _all_ports(options: ProxyOptions) -> bool:
-    """Whether an inbound port is in front of all of an application's."""
-    return any(pair.app is None for pair in options.inbound)
 
 
 def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
@@ -162,7 +157,8 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
                 log.info("forwarding, listening on %s as process %d, Envoy", TcpPlace(host, port), pid)
             for pair, place in zip(options.inbound, inbound, strict=True):
                 log.info(
-                    "serving %s, listening on %s as process %d, Envoy", pair.app, TcpPlace(place.host, place.port), pid
+                    "serving %s, listening on %s as process %d, Envoy",
+                    *(pair.app or "each port of the application", TcpPlace(place.host, place.port), pid),
                 )
 
             if gateway is not None:
@@ -179,10 +175,11 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         return supervisor.run(ads)
 
 
-def _inbound(pair: InboundPair, port: int) -> InboundPort:
+def _inbound(pair: InboundPair, port: int) -> InboundPort | EveryPort:
     """A pair, listened on at ``port``."""
     app = app_address(pair)
-    assert app is not None  # which takes --transparent
+    if app is None:
+        return EveryPort(pair.listen.host, port)
     return InboundPort(pair.listen.host, port, app.host, app.port, app.known_as)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from meshlib.envoy.ads_state import Packed, Rejection
     from meshlib.envoy.child import Child, EnvoyAdmin
     from meshlib.envoy.inbound import InboundPort
+    from meshlib.envoy.inbound_transparent import EveryPort
     from meshlib.mesh.configuration import Configuration as InForce
     from meshlib.transport.core.mesh_core import MeshCore
 
@@ -68,7 +69,7 @@ class Supervisor:
         outbound: Sequence[tuple[str, int]],
         drain: Drain,
         ready: Callable[[int], None],
-        inbound: Sequence[InboundPort] = (),
+        inbound: Sequence[InboundPort | EveryPort] = (),
         gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
         stopping: Callable[[], None] = lambda: None,
         *,

@@ -3,7 +3,7 @@
 
 As istiod lays them out: the port itself hands a connection on to the listener of the address and port that it was meant for, to
 that of the port alone, or, where there is neither, keeps it. Those others bind nothing. What each makes of its connections is
-asked of ``proxy/transparent.py``, address by address, so that both engines read them alike.
+asked of ``proxy/protocol_detection.py``, address by address, so that both engines read them alike.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from meshlib.compiler.port_tables import is_ip
 from meshlib.compiler.routes import NO_TABLE, PASSTHROUGH, Rule
 from meshlib.engine.route import route_connection
 from meshlib.envoy.clusters import ORIGINAL_DST
-from meshlib.envoy.inbound import TLS_INSPECTOR
+from meshlib.envoy.inspectors import HTTP_INSPECTOR, TLS_INSPECTOR, WAS_MEANT, patience
 from meshlib.envoy.listeners import outbound_manager
 from meshlib.envoy.routes import MISSING, routes_of
 from meshlib.envoy.tcp import tcp_filters
-from meshlib.envoy.values import Json, address, duration, typed
+from meshlib.envoy.values import Json, address, duration
 from meshlib.envoy.virtual_hosts import BODY_LIMIT, named_hosts, port_domains
+from meshlib.proxy.protocol_detection import Reading, looks_at_requests, reading_of, server_names
 from meshlib.proxy.slow_clients import ClientLimits
-from meshlib.proxy.transparent import Reading, reading_of
 from meshlib.registry.service import Endpoint
 from meshlib.transport.asgi.peer import address as authority
 
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
 
 ANYWHERE, ANYWHERE_6 = "0.0.0.0", "::"
 LOOPBACKS = ("127.0.0.0/8", "::1/128")
-WAS_MEANT = {
-    "name": "envoy.filters.listener.original_dst",
-    "typed_config": typed("filters.listener.original_dst.v3.OriginalDst"),
-}
-HTTP_INSPECTOR = {
-    "name": "envoy.filters.listener.http_inspector",
-    "typed_config": typed("filters.listener.http_inspector.v3.HttpInspector"),
-}
 HTTP: Json = {"transport_protocol": "raw_buffer", "application_protocols": ["http/1.0", "http/1.1", "h2c"]}
 ORIGINAL = "|original"
 """Ends the name of a cluster that is another one for bytes than for requests."""
@@ -70,6 +62,11 @@ def transparent_listeners(snapshot: Snapshot, places: Sequence[tuple[str, int]],
         for ip, rule in at.items():
             name = authority(ip, port).replace(":", "_")
             led.listeners[name] = made.unread(name, ip, port, rule)
+        for ip, host in made.undeclared(port):
+            if six or ":" not in ip:
+                name, routes = authority(ip, port).replace(":", "_"), f"{host.host}:{port}"
+                led.listeners[name] = made.either(name, ip, port, routes)
+                led.routes[routes] = made.requests_of(host, routes)
         name = f"{ANYWHERE}_{port}"
         listener, has_requests = made.shared(name, port)
         if listener is None:
@@ -147,15 +144,53 @@ class _Making:
             "filter_chains": [{"filters": self._bytes(rule, port)}],
         }
 
+    def undeclared(self, port: int) -> Iterator[tuple[str, VirtualHost]]:
+        """The addresses of services that declare no protocol for the port, and what their requests get."""
+        snapshot = self._snapshot
+        for ip, host in snapshot.ports.get(port, NO_TABLE).names.items():
+            if is_ip(ip) and reading_of(snapshot, ip, port) is Reading.SERVICE:
+                yield ip, host
+
+    def either(self, name: str, ip: str, port: int, routes: str) -> Json:
+        """The listener of such an address: requests where the first bytes are such, else bytes for the service."""
+        snapshot = self._snapshot
+        rule = route_connection(snapshot, authority(ip, port)).rule_object
+        listener = self.unread(name, ip, port, None)
+        manager = outbound_manager(_stat(port), routes, snapshot.inbound.default.mesh)
+        listener["listener_filters"] = [HTTP_INSPECTOR]
+        listener["filter_chains"] = [{"filter_chain_match": HTTP, "filters": [manager]}]
+        listener["default_filter_chain"] = {"filters": self._bytes(rule, port)}
+        return listener | self._patience()
+
+    def requests_of(self, host: VirtualHost, name: str) -> Json:
+        """The routes of such a service, whatever Host says."""
+        hosts = list(named_hosts([(host, ["*"])], self._snapshot, self._dialled, host.port))
+        for each in hosts:
+            each["routes"] = [self._at_address(route) for route in each["routes"]]
+        return self._routes(name, hosts)
+
+    def _at_address(self, route: Json) -> Json:
+        """Where a cluster has no addresses of its own, to the one that was meant."""
+        action = route.get("route", {})
+        weighted = action.get("weighted_clusters", {}).get("clusters", [])
+        for place, key in ((action, "cluster"), *((each, "name") for each in weighted)):
+            if key in place:
+                place[key] = self._original.get(place[key], place[key])
+        return route
+
+    def _patience(self) -> Json:
+        return patience(self._snapshot) or {"listener_filters_timeout": SILENCE}
+
     def shared(self, name: str, port: int) -> tuple[Json | None, bool]:
         """The listener of all other connections to a port, None where it does as one to no port of the mesh; and whether
         requests are read there."""
         snapshot = self._snapshot
+        rule = route_connection(snapshot, authority(ANYWHERE, port)).rule_object
         if reading_of(snapshot, ANYWHERE, port) is Reading.BYTES:
-            rule = route_connection(snapshot, authority(ANYWHERE, port)).rule_object
-            return self.unread(name, ANYWHERE, port, rule), False
+            nobody = snapshot.ports.get(port, NO_TABLE).rest is None
+            return None if nobody else self.unread(name, ANYWHERE, port, rule), False
         chains = list(self._by_server_name(port))
-        requests = port in snapshot.ports
+        requests = looks_at_requests(snapshot, port)
         if requests:
             manager = outbound_manager(_stat(port), str(port), snapshot.inbound.default.mesh)
             chains.append({"filter_chain_match": HTTP, "filters": [manager]})
@@ -163,18 +198,16 @@ class _Making:
             return None, False
         listener = self.unread(name, ANYWHERE, port, None)
         listener["listener_filters"] = [TLS_INSPECTOR, *([HTTP_INSPECTOR] if requests else [])]
-        listener["listener_filters_timeout"] = SILENCE
+        listener |= self._patience() if requests else {"listener_filters_timeout": SILENCE}
         listener["filter_chains"] = chains
-        listener["default_filter_chain"] = {"filters": self._bytes(_unknown(snapshot), port)}
+        listener["default_filter_chain"] = {"filters": self._bytes(rule, port)}
         return listener, requests
 
     def _by_server_name(self, port: int) -> Iterator[Json]:
         """TLS whose name (SNI) the mesh knows."""
-        table = self._snapshot.tls_ports.get(port, NO_TABLE)
         found: dict[int, tuple[VirtualHost, list[str]]] = {}
-        names = [(name, host) for name, host in table.names.items() if not is_ip(name)]
-        for name, host in [*names, *((f"*{suffix}", host) for suffix, host in table.wildcards.items())]:
-            if host.tcp and (name[:1] != "*" or name.startswith("*.")):  # Envoy takes whole labels alone
+        for name, host in server_names(self._snapshot, port):
+            if not is_ip(name) and (name[:1] != "*" or name.startswith("*.")):  # Envoy takes whole labels alone
                 found.setdefault(id(host), (host, []))[1].append(name)
         for host, mine in found.values():
             rule = host.single or next(iter(host.rules), None)
@@ -187,15 +220,18 @@ class _Making:
     def requests(self, port: int) -> Json:
         """The routes of a port: by Host, whatever port that says; any other Host to the address that was meant."""
         snapshot = self._snapshot
-        attempts = snapshot.inbound.default.mesh.proxy_headers.attempt_count
         hosts = list(named_hosts(port_domains(snapshot, port), snapshot, self._dialled, port))
         hosts.append({"name": "allow_any" if snapshot.allow_any else "block_all", "domains": ["*"], "routes": BLOCKED})
         if snapshot.allow_any:
             hosts[-1]["routes"] = [
                 self._meant(route) for rule in snapshot.passthrough.rules for route in routes_of(rule)
             ]
+        return self._routes(str(port), hosts)
+
+    def _routes(self, name: str, hosts: list[Json]) -> Json:
+        attempts = self._snapshot.inbound.default.mesh.proxy_headers.attempt_count
         return {
-            "name": str(port),
+            "name": name,
             "virtual_hosts": [{**host, "include_request_attempt_count": attempts} for host in hosts],
             "ignore_port_in_host_matching": True,
             "validate_clusters": False,

@@ -23,9 +23,9 @@ from meshlib.proxy.inbound_tcp import InboundTcp
 from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.listener import where
 from meshlib.proxy.original_destination import is_at, original_destination
+from meshlib.proxy.protocol_detection import detection_timeout, is_http
 from meshlib.proxy.slow_clients import Wait
 from meshlib.proxy.tls_listener import TlsListener
-from meshlib.proxy.transparent import is_http
 from meshlib.registry.service import HTTP_PROTOCOLS, SNIFFED
 from meshlib.serving.first_byte import HANDSHAKE, Verdict
 from meshlib.serving.hello_names import NotTls, hello_of
@@ -33,6 +33,7 @@ from meshlib.serving.port_mode import mode_of
 from meshlib.transport.upstream.from_source import allow_any_address
 
 if TYPE_CHECKING:
+    from meshlib.alarms import Alarms, Cancellable
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.proxy.responder import Downstream
     from meshlib.serving.tls_peer import TlsPeer
@@ -76,7 +77,9 @@ class TransparentInbound(TlsListener):
         if self._keeps_source:
             allow_any_address(sock)
         # it is the judge who knows the mode of the port that a connection was meant for
-        super().__init__(sock, server, HopForwarder(server.core), rng, lambda: MtlsMode.STRICT, self.judge)
+        super().__init__(
+            sock, server, HopForwarder(server.core), rng, lambda: MtlsMode.STRICT, self.judge, FirstBytes(self)
+        )
         self._places: dict[tuple[tuple[str, int], str], MeantFor] = {}
         self._own = sock.getsockname()[1]
         self._said = False
@@ -126,6 +129,11 @@ class TransparentInbound(TlsListener):
             declared = snapshot.inbound.declared.of(port, snapshot.clusters.values())
             found = self._declared[port] = SNIFFED if declared is None else declared.protocol
         return found
+
+    def detection_timeout(self) -> float:
+        """Seconds that a client is waited for whose first bytes decide; 0: without end."""
+        live = self.core.live
+        return 0.0 if live is None else detection_timeout(live.snapshot)
 
     def led_to(self, to: tuple[str, int], peer: str) -> MeantFor:
         """What serves connections to there from ``peer``, which counts one more."""
@@ -204,6 +212,35 @@ class TransparentInbound(TlsListener):
         return InboundConnection(serving, serving.tls, serving.meant.place).protocol()
 
 
+class FirstBytes:
+    """As long as MeshConfig says (``protocolDetectionTimeout``)."""
+
+    def __init__(self, listener: TransparentInbound) -> None:
+        self._listener = listener
+
+    @property
+    def alarms(self) -> Alarms:
+        """By the mesh's clock."""
+        return self._listener.core.alarms
+
+    def seconds(self) -> float:
+        """0: it does not say."""
+        return self._listener.detection_timeout()
+
+    def verdict(self, sock: socket.socket, first: bytes, has_certificate: bool) -> Verdict:
+        """What cannot be told is plain text, where that is served at all."""
+        meant = self._listener.meant(sock)
+        found = self._listener.judge(sock, first, has_certificate)
+        if found is not None:
+            return found
+        strict = meant is None or mode_of(self._listener.core, meant[1]) is MtlsMode.STRICT
+        return Verdict.RESET_UNSAID if strict else Verdict.PLAIN
+
+    def plain(self) -> asyncio.Protocol:
+        """It waits for nothing."""
+        return Arrived(self._listener, None, waits=False)
+
+
 class Serving:
     """What the protocols of one connection take for their listener: ``meant`` has one user more until it has gone."""
 
@@ -234,14 +271,16 @@ class Serving:
 
 
 class Arrived(asyncio.Protocol):
-    """A connection, until it is known what reads it. ``tls``: its peer, where mTLS of the mesh ended here."""
+    """A connection, until it is known what reads it. ``tls``: its peer, where mTLS of the mesh ended here. ``waits``: for its
+    first bytes, where nothing else tells; ``alarm`` rings when it does so no longer."""
 
-    def __init__(self, listener: TransparentInbound, tls: TlsPeer | None) -> None:
+    def __init__(self, listener: TransparentInbound, tls: TlsPeer | None, *, waits: bool = True) -> None:
         self._listener = listener
         self._tls = tls
         self._serving: Serving | None = None
         self._first = b""
-        self._decided = False
+        self._waits = waits
+        self.alarm: Cancellable | None = None
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -264,6 +303,10 @@ class Arrived(asyncio.Protocol):
         elif self._tls is not None:
             told = transport.get_extra_info("ssl_object").selected_alpn_protocol()
             self._hand_over(listener.reader(serving) if told else self._bytes())
+        elif not self._waits:
+            self._hand_over(self._bytes())
+        elif seconds := listener.detection_timeout():
+            self.alarm = listener.core.alarms.on_loop(listener.forwarder.loop, seconds, self._too_late)
 
     def data_received(self, data: bytes) -> None:
         self._first += data
@@ -276,10 +319,22 @@ class Arrived(asyncio.Protocol):
                 self._hand_over(self._bytes(first))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._wait_no_longer()
         if self._serving is not None:
             self._serving.closed(self)
         else:
             self._listener.closed(self)
+
+    def _too_late(self) -> None:
+        """It may be the application that speaks first."""
+        if not self.transport.is_closing():
+            first, self._first = self._first, b""
+            self._hand_over(self._bytes(first))
+
+    def _wait_no_longer(self) -> None:
+        alarm, self.alarm = self.alarm, None
+        if alarm is not None:
+            alarm.cancel()
 
     def _bytes(self, first: bytes = b"") -> InboundTcp:
         assert self._serving is not None
@@ -287,6 +342,7 @@ class Arrived(asyncio.Protocol):
         return InboundTcp(self._serving, meant.application, meant.to, self._tls, first)
 
     def _hand_over(self, protocol: asyncio.Protocol) -> None:
+        self._wait_no_longer()
         transport = self.transport
         self._listener.passed_on(self)
         transport.set_protocol(protocol)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from meshlib.proxy.inbound_hop import HopForwarder
-    from meshlib.serving.acceptor import Judge
+    from meshlib.serving.acceptor import Detection, Judge
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.runtimes.serving import Server
 
@@ -30,7 +30,7 @@ ALPN = ("h2", "http/1.1")
 
 class TlsListener(Listener):
     """Accepts on ``sock``, which listens already, in the mode that ``mode`` says at each connection; ``judge``: who decides in
-    its place, for a port that stands before several."""
+    its place, for a port that stands before several, and ``detection``, for clients that say too little."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class TlsListener(Listener):
         rng: random.Random | None,
         mode: Callable[[], MtlsMode],
         judge: Judge | None = None,
+        detection: Detection | None = None,
     ) -> None:
         self.server = server
         self.core = core = server.core
@@ -56,6 +57,7 @@ class TlsListener(Listener):
             alpn=ALPN if speaks_http2() else ALPN[1:],
             minimum=functools.partial(tls_minimum_of, core),
             judge=judge,
+            detection=detection,
         )
 
     def strict(self) -> str:

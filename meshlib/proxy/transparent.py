@@ -1,17 +1,18 @@
 """Connections that the kernel has led here without the application's knowledge: each goes on to where it was meant to go, by
 the rules of the mesh.
 
-What a connection is to be read as follows from its destination, as from a sidecar's listeners. An address and port of a
-service of TCP: bytes, from the first on, whoever speaks first. A port that services of HTTP or HTTPS have: what the client's
-first bytes are; requests of HTTP go by their Host and the port that was meant, TLS by the name that it asks for (SNI). All else
-is bytes, to the destination itself (ALLOW_ANY), or is closed (REGISTRY_ONLY).
+What a connection is to be read as follows from its destination, as from a sidecar's listeners (``protocol_detection.py``). An
+address and port of a service of TCP: bytes, from the first on, whoever speaks first. Those of a service whose port declares no
+protocol: what the client's first bytes are; requests of HTTP, whatever their Host says, by that service's rules, else bytes for
+it. A port that services of HTTP or HTTPS share: what the first bytes are; requests go by their Host and the port that was
+meant, TLS by the name that it asks for (SNI). All else is bytes, to the destination itself (ALLOW_ANY), or is closed
+(REGISTRY_ONLY).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from meshlib.proxy.connect import connect
@@ -20,11 +21,20 @@ from meshlib.proxy.http_connection import HttpConnection
 from meshlib.proxy.http_version import Chosen
 from meshlib.proxy.listener import Listener, where
 from meshlib.proxy.original_destination import original_destination
+from meshlib.proxy.protocol_detection import (
+    Reading,
+    detection_timeout,
+    is_http,
+    looks_at_names,
+    looks_at_requests,
+    reading_of,
+)
 from meshlib.proxy.slow_clients import Wait
 from meshlib.serving.hello_names import NotTls, hello_of
 from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
+    from meshlib.alarms import Cancellable
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.connect import Connecting
@@ -37,34 +47,6 @@ log = logging.getLogger("meshlib.proxy")
 
 TLS = 0x16
 """The first byte of a connection that begins with a handshake."""
-LONGEST_METHOD = 32
-"""Bytes, with the space behind it."""
-_METHOD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&'*+-.^_`|~0123456789")
-
-
-class Reading(Enum):
-    """What is to be made of a connection's bytes."""
-
-    BYTES = "bytes"
-    FIRST = "whatever its first bytes are"
-
-
-def reading_of(snapshot: Snapshot, ip: str, port: int) -> Reading:
-    """Of a connection to this address and port."""
-    if snapshot.virtual_host(address(ip, port), "https").tcp or snapshot.virtual_host(address(ip, port), "http").tcp:
-        return Reading.BYTES
-    return Reading.FIRST if port in snapshot.ports or port in snapshot.tls_ports else Reading.BYTES
-
-
-def is_http(first: bytes) -> bool | None:
-    """Whether a connection that begins so is one of HTTP; None: there is too little to tell. A method and a space, which HTTP/2
-    begins with, too."""
-    method, space, _ = first[:LONGEST_METHOD].partition(b" ")
-    if not _METHOD.issuperset(method) or (space and not method):
-        return False
-    if space:
-        return True
-    return None if len(first) < LONGEST_METHOD else False
 
 
 class TransparentListener(Listener):
@@ -81,16 +63,19 @@ class TransparentListener(Listener):
 
 
 class Led(asyncio.Protocol):
-    """A connection, until it is known what reads it; after that, the client of a tunnel, if bytes are all that is known."""
+    """A connection, until it is known what reads it; after that, the client of a tunnel, if bytes are all that is known.
+    ``alarm`` rings when its first bytes are waited for no longer."""
 
     def __init__(self, listener: TransparentListener) -> None:
         self._listener = listener
         self.transport: Any = None
         self._meant = ("", 0)
+        self._reading = Reading.BYTES
         self._first = b""
         self._connecting: Connecting | None = None
         self._tunnel: ConnectTunnel | None = None
         self._decided = False
+        self.alarm: Cancellable | None = None
 
     # -- asyncio's callbacks --------------------------------------------------------------------------------------------
 
@@ -105,8 +90,12 @@ class Led(asyncio.Protocol):
         live = self._listener.forwarder.core.live
         if transport.is_closing():  # one too many
             return
-        if live is None or reading_of(live.snapshot, *meant) is Reading.BYTES:
+        if live is not None:
+            self._reading = reading_of(live.snapshot, *meant)
+        if live is None or self._reading is Reading.BYTES:
             self._splice(address(*meant))
+        else:
+            self._wait_for_first_bytes(live.snapshot)
 
     def data_received(self, data: bytes) -> None:
         if self._tunnel is not None:
@@ -123,6 +112,7 @@ class Led(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.closed(self)
+        self._wait_no_longer()
         if self._tunnel is not None:
             self._tunnel.lost()
         elif self._connecting is not None:
@@ -138,13 +128,31 @@ class Led(asyncio.Protocol):
 
     # -- what it is -----------------------------------------------------------------------------------------------------
 
+    def _wait_for_first_bytes(self, snapshot: Snapshot) -> None:
+        """As long as MeshConfig says, where they may be those of a request; names of TLS are waited for without end."""
+        seconds = detection_timeout(snapshot)
+        if seconds and (self._reading is Reading.SERVICE or looks_at_requests(snapshot, self._meant[1])):
+            forwarder = self._listener.forwarder
+            self.alarm = forwarder.core.alarms.on_loop(forwarder.loop, seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        """It may be the server who speaks first: it is one of TCP."""
+        if not self._decided and not self.transport.is_closing():
+            self._splice(address(*self._meant))
+
+    def _wait_no_longer(self) -> None:
+        alarm, self.alarm = self.alarm, None
+        if alarm is not None:
+            alarm.cancel()
+
     def _decide(self) -> None:
         live = self._listener.forwarder.core.live
         first, port = self._first, self._meant[1]
-        if live is None or (port not in live.snapshot.ports and first[:1] != bytes((TLS,))):
-            self._splice(address(*self._meant))
-        elif first[0] == TLS:
+        of_service = self._reading is Reading.SERVICE
+        if live is not None and first[0] == TLS and not of_service and looks_at_names(live.snapshot, port):
             self._read_hello(live.snapshot)
+        elif live is None or not (of_service or looks_at_requests(live.snapshot, port)):
+            self._splice(address(*self._meant))
         else:
             http = is_http(first)
             if http is not None:
@@ -174,6 +182,7 @@ class Led(asyncio.Protocol):
 
     def _pass_on(self, reader: Chosen) -> None:
         self._decided = True
+        self._wait_no_longer()
         transport = self.transport
         transport.set_protocol(reader)
         reader.connection_made(transport)
@@ -182,6 +191,7 @@ class Led(asyncio.Protocol):
 
     def _splice(self, authority: str) -> None:
         self._decided = True
+        self._wait_no_longer()
         self.transport.pause_reading()
         request = ConnectRequest(authority.encode("latin-1"), b"", b"\r\n")
         request.came_by = (self._peer(), address(*self._meant))
@@ -235,24 +245,29 @@ class RequestsTo(HttpConnection[TransparentListener]):
     def __init__(self, listener: TransparentListener, meant: tuple[str, int]) -> None:
         super().__init__(listener, listener.proto)
         self._ip, self._port = meant
-        # of the last request: nearly always that of the next one, too
+        # of the last request: nearly always those of the next one, too
         self._snapshot: Snapshot | None = None
         self._asked = ("", "")
         self._dialled = ""
 
     def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
         """Begin. Its Host chooses among the hosts of the port that was meant, whatever port Host says; one that is none of
-        them is called at the address that was meant."""
+        them is called at the address that was meant, as is any at the address of a service whose port declares no protocol."""
         live = self.core.live
         if live is not None:
             snapshot, asked = live.snapshot, (request.scheme, request.authority)
             if snapshot is not self._snapshot or asked != self._asked:
                 self._snapshot, self._asked = snapshot, asked
-                by_name = f"{_without_port(request.authority)}:{self._port}"
-                unknown = snapshot.is_unknown(snapshot.virtual_host(by_name, *asked))
-                self._dialled = address(self._ip, self._port) if unknown else by_name
+                self._dialled = self._called(snapshot, *asked)
             request.dialled = self._dialled
         return self._listener.forwarder.forward(request, responder)
+
+    def _called(self, snapshot: Snapshot, scheme: str, authority: str) -> str:
+        meant = address(self._ip, self._port)
+        if snapshot.virtual_host(meant, scheme).any_host:
+            return meant
+        by_name = f"{_without_port(authority)}:{self._port}"
+        return meant if snapshot.is_unknown(snapshot.virtual_host(by_name, scheme, authority)) else by_name
 
 
 def _without_port(authority: str) -> str:

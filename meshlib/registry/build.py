@@ -150,7 +150,9 @@ class RegistryBuilder:
             if not any(service.host in self._local or (self._dns and not service.headless) for service in services):
                 yield from problems
         if self._automatic is not None:
-            yield from self._automatic.problems((self._units[unit], services) for unit, (_, services) in self._made.items())
+            yield from self._automatic.problems(
+                (self._units[unit], services) for unit, (_, services) in self._made.items()
+            )
 
     # -- what resources say
 

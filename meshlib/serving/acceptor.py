@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import select
 import socket
@@ -52,6 +53,25 @@ class Judge(Protocol):
     def __call__(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict | None: ...
 
 
+class Detection(Protocol):
+    """Says how long it is waited for a client to say enough for ``Judge``, and what then becomes of its connection: it may be
+    the server who speaks first."""
+
+    @property
+    def alarms(self) -> Alarms: ...
+    def seconds(self) -> float:
+        """0: for as long as for anything else that a client has to say."""
+        ...
+
+    def verdict(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict:
+        """By what has come until then."""
+        ...
+
+    def plain(self) -> asyncio.Protocol:
+        """What then serves it in plain text, and waits for nothing."""
+        ...
+
+
 class Serves(Protocol):
     """What serves connections: protocols of asyncio. One that has ``shutdown()`` is asked to end by it, when what is under
     way has ended; the transport of any other is closed."""
@@ -86,8 +106,10 @@ class Acceptor:
         batch: int = BATCH,
         minimum: Callable[[], ssl.TLSVersion] = lambda: ssl.TLSVersion.TLSv1_2,
         judge: Judge | None = None,
+        detection: Detection | None = None,
     ) -> None:
-        """``judge``: who decides in place of ``mode``, for a port that stands before several."""
+        """``judge``: who decides in place of ``mode``, for a port that stands before several. ``detection``: who does so for
+        clients that say too little."""
         self._sock = sock
         self._serves = serves
         self._mode = mode
@@ -100,6 +122,7 @@ class Acceptor:
         self._batch = batch
         self._minimum = minimum
         self._judge = judge
+        self._detection = detection
         self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._chains = Chains()
@@ -187,7 +210,13 @@ class Acceptor:
             self._cut(too_many, "cut")
         waiting = _Waiting(connection)
         self._waiting[waiting] = None
-        self._wait_for(waiting, self._patience)
+        patience, detection = self._patience, self._detection
+        if detection is not None and (seconds := detection.seconds()):
+            patience += seconds  # which are for the handshake, then
+            waiting.late = detection.alarms.on_loop(
+                self._loop, seconds, functools.partial(self._too_late, waiting, detection)
+            )
+        self._wait_for(waiting, patience)
         self._look(waiting)
 
     def _wait_for(self, waiting: _Waiting, seconds: float) -> None:
@@ -242,17 +271,36 @@ class Acceptor:
             self.counts["gone"] += 1
             self._drop(waiting)
             return
-        if waiting.seen:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         self._act(waiting, found, first[0] if first else 0, credentials)
 
     def _decide(self, waiting: _Waiting, first: int) -> None:
         mode, credentials = self._mode(), usable(self._identity, self._clock.time())
         self._act(waiting, verdict(first, mode, credentials is not None), first, credentials)
 
-    def _act(self, waiting: _Waiting, found: Verdict, first: int, credentials: Credentials | None) -> None:
+    def _too_late(self, waiting: _Waiting, detection: Detection) -> None:
+        """Its client has said too little for ``judge``, and is waited for no longer."""
+        if waiting not in self._waiting or waiting.task is not None:
+            return
+        credentials = usable(self._identity, self._clock.time())
+        first = b""
+        with contextlib.suppress(OSError):  # nothing has come; one that has gone shows as it is served
+            first = waiting.sock.recv(MOST_LOOKED_AT, socket.MSG_PEEK)
+        self._unwatch(waiting)
+        found = detection.verdict(waiting.sock, first, credentials is not None)
+        self._act(waiting, found, first[0] if first else 0, credentials, detection.plain)
+
+    def _act(
+        self,
+        waiting: _Waiting,
+        found: Verdict,
+        first: int,
+        credentials: Credentials | None,
+        plain: Callable[[], asyncio.Protocol] | None = None,
+    ) -> None:
         assert self._loop is not None
+        if waiting.seen:
+            with contextlib.suppress(OSError):
+                waiting.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         if found is Verdict.RESET:
             self._refuse(waiting, why_reset(first))
             return
@@ -265,17 +313,17 @@ class Acceptor:
             assert credentials is not None
             serving = self._secure(waiting, credentials)
         else:
-            serving = self._plain(waiting)
+            serving = self._plain(waiting, plain or self._serves.plain)
         waiting.task = task = self._loop.create_task(serving)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    async def _plain(self, waiting: _Waiting) -> None:
+    async def _plain(self, waiting: _Waiting, made: Callable[[], asyncio.Protocol]) -> None:
         assert self._loop is not None
         try:
-            await self._loop.connect_accepted_socket(self._serves.plain, waiting.sock)
+            await self._loop.connect_accepted_socket(made, waiting.sock)
             self.counts["plain"] += 1
             self._over(waiting)
         except OSError:
@@ -355,6 +403,9 @@ class Acceptor:
             waiting.task.cancel()
 
     def _unwatch(self, waiting: _Waiting) -> None:
+        if waiting.late is not None:
+            waiting.late.cancel()
+            waiting.late = None
         if waiting.watched:
             assert self._loop is not None
             waiting.watched = False
@@ -379,12 +430,13 @@ class Acceptor:
 class _Waiting:
     """A connection before it is served."""
 
-    __slots__ = ("alarm", "seen", "sock", "task", "watched")
+    __slots__ = ("alarm", "late", "seen", "sock", "task", "watched")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.task: asyncio.Task[None] | None = None
         self.alarm: Cancellable | None = None
+        self.late: Cancellable | None = None  # when what it has not said is waited for no longer
         self.watched = False
         self.seen = 0  # bytes that were looked at and did not tell
 

@@ -135,3 +135,10 @@ def test_a_host_that_nobody_serves_has_no_route():
     snap = snapshot(gateway("*"))
     assert taken(snap, "nobody.test") is None
     assert snap.virtual_host("nobody.test", "http") is not snap.blocked
+
+
+def test_a_gateway_chooses_the_version_of_http_itself_at_a_port_that_declares_nothing():
+    """It offers HTTP/2 to browsers, whatever is behind it."""
+    undeclared = service("plain", ports=[{"name": "what", "port": 9080, "targetPort": 1}])
+    snap = snapshot(gateway("*"), bound("a", {"route": [to("plain")]}, hosts=["x.test"]), undeclared)
+    assert snap.clusters["outbound|9080||plain.default.svc.cluster.local"].as_client is False

@@ -34,3 +34,25 @@ def test_who_speaks_http2(port, http, http2):
     made = service("reviews", ports=[{"name": port, "port": 9080, "targetPort": 1}])
     snap = snapshot(made, pod("reviews", "v1", 1), *rules)
     assert snap.clusters["outbound|9080||reviews.default.svc.cluster.local"].http2 is http2
+
+
+@pytest.mark.parametrize(
+    ("port", "http", "as_client"),
+    [
+        ("http", {}, False),
+        ("http", UPGRADE, False),
+        ("grpc", {}, False),
+        ("tcp", {}, False),
+        ("", {}, True),
+        ("custom", UPGRADE, True),
+        ("http", {"useClientProtocol": True}, True),
+        ("grpc", {"useClientProtocol": True}, True),
+    ],
+)
+def test_where_a_sidecar_speaks_what_its_client_speaks(port, http, as_client):
+    pool: dict[str, Any] = {"connectionPool": {"http": http}} if http else {}
+    rules = [destination_rule("reviews", **pool)] if pool else []
+    made = service("reviews", ports=[{"name": port, "port": 9080, "targetPort": 1}])
+    snap = snapshot(made, pod("reviews", "v1", 1), *rules)
+    assert snap.clusters["outbound|9080||reviews.default.svc.cluster.local"].as_client is as_client
+    assert snap.clusters["PassthroughCluster"].as_client is True

@@ -84,3 +84,17 @@ def test_who_is_bound_while_a_reload_is_under_way_is_left_too():
     second = Live(compiler.compile([*FIXED, *load(pod("a", "v1", 3))]), 0.0, first)
     late = first.cluster(B)
     assert second.take_left_of(first) == {B: late}
+
+
+def test_a_reload_keeps_connections_that_are_for_some_alone():
+    compiler = Compiler(Workload())
+    before = Live(compiler.compile(FIXED), 0.0)
+    cluster = before.cluster(A)
+    (endpoint,) = cluster.endpoints
+    keys = [endpoint, (endpoint, "name"), ((endpoint, "name"), "limits"), (((endpoint, "name"), b"preface"), "guarded")]
+    cluster.targets.update((key, object()) for key in keys)
+    after = Live(compiler.compile([*FIXED, *load(pod("a", "v1", 3))]), 0.0, before)
+    assert after.bound[A] is not cluster
+    assert after.bound[A].targets == cluster.targets
+    cluster.resolved("a", ("10.0.0.1",), 1.0)
+    assert list(cluster.targets) == keys, "nobody has left"

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from meshlib.envoy.configuration import Configuration
-from meshlib.envoy.launch import unsupported
-from meshlib.proxy.options import Given, checked
 from tests.support.envoy_engine import compiled
+from tests.support.mesh_config import mesh_config
 from tests.support.resources import pod, service, service_entry
 
 Json = dict[str, Any]
@@ -127,11 +124,40 @@ def test_addresses_of_ipv6_are_led_where_the_port_takes_ipv6() -> None:
     assert found["0.0.0.0_9080"]["additional_addresses"][0]["address"]["socket_address"]["address"] == "::"
 
 
-@pytest.mark.parametrize(("apps", "refused"), [([], 1), (["127.0.0.1:8080"], 0)])
-def test_an_inbound_port_before_all_of_an_applications_is_refused_with_what_to_do(
-    apps: list[str], refused: int
-) -> None:
-    given = Given(["mesh"], ["127.0.0.1:0"], ["127.0.0.1:0"], apps, transparent=True)
-    said = unsupported(checked(given), None)
-    assert len(said) == refused
-    assert all("--app 127.0.0.1:8080" in each for each in said)
+def undeclared(*more: Json) -> Configuration:
+    either = service("either", ports=[{"name": "what", "port": 9000, "targetPort": 8003}], clusterIP="10.1.0.7")
+    return made(either, pod("either", "v1", 8003), *more)
+
+
+def test_the_address_of_an_undeclared_port_has_a_listener_of_its_own_for_requests_and_for_bytes() -> None:
+    found = undeclared()
+    listener = found.listeners["10.1.0.7_9000"]
+    assert [each["name"].rpartition(".")[2] for each in listener["listener_filters"]] == ["http_inspector"]
+    (chain,) = listener["filter_chains"]
+    name = "either.default.svc.cluster.local:9000"
+    assert chain["filters"][0]["typed_config"]["rds"]["route_config_name"] == name
+    assert target(listener["default_filter_chain"]) == "outbound|9000||either.default.svc.cluster.local"
+    (host,) = found.routes[name]["virtual_hosts"]
+    assert host["domains"] == ["*"]
+    assert host["routes"][0]["route"]["cluster"] == "outbound|9000||either.default.svc.cluster.local"
+    assert "0.0.0.0_9000" not in found.listeners, "connections to others' addresses are theirs"
+
+
+def test_first_bytes_are_waited_for_as_long_as_mesh_config_says_and_then_it_is_tcp() -> None:
+    timed = undeclared(mesh_config(protocolDetectionTimeout="1500ms")).listeners
+    for name in ("10.1.0.7_9000", "0.0.0.0_9080"):
+        assert timed[name]["listener_filters_timeout"] == "1.5s"
+        assert timed[name]["continue_on_listener_filters_timeout"] is True
+    for each in (timed["0.0.0.0_443"], undeclared().listeners["10.1.0.7_9000"]):
+        assert "continue_on_listener_filters_timeout" not in each, "names of TLS are waited for"
+
+
+def test_at_a_port_whose_services_have_their_own_addresses_there_is_no_listener_for_others() -> None:
+    assert "0.0.0.0_3306" not in made().listeners
+
+
+def test_bytes_at_a_port_that_services_without_addresses_share_are_for_the_one_of_tcp() -> None:
+    tcp = service_entry("tcp", "tcp.test", ports=[{"number": 443, "name": "tcp", "protocol": "TCP"}])
+    listener = made(tcp).listeners["0.0.0.0_443"]
+    assert target(chains_of(listener)["secure.test"]) == "outbound|443||secure.test"
+    assert target(listener["default_filter_chain"]) == "outbound|443||tcp.test"

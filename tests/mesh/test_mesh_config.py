@@ -76,6 +76,7 @@ def test_status_tells_what_counts():
             "outboundTrafficPolicy": "REGISTRY_ONLY",
             "enableAutoMtls": True,
             "meshMTLS": {"minProtocolVersion": "TLSV1_2"},
+            "protocolDetectionTimeout": "0s",
             "extensionProviders": {"authz": "", "bad": "port 0 is outside 1..65535"},
             "metadataExchangeHeaders": "UNDEFINED",
         }

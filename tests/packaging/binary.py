@@ -2,29 +2,38 @@
 
 PyInstaller makes a folder with everything, in a venv that has nothing else; ``dist/meshlib-linux-ARCH.tar.xz`` is that folder.
 Then, as root, an empty root with nothing but the C library and zlib is made, and the proxy in it forwards a request to a server
-outside. Where nobody is root that is said and left out.
+outside, and tells names over DNS. Where nobody is root that is said and left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import dns.message
+import dns.query
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "binary"
 MEBIBYTE = 1024 * 1024
 SECONDS = 60.0
+IMPORTED = ("cryptography", "dns", "h2", "httptools", "ngh2", "uvloop", "watchfiles")
+"""Modules of the extras that the binary has, which nothing imports that PyInstaller would see, or not for certain."""
+COLLECTED = ("meshlib", "dns.rdtypes")
+"""Packages whose modules are looked for as they are needed: dnspython's, by the type of a record."""
 MESH = """
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -45,14 +54,11 @@ def build(python: str) -> Path:
         [
             *(python, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN"),
             *("--onedir", "--strip", "--name", "meshlib", "--specpath", WORK, "--workpath", WORK / "work"),
-            *("--distpath", WORK, "--collect-submodules", "meshlib", "--collect-data", "meshlib"),
+            *("--distpath", WORK, "--collect-data", "meshlib"),
+            *(word for name in COLLECTED for word in ("--collect-submodules", name)),
             *("--exclude-module", "meshlib.testing", "--exclude-module", "meshlib.gunicorn"),
             *("--copy-metadata", "sidecarless", "--copy-metadata", "opentelemetry-api"),
-            *(
-                word
-                for name in ("uvloop", "httptools", "ngh2", "h2", "watchfiles")
-                for word in ("--hidden-import", name)
-            ),
+            *(word for name in IMPORTED for word in ("--hidden-import", name)),
             ROOT / "integrations" / "command" / "binary.py",
         ],
         check=True,
@@ -104,44 +110,61 @@ class Hello(http.server.BaseHTTPRequestHandler):
         """Nothing."""
 
 
+def proxy(folder: Path) -> list[str]:
+    """The proxy in the root ``folder``, with an outbound port."""
+    program = ["chroot", str(folder), "/opt/meshlib/meshlib", "proxy"]
+    return [*program, "--config", "/mesh", "--outbound", "127.0.0.1:0"]
+
+
+@contextlib.contextmanager
+def running(command: list[str]) -> Iterator[int]:
+    """The port that the proxy listens at; it ends by itself when it is asked to."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        lines: list[str] = []
+        while not (found := re.search(r"listening on 127\.0\.0\.1:(\d+)", lines[-1] if lines else "")):
+            line = process.stderr.readline()
+            assert line, "".join(lines)
+            lines.append(line)
+        yield int(found.group(1))
+        process.send_signal(2)
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def forwards(folder: Path) -> None:
     """The proxy in the root ``folder`` checks its resources and forwards a request, with one process and with two."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         (folder / "mesh" / "mesh.yaml").write_text(MESH.replace("PORT", str(server.server_address[1])))
-        command = [
-            "chroot",
-            str(folder),
-            "/opt/meshlib/meshlib",
-            "proxy",
-            "--config",
-            "/mesh",
-            "--outbound",
-            "127.0.0.1:0",
-        ]
+        command = proxy(folder)
         checked = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=SECONDS)
         assert checked.returncode == 0, checked.stderr
         click.echo(checked.stdout.strip())
         for workers in ("1", "2"):
-            process = subprocess.Popen([*command, "--workers", workers], stderr=subprocess.PIPE, text=True)
-            try:
-                assert process.stderr is not None
-                lines: list[str] = []
-                while not (found := re.search(r"listening on 127\.0\.0\.1:(\d+)", lines[-1] if lines else "")):
-                    line = process.stderr.readline()
-                    assert line, "".join(lines)
-                    lines.append(line)
-                client = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=SECONDS)
+            with running([*command, "--workers", workers]) as port:
+                client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
                 client.request("GET", "/", headers={"Host": "reviews:9080"})
                 assert client.getresponse().read() == b"hello"
                 client.close()
-                process.send_signal(2)
-                assert process.wait(SECONDS) == 0
-            finally:
-                process.kill()
-                process.wait()
             click.echo(f"forwards in a root without Python, --workers {workers}")
         server.shutdown()
+
+
+def tells_names(folder: Path) -> None:
+    """The same proxy tells the automatic address of a host of its resources, over DNS."""
+    (folder / "etc" / "resolv.conf").write_text("nameserver 192.0.2.1\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with running([*proxy(folder), "--transparent", "--dns-capture", "--dns-port", str(port)]):
+        query = dns.message.make_query("reviews.", "A", use_edns=True)
+        (told,) = dns.query.udp(query, "127.0.0.1", SECONDS, port).answer
+        assert str(told[0]).startswith("240.240."), told
+    click.echo("tells names in a root without Python (--dns-capture)")
 
 
 def main() -> None:
@@ -158,6 +181,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         empty_root(Path(folder), archive)
         forwards(Path(folder))
+        tells_names(Path(folder))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import socketserver
 import ssl
@@ -14,17 +15,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-import meshlib
 from meshlib.proxy import transparent
 from meshlib.proxy.process import ProxySettings
 from meshlib.proxy.slow_clients import Wait
-from meshlib.proxy.transparent import Reading, is_http, reading_of
 from tests.support.envoy_engine import require_envoy
 from tests.support.eventually import eventually
+from tests.support.fake_clock import FakeClock
 from tests.support.h2_client import H2Client
+from tests.support.h2_server import H2Server
+from tests.support.mesh_config import mesh_config
 from tests.support.namespace import Namespace, namespaces, why_none
 from tests.support.proxy import Proxy
-from tests.support.resources import pod, service, service_entry
+from tests.support.resources import pod, service, service_entry, to, virtual_service
 from tests.support.servers import EchoServer
 
 kernel = pytest.mark.skipif(bool(why_none()), reason=why_none())
@@ -86,6 +88,13 @@ print(*said.decode("latin-1").splitlines()[: int(sys.argv[4])], sep="\\n")
 """
 
 
+HEAR = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 3) as sock:
+    print(sock.recv(1000).decode(), end="")
+"""
+
+
 REGISTRY_ONLY = {
     "apiVersion": "meshlib.dev/v1",
     "kind": "MeshConfig",
@@ -129,7 +138,8 @@ def hello(name: str) -> bytes:
 def mesh_folder(tmp_path_factory) -> Path:
     """Where the proxy reads its resources."""
     folder: Path = tmp_path_factory.mktemp("mesh")
-    (folder / "mesh.yaml").write_text(yaml.safe_dump_all(cluster()))
+    more = [*undeclared("web", "10.1.0.7", 8001), *undeclared("raw", "10.1.0.8", 8002)]
+    (folder / "mesh.yaml").write_text(yaml.safe_dump_all([*cluster(), *more]))
     return folder
 
 
@@ -142,7 +152,16 @@ def proxied(mesh_folder, request) -> Iterator[tuple[Namespace, Namespace]]:
         servers = [
             here.start([sys.executable, "-c", SERVER, "mine", "127.0.0.1,8001,http", "127.0.0.1,8002,tcp"]),
             world.start(
-                [sys.executable, "-c", SERVER, "world", "10.1.9.9,9080,http", "10.1.9.9,7000,tcp", "10.1.9.9,443,tcp"]
+                [
+                    sys.executable,
+                    "-c",
+                    SERVER,
+                    "world",
+                    "10.1.9.9,9080,http",
+                    "10.1.9.9,7000,tcp",
+                    "10.1.9.9,443,tcp",
+                    "10.1.9.9,3306,tcp",
+                ]
             ),
         ]
         proxy = here.start(
@@ -201,6 +220,32 @@ def test_ports_that_the_mesh_does_not_know_go_where_they_were_meant_to(proxied):
 def test_what_is_no_http_at_a_port_of_http_goes_where_it_was_meant_to(proxied):
     said = proxied[0].python(TALK, "10.1.9.9", "9080", b"\x00\x01\n\r\n\r\n".hex(), "1")
     assert "400" in said or said.startswith("<!DOCTYPE"), said  # of the world's server, which takes it for HTTP/0.9
+
+
+@kernel
+def test_the_address_of_an_undeclared_port_is_read_by_its_first_bytes(proxied):
+    here = proxied[0]
+    assert here.python(GET, "10.1.0.7", "9000", "whatever.test", "/x") == "200 mine whatever.test /x\n"
+    assert here.python(TALK, "10.1.0.8", "9000", b"get key\r\n".hex(), "2") == "mine greets\nGET KEY\n"
+
+
+@kernel
+def test_a_stranger_who_speaks_first_is_heard_at_a_port_whose_services_have_their_own_addresses(proxied):
+    assert proxied[0].python(TALK, "10.1.9.9", "3306", "", "1") == "world greets\n"
+
+
+@kernel
+def test_who_speaks_first_at_an_undeclared_port_is_heard_once_the_detection_timeout_is_over(proxied, mesh_folder):
+    here, _ = proxied
+    file = mesh_folder / "timeout.yaml"
+    file.write_text(yaml.safe_dump(mesh_config(protocolDetectionTimeout="100ms")))
+    try:
+        assert eventually(
+            lambda: here.run(sys.executable, "-c", HEAR, "10.1.0.8", "9000").stdout == "mine greets\n", 60
+        )
+        assert here.python(GET, "10.1.0.7", "9000", "whatever.test", "/x") == "200 mine whatever.test /x\n"
+    finally:
+        file.unlink()
 
 
 @kernel
@@ -398,33 +443,99 @@ def test_an_endpoint_that_does_not_take_connections_closes_them(meant):
         assert client.closed()
 
 
-@pytest.mark.parametrize(
-    ("first", "http"),
-    [
-        (b"", None),
-        (b"GET", None),
-        (b"GET ", True),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", True),
-        (b" GET /", False),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", False),
-        (b"\x00\x01", False),
-        (b"x" * 40, False),
-    ],
-)
-def test_a_method_and_a_space_are_http(first, http):
-    assert is_http(first) is http
+# -- a port that declares no protocol
 
 
-@pytest.mark.parametrize(
-    ("ip", "port", "reading"),
-    [
-        ("10.1.0.6", 3306, Reading.BYTES),
-        ("10.1.0.5", 9080, Reading.FIRST),
-        ("10.9.9.9", 9080, Reading.FIRST),
-        ("10.9.9.9", 443, Reading.FIRST),
-        ("10.9.9.9", 7000, Reading.BYTES),
-    ],
-)
-def test_what_a_connection_is_read_as_follows_from_where_it_was_meant_to_go(ip, port, reading):
-    with meshlib.Mesh.from_resources(cluster(), https_rules="istio") as mesh:
-        assert reading_of(mesh._core.live.snapshot, ip, port) is reading
+def undeclared(name: str, ip: str, port: int = 1, number: int = 9000) -> list[dict]:
+    """A service whose port says nothing of what is spoken there, and where it is."""
+    made = service(name, ports=[{"name": "what", "port": number, "targetPort": port}], clusterIP=ip)
+    return [made, pod(name, "v1", port)]
+
+
+def test_requests_at_the_address_of_an_undeclared_port_go_by_its_services_rules_whatever_their_host(meant):
+    rules = virtual_service("web", {"rewrite": {"uri": "/by-its-rules/"}, "route": [to("web")]})
+    meant[0] = ("10.1.0.7", 9000)
+    with EchoServer("web") as server, led([*undeclared("web", "10.1.0.7", server.port), rules]) as proxy:
+        with proxy.client() as client:
+            for host in ("web:9000", "anything.example.com", "web.default:1"):
+                assert client.get("/x", "GET", host).status == 200
+        assert [(seen["path"], seen["headers"]["host"]) for seen in server.seen] == [
+            ("/by-its-rules/x", "web:9000"),
+            ("/by-its-rules/x", "anything.example.com"),
+            ("/by-its-rules/x", "web.default:1"),
+        ]
+        assert proxy.metric("istio_requests_total", destination_service_name="web", response_code="200") == 3
+
+
+@pytest.mark.parametrize("first", [b"\x00\x01\x02", b"get key\r\n", b"GET key\r\n", hello("other.example.com")])
+def test_bytes_at_the_address_of_an_undeclared_port_are_for_its_service(meant, echo, first):
+    meant[0] = ("10.1.0.7", 9000)
+    resources = [*undeclared("raw", "10.1.0.7", echo), *mesh_of(1, 1)]
+    with led(resources) as proxy, proxy.client() as client:
+        client.send(first)
+        assert client.exactly(3 + len(first)) == b"hi\n" + first
+        assert proxy.metric("istio_tcp_connections_opened_total", destination_service_name="raw") == 1
+
+
+def test_requests_over_http2_at_an_undeclared_port_go_on_over_http2(meant):
+    def respond(peer, request):
+        peer.respond(request, b"over two")
+
+    meant[0] = ("10.1.0.7", 9000)
+    with H2Server(respond) as server, led(undeclared("web", "10.1.0.7", server.port)) as proxy:
+        with H2Client(proxy.port) as client:
+            found = client.get(host="web")
+            assert (found.status, bytes(found.body)) == (200, b"over two")
+
+
+def test_a_server_that_speaks_first_at_an_undeclared_port_waits_for_its_client_without_a_timeout(meant, echo):
+    meant[0] = ("10.1.0.7", 9000)
+    with led(undeclared("raw", "10.1.0.7", echo)) as proxy, proxy.client() as client:
+        eventually(lambda: proxy.process.connections == 1)
+        (waiting,) = proxy.process.listener._connections
+        assert waiting.alarm is None
+        assert proxy.metric("istio_tcp_connections_opened_total") == 0
+        client.send(b"hello\n")
+        assert client.exactly(9) == b"hi\nhello\n"
+
+
+@pytest.mark.parametrize(("first", "port"), [(b"", 9000), (b"GET", 9000), (b"", 9080)])
+def test_a_client_that_says_too_little_within_the_detection_timeout_is_one_of_tcp(meant, echo, first, port):
+    """At the service's own address, and at a port of HTTP, where it goes to the address that was meant."""
+    meant[0] = ("10.1.0.7", 9000) if port == 9000 else ("127.0.0.1", echo)
+    http = service_entry("http", "http.test", ports=[{"number": echo, "name": "http", "protocol": "HTTP"}])
+    clock = FakeClock()
+    found = [*undeclared("raw", "10.1.0.7", echo), http, mesh_config(protocolDetectionTimeout="5s")]
+    with led(found, clock=clock) as proxy, proxy.client() as client:
+        client.send(first)
+        assert eventually(lambda: any(c.alarm is not None for c in list(proxy.process.listener._connections)))
+        (waiting,) = proxy.process.listener._connections
+        clock.advance(4.9)
+        assert eventually(lambda: waiting._first == first)
+        assert not waiting._decided
+
+        def heard() -> bool:
+            clock.advance(0.2)
+            return bool(select.select([client.sock], [], [], 0.05)[0])
+
+        assert eventually(heard)
+        assert client.exactly(3 + len(first)) == b"hi\n" + first
+
+
+def test_a_request_within_the_detection_timeout_is_one(meant):
+    meant[0] = ("10.1.0.7", 9000)
+    clock = FakeClock()
+    with EchoServer("web") as server:
+        found = [*undeclared("web", "10.1.0.7", server.port), mesh_config(protocolDetectionTimeout="5s")]
+        with led(found, clock=clock) as proxy, proxy.client() as client:
+            assert client.get("/", "GET", "web").status == 200
+            clock.advance(60)
+            assert client.get("/again", "GET", "web").status == 200
+
+
+def test_at_a_port_whose_services_have_their_own_addresses_others_are_heard_first(meant, echo):
+    meant[0] = ("127.0.0.1", echo)
+    found = mesh_of(1, 1)
+    found[3]["spec"]["ports"][0]["port"] = echo  # the database's
+    with led(found) as proxy, proxy.client() as client:
+        assert client.until(b"\n") == b"hi\n"

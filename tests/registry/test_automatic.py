@@ -168,7 +168,9 @@ def test_whom_no_address_is_left_for_is_told_with_what_to_do(monkeypatch):
     resources = loaded(*made)
     (found,) = builder.take(everything(resources)).problems
     assert (found.code, found.severity, found.path) == ("no-automatic-address", Severity.WARNING, resources[0].id)
-    assert found.message.startswith("no automatic address is left for one.com: older ones have all 2, and 1 host has none")
+    assert found.message.startswith(
+        "no automatic address is left for one.com: older ones have all 2, and 1 host has none"
+    )
     assert found.hint.startswith("give it addresses of its own")
     assert "enable-autoallocate-ip" in found.hint
     without = Change(gone=[resources[2]], come=[])

@@ -78,9 +78,9 @@ LEVEL: tuple[Row, ...] = (
     ),
     approximated(
         "connectionPool.http.useClientProtocol",
-        "HTTP/1.1",
+        "meshlib proxy: HTTP/2 for requests that came over it; else HTTP/1.1",
         H2_CALLS,
-        "between caller and mesh there is no protocol to follow",
+        "in a library there is no protocol between caller and mesh to follow",
     ),
     honoured(
         "connectionPool.http.maxConcurrentStreams",

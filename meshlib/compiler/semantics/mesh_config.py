@@ -16,6 +16,7 @@ TOPOLOGY = "tests/compiler/test_gateway_topology.py"
 PROXIES = "tests/compiler/telemetry/test_proxies.py"
 EXCHANGE = "tests/telemetry/test_peer_metadata_exchange.py"
 INGRESSES = "tests/compiler/test_ingresses.py"
+DETECTION = "tests/proxy/test_protocol_detection.py"
 _AUTHORIZER = "an authorizer of AuthorizationPolicies with action CUSTOM"
 _PROXY = "about proxies, which meshlib does not have"
 _TELEMETRY = "traces, logs and metrics of proxies: a library has its program's"
@@ -160,7 +161,12 @@ ROWS: tuple[Row, ...] = (
     *(not_here(field, _PROXY) for field in ("proxyListenPort", "proxyInboundListenPort", "proxyHttpPort")),
     ignored("connectTimeout", "10 s, or what a DestinationRule says"),
     ignored("hboneIdleTimeout", "there is no HBONE"),
-    ignored("protocolDetectionTimeout", "protocols are declared, not detected"),
+    honoured(
+        "protocolDetectionTimeout",
+        "meshlib proxy --transparent: how long a client is waited for whose first bytes decide; then it is one of TCP",
+        DETECTION,
+        "0s: without end",
+    ),
     ignored("tcpKeepalive", "only a DestinationRule's acts"),
     *(
         not_here(field, "Ingresses are the proxy's", "meshlib proxy --gateways: which it serves", INGRESSES)

@@ -87,6 +87,10 @@ def _of_proxies(spec: MeshConfigSpec, here: Loc) -> Iterator[Notice]:
             yield refused("duration-precision", (*here, field), f"{seconds}s is not a whole number of milliseconds")
         elif longest is not None and not 0.001 <= seconds <= longest:
             yield refused("out-of-range", (*here, field), f"{seconds:g}s is outside 1ms..1h", "for example 10s")
+        elif longest is None and seconds < 0:
+            yield refused(
+                "negative", (*here, field), f"{seconds:g}s is negative: Envoy refuses it", "0s: wait without end"
+            )
     yield from locality_setting(spec.locality_lb_setting, (*here, "localityLbSetting"))
     yield from zone_aware_setting(spec.zone_aware_lb_setting, (*here, "zoneAwareLbSetting"))
     for index, settings in enumerate(spec.service_settings or ()):

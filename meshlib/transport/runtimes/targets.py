@@ -18,7 +18,7 @@ from meshlib.transport.upstream.client_settings import ClientSettings
 
 MAX_TARGETS = 2048
 """Per cluster. Only pass-through to ever new hosts gets there."""
-GUARDED = "guarded"
+GUARDED, HTTP2 = "guarded", "HTTP/2"
 IDLE_OF_ONE_CLIENT = 60.0
 """Seconds that a connection is kept which begins with the addresses of one client: no other one can use it."""
 ISTIO_MUTUAL = "ISTIO_MUTUAL"
@@ -48,6 +48,9 @@ def find_target(
         key = (key, preface)
     if client.limits is not None:
         key = (key, client.limits)
+    as_client = cluster.spec.as_client and view.version == HTTP2
+    if as_client:
+        key = (key, HTTP2)
     if client.guarded:  # a connection of somebody who may go anywhere is none for it
         key = (key, GUARDED)
     found = cluster.targets.get(key)
@@ -55,7 +58,8 @@ def find_target(
         if len(cluster.targets) >= MAX_TARGETS:
             oldest = next(iter(cluster.targets))
             core.forget_targets([cluster.targets.pop(oldest)])
-        stale, found = found, _make_target(core, cluster, endpoint, settings, view.scheme, authority, client, preface)
+        stale = found
+        found = _make_target(core, cluster, endpoint, settings, view.scheme, authority, client, preface, as_client)
         if isinstance(found.tls, MutualTls) and cluster.spec.tls is None:
             _forget_plain(core, cluster, endpoint, client)
         cluster.targets[key] = found
@@ -85,10 +89,11 @@ def _takes_mutual(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState
 
 def _forget_plain(core: MeshCore, cluster: BoundCluster, endpoint: EndpointState, client: ClientSettings) -> None:
     """Our certificate has come: what was open to the endpoint in plain text is used no more."""
-    key: object = endpoint if client.limits is None else (endpoint, client.limits)
-    plain = cluster.targets.pop((key, GUARDED) if client.guarded else key, None)
-    if plain is not None:
-        core.forget_targets([plain])
+    plain: object = endpoint if client.limits is None else (endpoint, client.limits)
+    for each in (plain, (plain, HTTP2)):
+        gone = cluster.targets.pop((each, GUARDED) if client.guarded else each, None)
+        if gone is not None:
+            core.forget_targets([gone])
 
 
 def _make_target(
@@ -100,6 +105,7 @@ def _make_target(
     authority: str,
     client: ClientSettings,
     preface: bytes,
+    over_http2: bool,
 ) -> Target:
     from meshlib.compiler.snapshot import split_authority
 
@@ -131,7 +137,7 @@ def _make_target(
         max_requests=limits.max_requests_per_connection,
         max_duration=limits.max_connection_duration,
         keepalive=limits.tcp_keepalive,
-        http2=cluster.spec.http2 or (settings is None and context is not None and client.http2),
+        http2=cluster.spec.http2 or over_http2 or (settings is None and context is not None and client.http2),
         max_concurrent_streams=limits.max_concurrent_streams,
         limits=client.limits,
         guarded=client.guarded,

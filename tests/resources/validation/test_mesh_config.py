@@ -51,6 +51,8 @@ def problems(written: Any) -> list[Problem]:
         ({"connectTimeout": "2h"}, "connectTimeout", "out-of-range"),
         ({"connectTimeout": "1.0005s"}, "connectTimeout", "duration-precision"),
         ({"protocolDetectionTimeout": "10us"}, "protocolDetectionTimeout", "duration-precision"),
+        ({"protocolDetectionTimeout": "-5s"}, "protocolDetectionTimeout", "negative"),
+        ({"protocolDetectionTimeout": "5"}, "protocolDetectionTimeout", "bad-duration"),
         ({"serviceSettings": [{"hosts": ["a", "a.*"]}]}, "serviceSettings[0].hosts[1]", "bad-host"),
         ({"meshMTLS": {"ecdhCurves": ["P-256"]}}, "meshMTLS.ecdhCurves", "bad-ecdh-curves"),
         (

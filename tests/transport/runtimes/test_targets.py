@@ -85,6 +85,25 @@ def test_their_number_is_bounded_and_the_oldest_is_retired(mesh_of, monkeypatch)
     assert [target.retired for target in made] == [True, True, False, False, False]
 
 
+class OverHttp2(PlainRequest):
+    version = "HTTP/2"
+
+
+def test_what_a_client_of_a_proxy_speaks_is_spoken_where_the_cluster_leaves_it_to_the_client(mesh_of):
+    core, cluster = mesh_of(destination_rule("reviews", connectionPool={"http": {"useClientProtocol": True}}))
+    (endpoint,) = cluster.endpoints
+    one = find_target(core, cluster, endpoint, HTTP, ClientSettings())
+    two = find_target(core, cluster, endpoint, OverHttp2("GET", "http", "reviews:9080", "/", {}), ClientSettings())
+    assert (one.http2, two.http2) == (False, True)
+    assert (
+        find_target(core, cluster, endpoint, OverHttp2("GET", "http", "reviews:9080", "/", {}), ClientSettings()) is two
+    )
+    core, cluster = mesh_of()
+    assert not find_target(
+        core, cluster, cluster.endpoints[0], OverHttp2("GET", "http", "reviews:9080", "/", {}), ClientSettings()
+    ).http2
+
+
 # -- mTLS of the mesh ---------------------------------------------------------------------------------------------------
 
 SNI = "outbound_.9080_._.reviews.default.svc.cluster.local"
