@@ -20,6 +20,8 @@ from benchmarks.measure import Row, Unit
 from benchmarks.proxy_inprocess_rows import BODY, Kept, bytecodes, request_of, response_of
 from benchmarks.proxy_load import FEW, MANY
 from benchmarks.proxy_mtls_rows import callers_context
+from meshlib.engine.live import Live
+from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.request import ProxyRequest
@@ -33,6 +35,7 @@ from meshlib.transport.upstream.loop_tls import LoopTls
 APPLICATION = ApplicationAddress("127.0.0.1", 9)
 REQUESTS = 500
 """As many different ones are made before time is taken; over TLS they are encrypted anew for each round."""
+ADDRESSES = {"peername": ("10.0.0.7", 4711), "sockname": ("10.0.0.1", 15006)}
 FLIGHTS = 6
 """Of a handshake, at most."""
 
@@ -43,8 +46,8 @@ class Below(Kept):
     def set_protocol(self, protocol: asyncio.Protocol) -> None:
         self.protocol = protocol
 
-    def get_extra_info(self, name: str, default: object = None) -> None:
-        return None
+    def get_extra_info(self, name: str, default: object = None) -> Any:
+        return ADDRESSES.get(name, default)
 
     def is_reading(self) -> bool:
         return True
@@ -58,10 +61,10 @@ class Below(Kept):
 class Plain:
     """A client's connection in plain text."""
 
-    def __init__(self, listener: InboundListener) -> None:
+    def __init__(self, protocol: asyncio.Protocol) -> None:
         self.written: list[bytes] = []
         self._below = Below(self.written.append)
-        self._below.protocol = listener.plain()
+        self._below.protocol = protocol
         self._below.protocol.connection_made(self._below)  # type: ignore[arg-type]
 
     def receive(self, data: bytes) -> None:
@@ -129,18 +132,17 @@ class Mutual:
 
 
 class Scene:
-    """A client's connection, and an idle one to the application."""
+    """A client's connection, and an idle one to each endpoint of ``live``."""
 
-    def __init__(self, mesh: meshlib.Mesh, listener: InboundListener, client: Plain | Mutual) -> None:
+    def __init__(self, mesh: meshlib.Mesh, live: Live, forwarder: Forwarder, client: Plain | Mutual) -> None:
         self.client = client
         self._asked: Connection | None = None
-        live, _ = listener.application.path(False)
-        upstream = listener.forwarder.upstream
+        upstream = forwarder.upstream
         request = ProxyRequest(b"GET", b"x", b"/", b"Host: x\r\n", b"\r\nhost: x\r\n", None)
         for key in live.snapshot.clusters:
             cluster = live.cluster(key)
             for endpoint in cluster.endpoints:
-                target = find_target(mesh._core, cluster, endpoint, request, listener.forwarder.settings)
+                target = find_target(mesh._core, cluster, endpoint, request, forwarder.settings)
                 connection = connection_to(target, upstream)
                 transport: Any = Kept(self._notes(connection))
                 connection.connection_made(transport)
@@ -179,12 +181,19 @@ async def _measure(quick: bool) -> list[Row]:
             for how in ("plain text", "mTLS"):
                 for shape in (FEW, MANY):
                     listener = InboundListener(sock, mesh._server(), APPLICATION)
-                    client = Plain(listener) if how == "plain text" else Mutual(listener, callers_context(folder))
-                    made.append(_row(f"{how}, {shape}", Scene(mesh, listener, client), shape, 3 if quick else 20))
+                    client = (
+                        Plain(listener.plain())
+                        if how == "plain text"
+                        else Mutual(listener, callers_context(folder))
+                    )
+                    live, _ = listener.application.path(False)
+                    scene = Scene(mesh, live, listener.forwarder, client)
+                    made.append(row(f"inbound, one request in process, {how}, {shape}", scene, shape, 3 if quick else 20))
     return made
 
 
-def _row(name: str, scene: Scene, shape: str, rounds: int) -> Row:
+def row(name: str, scene: Scene, shape: str, rounds: int) -> Row:
+    """Of this scene and shape of requests."""
     client = scene.client
     asked = [request_of(shape, n) for n in range(REQUESTS)]
     said = [response_of(shape, n) for n in range(REQUESTS)]
@@ -208,7 +217,7 @@ def _row(name: str, scene: Scene, shape: str, rounds: int) -> Row:
     client.responses()
     details = f"{steps} steps of bytecode"
     return Row(
-        f"proxy, inbound, one request in process, {name}",
+        f"proxy, {name}",
         best,
         "us",
         None,

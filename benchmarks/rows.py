@@ -45,6 +45,7 @@ from benchmarks.mtls_rows import mtls_calls
 from benchmarks.processes import backend, envoy, envoy_binary
 from benchmarks.protection_rows import rate_limits
 from benchmarks.proxy_body_rows import bodies
+from benchmarks.proxy_gateway_inprocess_rows import gateway_in_process
 from benchmarks.proxy_grpc_inprocess_rows import grpc_in_process
 from benchmarks.proxy_http1_rows import http1
 from benchmarks.proxy_http2_rows import http2
@@ -367,5 +368,6 @@ ROWS: dict[str, Callable[[bool], list[Row]]] = {
     "proxy-policies": everything_on,
     "proxy-inprocess": in_process,
     "proxy-inbound-inprocess": inbound_in_process,
+    "proxy-gateway-inprocess": gateway_in_process,
     "proxy-grpc-inprocess": grpc_in_process,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_KINDS = 1024
 """Kinds of requests whose rules are remembered."""
+MOST_HOSTS = 4096
 
 
 def route(snapshot: Snapshot, view: RequestView) -> Exchange:
@@ -60,11 +62,7 @@ def route_in(table: PortTable | None, snapshot: Snapshot, view: RequestView) -> 
     """Which rule of these virtual hosts the request takes, its Host's port ignored. A host that is none of them, as all are to
     no table, is served by nobody. A final dot is a part of the name here, as in Envoy: a gateway gets no routes with it from
     istiod, as sidecars do."""
-    authority = view.authority
-    name = split_authority(authority)[0]
-    if authority.partition(":")[0][-1:] == ".":
-        name += "."
-    vhost = None if table is None else table.find(name)
+    vhost = None if table is None else table.find(_host_of(view.authority))
     if vhost is None:
         return Exchange(snapshot.passthrough, None, snapshot.version)
     rule = vhost.single
@@ -83,3 +81,9 @@ def straight(snapshot: Snapshot, path: VirtualHost) -> Exchange:
     if destination.cluster and destination.cluster not in snapshot.clusters:
         rule = replace(rule, destinations=(replace(destination, cluster="", missing="a reload has taken it away"),))
     return Exchange(path, rule, snapshot.version)
+
+
+@functools.lru_cache(MOST_HOSTS)
+def _host_of(authority: str) -> str:
+    name = split_authority(authority)[0]
+    return f"{name}." if authority.partition(":")[0][-1:] == "." else name

@@ -26,6 +26,10 @@ _TAKEN_AWAY = (
     | {b"x-envoy-" + name for name in (b"downstream-service-cluster", b"downstream-service-node", b"original-path")}
 )
 _OURS = frozenset((CLIENT_CERT, FORWARDED, PROTO))
+_ENVOYS = b"\r\nx-envoy-"
+_ID = b"\r\n%b:" % REQUEST_ID
+_ID_SAID = b"%b: " % REQUEST_ID
+_NO_ID = b"%b: \r\n" % REQUEST_ID
 _LINE_END = b"\r\n"
 _BLANK = b" \t"
 DETAILS = CertDetails(subject=True, cert=True, dns=True, uri=True)
@@ -70,19 +74,52 @@ def edge_lines(
     said = came[PROTO][-1].lower() if edge.trusted and came[PROTO] else b""
     if said in (b"http", b"https"):
         proto = said
+    kept.append(b"x-request-id: %b\r\n" % request_id.encode())
     path = ",".join(filter(None, (before, peer))).encode("latin-1")
     if path:
         kept.append(b"x-forwarded-for: %b\r\n" % path)
     kept.append(b"x-forwarded-proto: %b\r\n" % proto)
     if client:
         kept.append(b"x-envoy-external-address: %b\r\n" % client.encode())
-    kept.append(b"x-request-id: %b\r\n" % request_id.encode())
     if port is not None:
         kept = _with_port(kept, port, edge.trusted > 0)
     cert = forwarded(edge.client_cert, came[CLIENT_CERT], mine)
     if cert is not None:
         kept.append(b"%b: %b\r\n" % (CLIENT_CERT, cert))
     return b"".join(kept), client, proto.decode()
+
+
+class AtTheEdge:
+    """What a gateway makes of the headers of the requests that come by one connection (arguments as of ``edge_lines``): the same
+    for all whose clients say nothing about where they come from, and how they are to be routed, as nearly all do."""
+
+    __slots__ = ("_asked", "_client", "_lower", "_proto", "_said")
+
+    def __init__(self, edge: Edge, peer: str, secure: bool, mine: bytes | None, port: int | None = None) -> None:
+        self._asked = edge, peer, secure, mine, port
+        said, self._client, self._proto = edge_lines(b"", edge, peer, secure, "", mine, port)
+        self._said = said[len(_NO_ID) :]
+        self._lower = self._said.lower()
+
+    def of(self, lines: bytes, lower: bytes, request_id: str) -> tuple[bytes, bytes, str, str, bool]:
+        """What ``edge_lines`` returns of these lines, the new ones in lower case behind one line end after them, and at the end
+        whether a header says of itself that it is Envoy's (``x-envoy-``) besides ours. ``lower``: ``lines`` in lower case behind
+        one line end."""
+        # each name that asks for more begins or ends so, also where _ stands for -
+        if lower.find(b"forwarded") >= 0 or lower.find(_ENVOYS) >= 0:
+            edge, peer, secure, mine, port = self._asked
+            lines, client, proto = edge_lines(lines, edge, peer, secure, request_id, mine, port)
+            lower = _LINE_END + lines.lower()
+            return lines, lower, client, proto, lower.count(_ENVOYS) > bool(client)
+        at = lower.find(_ID)
+        while at >= 0:
+            end = lower.find(_LINE_END, at + 2)
+            lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
+            at = lower.find(_ID, at)
+        number = request_id.encode()
+        lines = b"".join((lines, _ID_SAID, number, _LINE_END, self._said))
+        lower = b"".join((lower, _ID_SAID, number.lower(), _LINE_END, self._lower))
+        return lines, lower, self._client, self._proto, False
 
 
 def _with_port(lines: list[bytes], port: int, trusted: bool) -> list[bytes]:

@@ -9,10 +9,9 @@ from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.route import route_in
 from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
-from meshlib.policy.edge_headers import DETAILS, edge_lines
+from meshlib.policy.edge_headers import DETAILS, AtTheEdge
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.request_ids import new_request_id
-from meshlib.policy.sidecar_headers import proto_line
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
 from meshlib.proxy.http_connection import ServedConnection, deadline_of
@@ -80,7 +79,11 @@ class GatewayConnection(ServedConnection[Gate]):
         "_chain",
         "_client",
         "_client_ip",
+        "_edge",
+        "_edge_by",
         "_element",
+        "_facts",
+        "_facts_by",
         "_local",
         "_local_ip",
         "_local_port",
@@ -89,12 +92,16 @@ class GatewayConnection(ServedConnection[Gate]):
     )
 
     def __init__(self, listener: Gate, chain: GatewayChain, tls: GatewayPeer | None) -> None:
-        super().__init__(listener, proto_line(tls is not None))
+        super().__init__(listener, b"")
         self._chain = chain.name
         self._tls = tls
         self._peer = self._client = self._client_ip = self._local_ip = self._local = ""
         self._local_port: int | None = None
         self._element: bytes | None = None
+        self._edge: AtTheEdge
+        self._edge_by: MeshSettings | None = None  # by which the edge was made
+        self._facts: ClientFacts | None = None
+        self._facts_by: tuple[str, str] | None = None
 
     # -- as a listener --------------------------------------------------------------------------------------------------
 
@@ -123,26 +130,12 @@ class GatewayConnection(ServedConnection[Gate]):
         told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
 
     def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
-        listener = self._listener
-        server, mesh, tls = listener.server, _settings(self), self._tls
-        found = None if tls is None else tls.identity()
-        lines, client_ip, scheme = edge_lines(
-            request.lines,
-            mesh.edge,
-            self._client_ip,
-            tls is not None,
-            new_request_id(self.rng),
-            self._about_the_peer(),
-            self._local_port if mesh.proxy_headers.forwarded_port else None,
-        )
-        sent = GatewayRequest(
-            request.method.encode("latin-1"),
-            request.authority.encode("latin-1"),
-            request.target,
-            lines,
-            request.body,
-            scheme,
-        )
+        listener, mesh, tls = self._listener, _settings(self), self._tls
+        server = listener.server
+        if mesh is not self._edge_by:  # the first request, or a reload
+            self._edge, self._edge_by = self._edge_of(mesh), mesh
+        lines, lower, client_ip, scheme, asks = self._edge.of(request.lines, request.lower, new_request_id(self.rng))
+        sent = GatewayRequest.of(request, lines, lower, scheme, asks)
         served = GatewayServed(
             sent,
             self._peer,
@@ -156,10 +149,12 @@ class GatewayConnection(ServedConnection[Gate]):
             served.version = request.version
             served.http2 = request.version[:6] == "HTTP/2"
         if tls is not None:
-            _note(served, tls, found)
-        sni, who = ("", "") if tls is None else (tls.sni, served.principal)
+            _note(served, tls, tls.identity())
         sent.came_by = (self._client, self._local)
-        sent.client = ClientFacts(remote_of(self._client, client_ip), self._peer, self._local, who, sni)
+        facts_by = client_ip, served.principal
+        if facts_by != self._facts_by:  # nearly all requests of a connection have the same
+            self._facts, self._facts_by = self._facts_of(*facts_by), facts_by
+        sent.client = self._facts
         upgrade = served.header("upgrade")
         serving = Serving(
             server,
@@ -193,6 +188,19 @@ class GatewayConnection(ServedConnection[Gate]):
         forwarding = Forwarding(forwarder, call, waiting)
         forwarding.start()
         return forwarding
+
+    def _edge_of(self, mesh: MeshSettings) -> AtTheEdge:
+        return AtTheEdge(
+            mesh.edge,
+            self._client_ip,
+            self._tls is not None,
+            self._about_the_peer(),
+            self._local_port if mesh.proxy_headers.forwarded_port else None,
+        )
+
+    def _facts_of(self, client_ip: str, principal: str) -> ClientFacts:
+        sni = "" if self._tls is None else self._tls.sni
+        return ClientFacts(remote_of(self._client, client_ip), self._peer, self._local, principal, sni)
 
     def _about_the_peer(self) -> bytes | None:
         """The element of X-Forwarded-Client-Cert; None where no certificate was shown."""

@@ -17,8 +17,10 @@ from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
 
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort, Place
+    from meshlib.compiler.snapshot import Snapshot
     from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.gateway_connection import Gate
@@ -53,6 +55,8 @@ class GatewayListener(Listener):
         self.contexts = contexts
         self._greetings: dict[Greets, None] = {}
         self._said: set[str] = set()
+        self._seen: Snapshot | None = None
+        self._chains: Mapping[str, GatewayChain] = {}  # of that, by name
 
     @property
     def number(self) -> int:
@@ -66,9 +70,14 @@ class GatewayListener(Listener):
         return None if live is None else live.snapshot.gateway.get(self.place)
 
     def chain(self, name: str) -> GatewayChain | None:
-        """What a connection that came to this chain is served by now; None: there is none any more."""
-        port = self.port
-        return None if port is None else port.by_name.get(name)
+        """What a connection that came to this chain is served by now; None: there is none any more. Asked twice a request."""
+        live = self.core.live
+        if live is None:
+            return None
+        if live.snapshot is not self._seen:
+            port = self.port
+            self._seen, self._chains = live.snapshot, {} if port is None else port.by_name
+        return self._chains.get(name)
 
     def why_not_ready(self) -> str:
         """Why nobody can be served here, in words; "" when somebody can. From any thread."""

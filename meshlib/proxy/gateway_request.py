@@ -9,6 +9,7 @@ from meshlib.policy.routing_claims import reader_of
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.request import ProxyRequest
+from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,33 @@ class GatewayRequest(ProxyRequest):
         self.claims: Mapping[str, object] | None = None
         self.came_by = ("", "")
         self.client: ClientFacts | None = None
+
+    @classmethod
+    def of(cls, request: ProxyRequest, lines: bytes, lower: bytes, scheme: str, asks: bool) -> GatewayRequest:
+        """What a client has sent, with the header lines that the edge makes of its own. ``asks``: some of them are Envoy's
+        (``x-envoy-``) and may say how to route it. What the edge adds is nothing that is looked for among ``special``."""
+        made = cls.__new__(cls)
+        made.verb = request.verb
+        made.method = request.method
+        made.scheme = scheme
+        made.authority = made.dialled = request.authority
+        made.target = request.target
+        made.full_path = request.full_path
+        made.path = request.path
+        made.query = request.query
+        made.lower = lower
+        made.special = request.special
+        made.has_envoy_headers = asks
+        made.protocol = request.protocol
+        made._headers = made._received = RawHead(lines)
+        made.body = request.body
+        made._framed = request._framed
+        made.counted = False
+        made.counts = True
+        made.claims = None
+        made.came_by = ("", "")
+        made.client = None
+        return made
 
     def header(self, name: str) -> str | None:
         """As ``ProxyRequest``'s; of ``@request.auth.claims``, a claim of the token that the client has shown."""

@@ -222,13 +222,14 @@ class Http1Downstream(asyncio.Protocol):
             upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
             lines += upgrade
             lower += upgrade
-        special = head.special
-        more = b"" if _PROTO in special else self._listener.proto
-        if _ID not in special and mesh.proxy_headers.request_id:
-            more = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), more)
-        if more:
-            lines += more
-            lower += more
+        special, proto = head.special, self._listener.proto
+        if proto:  # else whoever serves it says that, and which request it is
+            more = b"" if _PROTO in special else proto
+            if _ID not in special and mesh.proxy_headers.request_id:
+                more = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), more)
+            if more:
+                lines += more
+                lower += more
         body = None if head.length == 0 else self._body_of(head)
         return ProxyRequest(head.method, authority, target, lines, lower, body, "http", special)
 

@@ -250,14 +250,15 @@ class Http2Downstream(asyncio.Protocol):
         listener, more = self._listener, b""  # lines
         forwarder = listener.forwarder
         live = forwarder.core.live
-        if _ID not in special and (live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id):
-            number = new_request_id(listener.rng).encode()
-            fields = (*fields, (b"x-request-id", number))
-            more = b"x-request-id: %b\r\n" % number
-        if _PROTO not in special:
-            proto = listener.proto
-            fields = (*fields, (b"x-forwarded-proto", proto[_PROTO_VALUE:-2]))
-            more += proto
+        proto = listener.proto
+        if proto:  # else whoever serves it says that, and which request it is
+            if _ID not in special and (live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id):
+                number = new_request_id(listener.rng).encode()
+                fields = (*fields, (b"x-request-id", number))
+                more = b"x-request-id: %b\r\n" % number
+            if _PROTO not in special:
+                fields = (*fields, (b"x-forwarded-proto", proto[_PROTO_VALUE:-2]))
+                more += proto
         if more:
             lines, lower = lines + more, lower + more
         authority = head.authority

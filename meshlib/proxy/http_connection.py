@@ -53,8 +53,7 @@ Listens = TypeVar("Listens", bound=Accepts)
 
 
 class HttpConnection(Generic[Listens]):
-    """What the protocol of a connection takes for its listener, and for what forwards. ``proto``: the line of
-    X-Forwarded-Proto for requests that have none."""
+    """What the protocol of a connection takes for its listener, and for what forwards. ``proto``: as of ``Port``."""
 
     __slots__ = ("_listener", "core", "loop", "proto", "rng")
 

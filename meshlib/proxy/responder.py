@@ -107,7 +107,8 @@ class Port(Protocol):
 
     rng: random.Random
     proto: bytes
-    """The line of X-Forwarded-Proto for requests that have none."""
+    """The line of X-Forwarded-Proto for requests that have none; b"": whoever serves them says that, and gives them their
+    x-request-id."""
 
     @property
     def forwarder(self) -> Forwards: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.policy.edge_headers import Edge, edge_lines, forwarded_at
+from meshlib.policy.edge_headers import AtTheEdge, Edge, edge_lines, forwarded_at
 from meshlib.policy.forwarded_client_cert import ForwardClientCert
 
 
@@ -117,3 +117,45 @@ def test_the_port_that_a_client_came_to_is_the_gateways_unless_a_trusted_proxy_h
 def test_of_the_port_nothing_is_said_unless_that_is_asked_for():
     assert value(edge("x-forwarded-port: 1"), "x-forwarded-port") == ["1"]
     assert value(edge(), "x-forwarded-port") == []
+
+
+SAID = [
+    "x-request-id: a",
+    "X-Request-Id: b",
+    "x_request_id: kept",
+    "X-Forwarded-For: 1.1.1.1, 2.2.2.2",
+    "x_forwarded_for: 3.3.3.3",
+    "X-Forwarded-Proto: https",
+    "x-forwarded-port: 1",
+    "x-forwarded-client-cert: URI=x",
+    "X_Forwarded_Client_Cert: URI=x",
+    "x-envoy-attempt-count: 7",
+    "x-envoy-internal: true",
+    "x-envoy-external-address: 1.1.1.1",
+    "traceparent: 00-1",
+    "via: forwarded by x-envoy-1",
+    "Cookie: A=B",
+]
+
+
+@pytest.mark.parametrize("trusted", [0, 1])
+@pytest.mark.parametrize("port", [None, 8443])
+@pytest.mark.parametrize("mine", [None, b"Hash=AB;URI=x"])
+@pytest.mark.parametrize("peer", ["9.9.9.9", ""])
+def test_what_is_said_of_a_connection_once_is_what_is_said_of_each_of_its_requests(trusted, port, mine, peer):
+    rules = Edge(trusted), peer, True, mine, port
+    of_connection = AtTheEdge(*rules[:5])
+    for first in ("", *SAID):
+        for second in ("", *SAID):
+            lines = b"".join(line.encode() + b"\r\n" for line in ("Host: A.test", first, second, "b: c") if line)
+            made, client, proto = edge_lines(lines, *rules[:3], "1F-2", *rules[3:])
+            others = made.lower().count(b"\r\nx-envoy-") > (client != "")
+            expected = made, b"\r\n" + made.lower(), client, proto, others
+            assert of_connection.of(lines, b"\r\n" + lines.lower(), "1F-2") == expected, (first, second)
+
+
+def test_our_own_word_of_who_the_client_is_does_not_say_how_to_route():
+    lines = b"Host: a.test\r\nx-request-id: 1\r\n"
+    assert AtTheEdge(Edge(), "9.9.9.9", False, None).of(lines, b"\r\n" + lines.lower(), "2")[4] is False
+    asks = lines + b"x-envoy-attempt-count: 3\r\n"
+    assert AtTheEdge(Edge(), "9.9.9.9", False, None).of(asks, b"\r\n" + asks.lower(), "2")[4] is True

@@ -118,6 +118,12 @@ def test_the_client_is_who_has_connected_whatever_it_says(app):
         assert not {"x-envoy-decorator-operation", "x-envoy-upstream-rq-timeout-ms"} & told.keys()
 
 
+@pytest.mark.parametrize("lines", [(), ("x-envoy-attempt-count: 9",)])
+def test_which_attempt_a_request_is_the_gateway_says(app, lines):
+    with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw:
+        assert headers(gw.get("shop.test", "/", *lines))["x-envoy-attempt-count"] == "1"
+
+
 def test_trusted_proxies_say_who_the_client_is(app):
     config = mesh_config(defaultConfig={"gatewayTopology": {"numTrustedProxies": 2}})
     only = authorization_policy("only", "ALLOW", {"from": [{"source": {"remoteIpBlocks": ["7.7.7.7"]}}]})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
+from meshlib.proxy.request import ProxyRequest
 
 
 def served(lines=b"Host: a.test\r\nX-A: 1\r\n", client_ip="7.7.7.7"):
@@ -31,3 +34,21 @@ def test_it_is_routed_by_what_policies_have_made_of_it():
     assert (sent.header("x-a"), sent.header("x-claim")) == ("2", "admin")
     assert (sent.target, sent.query, sent.full_path) == (b"/x?q=2", "q=2", "/x?q=2")
     assert sent.header("host") == "a.test"
+
+
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("body", [None, b"abc"])
+def test_what_a_client_has_sent_is_what_it_would_be_of_its_bytes(asks, body):
+    sized = b"" if body is None else b"content-length: 3\r\n"
+    came = b"Host: a.test\r\n" + sized
+    more = b"x-envoy-mine: 1\r\n" if asks else b"x-mine: 1\r\n"
+    lines = came + more
+    client = ProxyRequest(b"POST", b"a.test", b"/x?q=1", came, b"\r\n" + came.lower(), body)
+    made = GatewayRequest.of(client, lines, b"\r\n" + lines.lower(), "https", asks)
+    read = GatewayRequest(b"POST", b"a.test", b"/x?q=1", lines, body, "https")
+    for name in (*ProxyRequest.__slots__, *GatewayRequest.__slots__):
+        if name not in ("_headers", "_received", "special"):
+            assert getattr(made, name) == getattr(read, name), name
+    assert made.headers == read.headers
+    assert made.encoded(1) == read.encoded(1)
+    assert (made.encoded(1) is None) == asks, "what may say how to route is looked at"
