@@ -54,6 +54,7 @@ _LIKE_CERT = re.compile(rb"\r\nx[-_]forwarded[-_]client[-_]cert:")
 """To an application that reads headers as CGI names them, ``_`` in a name is ``-``: WSGI, PHP, Rack."""
 _CERTS, _CERTS_TOO = b"client-cert:", b"client_cert:"
 """How its name ends, in all of these spellings."""
+_HTTP = b" http"
 _LINE_END = b"\r\n"
 _BLANK = b" \t"
 
@@ -127,6 +128,33 @@ def inbound_lines(
         if cert is not None:
             added += b"%b: %b\r\n" % (CLIENT_CERT, cert)
     return lines + added, lower + added.lower()
+
+
+class AtTheSidecar:
+    """What a sidecar makes of the headers of the requests that come by one connection (arguments as of ``inbound_lines``): the
+    same for all that say by which scheme they came, and nothing that is not believed, as nearly all do."""
+
+    __slots__ = ("_added", "_asked", "_away", "_lower")
+
+    def __init__(self, proto: bytes, mode: ForwardClientCert, mine: bytes | None, metadata_is_read: bool) -> None:
+        self._asked = proto, mode, mine, metadata_is_read
+        self._away = _BUT_METADATA if metadata_is_read else _TAKEN_AWAY
+        said = proto_line(True)
+        self._added = inbound_lines(said, _LINE_END + said, *self._asked)[0][len(said) :]
+        self._lower = self._added.lower()
+
+    def of(self, lines: bytes, lower: bytes) -> tuple[bytes, bytes]:
+        """As ``inbound_lines``."""
+        at = lower.find(_PROTO)
+        if (
+            at >= 0
+            and lower.startswith(_HTTP, at + len(_PROTO))
+            and lower.find(_CERTS) < 0
+            and lower.find(_CERTS_TOO) < 0
+            and (lower.find(_ENVOYS) < 0 or self._away.isdisjoint(_envoys(lower)))
+        ):
+            return lines + self._added, lower + self._lower
+        return inbound_lines(lines, lower, *self._asked)
 
 
 def outbound_lines(lines: bytes, lower: bytes) -> tuple[bytes, bytes]:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.policy.sidecar_headers import inbound_lines, proto_line
+from meshlib.policy.sidecar_headers import AtTheSidecar, proto_line
 from meshlib.proxy.http_connection import Accepts, ServedConnection, deadline_of
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
-from meshlib.proxy.inbound_request import ServedRequest, ToApplication
+from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
+from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.tls_listener import TlsListener
 from meshlib.security.shown_certificate import shown_certificate
 from meshlib.serving.port_mode import mode_of
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
     from meshlib.engine.live import Live
     from meshlib.policy.forwarded_client_cert import CertDetails
-    from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.refusals import Asked
-    from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Downstream, Responder
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.core.mesh_core import MeshCore
@@ -114,7 +113,9 @@ class Inbound(Accepts, Protocol):
 class InboundConnection(ServedConnection[Inbound]):
     """One connection of a client, as its requests know it."""
 
-    __slots__ = ("_details", "_element", "_local_ip", "_peer", "_place", "_tls")
+    __slots__ = (
+        *("_details", "_element", "_headers", "_headers_by", "_local_ip", "_mine", "_peer", "_place", "_tls"),
+    )
 
     def __init__(self, listener: Inbound, tls: TlsPeer | None, place: Place) -> None:
         super().__init__(listener, proto_line(tls is not None))
@@ -123,6 +124,9 @@ class InboundConnection(ServedConnection[Inbound]):
         self._peer = self._local_ip = ""
         self._details: CertDetails | None = None  # by which the element was made
         self._element: bytes | None = None
+        self._headers: AtTheSidecar
+        self._headers_by: MeshSettings | None = None
+        self._mine: bytes | None = None  # by these two they were made
 
     # -- as a listener --------------------------------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class InboundConnection(ServedConnection[Inbound]):
         self._tell(TURNED_AWAY, asked_of(request))
 
     def _tell(self, refused: Refused, asked: Asked) -> None:
-        sent = ToApplication(asked.method, asked.authority, asked.target, asked.lines, asked.lower, None)
+        sent = ProxyRequest(asked.method, asked.authority, asked.target, asked.lines, asked.lower, None)
         tls = self._tls
         found = None if tls is None else identity_of(self.core, tls)
         told_of_inbound(self._listener.server, refused, self._served(sent, asked.version, found))
@@ -151,14 +155,19 @@ class InboundConnection(ServedConnection[Inbound]):
     # -- requests -------------------------------------------------------------------------------------------------------
 
     def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
-        listener = self._listener
+        listener, tls = self._listener, self._tls
         server, core = listener.server, listener.core
-        mesh = _settings(core, self._place.port)
+        live = core.live
+        mesh = DEFAULTS if live is None else live.inbound.of(self._place.port).settings.mesh
         settings = mesh.proxy_headers
-        tls = self._tls
         found = None if tls is None else identity_of(core, tls)
-        sent = self._sent(request, settings, mesh.peer_metadata is not None, found is not None)
-        served = self._served(sent, request.version, found)
+        # of the certificate of a peer that has no identity, whoever has signed it, nothing is told
+        mine = None if found is None else self._about_the_peer(settings.details)
+        if mesh is not self._headers_by or mine is not self._mine:  # the first request, or a reload
+            self._headers = AtTheSidecar(self.proto, settings.client_cert, mine, mesh.peer_metadata is not None)
+            self._headers_by, self._mine = mesh, mine
+        request.to_application(*self._headers.of(request.lines, request.lower))
+        served = self._served(request, request.version, found)
         upgrade = served.header("upgrade")
         serving = Serving(
             server,
@@ -172,7 +181,7 @@ class InboundConnection(ServedConnection[Inbound]):
         serving.start()
         return Handle(serving)
 
-    def _served(self, sent: ToApplication, version: str | None, found: SpiffeId | None) -> ServedRequest:
+    def _served(self, sent: ProxyRequest, version: str | None, found: SpiffeId | None) -> ServedRequest:
         """``found``: who the peer is."""
         tls = self._tls
         served = ServedRequest(
@@ -187,20 +196,6 @@ class InboundConnection(ServedConnection[Inbound]):
                 served.peer_id, served.principal = found, found.text
         return served
 
-    def _sent(
-        self, request: ProxyRequest, settings: ProxyHeaders, metadata_is_read: bool, known: bool
-    ) -> ToApplication:
-        """``known``: the peer has an identity. The certificate of one that has none, whoever has signed it, is not told of."""
-        lines, lower = inbound_lines(
-            request.lines,
-            request.lower,
-            self.proto,
-            settings.client_cert,
-            self._about_the_peer(settings.details) if known else None,
-            metadata_is_read,
-        )
-        return ToApplication.of(request, lines, lower)
-
     def _about_the_peer(self, details: CertDetails) -> bytes | None:
         """The element of X-Forwarded-Client-Cert; None in plain text."""
         tls = self._tls
@@ -210,11 +205,6 @@ class InboundConnection(ServedConnection[Inbound]):
             self._element = element(shown_certificate(tls.credentials.svid.leaf, tls.leaf, tls.chain), details)
             self._details = details
         return self._element
-
-
-def _settings(core: MeshCore, port: int) -> MeshSettings:
-    live = core.live
-    return DEFAULTS if live is None else live.inbound.of(port).settings.mesh
 
 
 def identity_of(core: MeshCore, tls: TlsPeer) -> SpiffeId | None:

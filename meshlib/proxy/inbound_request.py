@@ -1,5 +1,5 @@
-"""A request that came to the inbound side of the proxy: as policies see it (``ServedRequest``), and as its application gets it
-(``ToApplication``). Both are over the bytes that it came in."""
+"""A request that came to the inbound side of the proxy, as policies see it: over the bytes that it came in, which go on to its
+application (``ProxyRequest.to_application``)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound_request import InboundRequest
-from meshlib.proxy.request import ProxyRequest
-from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
@@ -18,75 +16,7 @@ if TYPE_CHECKING:
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.peer_metadata import PeerMetadata
     from meshlib.policy.spiffe_id import SpiffeId
-    from meshlib.transport.protocol.request_body import ReplayBody
-
-
-_LINE_END = b"\r\n"
-
-
-class ToApplication(ProxyRequest):
-    """A request on its way to the application. Which attempt of its sender's it is has been written by a proxy before this one
-    or not at all: Istio's inbound routes count none."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        method: bytes,
-        authority: bytes,
-        target: bytes,
-        lines: bytes,
-        lower: bytes,
-        body: bytes | ReplayBody | None,
-    ) -> None:
-        super().__init__(method, authority, target, lines, lower, body)
-        self.has_envoy_headers = False  # those that say how to route were taken away
-
-    @classmethod
-    def of(cls, request: ProxyRequest, lines: bytes, lower: bytes) -> ToApplication:
-        """What a client has sent, with these header lines: its own and more at the end, or others."""
-        came = request.lines
-        if lines is came:
-            special = request.special
-        elif lines.startswith(came):  # nearly always: what was read of them need not be read again
-            special = [*request.special, *SPECIAL.findall(_LINE_END + lower[len(came) + 2 :])]
-        else:
-            special = SPECIAL.findall(lower)
-        made = cls.__new__(cls)
-        made.verb = request.verb
-        made.method = request.method
-        made.scheme = "http"
-        made.authority = made.dialled = request.authority
-        made.target = request.target
-        made.full_path = request.full_path
-        made.path = request.path
-        made.query = request.query
-        made.lower = lower
-        made.special = special
-        made.has_envoy_headers = False
-        made.protocol = request.protocol
-        made._headers = made._received = RawHead(lines)
-        made.body = body = request.body
-        made._framed = body is None or (type(body) is bytes and b"content-length:" in special)
-        made.counted = False
-        made.counts = True
-        return made
-
-    def count_first(self) -> RawHeaders:
-        """Nothing is counted."""
-        return self.headers
-
-    def encoded(self, attempt: int) -> bytes | None:
-        """The same for every attempt."""
-        headers, body = self._headers, self.body
-        if type(headers) is not RawHead or not self._framed:
-            return None
-        start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, _LINE_END))
-        return start + body if type(body) is bytes else start
-
-    def attempt_headers(self, attempt: int) -> RawHeaders | RawHead:
-        """The same for every attempt."""
-        return self._headers
+    from meshlib.proxy.request import ProxyRequest
 
 
 class ServedRequest(InboundRequest):

@@ -136,6 +136,16 @@ class ProxyRequest(Bodied):
             lines
         )  # another one: what was noted of the head as it came does not go out (``http2_head``)
 
+    def to_application(self, lines: bytes, lower: bytes) -> None:
+        """From here on it is one to the application behind the proxy, with these header lines: its own, less what says how to
+        route it, and more. Which attempt of its sender's it is has been written by a proxy before this one or not at all:
+        Istio's inbound routes count none. What is added is nothing that is looked for among ``special``."""
+        self.scheme = "http"
+        self.lower = lower
+        self._headers = self._received = RawHead(lines)
+        self.has_envoy_headers = False
+        self.counts = False
+
     @property
     def lines(self) -> bytes:
         """The header lines, as they came."""
@@ -232,11 +242,14 @@ class ProxyRequest(Bodied):
         """What HTTP/1.1 writes for this attempt, where it needs no look: the headers are those that its reader has taken and
         vouched for, and so is the length of a body, which is all here."""
         headers, body = self._headers, self.body
-        if type(headers) is not RawHead or not (self._framed and self.counts) or self.counted or self.has_envoy_headers:
+        if type(headers) is not RawHead or not self._framed or self.counted or self.has_envoy_headers:
             return None
-        count = _FIRST_COUNT if attempt == 1 else _COUNT_LINE % attempt
         # joined, which takes half as long as a format
-        start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, count, _LINE_END))
+        if self.counts:
+            count = _FIRST_COUNT if attempt == 1 else _COUNT_LINE % attempt
+            start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, count, _LINE_END))
+        else:
+            start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, _LINE_END))
         return start + body if type(body) is bytes else start
 
     def set_deadline(self, header: str, seconds: float) -> None:

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.policy.forwarded_client_cert import ForwardClientCert
-from meshlib.policy.sidecar_headers import FOR_THE_PROXY, NOT_BELIEVED, inbound_lines, outbound_lines, proto_line
+from meshlib.policy.sidecar_headers import (
+    FOR_THE_PROXY,
+    NOT_BELIEVED,
+    AtTheSidecar,
+    inbound_lines,
+    outbound_lines,
+    proto_line,
+)
 
 APPEND = ForwardClientCert.APPEND_FORWARD
 MINE = b'By=spiffe://td/a;Hash=1;Subject="";URI=spiffe://td/b'
@@ -146,3 +153,31 @@ def test_what_an_application_says_of_certificates_and_of_routing_does_not_go_out
 )
 def test_everything_else_goes_out_as_it_came(line):
     assert sent(b"Host: a", line) == [b"Host: a", line]
+
+
+SAID = (
+    "x-forwarded-proto: http",
+    "X-Forwarded-Proto:  HTTPS",
+    "x-forwarded-proto:",
+    "x-forwarded-proto: gopher",
+    "x-forwarded-client-cert: URI=x",
+    "X_Forwarded_Client_Cert: URI=x",
+    "x-envoy-attempt-count: 1",
+    "x-envoy-internal: true",
+    "x-envoy-peer-metadata: x",
+    "via: client-cert:",
+    "a: http",
+)
+
+
+@pytest.mark.parametrize("mode", list(ForwardClientCert))
+@pytest.mark.parametrize("mine", [None, b"By=A;Hash=1"])
+@pytest.mark.parametrize("metadata_is_read", [False, True])
+def test_what_is_said_of_a_connection_once_is_what_is_said_of_each_of_its_requests(mode, mine, metadata_is_read):
+    rules = proto_line(True), mode, mine, metadata_is_read
+    of_connection = AtTheSidecar(*rules)
+    for first in ("", *SAID):
+        for second in ("", *SAID):
+            lines = b"".join(line.encode() + b"\r\n" for line in ("Host: A.test", first, second, "b: c") if line)
+            lower = b"\r\n" + lines.lower()
+            assert of_connection.of(lines, lower) == inbound_lines(lines, lower, *rules), (first, second)
