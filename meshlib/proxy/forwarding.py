@@ -55,6 +55,9 @@ class Forwarding:
         *("_refused", "_responder", "_send", "_span", "_streaming", "_task", "_unsent"),
     )
 
+    _sent_headers = staticmethod(sent_headers)
+    """Of a response, as its client gets them."""
+
     def __init__(self, means: Means, call: Call[ProxyRequest], responder: Responder) -> None:
         self._means = means
         self._call = call
@@ -258,7 +261,7 @@ class Forwarding:
         self._responder.respond(
             outcome.status,
             outcome.reason,
-            sent_headers(self._call, outcome, local),
+            self._sent_headers(call, outcome, local),
             outcome.whole or b"",
             outcome.trailers,
         )
@@ -296,7 +299,7 @@ class Forwarding:
             means = self._means
             left = delivered.deadline - means.core.clock.monotonic()
             means.upstream.deadlines.add(self._too_late, means.loop.time() + left)
-        self._responder.begin(outcome.status, outcome.reason, sent_headers(self._call, outcome, False))
+        self._responder.begin(outcome.status, outcome.reason, self._sent_headers(call, outcome, False))
         self._write(connection.reader.take())
         if not self._responder.writable:  # since before: nobody will say so again
             connection.pause()
@@ -463,7 +466,7 @@ class Forwarding:
         call.streamed = 0
         counted = grpc.MessageCount() if call.request.protocol == "grpc" else None
         self._streaming = True
-        responder.begin(outcome.status, outcome.reason, sent_headers(self._call, outcome, local))
+        responder.begin(outcome.status, outcome.reason, self._sent_headers(call, outcome, local))
         cut: Failure | None = None
         try:
             async for part in body:

@@ -12,9 +12,9 @@ from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, AtTheEdge
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.request_ids import new_request_id
-from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
 from meshlib.proxy.http_connection import ServedConnection, deadline_of
+from meshlib.proxy.inbound_hop import HopForwarding
 from meshlib.proxy.inbound_serving import Handle, Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.responder import mesh_closed
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
+    from meshlib.proxy.forwarding import Forwarding
     from meshlib.proxy.gateway_tls import Contexts, GatewayPeer
     from meshlib.proxy.inbound_hop import Waiting
     from meshlib.proxy.overload import Overload
@@ -185,7 +186,7 @@ class GatewayConnection(ServedConnection[Gate]):
         if rule is None or (rule.redirect is None and rule.direct is None):
             request.scheme = "http"  # what the client has spoken ends here: TLS to the upstream is the cluster's to say
         waiting.call.hop = call
-        forwarding = Forwarding(forwarder, call, waiting)
+        forwarding = HopForwarding(forwarder, call, waiting)
         forwarding.start()
         return forwarding
 

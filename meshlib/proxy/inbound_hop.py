@@ -10,9 +10,13 @@ from meshlib.engine.route import straight
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.responder import Responder, mesh_closed
+from meshlib.proxy.sent_headers import sent_headers
+from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.outcome import Outcome
+    from meshlib.policy.header_ops import Headers
     from meshlib.proxy.inbound_application import Application
     from meshlib.proxy.request import ProxyRequest
     from meshlib.transport.core.mesh_core import MeshCore
@@ -47,6 +51,20 @@ class Waiting(Responder, Protocol):
     """What it comes to. ``hop`` is noted on it."""
 
 
+def _untimed(call: Call[ProxyRequest], outcome: Outcome, local: bool) -> Headers:
+    """As ``sent_headers``; how long it took is said, of a head that came, by who serves the request, with the rest that he says
+    (``as_server``)."""
+    headers = outcome.headers
+    return headers if type(headers) is ReceivedHead and not local else sent_headers(call, outcome, local)
+
+
+class HopForwarding(Forwarding):
+    """One whose response goes to who serves the request that it is for."""
+
+    __slots__ = ()
+    _sent_headers = staticmethod(_untimed)
+
+
 class HopForwarder(Forwarder):
     """The connections of all ``Hop``s of an event loop."""
 
@@ -77,6 +95,6 @@ class Hop:
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = straight(live.snapshot, path)
         waiting.call.hop = call
-        forwarding = Forwarding(self._forwarder, call, waiting)
+        forwarding = HopForwarding(self._forwarder, call, waiting)
         forwarding.start()
         return forwarding

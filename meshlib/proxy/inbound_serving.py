@@ -250,7 +250,7 @@ class Serving:
 
     def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
         """101: another protocol from here on; the request is served until that ends."""
-        headers = self._head(status, headers)
+        headers = self._head(status, headers, False)
         self._forwarding = None
         self._responder.switch(status, reason, headers, SwitchedServing(upstream, self))  # type: ignore[arg-type]
 
@@ -260,10 +260,13 @@ class Serving:
 
     # -- ends -----------------------------------------------------------------------------------------------------------
 
-    def _head(self, status: int, headers: Headers) -> RawHeaders | ReceivedHead:
-        """The headers of a response as the client gets them, noted."""
+    def _head(self, status: int, headers: Headers, comes: bool = True) -> RawHeaders | ReceivedHead:
+        """The headers of a response as the client gets them, noted. ``comes``: a response follows, which took upstream so long."""
         call, request = self.call, self.request
-        made = as_server(headers, self._settings, call.clock)
+        took: float | None = None
+        if comes and type(headers) is ReceivedHead and call.hop is not None:  # else that is said already
+            took = call.hop.record.upstream_ms or 0.0
+        made = as_server(headers, self._settings, call.clock, took)
         if request.changes_response:
             made = request.response_headers(made)
         call.sent = status

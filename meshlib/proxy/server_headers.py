@@ -18,11 +18,14 @@ _NAME = operator.itemgetter(0)
 _date: tuple[int, bytes] = 0, b""
 
 
-def as_server(headers: Headers, settings: ProxyHeaders, clock: Clock) -> RawHeaders | ReceivedHead:
-    """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none.
-    Bytes stay bytes."""
+def as_server(
+    headers: Headers, settings: ProxyHeaders, clock: Clock, took: float | None = None
+) -> RawHeaders | ReceivedHead:
+    """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none,
+    and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds (None: nobody knows). Bytes stay bytes."""
     if type(headers) is ReceivedHead:
-        return _in_bytes(headers, settings, clock)
+        made = _in_bytes(headers, settings, clock)
+        return made.plus(SERVICE_TIME, b"%d" % took) if took is not None and settings.debug else made
     # no step of bytecode a header: what is asked here is one pass in C
     made = list(headers)
     names = list(map(bytes.lower, map(_NAME, made)))
@@ -35,19 +38,29 @@ def as_server(headers: Headers, settings: ProxyHeaders, clock: Clock) -> RawHead
         made.append((b"date", _now(clock)))
     if server:
         made.append((b"server", server.encode("latin-1", "replace")))
+    if took is not None and settings.debug:
+        made.append((SERVICE_TIME, b"%d" % took))
     return made
 
 
 def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock) -> ReceivedHead:
-    server = settings.server
+    told = headers.told  # a head that was read before (``known_heads.py``) is the same object again
+    if told is not None and told[0] is settings:
+        return told[1]
+    made, server = headers, settings.server
     if server:
-        headers = headers.without(b"server")
+        made = made.without(b"server")
     if not settings.debug:
-        headers = headers.without(SERVICE_TIME)
+        made = made.without(SERVICE_TIME)
     added = b"server: %b\r\n" % server.encode("latin-1", "replace") if server else b""
-    if not headers.says(b"date"):
+    dated = headers.says(b"date")
+    if not dated:
         added = b"date: %b\r\n%b" % (_now(clock), added)
-    return headers.with_lines(added) if added else headers
+    if added:
+        made = made.with_lines(added)
+    if dated and made is not headers:
+        headers.told = settings, made
+    return made
 
 
 def _take_away(name: bytes, names: list[bytes], headers: RawHeaders) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.policy.sidecar_headers import ProxyHeaders
-from meshlib.proxy.server_headers import as_server
+from meshlib.proxy.server_headers import SERVICE_TIME, as_server
 from meshlib.transport.protocol.received_head import ReceivedHead
 from tests.support.fake_clock import FakeClock
 
@@ -72,3 +72,27 @@ def test_a_line_that_was_added_to_them_can_be_left_out_as_well():
         DATE,
         (b"server", b"y"),
     ]
+
+
+@pytest.mark.parametrize("settings", [ProxyHeaders(), ProxyHeaders(debug=False), ProxyHeaders(server="")])
+def test_how_long_it_took_is_said_where_that_is_wanted(settings):
+    said = [(SERVICE_TIME, b"3")] if settings.debug else []
+    for lines in (b"A: 1\r\n", b"A: 1\r\nDate: today\r\n", b"Date: today\r\nServer: x\r\n"):
+        found = as_server(ReceivedHead(lines), settings, AtSix(), 3.9)
+        assert list(found) == as_server(ReceivedHead(lines).pairs, settings, AtSix(), 3.9)
+        assert list(found)[-1:] == said or not said
+
+
+def test_a_head_that_comes_again_is_told_as_it_was_and_by_the_settings_of_now():
+    head = ReceivedHead(b"Date: today\r\nServer: x\r\nA: 1\r\n")
+    assert dict(as_server(head, ProxyHeaders(), AtSix(), 3.0))[SERVICE_TIME] == b"3"
+    assert dict(as_server(head, ProxyHeaders(), AtSix(), 4.0))[SERVICE_TIME] == b"4"
+    assert dict(as_server(head, ProxyHeaders(server="y"), AtSix()))[b"server"] == b"y"
+    assert list(head) == [(b"Date", b"today"), (b"Server", b"x"), (b"A", b"1")]
+
+
+def test_one_without_a_date_gets_that_of_its_own_time():
+    head, clock = ReceivedHead(b"A: 1\r\n"), AtSix()
+    first = as_server(head, ProxyHeaders(), clock)
+    clock.now += 1
+    assert dict(first)[b"date"] != dict(as_server(head, ProxyHeaders(), clock))[b"date"]

@@ -25,15 +25,16 @@ _BLANK = b" \t"
 class ReceivedHead(RawHead):
     """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
     has a Content-Length; ``coded``: it has a Transfer-Encoding; ``passed``: the lines that go on, without those for the
-    upstream's connection."""
+    upstream's connection. ``told``: what a proxy makes of them, and by which settings, for heads that come again (``server_headers.py``)."""
 
-    __slots__ = ("_lower", "_passed", "coded", "sized", "special")
+    __slots__ = ("_lower", "_passed", "coded", "sized", "special", "told")
 
     def __init__(self, lines: bytes) -> None:
         self.lines = lines
         self._pairs = None
         self._lower = lower = b"\r\n" + lines.lower()
         self._passed: bytes | None = None
+        self.told: tuple[object, ReceivedHead] | None = None
         self.special: list[bytes] = _SPECIAL.findall(lower)
         self.sized = b"content-length:" in self.special
         self.coded = b"transfer-encoding:" in self.special
@@ -67,6 +68,7 @@ class ReceivedHead(RawHead):
         made = ReceivedHead.__new__(ReceivedHead)
         made.lines = self.lines + lines
         made._pairs = None
+        made.told = None
         made._lower = self._lower
         made._passed = self.passed + lines
         made.special = self.special
@@ -76,7 +78,11 @@ class ReceivedHead(RawHead):
 
     def says(self, name: bytes) -> bool:
         """Whether a header of this name (in lower case) is there."""
-        return b"\r\n%b:" % name in self._all_lower()
+        return self._all_lower().find(b"\r\n%b:" % name) >= 0
+
+    def values(self, name: bytes) -> list[bytes]:
+        """As ``RawHead``'s."""
+        return super().values(name) if self.says(name) else []
 
     def _all_lower(self) -> bytes:
         """Of the lines that were added, too."""
@@ -96,6 +102,7 @@ class ReceivedHead(RawHead):
         made = ReceivedHead.__new__(ReceivedHead)
         made.lines = lines
         made._pairs = None
+        made.told = None
         made._lower = lower
         made._passed = None
         made.special = self.special
