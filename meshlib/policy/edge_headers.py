@@ -90,7 +90,7 @@ def edge_lines(
 
 
 class AtTheEdge:
-    """What a gateway makes of the headers of the requests that come by one connection (arguments as of ``edge_lines``): the same
+    """What a gateway makes of the headers of requests that come by one connection (arguments as of ``edge_lines``): the same
     for all whose clients say nothing about where they come from, and how they are to be routed, as nearly all do."""
 
     __slots__ = ("_asked", "_client", "_lower", "_proto", "_said")
@@ -102,8 +102,8 @@ class AtTheEdge:
         self._lower = self._said.lower()
 
     def of(self, lines: bytes, lower: bytes, request_id: str) -> tuple[bytes, bytes, str, str, bool]:
-        """What ``edge_lines`` returns of these lines, the new ones in lower case behind one line end after them, and at the end
-        whether a header says of itself that it is Envoy's (``x-envoy-``) besides ours. ``lower``: ``lines`` in lower case behind
+        """What ``edge_lines`` returns of these lines, with the new ones in lower case behind one line end, and at the end
+        whether one of them besides ours is by its name (``x-envoy-``) Envoy's. ``lower``: ``lines`` in lower case behind
         one line end."""
         # each name that asks for more begins or ends so, also where _ stands for -
         if lower.find(b"forwarded") >= 0 or lower.find(_ENVOYS) >= 0:

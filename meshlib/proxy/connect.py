@@ -80,7 +80,7 @@ class Connecting:
         """The client has gone before there was a tunnel."""
         self._task.cancel()
 
-    def writable(self, _writable: bool) -> None:
+    def client_takes(self, _writable: bool) -> None:
         """Nothing is written yet."""
 
     async def _run(self) -> None:

@@ -130,7 +130,7 @@ class Forwarding:
         elif self._send is not None:
             plain_call.given_up(self._send)
 
-    def writable(self, writable: bool) -> None:
+    def client_takes(self, writable: bool) -> None:
         """The client takes (or for now does not take) what is written to it."""
         connection = self._connection
         if connection is not None and self._streaming:

@@ -13,9 +13,9 @@ from meshlib.policy.edge_headers import DETAILS, AtTheEdge
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
-from meshlib.proxy.http_connection import ServedConnection, deadline_of
+from meshlib.proxy.http_connection import UPGRADE, ServedConnection, deadline_of
 from meshlib.proxy.inbound_hop import HopForwarding
-from meshlib.proxy.inbound_serving import Handle, Serving
+from meshlib.proxy.inbound_serving import Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.responder import mesh_closed
 from meshlib.proxy.splice import DIRECT
@@ -130,7 +130,7 @@ class GatewayConnection(ServedConnection[Gate]):
     def _turned_away(self, request: ProxyRequest) -> None:
         told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
 
-    def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
+    def _serve(self, request: ProxyRequest, responder: Responder) -> Serving:
         listener, mesh, tls = self._listener, _settings(self), self._tls
         server = listener.server
         if mesh is not self._edge_by:  # the first request, or a reload
@@ -156,18 +156,18 @@ class GatewayConnection(ServedConnection[Gate]):
         if facts_by != self._facts_by:  # nearly all requests of a connection have the same
             self._facts, self._facts_by = self._facts_of(*facts_by), facts_by
         sent.client = self._facts
-        upgrade = served.header("upgrade")
+        upgrade = sent.lower.find(UPGRADE) >= 0
         serving = Serving(
             server,
             self,
             mesh.proxy_headers,
             served,
             responder,
-            None if upgrade else deadline_of(served, server),
-            lasts=upgrade is not None,
+            None if upgrade else deadline_of(sent, server),
+            lasts=upgrade,
         )
         serving.start()
-        return Handle(serving)
+        return serving
 
     def serve(self, request: GatewayRequest, waiting: Waiting, _http2: bool) -> Forwarding | None:
         """Policies have let it in: forward it by the routes of its server. As of ``Hop``."""

@@ -137,14 +137,14 @@ class Http1Downstream(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.writable = False
         if self._forwarding is not None:
-            self._forwarding.writable(False)
+            self._forwarding.client_takes(False)
         if self._tunnel is not None:
             self._tunnel.writable(False)
 
     def resume_writing(self) -> None:
         self.writable = True
         if self._forwarding is not None:
-            self._forwarding.writable(True)
+            self._forwarding.client_takes(True)
         if self._tunnel is not None:
             self._tunnel.writable(True)
         elif not self._busy and not self.transport.is_closing():

@@ -220,7 +220,7 @@ class Http2Call:
         self._waiting += len(data)
         self.pump()
         if self._waiting > AHEAD and self._forwarding is not None:
-            self._forwarding.writable(False)
+            self._forwarding.client_takes(False)
         self._down.flush_soon()
 
     def end(self, trailers: RawHeaders | None) -> None:
@@ -253,7 +253,7 @@ class Http2Call:
                 self._finish()
             return
         if self._forwarding is not None:
-            self._forwarding.writable(True)
+            self._forwarding.client_takes(True)
         self._wake()
 
     def cut(self) -> None:

@@ -10,6 +10,7 @@ from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.listener import http2_reader
 from meshlib.proxy.shedding import counted, turn_away
+from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from meshlib.proxy.responder import Downstream, Responder, UnderWay
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
+
+
+UPGRADE = b"\r\nupgrade:"
+_DEADLINE, _TIMEOUT = (b"\r\n%b:" % name.encode() for name in DEADLINE_NAMES)
 
 
 class Accepts(Protocol):
@@ -44,7 +49,10 @@ class Accepts(Protocol):
 
 
 class Reads(Protocol):
-    """A request that is served: its headers."""
+    """A request: its headers, and these in lower case behind a line end."""
+
+    @property
+    def lower(self) -> bytes: ...
 
     def header(self, name: str, /) -> str | None: ...
 
@@ -137,7 +145,10 @@ class ServedConnection(HttpConnection[Listens]):
 
 def deadline_of(request: Reads, server: Server) -> float | None:
     """When the caller gives up, by the mesh's clock; None: it does not say."""
-    for name in server.deadline_names():
+    names = server.deadline_names()
+    if names is DEADLINE_NAMES and request.lower.find(_DEADLINE) < 0 and request.lower.find(_TIMEOUT) < 0:
+        return None  # nearly all
+    for name in names:
         value = request.header(name)
         if value is not None:
             seconds = deadlines.read(name, value)

@@ -13,11 +13,11 @@ from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import AtTheSidecar, proto_line
-from meshlib.proxy.http_connection import Accepts, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import UPGRADE, Accepts, ServedConnection, deadline_of
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest
-from meshlib.proxy.inbound_serving import Handle, Serving
+from meshlib.proxy.inbound_serving import Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.tls_listener import TlsListener
@@ -154,7 +154,7 @@ class InboundConnection(ServedConnection[Inbound]):
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def _serve(self, request: ProxyRequest, responder: Responder) -> Handle:
+    def _serve(self, request: ProxyRequest, responder: Responder) -> Serving:
         listener, tls = self._listener, self._tls
         server, core = listener.server, listener.core
         live = core.live
@@ -168,18 +168,18 @@ class InboundConnection(ServedConnection[Inbound]):
             self._headers_by, self._mine = mesh, mine
         request.to_application(*self._headers.of(request.lines, request.lower))
         served = self._served(request, request.version, found)
-        upgrade = served.header("upgrade")
+        upgrade = request.lower.find(UPGRADE) >= 0
         serving = Serving(
             server,
             self._place.hop,
             settings,
             served,
             responder,
-            None if upgrade else deadline_of(served, server),
-            lasts=upgrade is not None,
+            None if upgrade else deadline_of(request, server),
+            lasts=upgrade,
         )
         serving.start()
-        return Handle(serving)
+        return serving
 
     def _served(self, sent: ProxyRequest, version: str | None, found: SpiffeId | None) -> ServedRequest:
         """``found``: who the peer is."""

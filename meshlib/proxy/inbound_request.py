@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.peer_metadata import PeerMetadata
-    from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.request import ProxyRequest
 
 
@@ -25,9 +24,6 @@ class ServedRequest(InboundRequest):
 
     # No slots, as AsgiRequest has none: what is the same for most requests stands here, and what few are asked for is made
     # when it is
-    mutual = False
-    principal = ""
-    peer_id: SpiffeId | None = None
     peer_metadata: PeerMetadata | None = None
     claims: Mapping[str, object] | None = None
     request_principal = ""
@@ -39,7 +35,6 @@ class ServedRequest(InboundRequest):
     counted = False
     asked: tuple[str, ...] = ()
     host_known = True
-    http2 = False
     _values: dict[str, list[str]] | None = None
     _sent_headers: RawHeaders | None = None
     _source_ip: str | None = None
@@ -61,6 +56,9 @@ class ServedRequest(InboundRequest):
         self.sni = sni
         self.secure = secure
         self.scheme = "https" if secure else "http"
+        self.http2 = self.mutual = False
+        self.peer_id = None
+        self.principal = ""
 
     @property
     def _raw(self) -> RawHeaders:  # type: ignore[override]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from meshlib.engine.body_source import NO_BODY
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.effects import Ended, Serve
-from meshlib.engine.inbound import CUT, inbound
+from meshlib.engine.inbound import CUT, SERVE, asked_at_once, inbound
 from meshlib.engine.wire_headers import size_of
 from meshlib.policy.refusal import Refusal
 from meshlib.proxy.grpc import MessageCount
 from meshlib.proxy.inbound_body import OnceBody, ServedBody, WholeBody
 from meshlib.proxy.refusals import refusal_of
 from meshlib.proxy.server_headers import as_server
+from meshlib.proxy.straight_call import StraightCall
 from meshlib.transport.asgi.messages import grpc_status
 from meshlib.transport.asgi.refusals import response_of
 from meshlib.transport.protocol.http1_request import Refused
@@ -52,8 +53,8 @@ class Hops(Protocol):
 
 
 class Serving:
-    """``responder`` is the client's. As one itself it hears what the application responds; ``handle`` is for who has brought
-    the request."""
+    """``responder`` is the client's. As one itself it hears what the application responds; to who has brought the request it is
+    what cancels that."""
 
     __slots__ = (
         "_body",
@@ -67,6 +68,7 @@ class Serving:
         "_server",
         "_settings",
         "_span",
+        "_straight",
         "_task",
         "call",
         "over",
@@ -96,39 +98,48 @@ class Serving:
         self._grpc: int | None = None
         self._counted = MessageCount() if request.protocol == "grpc" else None  # of the response
         self.over = False
-        self.call: InboundCall = server.call(request, deadline, lasts=lasts)
-        if self.call.admission is not None and self.call.admission.looks_at_queue:
+        self._exchange: InboundExchange | None = None  # None: there is nothing that it would be for
+        bound = None if deadline is not None else server.straight(request.port)
+        self._straight = bound is not None
+        self.call: InboundCall
+        if bound is not None:  # nearly always
+            self.call = StraightCall(request, bound, server)
+            return
+        self.call = call = server.call(request, deadline, lasts=lasts)
+        if call.admission is not None and call.admission.looks_at_queue:
             server.queue_unknown(
-                self.call, NO_THREADS, "maxLag looks at the proxy's event loop, maxConcurrent at the application"
+                call, NO_THREADS, "maxLag looks at the proxy's event loop, maxConcurrent at the application"
             )
-        self._exchange: InboundExchange
 
     def start(self) -> None:
         """Ask the checks; the response may be on its way before this returns."""
-        server, request = self._server, self.request
+        server, request, call = self._server, self.request, self.call
         body = request.sent_on.body
-        if isinstance(body, bytes):
-            request.body_source = WholeBody(body)
-        elif body is not None:
-            self._body = request.body_source = ServedBody(aiter(body), self.call.received)
-        else:
-            request.body_source = NO_BODY
-        self._span = server.telemetry.began(self.call)
-        self._exchange = exchange = inbound(self.call)
+        if body is not None and not isinstance(body, bytes):
+            self._body = ServedBody(aiter(body), call.received)
+        self._span = server.telemetry.began(call)
         try:
+            if self._straight:  # nearly always: as the exchange would go
+                left = asked_at_once(request, call.checks)
+                if left is None:
+                    self._decided(SERVE)
+                    return
+                call.checks = left
+            request.body_source = self._body or (NO_BODY if body is None else WholeBody(body))
+            self._exchange = exchange = inbound(call)
             effect = next(exchange)
-            if type(effect) is Serve:  # nearly always
+            if type(effect) is Serve:
                 self._decided(effect)
             else:
-                self._task = self._forwarder.loop.create_task(self._ask(effect))
+                self._task = self._forwarder.loop.create_task(self._ask(exchange, effect))
         except Exception:  # noqa: BLE001 (a bug: nobody comes in, the client gets a response and we the traceback)
             self._broken()
 
-    async def _ask(self, begun: Step[PlainRequest]) -> None:
+    async def _ask(self, exchange: InboundExchange, begun: Step[PlainRequest]) -> None:
         """In a task: a check waits for something."""
         self._in_task = True
         try:
-            effect = await run_async(self._exchange, self._server.awaited, begun)
+            effect = await run_async(exchange, self._server.awaited, begun)
             self._task = None
             self._decided(effect)
         except asyncio.CancelledError:  # the client has gone; the exchange is closed
@@ -141,7 +152,8 @@ class Serving:
 
     def _decided(self, serve: Serve) -> None:
         request = self.request
-        request.body_source = None  # they refer to each other
+        if self._exchange is not None:
+            request.body_source = None  # they refer to each other
         if serve.refusal is not None:
             self._refuse(serve.refusal)
             return
@@ -169,7 +181,7 @@ class Serving:
         if self._task is not None:
             self._task.cancel()
             if not self._in_task:  # nor will it ever be
-                self._exchange.close()
+                self._close_exchange()
                 self._drop()
             return
         forwarding, self._forwarding = self._forwarding, None
@@ -185,7 +197,7 @@ class Serving:
     def client_takes(self, writable: bool) -> None:
         """It takes (or for now does not take) what is written to it."""
         if self._forwarding is not None:
-            self._forwarding.writable(writable)
+            self._forwarding.client_takes(writable)
 
     # -- Responder: what the application says ---------------------------------------------------------------------------
 
@@ -261,7 +273,7 @@ class Serving:
     # -- ends -----------------------------------------------------------------------------------------------------------
 
     def _head(self, status: int, headers: Headers, comes: bool = True) -> RawHeaders | ReceivedHead:
-        """The headers of a response as the client gets them, noted. ``comes``: a response follows, which took upstream so long."""
+        """The headers of a response as the client gets them, noted. ``comes``: it is one that says how long it took."""
         call, request = self.call, self.request
         took: float | None = None
         if comes and type(headers) is ReceivedHead and call.hop is not None:  # else that is said already
@@ -331,8 +343,18 @@ class Serving:
         if self._counted is not None:
             call.request_messages = self.request.sent_on.messages.count
             call.response_messages = self._counted.count
-        finish(self._exchange, ended)
+        if self._exchange is None:
+            call.end(ended)
+        else:
+            finish(self._exchange, ended)
         self._server.telemetry.ended(call, self._span)
+
+    def _close_exchange(self) -> None:
+        """It is broken off; nothing, where it is over."""
+        if self._exchange is not None:
+            self._exchange.close()
+        elif self.call.refusal is None:
+            self.call.end(CUT)
 
     def _drop(self) -> None:
         """The exchange was closed with the request undecided."""
@@ -351,12 +373,12 @@ class Serving:
             return
         self.over = True
         if self.call.sent:
-            self._exchange.close()
+            self._close_exchange()
             self._server.telemetry.broken(self.call, self._span)
             self._responder.cut()
             return
         self.call.refuse(BROKEN)
-        self._exchange.close()
+        self._close_exchange()
         self._server.telemetry.ended(self.call, self._span)
         self._responder.respond(BROKEN.status, b"", self._local_headers(BROKEN.http_headers()), BROKEN.content, None)
 
@@ -387,20 +409,3 @@ class SwitchedServing:
             await self._upstream.aclose()
         finally:
             self._serving.left()
-
-
-class Handle:
-    """What cancels a request that is being served."""
-
-    __slots__ = ("_serving",)
-
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
-
-    def cancel(self, refused: Refused | None = None) -> None:
-        """Its client has gone, or is refused."""
-        self._serving.cancel(refused)
-
-    def writable(self, writable: bool) -> None:
-        """Its client takes what is written, or for now does not."""
-        self._serving.client_takes(writable)

@@ -68,7 +68,7 @@ class UnderWay(Protocol):
         """Its client has gone, or is ``refused``: then it gets no response but that."""
         ...
 
-    def writable(self, writable: bool) -> None:
+    def client_takes(self, writable: bool) -> None:
         """Its client takes (or for now does not take) what is written."""
         ...
 

@@ -22,7 +22,7 @@ def as_server(
     headers: Headers, settings: ProxyHeaders, clock: Clock, took: float | None = None
 ) -> RawHeaders | ReceivedHead:
     """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none,
-    and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds (None: nobody knows). Bytes stay bytes."""
+    and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds (None: it says so). Bytes stay bytes."""
     if type(headers) is ReceivedHead:
         made = _in_bytes(headers, settings, clock)
         return made.plus(SERVICE_TIME, b"%d" % took) if took is not None and settings.debug else made

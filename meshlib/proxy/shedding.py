@@ -122,5 +122,5 @@ class _CountedUnderWay:
         self._counts.over()
         self._forwarding.cancel(refused)
 
-    def writable(self, writable: bool) -> None:
-        self._forwarding.writable(writable)
+    def client_takes(self, writable: bool) -> None:
+        self._forwarding.client_takes(writable)

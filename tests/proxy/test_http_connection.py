@@ -92,3 +92,22 @@ def test_when_a_caller_gives_up_is_what_the_first_header_says_that_can_be_read()
     said = {"grpc-timeout": "2S", "x-envoy-expected-rq-timeout-ms": "soon"}
     assert deadline_of(SimpleNamespace(header=said.get), server) == 12.0
     assert deadline_of(SimpleNamespace(header=lambda name: None), server) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "by"),
+    [
+        ("a: b", None),
+        ("grpc-timeout: 2S", 12.0),
+        ("X-Request-Deadline: 500", 10.5),
+        ("x-request-deadline: soon", None),
+        ("x-request-deadline:", None),
+    ],
+)
+def test_without_a_resilience_policy_two_headers_say_when(line, by):
+    server = SimpleNamespace(
+        deadline_names=lambda: DEADLINE_NAMES, clock=SimpleNamespace(monotonic=lambda: 10.0)
+    )
+    lines = b"host: a\r\n" + line.encode() + b"\r\n"
+    request = ProxyRequest(b"GET", b"a", b"/", lines, b"\r\n" + lines.lower(), None)
+    assert deadline_of(request, server) == by

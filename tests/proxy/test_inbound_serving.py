@@ -13,6 +13,7 @@ import pytest
 from meshlib.engine.effects import Sleep
 from meshlib.proxy import inbound_serving
 from meshlib.proxy.inbound_serving import Serving
+from meshlib.transport.runtimes.serving import Server
 from tests.support.eventually import eventually
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import SERVICE, InboundProxy
@@ -392,12 +393,13 @@ async def test_a_client_that_goes_ends_its_request_once_whether_its_checks_have_
     monkeypatch.setattr(inbound_serving, "inbound", checks)
     telemetry = SimpleNamespace(began=lambda call: None, broken=lambda call, span: said.append("broken"))
     server = SimpleNamespace(
+        straight=lambda _: None,
         call=lambda *_, **__: SimpleNamespace(admission=None),
         telemetry=telemetry,
         awaited=SimpleNamespace(sleep=asyncio.sleep),
     )
     forwarder = SimpleNamespace(loop=asyncio.get_running_loop())
-    request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None, protocol="http")
+    request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None, protocol="http", port=0)
     serving = Serving(server, forwarder, None, request, None, None, False)  # type: ignore[arg-type]
     serving.start()
     for _ in range(turns):
@@ -423,3 +425,34 @@ def test_rates_are_limited_as_filters_say(app):
         first = client.get()
         assert (first.status, first.header("x-ratelimit-remaining")) == (200, "0")
         assert client.get().status == 429
+
+
+LINE = "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n"
+
+
+@pytest.mark.parametrize("straight", [True, False])
+def test_a_request_is_told_of_alike_with_and_without_an_exchange_of_its_own(app, straight, tmp_path, monkeypatch):
+    if not straight:
+        monkeypatch.setattr(Server, "straight", lambda *_: None)
+    app.behave = lambda handler: handler.answer(503 if handler.path == "/busy" else 200, b"abc") or True
+    file = tmp_path / "access.log"
+    options = {"access_log": str(file), "access_log_format": LINE}
+    deny = authorization_policy("p", "DENY", on_paths("/admin"))
+    with InboundProxy(app.port, deny, **options) as proxy, proxy.client() as client:
+        for path in ("/a", "/admin", "/busy"):
+            client.get(path)
+        client.send(b"POST /post HTTP/1.1\r\nHost: a\r\ncontent-length: 5\r\n\r\nhello")
+        client.response()
+        client.send(b"POST /post HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        client.send(b"0\r\n\r\n")
+        client.response()
+        assert eventually(lambda: file.exists() and file.read_text().count("\n") == 5)
+        told = {code: proxy.metric("istio_requests_total", response_code=code) for code in ("200", "403", "503")}
+    assert told == {"200": 3, "403": 1, "503": 1}
+    assert file.read_text().splitlines() == [
+        "GET /a 200 - via_upstream 0 3",
+        "GET /admin 403 - rbac_access_denied_matched_policy[ns[default]-policy[p]-rule[0]] 0 19",
+        "GET /busy 503 - via_upstream 0 3",
+        "POST /post 200 - via_upstream 5 3",
+        "POST /post 200 - via_upstream 3 3",
+    ]

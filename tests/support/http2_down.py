@@ -105,7 +105,7 @@ class Forwarding:
     def __init__(self) -> None:
         self.said: list[object] = []
 
-    def writable(self, writable: bool) -> None:
+    def client_takes(self, writable: bool) -> None:
         self.said.append(writable)
 
     def cancel(self, refused=None) -> None:

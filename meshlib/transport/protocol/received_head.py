@@ -25,7 +25,8 @@ _BLANK = b" \t"
 class ReceivedHead(RawHead):
     """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
     has a Content-Length; ``coded``: it has a Transfer-Encoding; ``passed``: the lines that go on, without those for the
-    upstream's connection. ``told``: what a proxy makes of them, and by which settings, for heads that come again (``server_headers.py``)."""
+    upstream's connection. ``told``: what a proxy makes of them, and by which settings, for heads that come again
+    (``server_headers.py``)."""
 
     __slots__ = ("_lower", "_passed", "coded", "sized", "special", "told")
 

@@ -1,0 +1,53 @@
+"""A request to an application of which nothing is asked before but by checks that say so at once: its call, as ``Server.call``
+would make it, in a third of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from meshlib.engine.inbound import InboundCall
+
+if TYPE_CHECKING:
+    from meshlib.engine.call import Call
+    from meshlib.engine.inbound_state import BoundInbound
+    from meshlib.engine.message import Request
+    from meshlib.proxy.inbound_request import ServedRequest
+    from meshlib.transport.runtimes.serving import Server
+
+
+class StraightCall(InboundCall):
+    """Of a request without a deadline; ``bound`` is what ``Server.straight`` says of its port. It has begun."""
+
+    # what each call sets or asks for: an attribute that a class has, too, takes CPython 3.11 ten times as long
+    __slots__ = (
+        "checks",
+        "flags",
+        "grpc_status",
+        "hop",
+        "request_bytes",
+        "request_head_bytes",
+        "response_bytes",
+        "response_head",
+        "response_head_bytes",
+        "sent",
+        "started",
+        "status",
+        "tells",
+    )
+
+    def __init__(self, request: ServedRequest, bound: BoundInbound, server: Server) -> None:
+        self.request = request
+        self.inbound = bound.settings
+        self.checks = bound.checks
+        self.failures = server.failures
+        self.clock = server.clock
+        self.rng = server.rng
+        self.hop: Call[Request] | None = None
+        self.tells = bound.tells
+        self.request_bytes = self.response_bytes = self.request_head_bytes = self.response_head_bytes = 0
+        self.sent = self.status = 0
+        self.grpc_status: int | None = None
+        self.flags = ""
+        self.response_head: Iterable[tuple[bytes | str, bytes | str]] = ()
+        self.started = server.now()
