@@ -182,13 +182,13 @@ async def _measure(quick: bool) -> list[Row]:
                 for shape in (FEW, MANY):
                     listener = InboundListener(sock, mesh._server(), APPLICATION)
                     client = (
-                        Plain(listener.plain())
-                        if how == "plain text"
-                        else Mutual(listener, callers_context(folder))
+                        Plain(listener.plain()) if how == "plain text" else Mutual(listener, callers_context(folder))
                     )
                     live, _ = listener.application.path(False)
                     scene = Scene(mesh, live, listener.forwarder, client)
-                    made.append(row(f"inbound, one request in process, {how}, {shape}", scene, shape, 3 if quick else 20))
+                    made.append(
+                        row(f"inbound, one request in process, {how}, {shape}", scene, shape, 3 if quick else 20)
+                    )
     return made
 
 

@@ -65,6 +65,7 @@ class Http1Downstream(asyncio.Protocol):
         "_busy",
         "_close",
         "_drained",
+        "_forwarder",
         "_forwarding",
         "_head",
         "_listener",
@@ -80,6 +81,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def __init__(self, listener: Port) -> None:
         self._listener = listener
+        self._forwarder = listener.forwarder
         self._reader = RequestReader()
         self.transport: Any = None
         self._busy = False  # with a request
@@ -200,7 +202,7 @@ class Http1Downstream(asyncio.Protocol):
                 forwarding = connects.connect(request, self)
             else:
                 self._close = self._close or head.close or bool(head.upgrade)  # what follows an upgrade is no HTTP
-                forwarding = self._listener.forwarder.forward(request, self)
+                forwarding = self._forwarder.forward(request, self)
             if self._busy:  # the response may have been sent already
                 self._forwarding = forwarding
         except Refused as refused:
@@ -210,7 +212,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _request_of(self, head: RequestHead) -> ProxyRequest:
         """Raises ``Refused``."""
-        live = self._listener.forwarder.core.live
+        live = self._forwarder.core.live
         mesh = DEFAULTS if live is None else live.snapshot.inbound.default.mesh
         normalization = mesh.path_normalization
         authority, target = destination(head, normalization)
@@ -350,7 +352,7 @@ class Http1Downstream(asyncio.Protocol):
         self._forwarding = None
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
-        self._leave(Tunnel(self._listener.forwarder.loop, self.transport, upstream))
+        self._leave(Tunnel(self._forwarder.loop, self.transport, upstream))
 
     def connected(self, tunnel: ConnectTunnel) -> None:
         """200 to CONNECT: bytes go both ways from here on."""
@@ -375,7 +377,7 @@ class Http1Downstream(asyncio.Protocol):
         """Until the client takes more."""
         while not self.writable:  # also one that sends no more, and whose transport waits to close
             if self._drained is None:
-                self._drained = self._listener.forwarder.loop.create_future()
+                self._drained = self._forwarder.loop.create_future()
             await asyncio.shield(self._drained)
 
     def _wake(self) -> None:
@@ -408,7 +410,7 @@ class Http1Downstream(asyncio.Protocol):
         self._go_further()
 
     def _close_gently(self) -> None:
-        self.transport = Leaving(self.transport, self, self._listener.forwarder.loop)
+        self.transport = Leaving(self.transport, self, self._forwarder.loop)
 
     def _go_further(self) -> None:
         """To the next request: not while the client leaves responses unread, which would be kept for it without bound."""
@@ -419,7 +421,7 @@ class Http1Downstream(asyncio.Protocol):
             self.transport.resume_reading()
         if self._reader.waiting:
             # not now: this may be below the callback that has brought the request
-            self._listener.forwarder.loop.call_soon(self._go_on)
+            self._forwarder.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if not self._busy and self.writable and self._tunnel is None and not self.transport.is_closing():

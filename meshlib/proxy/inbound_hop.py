@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from meshlib.engine.call import NO_TIMEOUTS, Call
-from meshlib.engine.route import straight
+from meshlib.engine.explanation import Exchange
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.responder import Responder, mesh_closed
@@ -93,7 +93,7 @@ class Hop:
             return None
         core = self._forwarder.core
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
-        call.record = straight(live.snapshot, path)
+        call.record = Exchange(path, path.single, live.snapshot.version)
         waiting.call.hop = call
         forwarding = HopForwarding(self._forwarder, call, waiting)
         forwarding.start()

@@ -113,9 +113,7 @@ class Inbound(Accepts, Protocol):
 class InboundConnection(ServedConnection[Inbound]):
     """One connection of a client, as its requests know it."""
 
-    __slots__ = (
-        *("_details", "_element", "_headers", "_headers_by", "_local_ip", "_mine", "_peer", "_place", "_tls"),
-    )
+    __slots__ = (*("_details", "_element", "_headers", "_headers_by", "_local_ip", "_mine", "_peer", "_place", "_tls"),)
 
     def __init__(self, listener: Inbound, tls: TlsPeer | None, place: Place) -> None:
         super().__init__(listener, proto_line(tls is not None))

@@ -86,7 +86,7 @@ class ServedRequest(InboundRequest):
 
     def header_bytes(self) -> int:
         """As ``InboundRequest``'s."""
-        return self.sent_on.sent_bytes() - len(self.sent_on.body if isinstance(self.sent_on.body, bytes) else b"")
+        return self.sent_on.head_bytes()
 
     def for_the_application(self) -> ProxyRequest:
         """What is sent on, as the checks have changed it."""

@@ -125,7 +125,7 @@ class Serving:
                     self._decided(SERVE)
                     return
                 call.checks = left
-            request.body_source = self._body or (NO_BODY if body is None else WholeBody(body))
+            request.body_source = self._body or (WholeBody(body) if isinstance(body, bytes) else NO_BODY)
             self._exchange = exchange = inbound(call)
             effect = next(exchange)
             if type(effect) is Serve:
@@ -296,7 +296,8 @@ class Serving:
         return list(as_server(headers, self._settings, self.call.clock))
 
     def _whole(self, status: int) -> Ended:
-        flags = self._flags()
+        hop = self.call.hop
+        flags = "" if hop is None else hop.record.flags  # as ``_flags``
         if self.request.protocol != "grpc":
             return Ended(status, None, flags) if flags else ENDED.get(status) or Ended(status)
         return Ended(status, 2 if self._grpc is None else self._grpc, flags)

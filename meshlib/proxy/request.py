@@ -189,11 +189,15 @@ class ProxyRequest(Bodied):
         """Values of several headers as they are sent."""
         return map(self.sent_header, wanted.names)
 
-    def sent_bytes(self) -> int:
-        """Bytes of method, target, names and values of headers, and as much of the body as has been seen."""
+    def head_bytes(self) -> int:
+        """Bytes of method, target, names and values of headers as they are sent."""
         headers = self._headers
         head = len(headers.lines) - 4 * headers.lines.count(b"\n") if type(headers) is RawHead else size_of(headers)
-        return head + len(self.method) + len(self.target) + self.body_bytes()
+        return head + len(self.method) + len(self.target)
+
+    def sent_bytes(self) -> int:
+        """The same, and as much of the body as has been seen."""
+        return self.head_bytes() if self.body is None else self.head_bytes() + self.body_bytes()
 
     @property
     def messages(self) -> MessageCount:

@@ -24,8 +24,8 @@ def as_server(
     """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none,
     and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds (None: it says so). Bytes stay bytes."""
     if type(headers) is ReceivedHead:
-        made = _in_bytes(headers, settings, clock)
-        return made.plus(SERVICE_TIME, b"%d" % took) if took is not None and settings.debug else made
+        found = _in_bytes(headers, settings, clock)
+        return found.plus(SERVICE_TIME, b"%d" % took) if took is not None and settings.debug else found
     # no step of bytecode a header: what is asked here is one pass in C
     made = list(headers)
     names = list(map(bytes.lower, map(_NAME, made)))

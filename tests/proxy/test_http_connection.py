@@ -10,6 +10,8 @@ from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http2_downstream import Http2Downstream
 from meshlib.proxy.http_connection import HttpConnection, ServedConnection, deadline_of
 from meshlib.proxy.http_version import HttpVersion
+from meshlib.proxy.request import ProxyRequest
+from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
 
 class Listener:
@@ -105,9 +107,7 @@ def test_when_a_caller_gives_up_is_what_the_first_header_says_that_can_be_read()
     ],
 )
 def test_without_a_resilience_policy_two_headers_say_when(line, by):
-    server = SimpleNamespace(
-        deadline_names=lambda: DEADLINE_NAMES, clock=SimpleNamespace(monotonic=lambda: 10.0)
-    )
+    server = SimpleNamespace(deadline_names=lambda: DEADLINE_NAMES, clock=SimpleNamespace(monotonic=lambda: 10.0))
     lines = b"host: a\r\n" + line.encode() + b"\r\n"
     request = ProxyRequest(b"GET", b"a", b"/", lines, b"\r\n" + lines.lower(), None)
     assert deadline_of(request, server) == by

@@ -16,7 +16,7 @@ def request() -> ServedRequest:
 
 
 def test_it_is_what_a_server_would_make_of_the_same_request() -> None:
-    with meshlib.Mesh.from_resources([], seed=1, access_log=print) as mesh:
+    with meshlib.Mesh.from_resources([], seed=1, access_log="stdout") as mesh:
         server, asked = mesh._server(), request()
         bound = mesh._core.live.inbound.default  # type: ignore[union-attr]
         made, usual = StraightCall(asked, bound, server), server.call(asked)

@@ -23,14 +23,15 @@ MAX_HEAD_BYTES = 60 * 1024
 MAX_HEADERS = 100
 """Envoy's max_headers_count."""
 
-_SHORTEST_LINE = len("a:\r\n")
+_FEW = len("a:\r\n") * MAX_HEADERS
+"""Bytes that no more headers than those have."""
 
 MOST_DIGITS = 18
 """Of a Content-Length: more bytes than any body has, and few enough for every server's integers."""
 
 _END_OF_HEAD = b"\r\n\r\n"
 _LINE_END = b"\r\n"
-_HOST = b"\r\nhost:"
+_HOST, _ONE_HOST = b"\r\nhost:", b"host:"
 _LENGTH = b"\r\ncontent-length:"
 _CODING = b"\r\ntransfer-encoding:"
 _CONNECTION = b"\r\nconnection:"
@@ -221,20 +222,20 @@ class RequestReader:
         if len(head) > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
         self._rest = rest
-        self._seen = self._ends = self._looked_at = 0
         self._after_empty_line = False
+        self._seen = self._ends = self._looked_at = 0
         first, _, lines = head.partition(_LINE_END)
-        parts = first.split(b" ")
-        if len(parts) != 3:
-            raise Refused(400, "the request line is not METHOD TARGET HTTP/1.1")
-        method, target, version = parts
+        try:
+            method, target, version = first.split(b" ")
+        except ValueError:
+            raise Refused(400, "the request line is not METHOD TARGET HTTP/1.1") from None
         if version != b"HTTP/1.1":
             _refuse_version(version)
         if method not in METHODS:
             raise Refused(400, f"the method {method[:40]!r} is not known")
         if not REFUSES_ODD_REQUESTS:
             _refuse_odd(head)
-        if len(lines) > _SHORTEST_LINE * MAX_HEADERS and lines.count(b"\n") >= MAX_HEADERS:
+        if len(lines) > _FEW and lines.count(b"\n") >= MAX_HEADERS:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")
         self._validate(head + _END_OF_HEAD if rest else data)
         if _HASH in target or not target.isascii():
@@ -243,7 +244,11 @@ class RequestReader:
         spelled = _LINE_END + lines
         lower = spelled.lower()
         special = SPECIAL.findall(lower)
-        made = RequestHead(method, target, lines, lower, _only(lower, spelled, special), special)
+        if special.count(_ONE_HOST) != 1:
+            _refuse_hosts(special.count(_ONE_HOST))
+        start = lower.find(_HOST) + len(_HOST)
+        host = spelled[start : lower.find(_LINE_END, start)].strip(_BLANK)
+        made = RequestHead(method, target, lines, lower, host, special)
         if not _USUAL.issuperset(special):
             self._for_this_connection(made, spelled)
             made.special = SPECIAL.findall(made.lower)
@@ -450,15 +455,11 @@ def _upgrade(asked: list[bytes], named: bool) -> bytes:
     return asked[0]
 
 
-def _only(lower: bytes, head: bytes, special: list[bytes]) -> bytes:
-    """What Host says. Raises ``Refused``: there is none, or more than one."""
-    hosts = special.count(b"host:")
-    if hosts != 1:
-        if hosts:
-            raise Refused(400, "the request has two Host headers")
-        raise Refused(400, "the request has no Host", "missing_host_header", "")
-    start = lower.find(_HOST) + len(_HOST)
-    return head[start : head.find(_LINE_END, start)].strip(_BLANK)
+def _refuse_hosts(hosts: int) -> None:
+    """There is none, or more than one."""
+    if hosts:
+        raise Refused(400, "the request has two Host headers")
+    raise Refused(400, "the request has no Host", "missing_host_header", "")
 
 
 def _length_of(lower: bytes) -> int:
