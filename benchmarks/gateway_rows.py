@@ -4,7 +4,6 @@ full handshake a request), and connections that nobody reads (TCP, and TLS by it
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import ssl
@@ -333,6 +332,5 @@ def gateway_proxy(folder: Path, resources: list[dict[str, Any]]) -> Iterator[Pro
     write_resources(named / "mesh.yaml", resources)
     command = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "proxy", "--config", str(named)]
     command += ["--gateway", "default/gw", "--gateway-port", f"443=127.0.0.1:{port}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHLIB_")}
-    with running(command, ("127.0.0.1", port), cores()[0], folder / f"meshlib-{port}.log", environment) as pid:
+    with running(command, ("127.0.0.1", port), cores()[0], folder / f"meshlib-{port}.log") as pid:
         yield Proxy(MESHLIB, pid, port)

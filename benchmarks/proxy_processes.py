@@ -12,10 +12,7 @@ import json
 import os
 import resource
 import shlex
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +21,10 @@ from typing import Any
 from benchmarks.free_ports import free_port
 from meshlib.bench import process_tree
 from meshlib.bench.processes import NotMeasured as NotMeasured
-from meshlib.bench.processes import envoy_binary
+from meshlib.bench.processes import Process, envoy_binary
 
 MESHLIB, ENVOY, BASE = "meshlib", "Envoy", "base"
 START_SECONDS = 30.0
-STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -104,38 +100,26 @@ def running(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[int]:
-    """The pid of a process, once something accepts connections at the address; it is over with the block.
+    """The pid of a process, once something accepts connections at the address; it is over with the block. ``environment``: more
+    than this process's, of which MESHLIB_PLAIN alone is passed on of what configures a mesh.
 
     Raises:
         NotMeasured: it ended instead, or took too long; with the end of what it said
     """
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            env=None if environment is None else dict(environment),
-            cwd=folder,
-            preexec_fn=pinned(core),
-        )
+    more = {name: os.environ[name] for name in ("MESHLIB_PLAIN",) if name in os.environ}
+    process = Process(
+        Path(command[0]).name,
+        command,
+        log,
+        environment={**more, **(environment or {})},
+        folder=folder,
+        first=pinned(core),
+    )
     try:
-        until = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(address, 0.2):
-                break
-            if process.poll() is not None or time.monotonic() > until:
-                said = " / ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
-                raise NotMeasured(f"{Path(command[0]).name} did not start: {said[-300:] or process.poll()}")
-            time.sleep(0.05)
+        process.wait_for(*address, START_SECONDS)
         yield process.pid
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.end()
 
 
 @contextlib.contextmanager
@@ -179,10 +163,7 @@ def meshlib_proxy(
     other = os.environ.get("MESHLIB_BENCH_PROXY")
     if other and tree is None:
         command = [each.format(port=port, config=named) for each in shlex.split(other)] + [way, *options]
-    kept = ("MESHLIB_PLAIN",)
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("MESHLIB_") or name in kept}
-    if tree is not None:
-        environment["PYTHONPATH"] = str(tree)
+    environment = {} if tree is None else {"PYTHONPATH": str(tree)}
     log = folder / f"meshlib-{port}.log"
     with running(command, ("127.0.0.1", port), cores()[0], log, environment, tree) as pid:
         yield Proxy(MESHLIB if tree is None else BASE, pid, port)

@@ -95,6 +95,7 @@ GRPC_PROXY = Way("gRPC through 1 meshlib proxy", http_client.BARE, BARE_GRPC.nam
 GRPC_SHORT = (BARE_GRPC, SPREAD_GRPC, GRPC_MESH, GRPC_ENVOY)
 GRPC_WAYS = (*GRPC_SHORT, GRPC_ENVOYS, GRPC_PROXY)
 GRPC_PLAIN = (*GRPC_SHORT[:3], XDS_GRPC, *GRPC_WAYS[3:])
+GRPC_MANY = (BARE_GRPC, GRPC_MESH, XDS_GRPC, GRPC_ENVOY, GRPC_PROXY)
 
 NO_PROXY = Way("no proxy", "", via=DIRECT)
 BEHIND = (
@@ -181,11 +182,13 @@ def full(only: str | None) -> list[Part]:
         parts.append(Part(GRPC, world, GRPC_PLAIN, axes, settings))
         parts.append(Part(GRPC, world, GRPC_PLAIN, (Point(32, KB, 200),), settings))
         parts.append(Part(GRPC, world, GRPC_WAYS, (Point(1), Point(32)), Settings(tls=True, protocol="grpc")))
+        parts += [Part(GRPC, world, GRPC_MANY, (Point(32),), Settings(rules=n, protocol="grpc")) for n in (100, 10_000)]
     parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND, axes))
     parts.append(Part(PROXY_ONLY, GENERATOR, BEHIND, (Point(32, KB, 500), Point(32, KB, 1000))))
     parts += [Part(PROXY_ONLY, GENERATOR, BEHIND[:3], (Point(),), Settings(rules=rules)) for rules in (100, 10_000)]
     for world, ways in ((ASGI, ASGI_WAYS), (WSGI, WSGI_WAYS)):
-        for rules, points in ((1, (Point(1), Point(8), Point(32), Point(32, KB << 6))), (100, (Point(8),))):
+        with_one = (Point(1), Point(8), Point(32), Point(32, KB << 6))
+        for rules, points in ((1, with_one), (100, (Point(8),)), (10_000, (Point(8),))):
             parts.append(Part(SERVERS, world, ways, points, Settings(rules=rules, protocol=APPLICATION)))
         parts.append(Part(SERVERS, world, ways, (Point(8, KB, 200),), Settings(protocol=APPLICATION)))
     return [part for part in parts if only in (None, part.group)]

@@ -46,9 +46,21 @@ def _with_the_parent() -> Callable[[], None]:
 _ENDS_WITH_IT = _with_the_parent() if sys.platform == "linux" else None
 
 
+def _both(one: Callable[[], None] | None, other: Callable[[], None] | None) -> Callable[[], None] | None:
+    if one is None or other is None:
+        return one or other
+
+    def both() -> None:
+        one()
+        other()
+
+    return both
+
+
 class Process:
     """One of the run's. ``name``: what reports call it; what it says goes to ``log``. ``talks``: its standard output is kept
-    for ``ask``, and it ends when its standard input does."""
+    for ``ask``, and it ends when its standard input does. It runs in ``folder``
+    where one is given; ``first`` is done in the child before it begins."""
 
     def __init__(
         self,
@@ -58,6 +70,8 @@ class Process:
         *,
         talks: bool = False,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        first: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self._log = log
@@ -70,7 +84,8 @@ class Process:
                 stdout=subprocess.PIPE if talks else stream,
                 stderr=stream,
                 start_new_session=True,
-                preexec_fn=_ENDS_WITH_IT,
+                preexec_fn=_both(_ENDS_WITH_IT, first),
+                cwd=folder,
                 env=_environment(environment or {}),
             )
 

@@ -81,8 +81,8 @@ def grpc_reviews(port: int) -> list[Resource]:
 
 
 def rules(count: int, kind: str) -> list[dict[str, Any]]:
-    """``count`` http rules that differ in one condition: exact, prefix or regex path, or header ("below": below a prefix that
-    all have)."""
+    """``count`` http rules that differ in one condition: exact, prefix or regex path ("within": in no whole segment of it), or
+    header ("below": below a prefix that all have)."""
     made = []
     for n in range(count):
         match: dict[str, Any]
@@ -90,6 +90,8 @@ def rules(count: int, kind: str) -> list[dict[str, Any]]:
             match = {"headers": {"tenant": {"exact": f"t{n}"}}}
             if kind == "below":
                 match["uri"] = {"prefix": "/service-"}
+        elif kind == "within":
+            match = {"uri": {"regex": f"/(app|service)-{n}/[a-z]+"}}
         else:
             match = {"uri": {kind: f"/service-{n}/x" if kind != "regex" else f"/service-{n}/[a-z]+"}}
         made.append({"match": [match], "route": [{"destination": {"host": "reviews"}}]})

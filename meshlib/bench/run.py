@@ -9,7 +9,7 @@ from typing import Protocol
 
 from meshlib.bench import machine, plan, scale, told
 from meshlib.bench.plan import Pace, Part
-from meshlib.bench.result import Report
+from meshlib.bench.result import Report, Row
 from meshlib.bench.rounds import Runner
 
 SIGINT = 2
@@ -43,8 +43,8 @@ def run(
     quick: bool,
     sizes: Sequence[scale.Step] = (),
 ) -> tuple[Report, int]:
-    """The report, and the exit code. ``kept`` is given the report of what has been measured, after each part and at the end;
-    ``sizes`` come after the parts.
+    """The report, and the exit code. ``kept`` is given the report of what has been measured, after each part, each of
+    the ``sizes``, which come after the parts, and at the end.
     KeyboardInterrupt, with the signal's number, ends the run, not the program."""
     began, at = time.monotonic(), datetime.datetime.now(datetime.UTC)
     facts = machine.facts()
@@ -75,12 +75,16 @@ def run(
             tuple(runner.rows),
         )  # fmt: skip
 
+    def measured(row: Row) -> None:
+        runner.rows.append(row)
+        kept(report())
+
     progress.begin(sum(runner.seconds(part) for part in parts) + sum(size.seconds for size in sizes))
     try:
         for part in parts:
             runner.measure(part)
             kept(report())
-        for sentence in scale.run(sizes, progress.say, progress.advance, runner.rows.append):
+        for sentence in scale.run(sizes, progress.say, progress.advance, measured):
             runner.note(sentence)
             runner.died = True
     except KeyboardInterrupt as interrupt:

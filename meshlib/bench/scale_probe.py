@@ -26,6 +26,7 @@ KINDS = {
     "exact paths": "exact",
     "prefixes": "prefix",
     "regular expressions": "regex",
+    "regular expressions within a segment": "within",
     "headers": "header",
     "headers below one prefix": "below",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from meshlib.compiler import reports
@@ -67,11 +67,11 @@ class _Rules:
 
     __slots__ = ("index", "rules", "single", "skipped")
 
-    def __init__(self, rules: Sequence[Rule], skipped: Sequence[SkippedRule]) -> None:
+    def __init__(self, rules: Sequence[Rule], skipped: Sequence[SkippedRule], index: RuleIndex | None = None) -> None:
         self.rules = tuple(rules)
         self.skipped = tuple(skipped)
         self.single = rules[0] if rules and not rules[0].matches else None
-        self.index = RuleIndex([rule.matches for rule in rules], take_turns)
+        self.index = index or RuleIndex([rule.matches for rule in rules], take_turns)
 
 
 CATCH_ALL = RuleIndex([()])
@@ -226,6 +226,28 @@ class Compilation:
                 if a is not b and (a.cluster, a.missing) != (b.cluster, b.missing):
                     return False
         return True
+
+    def take_rules(self, last: Snapshot, hosts: Collection[str]) -> None:
+        """Before ``snapshot``: the rules that VirtualServices have for these hosts are those of a snapshot that was made of
+        the same resources, and are not made again."""
+        for tables in (last.ports, last.tls_ports):
+            for port, table in tables.items():
+                for host in hosts:
+                    vhost = table.names.get(host)
+                    if vhost is None or vhost.host != host or not vhost.resource or vhost.tcp:
+                        continue
+                    there = self._made_rules.setdefault(vhost.resource, {})
+                    if port not in there:
+                        there[port] = _Rules(vhost.rules, vhost.skipped, vhost.index)
+                        self._take_clusters(last, vhost.rules)
+
+    def _take_clusters(self, last: Snapshot, rules: Iterable[Rule]) -> None:
+        clusters = self.destinations.clusters
+        for rule in rules:
+            take_turns()
+            for target in (*rule.destinations, *(mirror.destination for mirror in rule.mirrors)):
+                if target.cluster and target.cluster not in clusters:
+                    clusters[target.cluster] = last.clusters[target.cluster]
 
     # -- hosts ------------------------------------------------------------------------------------------------------
 

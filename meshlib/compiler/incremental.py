@@ -54,6 +54,10 @@ class Compiled(Protocol):
     @property
     def destinations(self) -> Destinations: ...
 
+    def take_rules(self, last: Snapshot, hosts: Collection[str]) -> None:
+        """Before ``snapshot``: rules that are already there."""
+        ...
+
     def snapshot(self, version: str) -> Snapshot:
         """What it comes to, which is ``made`` then."""
         ...
@@ -129,7 +133,8 @@ class Incremental:
         made = last = self.snapshot
         candidates = splice.fallback_clusters(last.resilience)
         if hosts:
-            before, now = map(self._made, dependencies.alike(part_before, dependencies.part(hosts, new)))
+            part_before, part_now = dependencies.alike(part_before, dependencies.part(hosts, new))
+            before, now = self._made(part_before, hosts), self._made(part_now)
             try:
                 made = self._spliced(before, now, hosts, touched)
             except splice.NotApart:
@@ -176,8 +181,10 @@ class Incremental:
             if self._said[problem] <= 0:
                 del self._said[problem]
 
-    def _made(self, part: Part) -> Compiled:
+    def _made(self, part: Part, as_before: Collection[str] = ()) -> Compiled:
+        """A part, compiled; the rules of the hosts that are ``as_before`` are those that the last snapshot has."""
         found = self._compiled(part.resources, part.registry)
+        found.take_rules(self.snapshot, as_before)
         found.snapshot("")
         return found
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import functools
 import re
+import weakref
 from collections.abc import Callable, Sequence
 
 import re2
 
 BYTES_PER_PATTERN = 20_000
 """Room for the automaton of a set: beyond it RE2 would give up, and a rule would seem not to match."""
+PATTERNS_PER_SET = 4_000
+"""More are several sets. RE2 makes a set in one call that keeps the interpreter, with so many for some 20 ms; a look-up costs a
+microsecond more a set."""
 
 
 class BadRegex(ValueError):
@@ -46,8 +50,19 @@ def quoted(text: str) -> str:
     return re.escape(text)
 
 
+_in_use: weakref.WeakValueDictionary[str, Callable[[str], bool]] = weakref.WeakValueDictionary()
+"""By pattern: what a reload of many rules would otherwise compile once more, 20 us each."""
+
+
 def compile_full_match(pattern: str) -> Callable[[str], bool]:
-    """A test whether the whole of a wire string matches. Raises ``BadRegex``."""
+    """A test whether the whole of a wire string matches; the same one as long as somebody has it. Raises ``BadRegex``."""
+    made = _in_use.get(pattern)
+    if made is None:
+        made = _in_use[pattern] = _full_match(pattern)
+    return made
+
+
+def _full_match(pattern: str) -> Callable[[str], bool]:
     compiled = _compile(pattern)
     low_level = getattr(compiled, "_regexp", None)
     if low_level is None:  # another build of the binding: it finds the same, slower
@@ -80,22 +95,33 @@ def rewriter(pattern: str, substitution: str) -> Callable[[str], str]:
     return rewrite
 
 
-def compile_set(patterns: Sequence[str]) -> Callable[[str], list[int]]:
-    """Which of many patterns match the whole of a wire string, found in one pass; positions in ``patterns``. Raises
-    ``BadRegex``."""
+def compile_set(patterns: Sequence[str], take_turns: Callable[[], None] = lambda: None) -> Callable[[str], list[int]]:
+    """Which of many patterns match the whole of a wire string; positions in ``patterns``. Found in one pass, or in one for each
+    ``PATTERNS_PER_SET``; ``take_turns`` is called between patterns and sets. Raises ``BadRegex``."""
+    if len(patterns) <= PATTERNS_PER_SET:
+        return _compile_set(patterns, take_turns)
+    starts = range(0, len(patterns), PATTERNS_PER_SET)
+    parts = [(start, _compile_set(patterns[start : start + PATTERNS_PER_SET], take_turns)) for start in starts]
+    return lambda text: [start + number for start, part in parts for number in part(text)]
+
+
+def _compile_set(patterns: Sequence[str], take_turns: Callable[[], None]) -> Callable[[str], list[int]]:
     options = _options()
     options.max_mem = max(options.max_mem, BYTES_PER_PATTERN * len(patterns))
     regexes = re2.Set.FullMatchSet(options)
     for pattern in patterns:
+        take_turns()
         try:
             regexes.Add(pattern)
         except re2.error as error:
             raise BadRegex(f"RE2 refuses {pattern!r}") from error
+    take_turns()
     try:
         regexes.Compile()
     except re2.error:  # too large together: each on its own, which takes longer and says the same
         tests = [compile_full_match(pattern) for pattern in patterns]
         return lambda text: [number for number, test in enumerate(tests) if test(text)]
+    take_turns()
     match = regexes.Match
 
     def matching(text: str) -> list[int]:

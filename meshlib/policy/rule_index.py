@@ -1,7 +1,10 @@
 """Finds the first rule that matches, at a cost that does not grow with the number of rules.
 
 Every match block is filed under an indexable condition, the first that few others share, or else the one that fewest do: an
-exact path, a path prefix, an exact header or authority; else a regex path (one RE2 set for all) or a method; else "always".
+exact path, a path prefix, an exact header or authority, a segment that a regex path must have (``regex_segments.py``). A regex
+path that has nothing which few share goes into an RE2 set; else it is a method, else "always". What a look-up tries is what
+shares the condition with the rule that it finds: with rules that differ in one condition it is one rule, whatever their number;
+of n rules that differ only in two conditions together it is the square root of n.
 A request gathers the few candidates that its path and headers point to and tries them in order. The order of rules decides,
 never how specific they are.
 """
@@ -13,10 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from meshlib.policy.http_match import CompiledMatch, HttpMatch, RequestView
 from meshlib.policy.regex import compile_set, wire
+from meshlib.policy.regex_segments import required_segments
 
 Place = tuple[str, str]
 """A table of ``PATHS``, or the name of a header, and the key there."""
-PATHS = {":exact": "_exact", ":exact-lower": "_exact_lower", ":prefix": "_prefix", ":prefix-lower": "_prefix_lower"}
+PATHS = {
+    ":exact": "_exact",
+    ":exact-lower": "_exact_lower",
+    ":prefix": "_prefix",
+    ":prefix-lower": "_prefix_lower",
+    ":segment": "_segments",
+}
 """The tables of paths; no header is called so."""
 LINEAR = 8
 """Up to this many blocks, trying them one after another is faster than the index (measured: cross-over 8 to 12)."""
@@ -38,6 +48,7 @@ class RuleIndex:
         "_prefix_lower_lengths",
         "_read",
         "_regex_positions",
+        "_segments",
         "_table",
         "_tests",
     )
@@ -100,27 +111,30 @@ class RuleIndex:
         self._exact_lower: dict[str, list[int]] = {}
         self._prefix: dict[str, list[int]] = {}
         self._prefix_lower: dict[str, list[int]] = {}
+        self._segments: dict[str, list[int]] = {}
         by_value: dict[str, dict[str, list[int]]] = {}
         self._always: list[int] = []
         regexes: list[str] = []
         self._regex_positions: list[int] = []
         shared: Counter[Place] = Counter()
+        places_of: list[Sequence[Place]] = []
         for _, _, match in self._table:
             take_turns()
-            if match is not None:
-                shared.update(_places(match.settings))
-        for number, (_, _, match) in enumerate(self._table):
+            places_of.append(_places(match.settings) if match is not None else ())
+            shared.update(places_of[-1])
+        for number, ((_, _, match), places) in enumerate(zip(self._table, places_of, strict=True)):
             take_turns()
-            places = _places(match.settings) if match is not None else ()
-            if places:
-                kind, key = place = places[0]
-                if shared[place] > LINEAR:  # one path of many rules, say, that headers tell apart
-                    kind, key = min(places, key=shared.__getitem__)
+            place = places[0] if places else None
+            if place is not None and shared[place] > LINEAR:  # one path of many rules, say, that headers tell apart
+                place = min(places, key=shared.__getitem__)
+            uri = None if match is None else match.settings.uri
+            if uri is not None and uri.kind == "regex" and (place is None or shared[place] > LINEAR):
+                regexes.append(uri.value)
+                self._regex_positions.append(number)
+            elif place is not None:
+                kind, key = place
                 table = getattr(self, PATHS[kind]) if kind in PATHS else by_value.setdefault(kind, {})
                 table.setdefault(key, []).append(number)
-            elif match is not None and match.settings.uri is not None and match.settings.uri.kind == "regex":
-                regexes.append(match.settings.uri.value)
-                self._regex_positions.append(number)
             elif match is not None and match.settings.method is not None and match.settings.method.kind == "exact":
                 values = by_value.setdefault(":method", {})
                 values.setdefault(wire(match.settings.method.value), []).append(number)
@@ -132,7 +146,7 @@ class RuleIndex:
         self._by_value: tuple[tuple[str, Callable[[RequestView], str | None], dict[str, list[int]]], ...] = tuple(
             (name, _reader(name), values) for name, values in by_value.items()
         )
-        self._match_regexes = compile_set(regexes) if regexes else None
+        self._match_regexes = compile_set(regexes, take_turns) if regexes else None
 
     def _candidates(self, view: RequestView) -> Iterator[int] | list[int]:
         path = view.path
@@ -156,6 +170,11 @@ class RuleIndex:
                 if length > size:
                     break
                 found = self._prefix_lower.get(lower[:length])
+                if found is not None:
+                    lists.append(found)
+        if self._segments:
+            for segment in set(path.split("/")):
+                found = self._segments.get(segment)
                 if found is not None:
                     lists.append(found)
         for name, read, values in self._by_value:
@@ -194,6 +213,8 @@ def _places(settings: HttpMatch) -> Sequence[Place]:
             found.append((name, wire(matcher.value)))
     if settings.authority is not None and settings.authority.kind == "exact":
         found.append((":authority", wire(settings.authority.value)))
+    if uri is not None and uri.kind == "regex":
+        found += [(":segment", segment) for segment in required_segments(uri.value)]
     return found
 
 

@@ -68,3 +68,9 @@ def test_xds_is_left_out_where_its_messages_are_not_installed(monkeypatch: pytes
     monkeypatch.setattr("importlib.util.find_spec", no_parent)
     assert plan.missing(plan.XDS_GRPC).startswith("grpcio xds:/// is left out: the module envoy.service.discovery")
     assert plan.missing(plan.XDS_GRPC).endswith("is not installed (pip install 'sidecarless[envoy]')")
+
+
+@pytest.mark.parametrize("group", plan.ONLY)
+def test_every_group_is_measured_with_1_with_100_and_with_10_000_rules(group: str) -> None:
+    for world in {part.world for part in plan.full(group)}:
+        assert {part.settings.rules for part in plan.full(group) if part.world == world} == {1, 100, 10_000}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.bench import plan, run
+from meshlib.bench import plan, run, scale
 from meshlib.bench.plan import Pace, Part, Point
 from meshlib.bench.result import Report, Row
 from meshlib.bench.rounds import Runner
+from meshlib.bench.scale import Step
 
 PARTS = [Part("library", world, (plan.BARE,), (Point(1),)) for world in ("asyncio", "sync")]
 
@@ -76,3 +77,18 @@ def test_a_process_that_died_or_nothing_measured_is_exit_code_1(monkeypatch: pyt
             self.rows.append(measured(part))
 
     assert ran(monkeypatch, measure)[1] == 1
+
+
+def test_each_size_of_scale_is_kept_as_soon_as_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(step: Step) -> Row:
+        if step.size == 1_000:
+            raise KeyboardInterrupt
+        return Row("scale", step.name, None, "", 0, 0, False, 0, "closed", {}, axis=step.axis, size=step.size)
+
+    monkeypatch.setattr(scale, "measure", measure)
+    kept: list[Report] = []
+    sizes = [Step("rules", "prefixes", size, 1) for size in (10, 100, 1_000)]
+    report, code = run.run([], Pace(1, 0.01), Quiet(), kept.append, quick=True, sizes=sizes)
+    assert [len(each.rows) for each in kept] == [1, 2, 2]
+    assert [row.size for row in report.rows] == [10, 100]
+    assert code == 130

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meshlib.compiler import compilation
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
@@ -214,3 +215,32 @@ def test_an_unused_service_stays_the_same_object():
     compiler.compile([*FIXED, *PODS, *load(pod("reviews", "v2", 4))])
     after = compiler._registry.registry.all()
     assert [a is b for a, b in zip(after, before, strict=True)] == [True, False]  # ratings, reviews
+
+
+def test_the_rules_of_a_virtual_service_that_changes_are_compiled_once(monkeypatch):
+    def rules(timeout: str) -> Any:
+        first = {"match": [{"uri": {"prefix": "/x"}}], "route": [to("reviews", "v1")], "mirror": {"host": "ratings"}}
+        return virtual_service("reviews", {**first, "timeout": timeout}, {"route": [to("gone")]})
+
+    resources = [*FIXED[:-1], *PODS]
+    compiler = Compiler(WORKLOAD)
+    compiler.compile([*resources, *load(rules("1s"))])
+    made: list[int] = []
+    real = compilation.compile_rules
+
+    def counted(routes: Any, *rest: Any, **more: Any) -> Any:
+        made.append(len(routes))
+        return real(routes, *rest, **more)
+
+    monkeypatch.setattr(compilation, "compile_rules", counted)
+    for turn in ("2s", "3s"):
+        changed = [*resources, *load(rules(turn))]
+        found = compiler.compile(changed)
+        assert made == [2]
+        made.clear()
+        fresh = compile_snapshot(changed, WORKLOAD)
+        made.clear()
+        assert found.virtual_host("reviews:9080", "http").rules[0].timeout == float(turn[:-1])
+        assert found.clusters.keys() == fresh.clusters.keys()
+        assert sorted(map(str, found.problems)) == sorted(map(str, fresh.problems))
+    assert compiler.whole == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import re2
 from hypothesis import given
@@ -103,6 +105,7 @@ def test_without_the_bindings_inner_call_the_answers_are_the_same(monkeypatch):
             self.fullmatch = compiled.fullmatch
 
     compiled = regex._compile("/a+")
+    monkeypatch.setattr(regex, "_in_use", {})
     monkeypatch.setattr(regex, "_compile", lambda pattern: Other(compiled))
     matches = compile_full_match("/a+")
     assert [matches("/aa"), matches("/ab"), matches("x/a")] == [True, False, False]
@@ -126,3 +129,35 @@ def test_a_set_that_is_too_large_for_re2_is_tried_pattern_by_pattern(monkeypatch
 
 def test_text_that_is_no_unicode_is_replaced_byte_for_byte_too():
     assert rewriter("a", "\ud800")("a") == wire("\ud800")
+
+
+def test_a_test_that_somebody_has_is_not_made_twice(monkeypatch):
+    one = compile_full_match("/kept/[0-9]+")
+    assert compile_full_match("/kept/[0-9]+") is one
+    del one
+    gc.collect()
+    assert "/kept/[0-9]+" not in regex._in_use
+
+
+def test_several_sets_say_what_one_says(monkeypatch):
+    patterns = [f"/{n}/.*" for n in range(25)] + [".*"]
+    whole = compile_set(patterns)
+    monkeypatch.setattr(regex, "PATTERNS_PER_SET", 4)
+    turns = []
+    parts = compile_set(patterns, lambda: turns.append(1))
+    for text in ("/0/x", "/7/x", "/24/", "", "/x"):
+        assert parts(text) == sorted(whole(text))
+    assert len(turns) == len(patterns) + 2 * 7
+
+
+def test_a_set_that_is_too_large_is_tried_one_by_one_in_each_part(monkeypatch):
+    class Full:
+        def Add(self, pattern):
+            pass
+
+        def Compile(self):
+            raise re2.error("out of memory")
+
+    monkeypatch.setattr(regex, "PATTERNS_PER_SET", 2)
+    monkeypatch.setattr(re2.Set, "FullMatchSet", lambda options: Full())
+    assert compile_set(["/a", "/b", "/[ab]"])("/a") == [0, 2]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshlib.policy.http_match import HttpMatch
+from meshlib.policy.http_match import CompiledMatch, HttpMatch
 from meshlib.policy.rule_index import LINEAR, RuleIndex
 from meshlib.policy.string_match import StringMatcher
 from tests.support.match_blocks import View, blocks, views
@@ -86,3 +88,40 @@ def test_it_knows_which_headers_any_rule_looks_at(rules):
     index = RuleIndex([looks, looks_away, *[looks] * rules, []])
     assert [index.reads(name) for name in ("x", "y", "z")] == [True, True, False]
     assert not RuleIndex([()]).reads("x")
+
+
+def a_regex(pattern: str, **more: Any) -> list[CompiledMatch]:
+    return [HttpMatch(uri=StringMatcher("regex", pattern), **more).compile()]
+
+
+def test_regexes_that_a_segment_tells_apart_need_no_set(monkeypatch):
+    """RE2 makes one in a single call, in which no other thread runs."""
+    monkeypatch.setattr("meshlib.policy.rule_index.compile_set", lambda *_: pytest.fail("a set is made"))
+    index = RuleIndex([a_regex(f"/api/v[0-9]/tenant-{n}/[a-z]+") for n in range(1000)])
+    view = View(path="/api/v2/tenant-700/x")
+    assert list(index._candidates(view)) == [700]
+    assert index.find(view) == 700
+    assert index.find(View(path="/api/v2/tenant-1000/x")) == -1
+
+
+@pytest.mark.parametrize("header", [(), (("env", StringMatcher("exact", "prod")),)])
+def test_regexes_that_no_segment_tells_apart_are_found_by_a_set(header):
+    index = RuleIndex([a_regex(f"/api/[a-z]+-{n}", headers=header) for n in range(1000)])
+    view = View(path="/api/x-700", headers={"env": "prod"})
+    assert list(index._candidates(view)) == [700]
+    assert index.find(view) == 700
+
+
+def test_a_segment_that_a_path_has_often_is_looked_up_once():
+    index = RuleIndex([a_regex(f"/.*/s{n}/.*") for n in range(100)])
+    assert list(index._candidates(View(path="/x" + "/s7" * 1000 + "/x"))) == [7]
+
+
+def test_turns_are_taken_while_a_set_is_made():
+    turns = []
+    patterns = 2 * LINEAR
+    RuleIndex([a_regex(f"[a-z]+-{n}") for n in range(patterns)], lambda: turns.append(1))
+    exact = [[HttpMatch(uri=StringMatcher("exact", f"/{n}")).compile()] for n in range(patterns)]
+    without = []
+    RuleIndex(exact, lambda: without.append(1))
+    assert len(turns) >= len(without) + patterns

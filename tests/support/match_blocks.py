@@ -41,7 +41,11 @@ uris = st.builds(
     st.sampled_from(["exact", "prefix"]),
     st.sampled_from(PARTS),
     st.booleans(),
-) | st.builds(StringMatcher, st.just("regex"), st.sampled_from(["/a.*", "/[ab]", "/a/b", ".*", "/(a|b)/.*"]))
+) | st.builds(
+    StringMatcher,
+    st.just("regex"),
+    st.sampled_from(["/a.*", "/[ab]", "/a/b", ".*", "/(a|b)/.*", "/a/[ab]+", ".*/b", "/a/b/?"]),
+)
 texts = st.builds(StringMatcher, st.sampled_from(["exact", "prefix", "present"]), values)
 blocks = st.builds(
     HttpMatch,
