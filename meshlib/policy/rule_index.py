@@ -173,10 +173,7 @@ class RuleIndex:
                 if found is not None:
                     lists.append(found)
         if self._segments:
-            for segment in set(path.split("/")):
-                found = self._segments.get(segment)
-                if found is not None:
-                    lists.append(found)
+            lists += map(self._segments.__getitem__, self._segments.keys() & path.split("/"))
         for name, read, values in self._by_value:
             value = read(view)
             if value is not None:
