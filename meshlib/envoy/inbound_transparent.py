@@ -2,10 +2,9 @@
 here, and each is served for the port that it was meant for and goes on to the address that it was meant for.
 
 What tells connections apart is filter chains, as istiod lays them out: for each port that Services declare or of which
-PeerAuthentication
-speaks, by its mode and protocol; and for all others. A port whose chains cannot be had, for want of a certificate, has one
-that closes: else the chains for all others would be for it, too. What of security has no translation is ``Untranslatable``, as
-at other inbound ports.
+PeerAuthentication speaks, by its mode and protocol; and for all others. A port whose chains cannot be had, for want of a
+certificate, has one that closes: else the chains for all others would be for it, too. What of security has no translation is
+``Untranslatable``, as at other inbound ports.
 """
 
 from __future__ import annotations
