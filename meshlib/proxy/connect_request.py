@@ -23,6 +23,10 @@ class ConnectRequest(ProxyRequest):
         """Nothing mirrors a tunnel."""
         raise NotImplementedError
 
+    def sent_bytes(self) -> int:
+        """Its head, and what came through the tunnel."""
+        return self.head_bytes() + self.received
+
     def body_bytes(self) -> int:
         """What came through the tunnel."""
-        return super().body_bytes() + self.received
+        return self.received

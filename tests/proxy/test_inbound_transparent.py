@@ -222,7 +222,8 @@ with context.wrap_socket(socket.create_connection((host, int(port)), 20)) as soc
         print(response.status, response.read().decode())
     else:
         sock.sendall(b"a\\n")
-        print(*(sock.makefile().readline() for _ in range(2)), sep="", end="")
+        lines = sock.makefile()  # one: it may take both at once
+        print(*(lines.readline() for _ in range(2)), sep="", end="")
 """
 OF_REQUESTS = ("istio-http/1.1", "istio", "http/1.1")
 OF_BYTES = ("istio-peer-exchange", "istio")

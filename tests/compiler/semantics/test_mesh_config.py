@@ -26,6 +26,7 @@ def test_what_acts():
         "accessLogFile",
         "accessLogFormat",
         "accessLogEncoding",
+        "protocolDetectionTimeout",
     }
     others = [row.path.rpartition(".")[2] for row in ROWS if not row.inert and row.status != HONOURED]
     assert set(others) == {
