@@ -47,16 +47,24 @@ def calls_page(seen: Seen, query: Mapping[str, str]) -> Page:
 
 
 def is_of(call: RecentCall, match: str) -> bool:
-    """Whether a call is of a host (``reviews``, its full name, what the URL said) or of a route
-    (``VirtualService/default/reviews``, ``default/reviews``, also with ``http[1]`` behind it)."""
+    """Whether a call is of a host (``reviews``, its full name, what the URL said) or of a route (``VirtualService/default/reviews``,
+    ``default/reviews``, ``reviews``, also with ``http[1]`` or the rule's own name behind it), or of the rules of one name."""
     host, route, authority = call["host"], call["route"], call["authority"]
     if match in (host, authority, host.partition(".")[0], authority.partition(":")[0]):
         return True
     if "." in match and host.startswith(f"{match}."):
         return True
     resource, _, rule = route.partition(" ")
+    named = call["rule_name"]
+    if match == route or (named and match == named):
+        return True
+    if not resource.startswith("VirtualService/"):  # of a call that was served: the application's own
+        return False
+    found, _, rest = match.partition(" ")
     namespaced = resource.partition("/")[2]
-    return match == route or (namespaced != "" and match in (resource, namespaced, f"{namespaced} {rule}"))
+    if found not in (resource, namespaced, namespaced.rpartition("/")[2]):
+        return False
+    return not rest or rest == rule or rest == named
 
 
 def has_failed(call: RecentCall) -> bool:

@@ -17,11 +17,16 @@ from meshlib.policy.grpc_status import NAMES
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
+    from meshlib.admin.attach import Attached
     from meshlib.telemetry.recent import RecentAttempt, RecentCall
 
 F = TypeVar("F", bound=Callable[..., object])
 
 LAST = 10
+ALL = 100_000
+"""Calls: more than any process keeps."""
+MOST_NAMES = 10
+"""Hosts, and routes, that are named where a question has found nothing."""
 
 
 def live_options(command: F) -> F:
@@ -62,10 +67,41 @@ def explain_live(words: Sequence[str], style: str, last: int | None, failed: boo
         click.echo(json.dumps({"process": str(at), "calls": calls}, indent=2))
         return
     if not calls:
-        of = f" of {given[0]}" if given else ""
-        click.echo(f"{at} has had no{' failed' if failed else ''} calls{of} that it remembers", err=True)
+        click.echo(printable(_none(at, given[0] if given else "", failed)), err=True)
     for call in reversed(calls):  # the newest last, where a terminal is read
         click.echo("\n".join(printable(line) for line in lines(call)))
+
+
+def _none(at: Attached, match: str, failed: bool) -> str:
+    """What to tell somebody whose question has found nothing: what there is."""
+    try:
+        kept: list[RecentCall] = at.json(f"/calls?{urlencode({'limit': str(ALL)})}")["calls"]
+    except MeshError as error:
+        fail(error)
+    if not kept:
+        return f"{at} has had no calls that it remembers"
+    if failed:
+        from meshlib.admin.calls import is_of
+
+        matching = sum(not match or is_of(call, match) for call in kept)
+        if matching:
+            return f"{at} has had no failed calls{f' of {match}' if match else ''} that it remembers: {matching} went well"
+    hosts = dict.fromkeys(call["host"] or call["authority"] for call in kept)
+    routes = dict.fromkeys(_route(call) for call in kept if call["route"].startswith("VirtualService/"))
+    known = f"; hosts that it remembers calls of: {_listed(list(hosts))}"
+    if routes:
+        known += f"; routes: {_listed(list(routes))}"
+    return f"{at} has had no calls of {match} that it remembers{known}"
+
+
+def _route(call: RecentCall) -> str:
+    named = call.get("rule_name")  # an older process does not say it
+    return f"{call['route']} ({named})" if named else call["route"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    left = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {left} more" if left > 0 else "")
 
 
 def lines(call: RecentCall) -> list[str]:
@@ -84,7 +120,7 @@ def lines(call: RecentCall) -> list[str]:
         )
     else:
         where = f"{call['host']}/{call['subset']}" if call["subset"] else call["host"]
-        found.append(f"  {call['route'] or 'no VirtualService'} -> {where}  (config {call['config_version']})")
+        found.append(f"  {_route(call) or 'no VirtualService'} -> {where}  (config {call['config_version']})")
     if call["detail"]:
         found.append(f"  {call['detail']}")
     if call.get("trace_id"):  # an older process does not say it

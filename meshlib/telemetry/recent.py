@@ -38,7 +38,8 @@ class RecentAttempt(TypedDict):
 
 class RecentCall(TypedDict):
     """``at`` is when it was over, in seconds since 1970, ``ms`` how long it took. ``direction`` is "made" or "served".
-    ``path`` ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position;
+    ``path`` ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position, ``rule_name`` the
+    rule's ``http[].name``, "" where it has none;
     ``principal`` is the caller's of a call that was served, "" of others; ``detail`` says why there was no endpoint, or why
     it was refused; ``trace_id`` is of the span, or of the trace context that the request came with, "" without either."""
 
@@ -51,6 +52,7 @@ class RecentCall(TypedDict):
     authority: str
     path: str
     route: str
+    rule_name: str
     host: str
     subset: str
     endpoint: str
@@ -75,6 +77,7 @@ class _Kept(NamedTuple):
     path: str
     resource: str
     rule: int | None
+    rule_name: str
     host: str
     subset: str
     endpoint: str
@@ -120,6 +123,7 @@ class Recent:
                 _path(request.path, request.query),
                 record.resource,
                 record.rule,
+                record.rule_name,
                 record.host,
                 record.subset,
                 record.endpoint,
@@ -159,6 +163,7 @@ class Recent:
                 _path(request.path, request.query),
                 call.route[:LONGEST_PATH],
                 None,
+                "",
                 call.inbound.service,
                 "",
                 "",
@@ -189,6 +194,7 @@ class Recent:
                 "authority": kept.authority,
                 "path": kept.path,
                 "route": route,
+                "rule_name": "" if kept.rule == -1 else kept.rule_name,
                 "host": kept.host,
                 "subset": kept.subset,
                 "endpoint": kept.endpoint,

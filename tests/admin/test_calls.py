@@ -14,6 +14,7 @@ from meshlib.telemetry.recent import Recent
 from tests.support.admin import seen
 from tests.support.admin_process import RESOURCES, answer
 from tests.support.fake_clock import FakeClock
+from tests.support.resources import pod, service, to, virtual_service
 
 HOST = "reviews.default.svc.cluster.local"
 
@@ -51,6 +52,48 @@ def test_the_newest_come_first_and_so_many_as_are_wanted(looked):
 def test_calls_of_one_host_or_route(looked, match):
     assert {call["host"] for call in calls(looked, match=match)} == {HOST}
     assert len(calls(looked, match=match)) == 3
+
+
+NAMED = [
+    service("reviews"),
+    pod("reviews", "v1", 9081),
+    virtual_service(
+        "stars",
+        {"name": "canary", "match": [{"uri": {"prefix": "/new"}}], "route": [to("reviews")]},
+        {"name": "stable", "route": [to("reviews")]},
+        hosts=["reviews"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("match", "paths"),
+    [
+        ("canary", ["/new"]),
+        ("stable", ["/", "/old"]),
+        ("default/stars canary", ["/new"]),
+        ("VirtualService/default/stars stable", ["/", "/old"]),
+        ("stars http[0]", ["/new"]),
+        ("stars", ["/", "/new", "/old"]),
+        ("default", []),
+        ("stars canar", []),
+        ("other/stars canary", []),
+    ],
+)
+def test_a_rule_is_found_by_its_own_name_and_by_that_of_its_virtual_service(match, paths):
+    clock = FakeClock()
+    with meshlib.Mesh.from_resources(NAMED, clock=clock, seed=1, registry=CollectorRegistry()) as mesh:
+        recent = Recent(clock.time)
+        mesh._core.telemetry.remember = recent.made
+        with mesh.client(transport=httpx.MockTransport(lambda _request: httpx.Response(200))) as client:
+            for path in ("/new", "/old", "/"):
+                client.get(f"http://reviews:9080{path}")
+        found = calls(seen(mesh, recent), match=match)
+    assert sorted(call["path"] for call in found) == paths
+
+
+def test_the_default_route_of_a_host_has_no_name(looked):
+    assert [call["rule_name"] for call in calls(looked, match="ratings")] == [""]
 
 
 @pytest.mark.parametrize("match", ["review", "views", "default", "VirtualService", "default/reviews http[1]"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -11,10 +12,16 @@ from meshlib.cli.main import main
 from meshlib.cli.output import printable
 from meshlib.telemetry.recent import RecentCall
 from tests.support.admin import runtime_folder
+from tests.support.resources import pod, service, to, virtual_service
 
+NAMED = [
+    service("reviews"),
+    pod("reviews", "v1", 9081),
+    virtual_service("stars", {"name": "canary", "route": [to("reviews")]}, hosts=["reviews"]),
+]
 MADE: RecentCall = {
     "number": 1, "at": 1_700_000_000.0625, "ms": 12.34, "direction": "made", "protocol": "http", "method": "GET",
-    "authority": "reviews:9080", "path": "/a?...", "route": "VirtualService/default/reviews http[1]", "host": "reviews.d",
+    "authority": "reviews:9080", "path": "/a?...", "route": "VirtualService/default/reviews http[1]", "rule_name": "", "host": "reviews.d",
     "subset": "v2", "endpoint": "a:1", "principal": "", "status": 503, "grpc_status": None, "flags": "UF,URX", "detail": "",
     "trace_id": "", "config_version": "1a2b",
     "attempts": [
@@ -56,12 +63,34 @@ def test_no_caller_writes_to_the_terminal_of_who_looks():
     assert printable("/straße") == "/straße"
 
 
-def test_what_there_is_none_of_is_said(monkeypatch, tmp_path):
+def test_a_rule_that_has_a_name_is_told_with_it():
+    told = lines({**MADE, "rule_name": "canary"})[1]
+    assert told == "  VirtualService/default/reviews http[1] (canary) -> reviews.d/v2  (config 1a2b)"
+
+
+def explained(*arguments):
+    return CliRunner().invoke(main, ["explain", "--live", *arguments])
+
+
+def test_a_process_without_calls_says_so(monkeypatch, tmp_path):
     runtime_folder(monkeypatch, tmp_path)
     with meshlib.Mesh.from_yaml("", admin="unix"):
-        result = CliRunner().invoke(main, ["explain", "--live", "reviews", "--failed"])
+        result = explained("reviews", "--failed")
     assert result.exit_code == 0
-    assert "has had no failed calls of reviews that it remembers" in result.output
+    assert "has had no calls that it remembers" in result.output
+
+
+def test_what_there_is_none_of_is_told_with_what_there_is(monkeypatch, tmp_path):
+    runtime_folder(monkeypatch, tmp_path)
+    with meshlib.Mesh.from_resources(NAMED, admin="unix") as mesh:
+        with mesh.client(transport=httpx.MockTransport(lambda _request: httpx.Response(200))) as client:
+            client.get("http://reviews:9080/")
+        unknown, well = explained("rewiews"), explained("canary", "--failed")
+    assert (unknown.exit_code, well.exit_code) == (0, 0)
+    assert "has had no calls of rewiews that it remembers" in unknown.output
+    assert "hosts that it remembers calls of: reviews.default.svc.cluster.local" in unknown.output
+    assert "routes: VirtualService/default/stars http[0] (canary)" in unknown.output
+    assert "has had no failed calls of canary that it remembers: 1 went well" in well.output
 
 
 def test_the_trace_is_told_where_there_is_one():
