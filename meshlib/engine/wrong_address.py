@@ -31,9 +31,11 @@ _NO_TLS = (SPEAKS_NO_TLS, "WRONG_VERSION_NUMBER")
 def why_unknown(snapshot: Snapshot, dialled: str, scheme: str) -> str:
     """Why what a URL names is outside the mesh: the port is not one of its own, the host is of another namespace, or this
     client does not see it at all."""
-    return _near(snapshot, dialled, scheme) or (
-        f"{UNREGISTERED}, or {snapshot.sidecar} does not show it" if snapshot.sidecar else UNREGISTERED
-    )
+    near = _near(snapshot, dialled, scheme)
+    if near:
+        return near
+    said = f"{UNREGISTERED}, or {snapshot.sidecar} does not show it" if snapshot.sidecar else UNREGISTERED
+    return "; ".join(filter(None, (said, _meant_in_full(snapshot, dialled))))
 
 
 def _near(snapshot: Snapshot, dialled: str, scheme: str) -> str:
@@ -62,6 +64,20 @@ def _near(snapshot: Snapshot, dialled: str, scheme: str) -> str:
     return (
         f"{name} exists in {', '.join(namespaces[:_SHOWN])}{more}; did you forget -n {first}? (this workload is in {own}: "
         f"Workload(namespace={first!r}), or write {name}.{first})"
+    )
+
+
+def _meant_in_full(snapshot: Snapshot, dialled: str) -> str:
+    """Of a short name for which a VirtualService has rules, and which no service has: istiod gives short forms to services
+    alone. "" of others."""
+    name = split_authority(dialled)[0]
+    host = resolve(name, snapshot.workload.namespace)
+    brought = snapshot.ports[HTTP_PORT].names.get(host) if HTTP_PORT in snapshot.ports else None
+    if host == name or brought is None or brought.registered or not brought.resource:
+        return ""
+    return (
+        f"the rules of {brought.resource} are, as in Istio, for requests to exactly {host} on port {HTTP_PORT} "
+        f"until a Service or ServiceEntry defines it"
     )
 
 
@@ -114,7 +130,8 @@ def connect_detail(outcome: Outcome, call: Call) -> str:
     if snapshot.is_unknown(record.virtual_host):
         near = _near(snapshot, request.dialled, request.scheme)
         if not near:
-            near = lack_of_unknown(snapshot, request.dialled)
+            lack, full = lack_of_unknown(snapshot, request.dialled), _meant_in_full(snapshot, request.dialled)
+            near = "; ".join(filter(None, (lack, full)))
             record.add_details({"lack": near})
         return "; ".join(filter(None, (detail, near)))
     destination = record.destination

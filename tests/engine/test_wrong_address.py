@@ -11,7 +11,7 @@ import pytest
 
 import meshlib
 from meshlib.errors import ConnectFailed
-from tests.support.resources import destination_rule, pod, service
+from tests.support.resources import destination_rule, pod, service, virtual_service
 from tests.support.servers import EchoServer
 
 PLAIN = (
@@ -111,6 +111,26 @@ def test_a_blocked_call_is_explained_in_the_same_words():
         assert "502 (kitchen has port 80, not 81, and outbound traffic is REGISTRY_ONLY)" in str(
             mesh.explain(url="http://kitchen:81/")
         )
+
+
+ONLY_IN_FULL = (
+    "the rules of VirtualService/default/checkout are, as in Istio, for requests to exactly "
+    "checkout.default.svc.cluster.local on port 80 until a Service or ServiceEntry defines it"
+)
+
+
+def test_rules_for_a_host_that_no_service_has_are_for_its_full_name_alone():
+    rules = virtual_service("checkout", {"directResponse": {"status": 299, "body": {"string": "closed"}}})
+    with meshlib.Mesh.from_resources([rules]) as mesh:
+        assert f"the host is not in the registry; {ONLY_IN_FULL}: passed through" in str(
+            mesh.explain(url="http://checkout/")
+        )
+        with mesh.client() as client:
+            assert client.get("http://checkout.default.svc.cluster.local/").status_code == 299
+        assert ONLY_IN_FULL in failure(mesh, "http://checkout/", "sync")
+        assert "for requests to exactly" not in str(mesh.explain(url="http://nobody/"))
+    with meshlib.Mesh.from_resources([rules, service("checkout", port=80)]) as mesh, mesh.client() as client:
+        assert client.get("http://checkout/").status_code == 299
 
 
 def test_explain_says_that_https_leads_to_a_port_of_plain_text():
