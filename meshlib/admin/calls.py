@@ -47,8 +47,9 @@ def calls_page(seen: Seen, query: Mapping[str, str]) -> Page:
 
 
 def is_of(call: RecentCall, match: str) -> bool:
-    """Whether a call is of a host (``reviews``, its full name, what the URL said) or of a route (``VirtualService/default/reviews``,
-    ``default/reviews``, ``reviews``, also with ``http[1]`` or the rule's own name behind it), or of the rules of one name."""
+    """Whether a call is of a host (``reviews``, its full name, what the URL said), of a route
+    (``VirtualService/default/reviews``, ``default/reviews``, ``reviews``, also with ``http[1]`` or the rule's own name behind
+    it), or of the rules of one name."""
     host, route, authority = call["host"], call["route"], call["authority"]
     if match in (host, authority, host.partition(".")[0], authority.partition(":")[0]):
         return True
@@ -64,7 +65,7 @@ def is_of(call: RecentCall, match: str) -> bool:
     namespaced = resource.partition("/")[2]
     if found not in (resource, namespaced, namespaced.rpartition("/")[2]):
         return False
-    return not rest or rest == rule or rest == named
+    return not rest or rest in (rule, named)
 
 
 def has_failed(call: RecentCall) -> bool:

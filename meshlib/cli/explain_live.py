@@ -85,7 +85,9 @@ def _none(at: Attached, match: str, failed: bool) -> str:
 
         matching = sum(not match or is_of(call, match) for call in kept)
         if matching:
-            return f"{at} has had no failed calls{f' of {match}' if match else ''} that it remembers: {matching} went well"
+            return (
+                f"{at} has had no failed calls{f' of {match}' if match else ''} that it remembers: {matching} went well"
+            )
     hosts = dict.fromkeys(call["host"] or call["authority"] for call in kept)
     routes = dict.fromkeys(_route(call) for call in kept if call["route"].startswith("VirtualService/"))
     known = f"; hosts that it remembers calls of: {_listed(list(hosts))}"

@@ -38,10 +38,10 @@ class RecentAttempt(TypedDict):
 
 class RecentCall(TypedDict):
     """``at`` is when it was over, in seconds since 1970, ``ms`` how long it took. ``direction`` is "made" or "served".
-    ``path`` ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position, ``rule_name`` the
-    rule's ``http[].name``, "" where it has none;
-    ``principal`` is the caller's of a call that was served, "" of others; ``detail`` says why there was no endpoint, or why
-    it was refused; ``trace_id`` is of the span, or of the trace context that the request came with, "" without either."""
+    ``path`` ends in ``?...`` when there was a query. ``route`` is the VirtualService with the rule's position, ``rule_name``
+    the rule's ``http[].name``, "" where it has none; ``principal`` is the caller's of a call that was served, "" of others;
+    ``detail`` says why there was no endpoint, or why it was refused; ``trace_id`` is
+    of the span, or of the trace context that the request came with, "" without either."""
 
     number: int
     at: float

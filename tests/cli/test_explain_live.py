@@ -21,7 +21,8 @@ NAMED = [
 ]
 MADE: RecentCall = {
     "number": 1, "at": 1_700_000_000.0625, "ms": 12.34, "direction": "made", "protocol": "http", "method": "GET",
-    "authority": "reviews:9080", "path": "/a?...", "route": "VirtualService/default/reviews http[1]", "rule_name": "", "host": "reviews.d",
+    "authority": "reviews:9080", "path": "/a?...", "route": "VirtualService/default/reviews http[1]", "rule_name": "",
+    "host": "reviews.d",
     "subset": "v2", "endpoint": "a:1", "principal": "", "status": 503, "grpc_status": None, "flags": "UF,URX", "detail": "",
     "trace_id": "", "config_version": "1a2b",
     "attempts": [
