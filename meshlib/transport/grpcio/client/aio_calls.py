@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 from grpc import aio
 
-from meshlib.engine.message_size import size_of_message
+from meshlib.engine.message_size import FRAME
+from meshlib.transport.grpcio.client.aio_messages import CoreMessages
 from meshlib.transport.grpcio.client.aio_requests import ENDED
 from meshlib.transport.grpcio.client.aio_run import AioRun
-from meshlib.transport.grpcio.client.aio_stream_run import StreamRun, next_message
+from meshlib.transport.grpcio.client.aio_stream_run import StreamRun
 from meshlib.transport.grpcio.client.attempt import broken_off
-from meshlib.transport.grpcio.client.core_unary import LOCALLY_CANCELLED, StatusSource, public_call
+from meshlib.transport.grpcio.client.core_unary import LOCALLY_CANCELLED, StatusSource, deserialized, public_call
 from meshlib.transport.grpcio.client.errors import RpcFailed, error_of
 from meshlib.transport.grpcio.client.loops import soon_on
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
@@ -25,6 +26,7 @@ from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
     from meshlib.engine.explanation import Exchange
+    from meshlib.transport.grpcio.client.aio_messages import Messages
 
 
 T = TypeVar("T")
@@ -235,7 +237,7 @@ class _Stream(MeshCall):
         self._run = run
         run.call.messages = run.call.streamed = 0
         self._messages: AsyncIterator[object] | None = None
-        self._inner: AsyncIterator[object] | None = None  # grpcio's iterator over the messages
+        self._inner: Messages | None = None  # once the response has begun
         self._error: BaseException | None = None
 
     def __aiter__(self) -> AsyncIterator[object]:
@@ -249,12 +251,20 @@ class _Stream(MeshCall):
             return
         yield message
         try:
-            assert self._inner is not None
-            call = self._run.call
-            async for message in self._inner:  # one coroutine less for each message than by ``read``
-                call.messages += 1
-                call.streamed += size_of_message(message)
-                yield message
+            call, inner = self._run.call, self._inner
+            if type(inner) is not CoreMessages:
+                assert inner is not None
+                while (message := await inner.read()) is not aio.EOF:
+                    call.messages += 1
+                    call.streamed += inner.size
+                    yield message
+            else:  # as ``inner.read``, without its coroutine: nearly all messages come here
+                receive, deserialize = inner.receive, inner.deserialize
+                while (data := await receive()) is not aio.EOF:
+                    call.messages += 1
+                    call.streamed += FRAME + len(data)
+                    yield data if deserialize is None else deserialized(data, deserialize)
+                await inner.end()
         except grpc.aio.AioRpcError as error:
             raise await self._shown(error) from None
         except asyncio.CancelledError:
@@ -274,14 +284,14 @@ class _Stream(MeshCall):
                 if run.first is not None:
                     message = await run.first
             else:
-                message = await next_message(self._inner)
+                message = await self._inner.read()
             if self._inner is not None:
                 if message is aio.EOF:
                     # the caller may drop the call now, which must not look as if it had cancelled it
                     await run.ended()
                 else:
                     run.call.messages += 1
-                    run.call.streamed += size_of_message(message)
+                    run.call.streamed += self._inner.size
                 return message
         except grpc.aio.AioRpcError as error:
             raise await self._shown(error) from None

@@ -28,6 +28,7 @@ FINISHED = "RPC already finished."
 class CoreCall(Protocol):
     """The binding's own call."""
 
+    def done(self) -> bool: ...
     async def send_serialized_message(self, message: bytes) -> None: ...
 
 
@@ -77,9 +78,13 @@ class AioRequests(Generic[Req]):
         self._serialize = serialize
         self._cancel = cancel
         self._inner: LoopCall | None = None
-        self._core: CoreCall | None = None  # of ``_inner``, once it has taken a message
         self._sent = 0
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # whose holder sends what is kept
+        # what is inside ``_inner``, where messages go straight there: it has taken some, nothing waits or is kept, nobody
+        # follows; and whether one is going there now, for which the holder of the lock waits
+        self._straight: CoreCall | None = None
+        self._going = False
+        self._gone: asyncio.Future[None] | None = None
         self._attached = asyncio.Event()
         self._over = False
         self._closed = False  # done_writing was sent to the attempt
@@ -110,6 +115,7 @@ class AioRequests(Generic[Req]):
         made.kept.ended = self.kept.ended
         if not made.kept.ended:
             self._followers.append(made)
+            self._straight = None
         return made
 
     def _feed_followers(self, data: bytes | None) -> None:
@@ -132,7 +138,7 @@ class AioRequests(Generic[Req]):
     def attach(self, inner: LoopCall) -> None:
         """A new attempt takes the messages."""
         self._inner = inner
-        self._core = None
+        self._straight = None
         self._sent = 0
         self._closed = False
         self._attached.set()
@@ -149,33 +155,41 @@ class AioRequests(Generic[Req]):
 
     async def write(self, message: Req) -> None:
         """One more message. Returns when the attempt under way has taken it."""
-        if self.kept.ended:
+        kept = self.kept
+        if kept.ended:
             raise asyncio.InvalidStateError('RPC is half closed after calling "done_writing".')
         # nearly all messages of long streams come here: functions that need not be called show in `make bench`
         serialize = self._serialize
         made = message if serialize is None else serialize(message)
         data = made if type(made) is bytes else only_bytes(made)
+        core = self._straight
+        if core is not None and not self._going:
+            self._going = True
+            kept.past += 1
+            kept.size += len(data)
+            try:
+                if core.done():
+                    raise asyncio.InvalidStateError(FINISHED)
+                await core.send_serialized_message(data)
+            finally:
+                self._going = False
+                if self._gone is not None:
+                    wake(self._gone)
+            return
+        self._straight = None
         if self._followers:
             self._feed_followers(data)
-        if not self.kept.replayable and self._sent == len(self.kept) and not self._lock.locked():
-            await self._lock.acquire()
-            self.kept.past += 1
-            self.kept.size += len(data)
-            try:
-                inner = self._attempt()
-                core = self._core
-                if core is None:
-                    await _send(inner, data)
-                    self._core = core_of(inner)
-                elif inner.done():
-                    raise asyncio.InvalidStateError(FINISHED)
-                else:
-                    await core.send_serialized_message(data)
-            finally:
-                self._lock.release()
+        if kept.replayable or self._sent < len(kept) or self._going or self._lock.locked():
+            kept.append(data)
+            await self._flush()
             return
-        self.kept.append(data)
-        await self._flush()
+        async with self._lock:
+            kept.past += 1
+            kept.size += len(data)
+            inner = self._attempt()
+            await _send(inner, data)
+            if not self._followers and inner is self._inner and self._sent == len(kept):
+                self._straight = core_of(inner)
 
     async def connected(self) -> None:
         """Until an attempt takes messages, or the call is over."""
@@ -206,6 +220,10 @@ class AioRequests(Generic[Req]):
             if self._over:
                 return
             async with self._lock:
+                while self._going:
+                    self._gone = asyncio.get_running_loop().create_future()
+                    await self._gone
+                self._gone = None
                 inner = self._attempt()
                 try:
                     while self._sent < len(self.kept) and inner is self._inner:

@@ -10,6 +10,7 @@ from grpc import aio
 
 from meshlib.engine.drivers import finish, run_async
 from meshlib.engine.outcome import Failure, Outcome
+from meshlib.transport.grpcio.client.aio_messages import messages_of
 from meshlib.transport.grpcio.client.aio_requests import AioRequests, connects
 from meshlib.transport.grpcio.client.aio_run import AioRun, Result
 from meshlib.transport.grpcio.client.attempt import (
@@ -32,11 +33,10 @@ from meshlib.transport.grpcio.contracts import ended_call
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
-
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange, Send
     from meshlib.telemetry.observe import Telemetry
+    from meshlib.transport.grpcio.client.aio_messages import Messages
     from meshlib.transport.grpcio.client.request import LoopRequest
     from meshlib.transport.grpcio.client.upstream import Upstream
     from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable, Metadata
@@ -50,7 +50,7 @@ HEAD_TURNS = 3
 
 class StreamRun(AioRun):
     """A run whose response goes on after it was delivered. ``inner``: grpcio's call once its response has begun; ``messages``:
-    its iterator over them; ``first``: the first step of that, under way or done; ``head_wanted``: somebody asks for the initial
+    those of the response; ``first``: the first of them, on its way or here; ``head_wanted``: somebody asks for the initial
     metadata before any message."""
 
     runtime: StreamOnLoop
@@ -69,7 +69,7 @@ class StreamRun(AioRun):
         self.attempt: LoopCall | None = None  # grpcio's call for the attempt under way
         self._attempted: asyncio.Event | None = None
         self.inner: LoopCall | None = None
-        self.messages: AsyncIterator[object] | None = None
+        self.messages: Messages | None = None
         self.first: asyncio.Task[object] | None = None
         self.head_wanted = asyncio.Event()
         self.delivered = asyncio.Event()
@@ -204,8 +204,8 @@ class StreamOnLoop(OnLoop):
     async def _first(self, effect: Send[LoopRequest], inner: LoopCall, timeout: float | None, timed: bool) -> Outcome:
         """Wait for the first message, or for initial metadata that somebody wants or that tells something."""
         loop = asyncio.get_running_loop()
-        messages = aiter(inner)
-        read: asyncio.Task[object] = loop.create_task(next_message(messages))
+        messages = messages_of(inner)
+        read: asyncio.Task[object] = loop.create_task(messages.read())
         head: asyncio.Task[Metadata] = loop.create_task(inner.initial_metadata())
         wanted: asyncio.Task[bool] = loop.create_task(self.run.head_wanted.wait())
         waiting: set[asyncio.Task[object] | asyncio.Task[Metadata] | asyncio.Task[bool]] = {read, head}
@@ -246,7 +246,7 @@ class StreamOnLoop(OnLoop):
         self,
         effect: Send[LoopRequest],
         inner: LoopCall,
-        messages: AsyncIterator[object],
+        messages: Messages,
         read: asyncio.Task[object],
         initial: Metadata,
     ) -> Outcome:
@@ -255,11 +255,3 @@ class StreamOnLoop(OnLoop):
         if wants_headers(effect):
             outcome.tell_headers(tuple(initial), None, "")
         return outcome
-
-
-async def next_message(messages: AsyncIterable[object]) -> object:
-    """The next one of grpcio's iterator, ``grpc.aio.EOF`` at the end. (Its ``read`` skips messages that are here already when
-    the status is too.)"""
-    async for message in messages:
-        return message
-    return aio.EOF

@@ -325,6 +325,11 @@ def for_loops(
     return made
 
 
+def known() -> bool:
+    """Whether grpcio's binding is the one we know."""
+    return _known
+
+
 def unobserved() -> bool:
     """Whether the binding is known, and nobody observes calls through a plugin of grpcio."""
     return _known and _observability._OBSERVABILITY_PLUGIN is None

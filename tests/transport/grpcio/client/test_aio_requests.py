@@ -52,6 +52,10 @@ class Core:
     def __init__(self):
         self.taken: list[bytes] = []
         self.under_way = 0
+        self.over = False
+
+    def done(self) -> bool:
+        return self.over
 
     async def send_serialized_message(self, message: bytes) -> None:
         self.under_way += 1
@@ -67,10 +71,9 @@ class Known:
     def __init__(self):
         self._cython_call = Core()
         self._metadata_sent = asyncio.Event()
-        self.over = False
 
     def done(self) -> bool:
-        return self.over
+        return self._cython_call.done()
 
     async def write(self, _data: bytes) -> None:
         raise AssertionError("its own write loses the status of a call that the server has ended")
@@ -105,7 +108,7 @@ async def test_a_call_that_is_over_takes_nothing_more():
     requests.commit()
     requests.attach(call)
     await requests.write(b"1")
-    call.over = True
+    call._cython_call.over = True
     with pytest.raises(asyncio.InvalidStateError, match="already finished"):
         await requests.write(b"2")
     assert call._cython_call.taken == [b"1"]
@@ -135,3 +138,34 @@ async def test_a_message_that_is_no_bytes_is_refused():
     requests.attach(call)
     with pytest.raises(TypeError, match="request_serializer"):
         await requests.write("text")
+
+
+async def test_what_comes_while_a_message_is_on_its_way_is_taken_after_it_and_so_is_the_end():
+    class Ending(Known):
+        async def done_writing(self) -> None:
+            assert self._cython_call.under_way == 0, "gRPC core takes the end after the last message"
+            self._cython_call.taken.append(b"end")
+
+    requests, call = AioRequests(None, None, None), Ending()
+    call._metadata_sent.set()
+    requests.commit()
+    requests.attach(call)
+    await requests.write(b"0")
+    writing = [asyncio.ensure_future(requests.write(b"%d" % number)) for number in range(1, 4)]
+    await asyncio.sleep(0)  # the first of them is on its way, the others wait
+    await requests.done_writing()
+    await asyncio.gather(*writing)
+    assert call._cython_call.taken == [b"0", b"1", b"2", b"3", b"end"]
+    assert requests.seen() == (4, 4)
+
+
+async def test_who_follows_gets_what_is_written_to_a_call_that_takes_messages_at_once():
+    requests, call = AioRequests(None, None, None), Known()
+    call._metadata_sent.set()
+    requests.commit()
+    requests.attach(call)
+    await requests.write(b"1")
+    follower = requests.copy()
+    await requests.write(b"2")
+    assert call._cython_call.taken == [b"1", b"2"]
+    assert [follower.kept.get(position) for position in range(len(follower.kept))] == [b"2"]

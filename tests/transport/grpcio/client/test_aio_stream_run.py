@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from meshlib.transport.grpcio.client import aio_stream_run
-from meshlib.transport.grpcio.client.aio_stream_run import StreamOnLoop, StreamRun, next_message
+from meshlib.transport.grpcio.client.aio_stream_run import StreamOnLoop, StreamRun
 from tests.support.grpc_begun import begun, dialer_of
 from tests.support.grpc_runtimes import mesh_of
 
@@ -80,7 +80,7 @@ async def test_its_first_message_delivers_it_and_its_status_ends_it(mesh, monkey
     run = run_of(mesh, monkeypatch, inner)
     run.begin()
     await run.delivered.wait()
-    assert (run.inner, await run.first, await next_message(run.messages)) == (inner, b"1", b"2")
+    assert (run.inner, await run.first, await run.messages.read()) == (inner, b"1", b"2")
     assert (run.over, run.under_way, active(mesh)) == (False, {run}, 1)
     inner.status = grpc.StatusCode.ABORTED
     inner.over.set()
@@ -135,8 +135,3 @@ async def test_who_waits_for_a_connection_waits_for_an_attempt_or_for_the_end(me
     other.cancel()
     await waiting
     assert other.over
-
-
-async def test_the_next_message_is_the_end_when_there_is_none():
-    messages = aiter(Inner(b"1"))
-    assert [await next_message(messages) for _ in range(3)] == [b"1", grpc.aio.EOF, grpc.aio.EOF]
