@@ -93,8 +93,6 @@ def _terminated(folder: Path, quick: bool, _: str) -> list[Row]:
                 }
             ],
         },
-        disable_stateless_session_resumption=True,
-        disable_stateful_session_resumption=True,
     )
     with nginx() as backend, contextlib.ExitStack() as stack:
         tls = {

@@ -26,7 +26,8 @@ from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.tls_listener import ALPN
-from meshlib.serving.acceptor import _Accepts, _Greeter
+from meshlib.serving.acceptor import _Greeter
+from meshlib.serving.tickets import Accepts
 from meshlib.serving.tls_peer import remember_sni
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
@@ -98,7 +99,7 @@ class Mutual:
         context = credentials.server_context(ALPN)
         remember_sni(context)
         greeter = _Greeter(listener.acceptor, credentials)
-        server = LoopTls(asyncio.get_running_loop(), greeter, _Accepts(context), None)
+        server = LoopTls(asyncio.get_running_loop(), greeter, Accepts(context), None)
         self.receive = server.data_received
         below: Any = Below(self.written.append)
         server.connection_made(below)

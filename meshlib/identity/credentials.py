@@ -20,6 +20,9 @@ CIPHERS = ":".join(
 )
 """Of TLS 1.2: those of Mozilla's "intermediate" configuration without its finite-field Diffie-Hellman. OpenSSL has those of
 TLS 1.3, which are the same as Mozilla's."""
+TICKETS = 1
+"""Session tickets of a handshake over TLS 1.3: each has the peer's certificate in it and costs a seventh of a handshake;
+OpenSSL would make two. (Ports that see whether callers resume give fewer: ``serving/tickets.py``.)"""
 GROUPS = ("X25519", "prime256v1", "secp384r1")
 
 
@@ -49,6 +52,7 @@ class Credentials:
             found = self._made(ssl.PROTOCOL_TLS_SERVER, alpn)
             found.verify_mode = ssl.CERT_REQUIRED if require_peer else ssl.CERT_OPTIONAL
             found.minimum_version = minimum
+            found.num_tickets = TICKETS
             self._contexts[key] = found
         return found
 

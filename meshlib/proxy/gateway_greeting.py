@@ -12,11 +12,10 @@ from meshlib.proxy.gateway_tcp import GatewayTcp
 from meshlib.proxy.gateway_tls import NotServed
 from meshlib.serving.hello_names import Hello, NotTls, hello_of
 from meshlib.serving.joined_writes import JoinedWrites
+from meshlib.serving.tickets import Accepts
 from meshlib.transport.upstream.loop_tls import LoopTls
 
 if TYPE_CHECKING:
-    import ssl
-
     from meshlib.compiler.gateway_model import GatewayChain, GatewayTls
 
 
@@ -56,7 +55,10 @@ class Greeting(FirstWords[Gate]):
             listener.say(str(error))
             self._drop("refused")
             return
-        secured = LoopTls(listener.forwarder.loop, _Handshake(self, chain, tls, hello.sni), _Accepts(context), None)
+        # browsers resume, and a ticket without a client's certificate costs little
+        tickets = listener.contexts.tickets.next() if tls.asks_clients else None
+        shaking = _Handshake(self, chain, tls, hello.sni)
+        secured = LoopTls(listener.forwarder.loop, shaking, Accepts(context, tickets), None)
         secured.handshake.add_done_callback(self._shaken)
         transport.set_protocol(secured)
         secured.connection_made(transport)
@@ -78,8 +80,11 @@ class Greeting(FirstWords[Gate]):
     ) -> asyncio.Protocol | None:
         """What serves a connection whose handshake is over; None: nobody does."""
         listener = self._listener
+        done = transport.get_extra_info("ssl_object")
+        if tls.asks_clients:
+            listener.contexts.tickets.shaken(bool(done.session_reused))
         try:
-            peer = listener.contexts.peer(tls, chain.server, transport.get_extra_info("ssl_object"), sni)
+            peer = listener.contexts.peer(tls, chain.server, done, sni)
         except NotServed as error:
             listener.counts["refused_peer"] += 1
             listener.say(str(error))
@@ -118,18 +123,3 @@ class _Handshake(asyncio.Protocol):
             return
         joined.set_protocol(serving)
         serving.connection_made(joined)
-
-
-class _Accepts:
-    """The server's side of a context."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-
-    def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
-    ) -> ssl.SSLObject:
-        """As ``SSLContext.wrap_bio``."""
-        return self._context.wrap_bio(incoming, outgoing, server_side=True)

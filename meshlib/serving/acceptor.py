@@ -24,6 +24,7 @@ from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Turn, Waiting, accept_turn, usable
 from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.serving.joined_writes import JoinedWrites
+from meshlib.serving.tickets import Accepts, Tickets
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
 from meshlib.transport.upstream.loop_tls import LoopTls
 
@@ -126,6 +127,7 @@ class Acceptor:
         self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._chains = Chains()
+        self._tickets = Tickets()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._later: Cancellable | None = None
         self.counts: Counter[str] = Counter()
@@ -336,9 +338,10 @@ class Acceptor:
         loop = self._loop
         context = credentials.server_context(self._alpn, minimum=self._minimum())
         remember_sni(context)
+        accepts = Accepts(context, self._tickets.next())
         try:
             transport, tls = await self._loop.connect_accepted_socket(
-                lambda: LoopTls(loop, _Greeter(self, credentials), _Accepts(context), None), waiting.sock
+                lambda: LoopTls(loop, _Greeter(self, credentials), accepts, None), waiting.sock
             )
         except (OSError, asyncio.CancelledError):  # gone, or cut off
             self._drop(waiting)
@@ -356,7 +359,9 @@ class Acceptor:
 
     def greeted(self, transport: asyncio.Transport, credentials: Credentials) -> asyncio.Protocol | None:
         """What serves a connection whose handshake has ended; None: it is not served."""
-        peer = peer_of(transport.get_extra_info("ssl_object"), credentials, self._chains)
+        done = transport.get_extra_info("ssl_object")
+        peer = peer_of(done, credentials, self._chains)
+        self._tickets.shaken(bool(done.session_reused))
         if peer is None:
             return None
         if self._connections.add(peer, transport):
@@ -448,21 +453,6 @@ class _Waiting:
         except OSError:
             return "a client"
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client of the unix socket"
-
-
-class _Accepts:
-    """The server's side of a context."""
-
-    __slots__ = ("_context",)
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-
-    def wrap_bio(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
-    ) -> ssl.SSLObject:
-        """As ``SSLContext.wrap_bio``."""
-        return self._context.wrap_bio(incoming, outgoing, server_side=True)
 
 
 class _Greeter(asyncio.Protocol):

@@ -1,0 +1,53 @@
+"""How many session tickets callers are given: a ticket holds the caller's certificate, and to make one costs OpenSSL a seventh
+of an mTLS handshake, of which there are as many as nobody ever uses.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from meshlib.identity.credentials import TICKETS
+
+ENOUGH = 8
+"""Full handshakes in a row after which callers of this port do not seem to resume."""
+ONE_IN = 8
+"""Full handshakes of which then one is given a ticket, by which it shows when they do again."""
+
+
+class Tickets:
+    """Of one port, or of all of a gateway. What is given changes what handshakes cost, never who may come in."""
+
+    __slots__ = ("_in_vain",)
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    def next(self) -> int:
+        """How many, for the connection that is made now. (Of TLS 1.3; TLS 1.2 has one, always.)"""
+        in_vain = self._in_vain
+        return TICKETS if in_vain < ENOUGH or in_vain % ONE_IN == 0 else 0
+
+    def shaken(self, resumed: bool) -> None:
+        """A handshake has ended, well."""
+        self._in_vain = 0 if resumed else self._in_vain + 1
+
+
+class Accepts:
+    """The server's side of a context, with so many ``tickets`` (None: as many as it has). Stands where ``LoopTls`` wants what
+    wraps."""
+
+    __slots__ = ("_context", "_tickets")
+
+    def __init__(self, context: ssl.SSLContext, tickets: int | None = None) -> None:
+        self._context = context
+        self._tickets = tickets
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *, server_hostname: str | bytes | None
+    ) -> ssl.SSLObject:
+        """As ``SSLContext.wrap_bio``. OpenSSL copies the number when a connection is made; a thread that has the same context
+        and comes between meets the other number, and no harm."""
+        context, tickets = self._context, self._tickets
+        if tickets is not None and context.num_tickets != tickets:
+            context.num_tickets = tickets
+        return context.wrap_bio(incoming, outgoing, server_side=True)
