@@ -47,6 +47,32 @@ def cel_problem(text: str) -> str:
     return ""
 
 
+def log_problem(text: str) -> str:
+    """Why an access log cannot have ``text`` as an expression, as what is said of it: "is not an expression of CEL: ...". ""
+    when it can. What Envoy evaluates for its logs has fewer functions than for tags of Istio's metrics: no ``string()``, no
+    loops, nothing that joins texts or lists."""
+    problem = cel_problem(text)
+    if problem:
+        return f"is not an expression of CEL: {problem}"
+    refused = _not_in_logs(_Parser(text).tokens)
+    return f"is not an expression for access logs, as Envoy evaluates them: {refused}" if refused else ""
+
+
+def _not_in_logs(tokens: Sequence[tuple[str, str]]) -> str:
+    for at, (kind, token) in enumerate(tokens):
+        before, after = tokens[at - 1] if at else ("", ""), tokens[at + 1] if kind != "end" else ("", "")
+        if kind == "name" and after[1] == "(":
+            if token == "string" and before[1] != ".":
+                return "there is no string()"
+            if token in _LOOPS and before[1] == ".":
+                return f"there are no loops, and so no {token}()"
+        if (kind, token) == ("sign", "+") and (
+            before[0] == "text" or after[1] == "[" or (after[0] == "text" and tokens[at + 2][1] not in (".", "["))
+        ):
+            return "+ is for numbers, and joins no texts or lists (a format can have several %CEL(...)%)"
+    return ""
+
+
 def _literal_problem(kind: str, token: str, *, negative: bool) -> str:
     if kind == "int":
         digits = token.rstrip("uU")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.policy.cel_syntax import cel_problem, cel_references, with_calls
+from meshlib.policy.cel_syntax import cel_problem, cel_references, log_problem, with_calls
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,30 @@ def test_an_expression(text):
 )
 def test_no_expression(text):
     assert cel_problem(text) != ""
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("a ||", "is not an expression of CEL: it ends too early"),
+        ("string(response.code) == '200'", "there is no string()"),
+        ("request.headers.exists(h, h == 'x-a')", "there are no loops, and so no exists()"),
+        ("['a'].map(x, x)[0]", "no map()"),
+        ("request.path + '?'", "+ is for numbers"),
+        ("'?' + request.path", "+ is for numbers"),
+        ("request.a + [1]", "+ is for numbers"),
+    ],
+)
+def test_an_access_log_has_the_functions_that_envoy_gives_it(expression, said):
+    assert said in log_problem(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["response.code + 1 > 400", "request.size + '1'.size() > 2", "request.map == 'string(a)'", "int('4') + x[0] == 5"],
+)
+def test_what_envoy_evaluates_for_access_logs(expression):
+    assert log_problem(expression) == ""
 
 
 @given(st.text("ab1.'\"\\()[]{}?:!-+,&|= \n", max_size=12))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from meshlib.policy.cel_syntax import cel_problem
+from meshlib.policy.cel_syntax import log_problem
 
 Takes = Literal["nothing", "perhaps", "argument"]
 Side = Literal["both", "client", "server", "neither"]
@@ -96,8 +96,8 @@ def _metadata(argument: str) -> str:
 
 
 def _expression(argument: str) -> str:
-    problem = cel_problem(argument)
-    return f"it is not an expression of CEL: {problem}" if problem else ""
+    problem = log_problem(argument)
+    return f"it {problem}" if problem else ""
 
 
 def _something(what: str) -> Callable[[str], str]:

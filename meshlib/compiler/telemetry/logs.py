@@ -20,7 +20,7 @@ from meshlib.compiler.telemetry.providers import (
     place,
     where,
 )
-from meshlib.policy.cel_syntax import cel_problem
+from meshlib.policy.cel_syntax import log_problem
 from meshlib.policy.telemetry_settings import AccessLog
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _is_for(logging: AccessLogging, mode: Mode) -> bool:
 
 def _filter(entry: Written) -> _Filter:
     written = entry.logging.filter
-    if written is None or not written.expression or cel_problem(written.expression):
+    if written is None or not written.expression or log_problem(written.expression):
         return NO_FILTER
     return _Filter(written.expression, where(entry.resource, (*entry.loc, "filter", "expression")))
 

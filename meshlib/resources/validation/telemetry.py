@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.policy.cel_syntax import cel_problem
+from meshlib.policy.cel_syntax import log_problem
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
@@ -34,11 +34,11 @@ def refusals(resource: Telemetry) -> Iterator[Notice]:
                     hint = "name one of the extensionProviders of the mesh's configuration"
                     yield refused("missing-name", where, "the provider has no name", hint)
     for index, log in enumerate(spec.access_logging or ()):
-        if log.filter is not None and (problem := cel_problem(log.filter.expression or "")):
+        if log.filter is not None and (problem := log_problem(log.filter.expression or "")):
             yield refused(
                 "bad-expression",
                 (*_SPEC, "accessLogging", index, "filter", "expression"),
-                f"{(log.filter.expression or '')[:100]!r} is not an expression of CEL: {problem}",
+                f"{(log.filter.expression or '')[:100]!r} {problem}",
                 "for example expression: response.code >= 400",
             )
     for index, metric in enumerate(spec.metrics or ()):

@@ -147,8 +147,9 @@ def test_what_is_right_says_nothing():
         "        host: {value: \"has(request.host) ? request.host : 'none'\"}\n"
         "        port: {value: string(destination.port)}\n"
         '        peer: {value: "upstream_peer.app"}\n'
+        "        any: {value: \"request.headers.exists(h, h == 'x') ? 'x' + request.method : ''\"}\n"
         "  tracing: [{providers: [{name: zipkin}]}]\n"
-        "  accessLogging:\n  - providers: [{name: envoy}]\n    filter: {expression: \"request.headers.exists(h, h == 'x')\"}\n"
+        "  accessLogging:\n  - providers: [{name: envoy}]\n    filter: {expression: \"'x' in request.headers\"}\n"
     )
     assert said(HEAD + spec + CONFIG) == []
     assert list(problems_of((), Providers())) == []
