@@ -68,6 +68,7 @@ def catch_up_before_scrapes(registry: CollectorRegistry, watcher: Catching) -> N
     """``watcher`` is asked to catch up whenever ``registry`` is scraped, as long as it is there."""
     found = _catching_up.get(registry)
     if found is None:
-        found = _catching_up[registry] = _CatchUp()
+        found = _CatchUp()
         registry.register(found)  # before the families, so that it comes first
+        _catching_up[registry] = found
     found.watchers.add(watcher)

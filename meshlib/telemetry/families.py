@@ -5,9 +5,11 @@ Each is registered once in a registry, however many meshes share it.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshlib.problems import MeshError
 from meshlib.telemetry.tables import (
     CallsByLabels,
     CallTable,
@@ -23,7 +25,7 @@ from meshlib.telemetry.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -99,6 +101,23 @@ class SizeFamilies(NamedTuple):
 
     requests: CallsByLabels
     responses: CallsByLabels
+
+
+@contextlib.contextmanager
+def registering(registry: CollectorRegistry) -> Iterator[None]:
+    """Collectors are registered in here, while a mesh is made: what a registry raises becomes ``MeshError``, as with these
+    metrics nobody would have any."""
+    try:
+        yield
+    except MeshError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        said = (str(error) or "it says no more")[:300]
+        raise MeshError(
+            f"the metrics of the mesh cannot be registered in registry={registry!r} ({kind}: {said}): give the mesh one of its "
+            f"own, registry=prometheus_client.CollectorRegistry(), or take away what has those names there"
+        ) from error
 
 
 _families: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.engine.numbers import BREAKER_STATES
 from meshlib.engine.tally import LIMITS
+from meshlib.telemetry.families import registering
 from meshlib.telemetry.label_sets import cleaned
 from meshlib.telemetry.mesh_numbers import MeshNumbers, Observed
 
@@ -307,13 +308,16 @@ _collectors: weakref.WeakKeyDictionary[CollectorRegistry, StateCollector] = weak
 
 
 def state_collector(registry: CollectorRegistry | None) -> StateCollector:
-    """That of a registry (None: prometheus_client's own), registered with its first mesh."""
+    """That of a registry (None: prometheus_client's own), registered with its first mesh. Raises ``MeshError`` when the
+    registry refuses it."""
     if registry is None:
         import prometheus_client
 
         registry = prometheus_client.REGISTRY
     found = _collectors.get(registry)
     if found is None:
-        found = _collectors[registry] = StateCollector()
-        registry.register(found)
+        found = StateCollector()
+        with registering(registry):
+            registry.register(found)
+        _collectors[registry] = found
     return found

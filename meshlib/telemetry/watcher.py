@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from meshlib.engine.inbound_context import current
 from meshlib.policy.telemetry_settings import DEFAULT_SETTINGS, TelemetrySettings, TracingSettings, expressions
 from meshlib.telemetry.catching_up import catch_up_before_scrapes, record_at_exit
+from meshlib.telemetry.families import registering
 from meshlib.telemetry.tcp_series import UNCOUNTED, TcpSeries
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Spanning(Protocol[CallIn, WatchedSpan]):
 
 
 class Watcher(Generic[WatchedCall, WatchedSpan]):
-    """Watches calls of one kind. ``failures`` counts what could not be recorded; a call never hears of it."""
+    """Watches calls of one kind. ``failures`` counts what could not be recorded; a call never hears of it. Whoever makes the
+    mesh does: a registry that takes no collectors is a ``MeshError`` then."""
 
     def __init__(
         self,
@@ -74,8 +76,9 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             import prometheus_client
 
             registry = prometheus_client.REGISTRY
-        catch_up_before_scrapes(registry, self)
-        self._metrics = metrics(registry)
+        with registering(registry):
+            catch_up_before_scrapes(registry, self)
+            self._metrics = metrics(registry)
         self._tracing = tracing
         self._clock = clock
         self._tells = False

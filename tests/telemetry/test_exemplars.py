@@ -100,12 +100,3 @@ def test_metrics_that_raise_leave_spans_and_calls_alone(spans: Spans, monkeypatc
             assert client.get("http://reviews.example/").status_code == 200
         assert mesh._core.telemetry.failures == 1
     assert len(spans.traces()) == 1
-
-
-def test_a_registry_that_takes_no_collectors_is_told_to_whoever_makes_the_mesh() -> None:
-    class Refusing(CollectorRegistry):
-        def register(self, collector: Any) -> None:
-            raise ValueError("this registry is full")
-
-    with pytest.raises(ValueError, match="this registry is full"):
-        meshlib.Mesh.from_resources([], registry=Refusing())
