@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -176,8 +176,8 @@ def tracer_provider(
     when the process ends is sent then, for a few seconds at most. Give it to a mesh (``tracer_provider=``), or make it the
     global one with ``opentelemetry.trace.set_tracer_provider``. Raises ``MeshError`` for an endpoint that is not a URL of this
     kind, and where the exporter is not installed."""
-    exporter = _exporter(endpoint, headers, timeout)
-    resource = Resource.create({"service.name": service} if service else None)
+    exporter = exporter_to(endpoint, headers, timeout)
+    resource = resource_of(service)
     limits = SpanLimits(max_attribute_length=MAX_ATTRIBUTE)
     made = TracerProvider(resource=resource, span_limits=limits)
     made.add_span_processor(CountedBatches(exporter, max_waiting=max_waiting, delay=delay))
@@ -206,7 +206,26 @@ def _facts(span: ReadableSpan) -> SpanFacts:
     )
 
 
-def _exporter(endpoint: str, headers: dict[str, str] | None, timeout: float) -> SpanExporter:
+def resource_of(service: str) -> Resource:
+    """Who makes spans: ``service`` ("": what OTEL_SERVICE_NAME says), and what OTEL_RESOURCE_ATTRIBUTES say."""
+    return Resource.create({"service.name": service} if service else None)
+
+
+def sends_bytes(exporter: SpanExporter) -> Callable[[bytes], bool] | None:
+    """What sends a request that is written already by the connections of ``exporter``, with its retries, its headers and its
+    certificates, and says whether it was taken. None: this exporter, or this version of it, has no such thing."""
+    send = getattr(getattr(exporter, "_client", None), "export", None)  # not of its API: versions before 1.45 have none
+    if send is None or not callable(send):
+        return None
+
+    def sent(request: bytes) -> bool:
+        return getattr(send(request), "success", None) is True
+
+    return sent
+
+
+def exporter_to(endpoint: str, headers: dict[str, str] | None = None, timeout: float = TIMEOUT) -> SpanExporter:
+    """What sends to ``endpoint``. Raises as ``tracer_provider`` does."""
     try:
         found = urlsplit(endpoint)
         port = found.port

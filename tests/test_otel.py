@@ -274,4 +274,4 @@ def test_files_of_opentelemetry_that_another_package_has_replaced_are_said_with_
     for name in [each for each in sys.modules if each.startswith("opentelemetry.exporter.otlp")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MeshError, match="pip install --force-reinstall --no-deps opentelemetry-proto"):
-        otel._exporter("http://localhost:4318", None, 1.0)
+        otel.exporter_to("http://localhost:4318", None, 1.0)

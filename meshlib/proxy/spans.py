@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.trace import Span, Tracer, TracerProvider
 
+from meshlib.telemetry.own_spans import SDK_SETTINGS, OwnTracerProvider
+from meshlib.telemetry.span_queue import SpanQueue
+
 if TYPE_CHECKING:
     from opentelemetry.util import types
 
@@ -91,7 +94,17 @@ def spans_to(endpoint: str, service: str) -> SpansByProcess:
     where the exporter is not installed (extra ``otel``)."""
     from meshlib import otel
 
-    otel.tracer_provider(
-        endpoint, service=service
-    ).shutdown()  # says what is wrong with the URL, before anything begins
-    return SpansByProcess(lambda: otel.tracer_provider(endpoint, service=service))
+    otel.exporter_to(endpoint).shutdown()  # says what is wrong with the URL, before anything begins
+    return SpansByProcess(lambda: _provider(endpoint, service))
+
+
+def _provider(endpoint: str, service: str) -> Provider:
+    """Over HTTP spans are written by ourselves; by the SDK over gRPC, and where an environment says how it makes them."""
+    from meshlib import otel
+
+    exporter = otel.exporter_to(endpoint)
+    send = otel.sends_bytes(exporter) if endpoint.startswith("http") else None
+    if send is None or any(name in os.environ for name in SDK_SETTINGS):
+        exporter.shutdown()
+        return otel.tracer_provider(endpoint, service=service)
+    return OwnTracerProvider(SpanQueue(send, otel.resource_of(service).attributes, exporter.shutdown))

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from meshlib.problems import MeshError
 from meshlib.proxy.spans import SpansByProcess, spans_to
+from meshlib.telemetry.own_spans import OwnTracerProvider
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -51,6 +52,27 @@ def test_what_is_shut_down_is_what_this_process_has_made():
 def test_a_collector_has_a_url():
     with pytest.raises(MeshError, match="jaeger:4318"):
         spans_to("jaeger:4318", "web")
+
+
+def test_over_http_spans_are_written_by_ourselves():
+    with OtlpReceiver() as receiver:
+        spans = spans_to(receiver.http, "web")
+        assert isinstance(spans.here(), OwnTracerProvider)
+        spans.get_tracer("meshlib").start_span("GET").end()
+        spans.shutdown()
+        (told,) = receiver.spans
+    assert (told.name, told.scope, told.resource["service.name"]) == ("GET", "meshlib", "web")
+
+
+@pytest.mark.parametrize("how", ["over gRPC", "configured", "a version that takes no bytes"])
+def test_else_the_sdk_makes_them(how, monkeypatch):
+    if how == "configured":
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    if how == "a version that takes no bytes":
+        monkeypatch.setattr("meshlib.otel.sends_bytes", lambda _exporter: None)
+    spans = spans_to("grpc://127.0.0.1:4317" if how == "over gRPC" else "http://127.0.0.1:4318", "web")
+    assert isinstance(spans.here(), TracerProvider)
+    spans.shutdown()
 
 
 def test_the_proxy_tells_a_collector_of_its_calls_and_goes_on_with_the_clients_trace():

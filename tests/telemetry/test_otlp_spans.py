@@ -1,0 +1,93 @@
+"""Spans written by hand are what OpenTelemetry's own encoder writes, field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from meshlib.telemetry import otlp_spans as otlp
+
+TRACE, SPAN, PARENT = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331, 0x00F067AA0BA902B7
+RESOURCE = {"service.name": "web", "process.pid": 7}
+START, END = 1_795_000_000_000_000_001, 1_795_000_000_000_250_000
+SAMPLED = TraceFlags(1)
+
+
+def of_the_sdk(name: str, kind: SpanKind, attributes: dict[str, Any], **more: Any) -> Any:
+    parent = more.pop("parent", None)
+    state = more.pop("state", None)
+    span = ReadableSpan(
+        name,
+        SpanContext(TRACE, SPAN, False, SAMPLED, TraceState(state)),
+        parent,
+        Resource(RESOURCE),
+        attributes,
+        kind=kind,
+        start_time=START,
+        end_time=END,
+        instrumentation_scope=InstrumentationScope("meshlib", ""),
+        **more,
+    )
+    return encode_spans([span])
+
+
+def ours(name: str, kind: int, rest: bytes, parent: bytes = b"", flags: int = otlp.LOCAL, state: bytes = b"") -> Any:
+    made = otlp.span(
+        TRACE.to_bytes(16, "big"), SPAN.to_bytes(8, "big"), parent, name.encode(), kind, START, END, rest, flags, state
+    )
+    return ExportTraceServiceRequest.FromString(otlp.request(otlp.resource_of(RESOURCE), "meshlib", [made]))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"http.request.method": "GET", "url.path": "/a", "server.port": 80, "http.response.status_code": 200},
+        {"text": "x" * 113, "longer": "y" * 114, "much longer": "z" * 300, "k" * 200: "long key", "empty": ""},
+        {"none": 0, "small": 127, "two bytes": 128, "large": 1 << 40, "negative": -1, "least": -(1 << 63)},
+        {"true": True, "false": False, "half": 0.5, "several": ("a", "b"), "numbers": (1, -2), "umlaut": "schön"},
+    ],
+)
+def test_a_span_has_the_attributes_that_opentelemetrys_encoder_writes(attributes):
+    theirs = of_the_sdk("GET", SpanKind.SERVER, attributes)
+    theirs.resource_spans[0].scope_spans[0].spans[0].ClearField("status")  # theirs is there, and says nothing
+    assert ours("GET", otlp.SERVER, otlp.attributes(attributes)) == theirs
+
+
+def test_parent_state_events_and_status_are_those_of_opentelemetrys_encoder():
+    told: dict[str, Any] = {"meshlib.attempt": 2, "meshlib.reason": "503", "meshlib.backoff": 0.25}
+    theirs = of_the_sdk(
+        "GET /reviews/{id}",
+        SpanKind.CLIENT,
+        {"a": "b"},
+        parent=SpanContext(TRACE, PARENT, True, SAMPLED),
+        state=[("vendor", "1"), ("other", "2")],
+        events=[Event("meshlib.retry", told, START)],
+        status=Status(StatusCode.ERROR, "UC"),
+    )
+    rest = otlp.attributes({"a": "b"}) + otlp.event("meshlib.retry", START, told) + otlp.status(True, "UC")
+    parent = PARENT.to_bytes(8, "big")
+    found = ours("GET /reviews/{id}", otlp.CLIENT, rest, parent, otlp.REMOTE, b"vendor=1,other=2")
+    assert found == theirs
+
+
+def test_several_spans_are_one_request():
+    one = otlp.span(bytes(16), bytes(8), b"", b"a", otlp.CLIENT, 1, 2, b"", otlp.LOCAL)
+    two = otlp.span(bytes(16), bytes(8), b"", b"b" * 200, otlp.CLIENT, 1, 2, b"", otlp.LOCAL)
+    found = ExportTraceServiceRequest.FromString(otlp.request(otlp.resource_of({}), "meshlib", [one, two] * 100))
+    assert [span.name for span in found.resource_spans[0].scope_spans[0].spans] == ["a", "b" * 200] * 100
+
+
+def test_what_is_too_long_is_cut_and_what_is_no_text_is_no_error():
+    attributes = {"long": "x" * 10_000, "surrogate": "a\udc80", "none": None, "other": {"a": 1}.keys()}
+    found = ours("a", otlp.SERVER, otlp.attributes(attributes))
+    told = {pair.key: pair.value.string_value for pair in found.resource_spans[0].scope_spans[0].spans[0].attributes}
+    assert told == {"long": "x" * otlp.LONGEST, "surrogate": "a?", "other": "dict_keys(['a'])"}
+    assert otlp.status(False) == b""
