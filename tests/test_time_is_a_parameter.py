@@ -39,6 +39,8 @@ ALLOWED: dict[tuple[str, str], str] = {
         "telemetry/access_log/writer.py",
         "self._hurry.wait",
     ): "lines gather before they are written: no call waits for it",
+    ("telemetry/span_queue.py", "self._wake.get"): "spans gather before they are sent: no call waits for it",
+    ("telemetry/span_queue.py", "done.wait"): "how long a collector takes is bounded in real time",
     ("telemetry/access_log/writer.py", "self._gone.wait_for"): "how long a sink takes is bounded in real time",
     ("testing/clock.py", "self._changed.wait_for"): "how long a test waits for sleepers that do not come",
     ("testing/upstreams/script.py", "self._changed.wait_for"): "how long a test waits for requests that do not come",
