@@ -59,6 +59,15 @@ class Told:
         self.on_trailers(number, headers)
         self.on_end(number)
 
+    def on_whole(self, number: int, headers: Head, data: bytes, trailers: Head | None) -> int:
+        self.on_head(number, headers)
+        if trailers is None:
+            self.on_last(number, data)
+        else:
+            self.on_data(number, data, len(data))
+            self.on_last_trailers(number, trailers)
+        return 1000
+
     def on_end(self, number: int) -> None:
         self.calls.append(("end", number))
 

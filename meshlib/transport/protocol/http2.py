@@ -261,6 +261,19 @@ class Http2Session:
         stream.credit = 0
         self._codec.ignored(number, left)
 
+    def on_whole(self, number: int, headers: Received, data: bytes, trailers: Received | None) -> int:
+        stream = self.streams.get(number)
+        if stream is None or not stream.sent:
+            return 0
+        weight = stream.take_whole(headers, data, trailers)
+        if not weight:
+            return 0
+        self.responses += 1
+        self.changed[stream] = None
+        del self.streams[number]
+        self._codec.ignored(number, len(data))  # as in ``on_last``
+        return weight
+
     def on_trailers(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)
         if stream is not None:

@@ -47,10 +47,13 @@ from meshlib.transport.protocol.http2_frames import (
     BUDGET_A_SECOND,
     FRAME_HEAD,
     FRAMES_AT_ONCE,
+    TINY,
     FrameBudget,
 )
 from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
+from meshlib.transport.protocol.http2_stream import A_HEADER
 from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 _SETTINGS, _ACK = 4, 1
 _CLIENT = ngh2.Role.CLIENT
@@ -69,7 +72,7 @@ NOT_EXPLAINED = MAX_FRAME + FRAME_HEAD + int(BUDGET) * FRAME_HEAD
 """Bytes that may be waiting for the rest of their frame, or were frames that nothing is told of."""
 
 MAX_PADDING = 256
-A_HEADER = 16  # bytes that a compressed header may take besides its name and value
+_WHOLE_FRAMES = 3 * (MAX_PADDING + FRAME_HEAD)
 
 _flat: Final = chain.from_iterable
 
@@ -227,8 +230,10 @@ class Ngh2Codec(Ngh2Connection):
                 else:
                     sink.on_data(event.stream_id, data, size)
             elif type(event) is ResponseReceived:
-                budget.charge()
                 headers = event.headers
+                if waiting and not PLAIN and type(waiting[0]) is DataReceived and self._whole(event, waiting[0], sink):
+                    continue
+                budget.charge()
                 if self._unexplained > 0:
                     self._explain_block(headers)
                 sink.on_head(event.stream_id, headers)
@@ -254,6 +259,40 @@ class Ngh2Codec(Ngh2Connection):
         if self._violation is not None:
             raise self._violation
         return False
+
+    def _whole(self, head: ResponseReceived, piece: DataReceived, sink: Sink) -> bool:
+        """A response that has come with its end, and what tells of its end: nearly all small ones. False: one by one."""
+        waiting, number, data = self._events, head.stream_id, piece.data
+        if piece.stream_id != number:
+            return False
+        trailers = None
+        if not piece.end_stream:
+            last = waiting[1] if len(waiting) > 1 else None
+            if type(last) is not TrailersReceived or last.stream_id != number:
+                return False
+            trailers = last.headers
+        weight = sink.on_whole(number, head.headers, data, trailers)
+        if not weight:
+            return False
+        waiting.popleft()
+        budget = self._budget
+        if trailers is not None:
+            waiting.popleft()
+            budget.charge()
+        if len(data) < TINY:  # else it brings as much as its head takes
+            budget.charge()
+            budget.data(len(data))
+        if self._unexplained > 0:
+            left = self._unexplained - weight - len(data) - _WHOLE_FRAMES
+            self._unexplained = left if left > 0 else 0.0
+        if (
+            waiting
+            and type(closed := waiting[0]) is StreamClosed
+            and closed.stream_id == number
+            and not closed.error_code
+        ):
+            waiting.popleft()
+        return True
 
     def _feed(self, data: bytes) -> None:
         if self._first is not None:

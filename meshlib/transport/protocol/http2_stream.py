@@ -17,11 +17,45 @@ _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
 _name = itemgetter(0)
 _value = itemgetter(1)
 _flat = chain.from_iterable
+_GRPC_STATUS = b"grpc-status"
 Received = Sequence[tuple[bytes, bytes]]
+A_HEADER = 16
+"""Bytes that a compressed header may take besides its name and value."""
+_BODILESS = (204, 304)
 _STATUSES = {b"%d" % status: status for status in range(100, 1000)}
 
-_proper: HeadsSeen[tuple[int, RawHeaders, int | None, bool]] = HeadsSeen()
-"""Heads of responses that were found to be proper: the status, the headers, what content-length says, and ``roomy``."""
+
+class ProperHead:
+    """A head of a response that was found to be proper, as it will be whenever it comes again. ``length``: what content-length
+    says; ``bodiless``: its status is one without a body; ``roomy``: however many trailers are ``FEW`` and ``SMALL``, it
+    leaves room for them; ``size``: bytes of names and values; ``silent``: a 200 without ``grpc-status``, of which nobody has
+    to look at a header to decide by it; ``weight``: bytes that it takes at most."""
+
+    __slots__ = ("bodiless", "headers", "length", "roomy", "silent", "size", "status", "weight")
+
+    def __init__(self, status: int, headers: RawHeaders, length: int | None, size: int) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.size = size
+        self.bodiless = status in _BODILESS
+        self.roomy = size <= MAX_HEAD_BYTES // 2 and len(headers) <= MAX_HEADERS // 2
+        self.silent = status == 200 and _GRPC_STATUS not in map(_name, headers)
+        self.weight = size + A_HEADER * (len(headers) + 1)
+
+
+class ProperTrailers:
+    """Trailers that were found to be few, small and proper. ``weight``: as of heads."""
+
+    __slots__ = ("headers", "weight")
+
+    def __init__(self, headers: RawHeaders, size: int) -> None:
+        self.headers = headers
+        self.weight = size + A_HEADER * len(headers)
+
+
+_proper: HeadsSeen[ProperHead] = HeadsSeen()
+_few: HeadsSeen[ProperTrailers] = HeadsSeen()
 FEW_TRAILERS = 8
 SMALL_TRAILERS = 1024
 """Bytes."""
@@ -57,8 +91,8 @@ class Stream:
     sent = False
     """The request is over."""
     failed: StreamFailure | None = None
-    roomy = False
-    """However many trailers are ``FEW`` and ``SMALL``, its head leaves room for them."""
+    head: ProperHead | None = None
+    """That of the response, where it is known."""
 
     def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
         self.id = number
@@ -91,9 +125,10 @@ class Stream:
         key = tuple(headers)
         known = _proper.of(key)
         if known is not None:
-            self.status, proper, declared, self.roomy = known
-            self.headers = proper.copy()
-            self.length = None if self.head_request or self.status in (204, 304) else declared
+            self.head = known
+            self.status = known.status
+            self.headers = known.headers.copy()
+            self.length = None if self.head_request or self.status in _BODILESS else known.length
             self.head_done = True
             return None
         (_, status), *kept = headers
@@ -117,9 +152,9 @@ class Stream:
             return f"the head of the response is larger than {MAX_HEAD_BYTES} bytes"
         if len(kept) > MAX_HEADERS:
             return f"the response has more than {MAX_HEADERS} headers"
-        self.roomy = len(text) <= MAX_HEAD_BYTES // 2 and len(kept) <= MAX_HEADERS // 2
-        _proper.learn(key, (self.status, kept.copy(), self.length, self.roomy))
-        if self.head_request or self.status in (204, 304):
+        self.head = proper = ProperHead(self.status, kept.copy(), self.length, len(text))
+        _proper.learn(key, proper)
+        if self.head_request or self.status in _BODILESS:
             self.length = None  # it may tell of a body that does not come
         self.headers = kept
         self.head_done = True
@@ -136,6 +171,30 @@ class Stream:
         self.chunks.append(data)
         self.complete = True
         return True
+
+    def take_whole(self, headers: Received, data: bytes, trailers: Received | None) -> int:
+        """A head that was met before, all of a body as long as that says, and few and small trailers, if any, of a response of
+        which nothing has come yet. Returns how many bytes head and trailers took at most; 0: nothing is taken."""
+        known, size = _proper.of(tuple(headers)), len(data)
+        if known is None or self.begun or self.head_request or not size or self.failed is not None:
+            return 0
+        length, weight = known.length, known.weight
+        if (length is not None and length != size) or known.bodiless:
+            return 0
+        if trailers is not None:
+            few = _few_and_small(trailers) if known.roomy else None
+            if few is None:
+                return 0
+            self.trailers = few.headers.copy()
+            weight += few.weight
+        self.head = known
+        self.status = known.status
+        self.headers = known.headers.copy()
+        self.length = length
+        self.received = self.unread = size
+        self.chunks.append(data)
+        self.begun = self.head_done = self.complete = True
+        return weight
 
     def take_interim(self, headers: Received) -> str | None:
         """A head of status 1xx."""
@@ -173,12 +232,13 @@ class Stream:
 
     def take_last_trailers(self, headers: Received) -> bool:
         """Few and small ones, and the end of a response that is as long as its head says; else nothing is taken."""
-        if not self.roomy or self.failed is not None or len(headers) > FEW_TRAILERS:
+        head = self.head
+        if head is None or not head.roomy or self.failed is not None or self.length not in (None, self.received):
             return False
-        text = b"".join(_flat(headers))
-        if len(text) > SMALL_TRAILERS or _UNSAFE.search(text) or self.length not in (None, self.received):
+        few = _few_and_small(headers)
+        if few is None:
             return False
-        self.trailers.extend(headers)
+        self.trailers.extend(few.headers)  # who was told of the head has this list
         self.complete = True
         return True
 
@@ -188,6 +248,22 @@ class Stream:
             return f"the response's body ended after {self.received} of {self.length} bytes"
         self.complete = True
         return None
+
+
+def _few_and_small(trailers: Received) -> ProperTrailers | None:
+    """None: they are others."""
+    key = tuple(trailers)
+    known = _few.of(key)
+    if known is not None:
+        return known
+    if len(key) > FEW_TRAILERS:
+        return None
+    text = b"".join(_flat(key))
+    if len(text) > SMALL_TRAILERS or _UNSAFE.search(text):
+        return None
+    few = ProperTrailers(list(key), len(text))
+    _few.learn(key, few)
+    return few
 
 
 def _says(length: bytes, other: bytes) -> bool:

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
+from typing import Final
 
 import ngh2
-from ngh2.events import ConnectionClosed, Event
+from ngh2.events import (
+    ConnectionClosed,
+    DataReceived,
+    Event,
+    RequestReceived,
+    ResponseReceived,
+    StreamClosed,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
 
 from meshlib.problems import said
 from meshlib.transport.protocol.http2_codec import Code, Violation, name_of
+from meshlib.transport.protocol.shortcuts import PLAIN
+
+_OF_STREAMS: Final[frozenset[type[Event]]] = frozenset(
+    (DataReceived, RequestReceived, ResponseReceived, StreamClosed, StreamReset, TrailersReceived, WindowUpdated)
+)
+_FEW = 2
+_stream_id = attrgetter("stream_id")
 
 GOAWAY = b"\0\0\x08\x07\0\0\0\0\0"
 """The head of that frame."""
@@ -62,7 +81,12 @@ class Ngh2Connection:
             violation = Violation(said(error), Code.ENHANCE_YOUR_CALM)
         except ngh2.NGH2Error as error:
             violation = Violation(said(error))
-        self._events.extend(self._connection.events())
+        told = self._connection.events()
+        if len(told) > _FEW and not PLAIN and _OF_STREAMS.issuperset(map(type, told)):
+            # what belongs to a stream together, in its order: of several that were written at once, nghttp2 sends all heads
+            # before all bodies
+            told.sort(key=_stream_id)
+        self._events.extend(told)
         return violation
 
     def _say_goodbye(self, code: int, last: int) -> None:

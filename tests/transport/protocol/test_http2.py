@@ -141,6 +141,21 @@ def test_an_answer_has_its_head_body_and_trailers():
     assert pair.woken
 
 
+@pytest.mark.parametrize("trailers", [False, True])
+def test_those_that_come_in_one_piece_are_given_back_to_the_connections_window(trailers):
+    pair = Pair()
+    for _ in range(CONNECTION_WINDOW // 10_000 + 100):
+        stream = pair.client.open(HEAD, True, False, lambda: None)
+        assert stream is not None
+        last = [headers_frame([(b"t", b"1")], stream.id, "END_STREAM")] if trailers else []
+        body = DataFrame(stream.id, b"x" * 10_000, flags=[] if trailers else ["END_STREAM"])
+        pair.raw(headers_frame(OK, stream.id), body, *last)
+        assert (stream.status, stream.complete, stream.failed) == (200, True, None)
+        assert (stream.rest(), stream.trailers) == (b"x" * 10_000, [(b"t", b"1")] if trailers else [])
+        pair.client.outgoing()
+    assert (pair.client.broken, pair.client.streams) == (None, {})
+
+
 def test_nothing_is_opened_before_the_servers_settings():
     session = Http2Session(0.0)
     assert session.open(HEAD, True, False, print) is None

@@ -6,6 +6,7 @@ import pytest
 
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_stream import Stream
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 OK = (b":status", b"200")
 
@@ -61,8 +62,10 @@ def test_trailers_that_are_few_and_small_end_a_response_in_one_step():
         one = stream()
         one.take_head((OK, (b"content-length", b"3")))
         one.take_data(b"abc")
+        kept = one.trailers
         assert one.take_last_trailers(((b"grpc-status", b"0"),))
         assert (one.complete, one.trailers) == (True, [(b"grpc-status", b"0")])
+        assert kept is one.trailers
 
 
 @pytest.mark.parametrize(
@@ -156,3 +159,63 @@ def test_the_last_piece_of_a_body_is_taken_at_once_only_when_it_is_as_long_as_th
     ):
         assert not stream.take_last(data)
         assert (stream.complete, stream.chunks, stream.unread) == (False, [], 0)
+
+
+@pytest.mark.skipif(PLAIN, reason="nothing is known then")
+@pytest.mark.parametrize("trailers", [None, ((b"grpc-status", b"0"),)])
+def test_a_response_whose_head_is_known_is_taken_at_once(trailers):
+    head = (OK, (b"taken", b"whole" if trailers else b"alone"), (b"content-length", b"3"))
+    first = stream()
+    assert not first.take_whole(head, b"abc", trailers)
+    assert not first.begun
+    first.take_head(head)
+    one = stream()
+    assert one.take_whole(head, b"abc", trailers)
+    assert (one.status, one.headers, one.length) == (200, [*head[1:]], 3)
+    assert (one.complete, one.head_done, one.begun, one.unread) == (True, True, True, 3)
+    assert (one.rest(), one.trailers) == (b"abc", list(trailers or ()))
+    one.headers.append((b"x", b"changed"))
+    again = stream()
+    assert again.take_whole(head, b"abc", trailers)
+    assert again.headers == [*head[1:]]
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "trailers"),
+    [
+        (b"200", b"abcd", None),
+        (b"200", b"", None),
+        (b"204", b"abc", None),
+        (b"200", b"abc", ((b"a", b"1"),) * 9),
+        (b"200", b"abc", ((b"a", b"1" * 1024),)),
+        (b"200", b"abc", ((b"a", b"1\n"),)),
+    ],
+)
+def test_one_that_is_not_as_its_head_says_is_not(status, data, trailers):
+    head = ((b":status", status), (b"content-length", b"3"))
+    stream().take_head(head)
+    one = stream()
+    assert not one.take_whole(head, data, trailers)
+    assert (one.begun, one.complete, one.chunks, one.trailers) == (False, False, [], [])
+
+
+def test_nor_is_one_to_head_or_after_something_else():
+    head = (OK, (b"content-length", b"3"))
+    stream().take_head(head)
+    assert not stream(head_request=True).take_whole(head, b"abc", None)
+    one = stream()
+    one.take_interim(((b":status", b"103"),))
+    assert not one.take_whole(head, b"abc", None)
+
+
+def test_of_a_head_it_is_known_what_decides():
+    for head, silent in (
+        ((OK, (b"a", b"1")), True),
+        ((OK, (b"grpc-status", b"0")), False),
+        (((b":status", b"201"),), False),
+    ):
+        one = stream()
+        one.take_head(head)
+        assert one.head is not None
+        assert one.head.silent is silent
+        assert one.head.size == sum(len(name) + len(value) for name, value in head[1:])

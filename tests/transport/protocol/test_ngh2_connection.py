@@ -7,6 +7,7 @@ from ngh2.events import ConnectionClosed
 
 from meshlib.transport.protocol.http2_codec import Code, Violation
 from meshlib.transport.protocol.ngh2_connection import GOAWAY, Ngh2Connection, closed_by
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
@@ -55,3 +56,25 @@ def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
 def test_why_it_was_closed_is_said_in_words_and_was_said_to_the_peer():
     violation = closed_by(ConnectionClosed(1, b"why"))
     assert (str(violation), violation.code) == ("PROTOCOL_ERROR: why", None)
+
+
+def test_what_belongs_to_a_stream_is_told_together_in_its_order():
+    client = ngh2.Connection(ngh2.Role.CLIENT)
+    client.initiate_connection()
+    made = server()
+    made._read(client.data_to_send())
+    made._flush()
+    client.receive_data(made._written())
+    made._read(client.data_to_send())  # its acknowledgement
+    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]
+    numbers = [client.send_request(head) for _ in range(3)]
+    for number in numbers:
+        client.send_data(number, b"x", end_stream=True)
+    made._events.clear()
+    made._read(client.data_to_send())  # three heads, then three bodies
+    told = [(type(event).__name__, event.stream_id) for event in made._events if hasattr(event, "stream_id")]
+    if not PLAIN:
+        assert told == [(name, number) for number in numbers for name in ("RequestReceived", "DataReceived")]
+    assert sorted(told, key=lambda each: each[1]) == [
+        (name, number) for number in numbers for name in ("RequestReceived", "DataReceived")
+    ]
