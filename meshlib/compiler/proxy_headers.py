@@ -39,6 +39,9 @@ def _with(found: ProxyHeaders, written: Written) -> ProxyHeaders:
     port = written.x_forwarded_port
     if port is not None and port.enabled is not None:
         found = replace(found, forwarded_port=port.enabled)
+    host = written.x_forwarded_host
+    if host is not None and host.enabled is not None:
+        found = replace(found, forwarded_host=host.enabled)
     server = written.server
     if server is not None and (server.disabled is not None or server.value):
         found = replace(found, server="" if server.disabled else server.value or DEFAULT.server)

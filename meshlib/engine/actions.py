@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ORIGINAL_PATH = b"x-envoy-original-path"
 ORIGINAL_HOST = b"x-envoy-original-host"
+FORWARDED_HOST = b"x-forwarded-host"
 HOST = b"host"
 
 
@@ -80,12 +81,25 @@ def change_request(call: Call, rule: Rule, destination: Destination) -> None:
     if authority:
         headers = [(HOST, authority.encode()), *(pair for pair in headers if pair[0].lower() != HOST)]
         if rewritten or destination.tells_original_host:
-            headers.append((ORIGINAL_HOST, request.authority.encode("latin-1")))
+            host = request.authority.encode("latin-1")
+            headers.append((ORIGINAL_HOST, host))
+            if rewrite is not None and call.live.snapshot.inbound.default.mesh.proxy_headers.forwarded_host:
+                headers = _with_forwarded_host(headers, host)
     if rewrite is not None and (rewrite.prefix is not None or rewrite.regex is not None):
         path = rewrite.path(request.path, matched_prefix(rule, request))
         headers = [*headers, (ORIGINAL_PATH, request.full_path.encode("latin-1"))]
         request.target = (path + request.full_path[len(request.path) :]).encode("latin-1")
     request.headers = headers
+
+
+def _with_forwarded_host(headers: RawHeaders, host: bytes) -> RawHeaders:
+    """``host`` as the last element of X-Forwarded-Host, where it is not that already: as Envoy's ``append_x_forwarded_host``,
+    which looks behind the last comma, blanks and all."""
+    came = b",".join([value for name, value in headers if name.lower() == FORWARDED_HOST])
+    if came.rpartition(b",")[2] == host:
+        return headers
+    others = [pair for pair in headers if pair[0].lower() != FORWARDED_HOST]
+    return [*others, (FORWARDED_HOST, came + b"," + host if came else host)]
 
 
 def change_response(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort, KeyPair
     from meshlib.compiler.routes import PortTable, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.policy.sidecar_headers import ProxyHeaders
 
 VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 PROXIED = {
@@ -170,7 +171,7 @@ def _manager(
     settings = snapshot.inbound.of(port.number).mesh
     edge = settings.edge
     headers = settings.proxy_headers
-    hosts = _virtual_hosts(chain, headers.attempt_count, edge.trusted > 0) if routed else []
+    hosts = _virtual_hosts(chain, headers, edge.trusted > 0) if routed else []
     router = typed("filters.http.router.v3.Router", suppress_envoy_headers=not headers.debug)
     manager = typed(
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -202,7 +203,7 @@ def _manager(
     return {"name": MANAGER, "typed_config": manager}
 
 
-def _virtual_hosts(chain: GatewayChain, attempt_count: bool, trusted: bool) -> list[Json]:
+def _virtual_hosts(chain: GatewayChain, settings: ProxyHeaders, trusted: bool) -> list[Json]:
     """``trusted``: proxies in front are believed, so that requests in plain text may have been https before them. Raises
     ``Untranslatable`` for rules that ask for claims of tokens."""
     assert chain.http is not None
@@ -213,16 +214,16 @@ def _virtual_hosts(chain: GatewayChain, attempt_count: bool, trusted: bool) -> l
         hosts.setdefault(id(host), (host, []))[1].append(name)
     found = []
     for number, (host, domains) in enumerate(hosts.values()):
-        routes = _routes(host)
+        routes = _routes(host, settings)
         before = secure.get(domains[0])
         if trusted and before is not None and before is not host:
-            routes = [_if_https(route) for route in _routes(before)] + routes
+            routes = [_if_https(route) for route in _routes(before, settings)] + routes
         found.append(
             {
                 "name": f"{host.host}:{host.port}#{number}",
                 "domains": domains,
                 "routes": routes,
-                "include_request_attempt_count": attempt_count,
+                "include_request_attempt_count": settings.attempt_count,
             }
         )
     return found
@@ -233,8 +234,8 @@ def _if_https(route: Json) -> Json:
     return {**route, "match": {**route["match"], "headers": [*route["match"].get("headers", ()), said]}}
 
 
-def _routes(host: VirtualHost) -> list[Json]:
-    return _without_claims([route for rule in host.rules for route in routes_of(rule)], host)
+def _routes(host: VirtualHost, settings: ProxyHeaders) -> list[Json]:
+    return _without_claims([route for rule in host.rules for route in routes_of(rule, settings)], host)
 
 
 def _names(table: PortTable) -> Iterator[tuple[str, VirtualHost]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.policy.http_match import HttpMatch
     from meshlib.policy.retry import RetryPolicy
     from meshlib.policy.rewrite import Redirect
+    from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.policy.string_match import StringMatcher
 
 FAULT = "envoy.filters.http.fault"
@@ -34,9 +35,9 @@ CODES = {
 EVERYTHING: Json = {"prefix": "/"}
 
 
-def routes_of(rule: Rule) -> Iterator[Json]:
+def routes_of(rule: Rule, settings: ProxyHeaders) -> Iterator[Json]:
     """In order. A rule without match blocks is one route that matches everything."""
-    action = _action(rule)
+    action = _action(rule, settings)
     matches: list[HttpMatch | None] = [each.settings for each in rule.matches]
     for match in matches or [None]:
         yield {"name": _name(rule, match), "match": route_match(match), **action}
@@ -96,7 +97,7 @@ def _query(name: str, matcher: StringMatcher) -> Json:
 # -- actions ----------------------------------------------------------------------------------------------------------
 
 
-def _action(rule: Rule) -> Json:
+def _action(rule: Rule, settings: ProxyHeaders) -> Json:
     made: Json
     if rule.redirect is not None:
         made = {"redirect": _redirect(rule.redirect), **header_changes(rule.response_ops, "response")}
@@ -107,7 +108,7 @@ def _action(rule: Rule) -> Json:
             direct["body"] = {"inline_bytes": _base64(body)}
         made = {"direct_response": direct, **header_changes(rule.response_ops, "response")}
     else:
-        made = _forward(rule)
+        made = _forward(rule, settings)
     filters: Json = {}
     if rule.fault is not None:
         filters[FAULT] = _fault(rule.fault)
@@ -129,7 +130,7 @@ def cluster_name(destination: Destination) -> str:
     return destination.cluster or f"{MISSING}|{destination.port}|{destination.subset}|{destination.host}"
 
 
-def _forward(rule: Rule) -> Json:
+def _forward(rule: Rule, settings: ProxyHeaders) -> Json:
     targets = [
         (to, weight)
         for to, weight in zip(rule.destinations, rule.choice.weights, strict=False)
@@ -156,6 +157,8 @@ def _forward(rule: Rule) -> Json:
     if authority:
         action["host_rewrite_literal"] = authority
     if rule.rewrite is not None:
+        if settings.forwarded_host:
+            action["append_x_forwarded_host"] = True
         if rule.rewrite.by_regex is not None:
             pattern, substitution = rule.rewrite.by_regex
             action["regex_rewrite"] = {"pattern": {"regex": pattern}, "substitution": substitution}

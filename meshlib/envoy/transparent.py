@@ -224,7 +224,9 @@ class _Making:
         hosts.append({"name": "allow_any" if snapshot.allow_any else "block_all", "domains": ["*"], "routes": BLOCKED})
         if snapshot.allow_any:
             hosts[-1]["routes"] = [
-                self._meant(route) for rule in snapshot.passthrough.rules for route in routes_of(rule)
+                self._meant(route)
+                for rule in snapshot.passthrough.rules
+                for route in routes_of(rule, snapshot.inbound.default.mesh.proxy_headers)
             ]
         return self._routes(str(port), hosts)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import PortTable, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.envoy.dialled import DialledNames
+    from meshlib.policy.sidecar_headers import ProxyHeaders
 
 HTTP_PORT = 80
 BODY_LIMIT = 1 << 20
@@ -36,7 +37,7 @@ def route_configuration(snapshot: Snapshot, name: str, own: Sequence[tuple[str, 
     circle = [domain for domain in _own(own) if domain not in taken]
     if circle:
         hosts.append({"name": "itself", "domains": circle, "routes": [_LOOP]})
-    hosts.append(_outside(snapshot, settings.attempt_count))
+    hosts.append(_outside(snapshot, settings))
     return {
         "name": name,
         "virtual_hosts": hosts,
@@ -50,15 +51,18 @@ def named_hosts(
 ) -> Iterator[Json]:
     """Virtual hosts with their domains. ``port``: the one that is dialled where a name is, whatever Host says; 0: that of
     Host."""
+    settings = snapshot.inbound.default.mesh.proxy_headers
     for number, host, domains in _named(found):
         title = f"{host.host}:{host.port}" + (f"#{number}" if number else "")
         for known in dialled.names_of(host, list(dict.fromkeys(map(_name_of, domains)))):
             mine = [domain for domain in domains if _name_of(domain) == known]
             domains = [domain for domain in domains if domain not in mine]
-            routes = (route for rule in host.rules for route in dialled.routes(routes_of(rule), known, host.port))
+            routes = (
+                route for rule in host.rules for route in dialled.routes(routes_of(rule, settings), known, host.port)
+            )
             yield {"name": f"{title} ({known})", "domains": mine, "routes": list(_dialled(routes, snapshot, port))}
         if domains:
-            routes = (route for rule in host.rules for route in routes_of(rule))
+            routes = (route for rule in host.rules for route in routes_of(rule, settings))
             yield {"name": title, "domains": domains, "routes": list(_dialled(routes, snapshot, port))}
 
 
@@ -191,7 +195,7 @@ def dialled_state(host: str, port: int) -> Json | None:
     )
 
 
-def _outside(snapshot: Snapshot, attempt_count: bool) -> Json:
+def _outside(snapshot: Snapshot, settings: ProxyHeaders) -> Json:
     """What every other Host gets: the address that it names, or (REGISTRY_ONLY) 502."""
     host = snapshot.passthrough if snapshot.allow_any else snapshot.blocked
     routes: list[Json] = []
@@ -201,14 +205,14 @@ def _outside(snapshot: Snapshot, attempt_count: bool) -> Json:
         for rule in table.rest.rules:
             routes += [
                 {**route, "match": {**route["match"], "headers": [*route["match"].get("headers", []), no_port]}}
-                for route in _dialled(routes_of(rule), snapshot)
+                for route in _dialled(routes_of(rule, settings), snapshot)
             ]
-    found = [route for rule in host.rules for route in _dialled(routes_of(rule), snapshot)]
+    found = [route for rule in host.rules for route in _dialled(routes_of(rule, settings), snapshot)]
     if not snapshot.allow_any:
         found = [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}]
     return {
         "name": "allow_any" if snapshot.allow_any else "block_all",
         "domains": ["*"],
         "routes": [*routes, *found],
-        "include_request_attempt_count": attempt_count,
+        "include_request_attempt_count": settings.attempt_count,
     }

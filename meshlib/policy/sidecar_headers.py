@@ -65,7 +65,8 @@ class ProxyHeaders:
     responses of the inbound side, "" leaves the application's. ``debug``: whether responses say how long the upstream took
     (x-envoy-upstream-service-time), and that it was turned away (x-envoy-overloaded). ``request_id``: whether requests that
     have none get an x-request-id; ``attempt_count``: whether calls say which attempt they are (x-envoy-attempt-count);
-    ``forwarded_port``: whether a gateway says which port a client has come to (x-forwarded-port)."""
+    ``forwarded_port``: whether a gateway says which port a client has come to (x-forwarded-port); ``forwarded_host``: whether a
+    request says which Host it had (x-forwarded-host) where the ``rewrite`` of a VirtualService gives it another."""
 
     client_cert: ForwardClientCert = ForwardClientCert.APPEND_FORWARD
     details: CertDetails = ISTIOS
@@ -74,6 +75,7 @@ class ProxyHeaders:
     request_id: bool = True
     attempt_count: bool = True
     forwarded_port: bool = False
+    forwarded_host: bool = False
 
 
 DEFAULT = ProxyHeaders()

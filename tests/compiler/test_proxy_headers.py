@@ -8,7 +8,6 @@ import pytest
 
 from meshlib.compiler.compile import compile_snapshot
 from meshlib.compiler.mesh_settings import MeshSettings
-from meshlib.compiler.semantics.fields import inert_fields
 from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert
 from meshlib.policy.retry import NO_RETRY, parse_retry_on
 from meshlib.policy.sidecar_headers import DEFAULT
@@ -81,10 +80,9 @@ def test_an_annotation_may_turn_on_again_what_mesh_config_has_turned_off():
     assert (found.request_id, found.attempt_count) == (True, False)
 
 
-@pytest.mark.parametrize("field", ["xForwardedHost"])
-def test_what_does_not_act_is_said(field):
-    result = load_objects([with_headers(**{field: {"enabled": True}})])
-    assert [each for each in inert_fields(result.resources) if f"proxyHeaders.{field}" in each.message]
+@pytest.mark.parametrize(("said", "expected"), [({"enabled": True}, True), ({"enabled": False}, False), ({}, False)])
+def test_x_forwarded_host_is_off_until_it_is_enabled(said, expected):
+    assert settings(with_headers(xForwardedHost=said)).proxy_headers.forwarded_host is expected
 
 
 def test_the_annotation_of_the_workloads_own_pod_counts_before_mesh_config():

@@ -9,6 +9,7 @@ import pytest
 
 import meshlib
 from tests.differential.envoy_process import cluster, envoy, require_envoy
+from tests.support.mesh_config import mesh_config
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
 
@@ -166,3 +167,29 @@ def test_seventeen_actions():
             ours[name] = (upstream_saw(server), caller_saw(response))
     for name in ACTIONS:
         assert ours[name] == theirs[name], name
+
+
+@pytest.mark.parametrize(
+    "came",
+    [
+        *((), ("a",), ("reviews:9080",), ("a,reviews:9080",), ("a, reviews:9080",), ("reviews:9080,a",), ("a", "b")),
+        *(("REVIEWS:9080",), ("",)),
+    ],
+    ids=repr,
+)
+def test_where_a_rule_rewrites_the_host_the_one_that_was_asked_for_is_the_last_of_x_forwarded_host(
+    came: tuple[str, ...],
+):
+    require_envoy()
+    sent = [("host", "reviews:9080"), *(("x-forwarded-host", value) for value in came)]
+    action = {"cluster": "c", "host_rewrite_literal": "other.test", "append_x_forwarded_host": True}
+    settings = mesh_config(defaultConfig={"proxyHeaders": {"xForwardedHost": {"enabled": True}}})
+    rule = {"rewrite": {"authority": "other.test"}, "route": [to("reviews")]}
+    with EchoServer() as server:
+        with envoy([{"match": {"prefix": "/"}, "route": action}], [cluster("c", [server.port])]) as client:
+            client.get("/", headers=sent)
+        theirs = upstream_saw(server)
+        resources = [settings, service("reviews"), pod("reviews", "v1", server.port), virtual_service("reviews", rule)]
+        with meshlib.Mesh.from_resources(resources) as mesh, mesh.client() as client:
+            client.get("http://reviews:9080/", headers=sent)
+        assert upstream_saw(server) == theirs

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.envoy_engine import compiled, routes_to
+from tests.support.mesh_config import mesh_config
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
 PODS = [service("reviews"), pod("reviews", "v1", 1), pod("reviews", "v2", 2), destination_rule("reviews", "v1", "v2")]
@@ -105,6 +106,14 @@ def test_a_destination_that_is_not_there_names_no_cluster() -> None:
 )
 def test_rewrites(rewrite: dict[str, Any], action: dict[str, Any]) -> None:
     assert action.items() <= route(rewrite=rewrite)["route"].items()
+
+
+def test_x_forwarded_host_is_asked_for_where_there_is_a_rewrite() -> None:
+    settings = mesh_config(defaultConfig={"proxyHeaders": {"xForwardedHost": {"enabled": True}}})
+    rules = {"rewrite": {"authority": "other"}, "route": [to("reviews")]}, {"route": [to("reviews")]}
+    found = [each["route"].get("append_x_forwarded_host") for each in routes(*rules, more=(PODS[-1], settings))]
+    assert found == [True, None]
+    assert "append_x_forwarded_host" not in route(rewrite={"authority": "other"})["route"]
 
 
 def test_a_host_that_headers_set_is_rewritten() -> None:

@@ -154,10 +154,10 @@ ROWS: tuple[Row, ...] = (
             ("envoyDebugHeaders", "meshlib proxy: x-envoy-upstream-service-time, x-envoy-overloaded", "enabled"),
             ("requestId", "meshlib proxy: an x-request-id for requests without one", "enabled"),
             ("attemptCount", "meshlib proxy --outbound: x-envoy-attempt-count", "enabled"),
+            ("xForwardedHost", "the Host that a rule with rewrite replaces, in X-Forwarded-Host", "disabled"),
             ("xForwardedPort", "meshlib proxy --gateway: X-Forwarded-Port; sidecars, as Istio's, say none", "disabled"),
         )
     ),
-    ignored("defaultConfig.proxyHeaders.xForwardedHost", "X-Forwarded-Host is sent on as it came"),
     *(not_here(field, _PROXY) for field in ("proxyListenPort", "proxyInboundListenPort", "proxyHttpPort")),
     ignored("connectTimeout", "10 s, or what a DestinationRule says"),
     ignored("hboneIdleTimeout", "there is no HBONE"),
