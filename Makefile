@@ -38,7 +38,7 @@ help:
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
 	@echo "make shiv    meshlib in one file for where Python is, as dist/meshlib.pyz; tried with meshlib proxy --check"
-	@echo "make binary  meshlib without Python, as dist/meshlib-linux-ARCH.tar.xz; as root also tried in an empty root"
+	@echo "make binary  meshlib without Python, as dist/meshlib-linux-ARCH.tar.xz and as one file; as root also tried in an empty root"
 	@echo "make release [GO=1]   make package, and what is in the way of a release; GO=1 tags it (docs/releasing.md)"
 	@echo "make typing  pyright on a sample application (mypy does so in make test)"
 	@echo "make clean   remove .venv and caches"

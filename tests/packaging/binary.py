@@ -1,8 +1,9 @@
 """``make binary``: the standalone ``meshlib`` of this tree, and whether it runs where there is no Python.
 
 PyInstaller makes a folder with everything, in a venv that has nothing else; ``dist/meshlib-linux-ARCH.tar.xz`` is that folder.
+``dist/meshlib-linux-ARCH`` is the same as one file, which unpacks itself in TMPDIR at each start.
 Then, as root, an empty root with nothing but the C library and zlib is made, and the proxy in it forwards a request to a server
-outside, and tells names over DNS. Where nobody is root that is said and left out.
+outside, and tells names over DNS; as one file it forwards, too. Where nobody is root that is said and left out.
 """
 
 from __future__ import annotations
@@ -46,15 +47,27 @@ spec:
 """
 
 
-def build(python: str) -> Path:
-    """The archive, made by the PyInstaller of ``python``'s venv."""
+def build(python: str) -> tuple[Path, Path]:
+    """The archive, and the one file, made by the PyInstaller of ``python``'s venv."""
     shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
+    name = f"meshlib-linux-{platform.machine()}"
+    archive, one = ROOT / "dist" / f"{name}.tar.xz", ROOT / "dist" / name
+    archive.parent.mkdir(exist_ok=True)
+    folder = collected(python, "--onedir")
+    subprocess.run(["tar", "-C", folder.parent, "-cJf", archive, folder.name], check=True)
+    shutil.copy(collected(python, "--onefile"), one)
+    return archive, one
+
+
+def collected(python: str, shape: str) -> Path:
+    """What PyInstaller makes: ``--onedir`` a folder, ``--onefile`` a file."""
+    to = WORK / shape.strip("-")
+    to.mkdir(parents=True)
     subprocess.run(
         [
             *(python, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN"),
-            *("--onedir", "--strip", "--name", "meshlib", "--specpath", WORK, "--workpath", WORK / "work"),
-            *("--distpath", WORK, "--collect-data", "meshlib"),
+            *(shape, "--strip", "--name", "meshlib", "--specpath", to, "--workpath", to / "work"),
+            *("--distpath", to, "--collect-data", "meshlib"),
             *(word for name in COLLECTED for word in ("--collect-submodules", name)),
             *("--exclude-module", "meshlib.testing", "--exclude-module", "meshlib.gunicorn"),
             *("--copy-metadata", "sidecarless", "--copy-metadata", "opentelemetry-api"),
@@ -62,12 +75,9 @@ def build(python: str) -> Path:
             ROOT / "integrations" / "command" / "binary.py",
         ],
         check=True,
-        cwd=WORK,
+        cwd=to,
     )
-    archive = ROOT / "dist" / f"meshlib-linux-{platform.machine()}.tar.xz"
-    archive.parent.mkdir(exist_ok=True)
-    subprocess.run(["tar", "-C", WORK, "-cJf", archive, "meshlib"], check=True)
-    return archive
+    return to / "meshlib"
 
 
 def libraries(program: Path) -> list[Path]:
@@ -110,10 +120,12 @@ class Hello(http.server.BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def proxy(folder: Path) -> list[str]:
+FOLDERS, ONE_FILE = "/opt/meshlib/meshlib", "/opt/one"
+
+
+def proxy(folder: Path, program: str = FOLDERS) -> list[str]:
     """The proxy in the root ``folder``, with an outbound port."""
-    program = ["chroot", str(folder), "/opt/meshlib/meshlib", "proxy"]
-    return [*program, "--config", "/mesh", "--outbound", "127.0.0.1:0"]
+    return ["chroot", str(folder), program, "proxy", "--config", "/mesh", "--outbound", "127.0.0.1:0"]
 
 
 @contextlib.contextmanager
@@ -135,12 +147,12 @@ def running(command: list[str]) -> Iterator[int]:
         process.wait()
 
 
-def forwards(folder: Path) -> None:
+def forwards(folder: Path, program: str = FOLDERS) -> None:
     """The proxy in the root ``folder`` checks its resources and forwards a request, with one process and with two."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         (folder / "mesh" / "mesh.yaml").write_text(MESH.replace("PORT", str(server.server_address[1])))
-        command = proxy(folder)
+        command = proxy(folder, program)
         checked = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=SECONDS)
         assert checked.returncode == 0, checked.stderr
         click.echo(checked.stdout.strip())
@@ -150,7 +162,7 @@ def forwards(folder: Path) -> None:
                 client.request("GET", "/", headers={"Host": "reviews:9080"})
                 assert client.getresponse().read() == b"hello"
                 client.close()
-            click.echo(f"forwards in a root without Python, --workers {workers}")
+            click.echo(f"{program} forwards in a root without Python, --workers {workers}")
         server.shutdown()
 
 
@@ -168,20 +180,22 @@ def tells_names(folder: Path) -> None:
 
 
 def main() -> None:
-    archive = build(os.path.abspath(sys.argv[1]))
-    unpacked = sum(
-        path.stat().st_size for path in (WORK / "meshlib").rglob("*") if path.is_file() and not path.is_symlink()
-    )
-    click.echo(
-        f"{archive.relative_to(ROOT)}: {archive.stat().st_size / MEBIBYTE:.0f} MiB, {unpacked / MEBIBYTE:.0f} unpacked"
-    )
+    archive, one = build(os.path.abspath(sys.argv[1]))
+    folder = WORK / "onedir" / "meshlib"
+    unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    for made in (archive, one):
+        click.echo(
+            f"{made.relative_to(ROOT)}: {made.stat().st_size / MEBIBYTE:.0f} MiB, {unpacked / MEBIBYTE:.0f} unpacked"
+        )
     if os.geteuid() != 0:
         click.echo("NOT TRIED in a root without Python: chroot needs root")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        empty_root(Path(folder), archive)
-        forwards(Path(folder))
-        tells_names(Path(folder))
+    with tempfile.TemporaryDirectory() as root:
+        empty_root(Path(root), archive)
+        forwards(Path(root))
+        tells_names(Path(root))
+        shutil.copy(one, Path(root) / ONE_FILE.lstrip("/"))
+        forwards(Path(root), ONE_FILE)
 
 
 if __name__ == "__main__":
