@@ -164,6 +164,15 @@ class InboundRequest(AsSent):
             return ""  # gRPC core keeps the last line alone: what stood before one that is empty nobody knows
         return last_forwarded(forwarded) or self.source_ip
 
+    @property
+    def forwarded(self) -> bool:
+        """Whether somebody else than its connection says who it is from."""
+        return self.header("x-forwarded-for") is not None
+
+    def goes_on_in(self, names: Iterable[bytes], headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Its trace goes on in a span that was made for it: its application is told so by ``headers``, in place of those of
+        these ``names`` (in lower case). Nothing, where the application is in this process: there it has the span itself."""
+
     def change(self) -> HeaderChanges:
         """What the application is to see otherwise."""
         found = self.for_application

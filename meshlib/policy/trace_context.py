@@ -1,4 +1,4 @@
-"""Trace contexts in headers: B3 read and written, in one header and in several, and traceparent written.
+"""Trace contexts in headers: B3, in one header and in several, and traceparent, read and written.
 
 B3 has what W3C has not: a decision without a trace (``b3: 0``), a trace whose decision is left to whoever reads it, a debug
 flag that overrules samplers, ids of 64 bits. What is not valid is as if it were not there, as in Envoy.
@@ -17,6 +17,7 @@ Lookup: TypeAlias = Callable[[str], str | None]
 Pairs: TypeAlias = list[tuple[bytes, bytes]]
 
 _SINGLE = re.compile(r"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d]))?(?:-[0-9a-f]{16})?\Z")
+_W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*\Z")
 _TRACE_ID = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{16})\Z")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}\Z")
 _DECISIONS = {"0": False, "1": True, "d": True, "true": True, "false": False}
@@ -63,6 +64,18 @@ def _read_single(value: str) -> Told:
     trace, span, sampled = match.groups()
     ids = int(trace, 16), int(span, 16)
     return Told(*ids, None if sampled is None else _DECISIONS[sampled]) if all(ids) else NOTHING
+
+
+def read_traceparent(value: str) -> tuple[int, int, int] | None:
+    """Ids of trace and span, and flags, of W3C's header; None: it is not valid. Of a later version what ours knows is read."""
+    match = _W3C.match(value)
+    if match is None:
+        return None
+    version, trace, span, flags, more = match.groups()
+    if version == "ff" or (more and version == "00"):
+        return None
+    trace_id, span_id = int(trace, 16), int(span, 16)
+    return (trace_id, span_id, int(flags, 16)) if trace_id and span_id else None
 
 
 def write_b3(trace_id: int, span_id: int, sampled: bool) -> Pairs:

@@ -107,6 +107,11 @@ class GatewayServed(ServedRequest):
         """Nobody but trusted proxies says who the client is."""
         return self._client_ip
 
+    @property
+    def forwarded(self) -> bool:
+        """As ``InboundRequest``'s."""
+        return True
+
     def for_the_application(self) -> GatewayRequest:
         """What is sent on, as the checks have changed it, and as it is routed then."""
         sent, changes = self.sent_on, self.for_application

@@ -10,6 +10,8 @@ from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.protocol.raw_head import RawHead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.header_changes import HeaderChanges
     from meshlib.policy.ext_authz import Change
@@ -83,6 +85,10 @@ class ServedRequest(InboundRequest):
     def header_values(self, name: str) -> list[str] | None:
         """As ``InboundRequest``'s."""
         return self.sent_on.header_values(name) if self._values is None else super().header_values(name)
+
+    def goes_on_in(self, names: Iterable[bytes], headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """As ``InboundRequest``'s: before anything is decided about it."""
+        self.sent_on.retraced(names, b"".join([b"%b: %b\r\n" % each for each in headers]))
 
     def header_bytes(self) -> int:
         """As ``InboundRequest``'s."""

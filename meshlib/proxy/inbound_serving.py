@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.inbound_hop import Waiting
     from meshlib.proxy.inbound_request import ServedRequest
     from meshlib.proxy.responder import Responder
-    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.upstream.switched import AsyncSwitched
 

@@ -146,6 +146,20 @@ class ProxyRequest(Bodied):
         self.has_envoy_headers = False
         self.counts = False
 
+    def retraced(self, names: Iterable[bytes], added: bytes) -> None:
+        """It came with the lines ``added`` in place of those of ``names`` (in lower case), none of which is looked for among
+        ``special``: before anybody has decided by them."""
+        lines, lower = self._lines, self.lower
+        for name in names:
+            key = b"\r\n%b:" % name
+            at = lower.find(key)
+            while at >= 0:
+                end = lower.find(_LINE_END, at + 2)
+                lines, lower = lines[:at] + lines[end:], lower[: at + 2] + lower[end + 2 :]
+                at = lower.find(key, at)
+        self.lower = lower + added.lower()
+        self._headers = self._received = RawHead(lines + added)
+
     @property
     def lines(self) -> bytes:
         """The header lines, as they came."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.trace import Span, Tracer, TracerProvider
 
-from meshlib.telemetry.own_spans import SDK_SETTINGS, OwnTracerProvider
+from meshlib.telemetry.own_spans import SDK_SETTINGS, OwnTracer, OwnTracerProvider
 from meshlib.telemetry.span_queue import SpanQueue
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class _Here(Tracer):
         if found is None or found[0] != os.getpid():
             found = self._found = os.getpid(), self._spans.here().get_tracer(self._name)
         return found[1]
+
+    def own(self) -> OwnTracer | None:
+        """The tracer of this process, where it is ours; None: the SDK's."""
+        found = self._tracer()
+        return found if type(found) is OwnTracer else None
 
     def start_span(self, *arguments: Any, **named: Any) -> Span:
         """As the SDK's."""

@@ -6,7 +6,6 @@ in headers; else the other ``source_*`` labels are "unknown", as they are in Ist
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.telemetry.families import PEER_LABELS, families, message_families, size_families
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from meshlib.engine.inbound import InboundCall
+    from meshlib.telemetry.access_log.entry import Traced
     from meshlib.telemetry.tables import Calls, Count
     from meshlib.telemetry.tag_overrides import AsTheyAre, TagOverrides
     from meshlib.telemetry.tcp_series import TcpSeries
@@ -83,11 +83,11 @@ class InboundMetrics:
         values = () if self._evaluated is None else self._evaluated.values(call, now, self._labels)
         return tcp_series(self._registry, self._tags, self._labels(call), values)
 
-    def traced(self, call: InboundCall, now: float, trace: Mapping[str, str]) -> None:
+    def traced(self, call: InboundCall, now: float, traced: Traced) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
         found = None if self._evaluated is not None else self._series.of(_key(call))
         if found is not None and isinstance(found.calls, CallSeries):
-            found.calls.exemplify((now - call.started) * 1000.0, trace)
+            found.calls.exemplify((now - call.started) * 1000.0, traced.trace_id, traced.span_id)
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from meshlib.compiler.snapshot import split_authority
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
+from meshlib.policy.trace_context import read_traceparent, write_traceparent
+from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.custom_tags import LONGEST
+from meshlib.telemetry.inbound_records import InboundRecords, Recorded, ServedSpan, address_of, status_of
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -27,11 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.trace import TracerProvider
 
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.policy.telemetry_settings import TracingSettings
+    from meshlib.telemetry.own_spans import OwnTracer
     from meshlib.workload import Workload
 
+TRACEPARENT = (b"traceparent",)
+NO_TAGS: Attributes = {}
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
 """gRPC statuses that are errors of a server by OpenTelemetry's conventions: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
 INTERNAL, UNAVAILABLE, DATA_LOSS."""
@@ -52,30 +59,10 @@ class Current:
         return functools.partial(detach, attach(self._context))
 
 
-class ServedSpan:
-    """The span of a call that is served. A ``borrowed`` one is somebody else's: enriched, never ended."""
-
-    __slots__ = ("borrowed", "span")
-
-    def __init__(self, span: Span, borrowed: bool) -> None:
-        self.span = span
-        self.borrowed = borrowed
-
-    @property
-    def trace_id(self) -> int:
-        """Of its trace, which access logs and exemplars name."""
-        return self.span.get_span_context().trace_id
-
-    @property
-    def span_id(self) -> int:
-        """Its own."""
-        return self.span.get_span_context().span_id
-
-
 class InboundTracing(Spans):
     """Spans of the calls that one server serves."""
 
-    __slots__ = ()
+    __slots__ = ("_own", "_records")
 
     def __init__(
         self, provider: TracerProvider | None, workload: Workload | None = None, seed: int | None = None
@@ -83,6 +70,12 @@ class InboundTracing(Spans):
         from opentelemetry.trace import SpanKind
 
         super().__init__(provider, SpanKind.SERVER, workload, seed)
+        self._own: Callable[[], OwnTracer | None] | None = getattr(self._tracer, "own", None)
+
+    def reconfigured(self, settings: TracingSettings) -> None:
+        """Spans are made by ``settings`` from now on."""
+        super().reconfigured(settings)
+        self._records = InboundRecords(self._described, self.path_shown, self.place, self._static)
 
     def started(self, call: InboundCall) -> ServedSpan | None:
         """Begin the span (or find the one begun); returns it, or None when nobody records. ``call.around`` makes it
@@ -91,6 +84,9 @@ class InboundTracing(Spans):
             if self.makes_ids and call.request.header(REQUEST_ID) is None:
                 self._identify(call, not self._settings.disabled)
             return None
+        tracer = None if self._own is None else self._own()
+        if tracer is not None:
+            return self._recorded(call, tracer)
         from meshlib.telemetry.propagation import with_baggage
 
         request = call.request
@@ -100,7 +96,7 @@ class InboundTracing(Spans):
             request_id = header(REQUEST_ID)
             if request_id is None:
                 request_id = self._identify(call, True)
-            found.set_attributes({**self._described(call), REQUEST_ID_TAG: request_id})
+            found.set_attributes({**self._described(request), REQUEST_ID_TAG: request_id})
             return ServedSpan(found, True)
         parent = self.propagation.read(header)
         below = with_baggage(header)
@@ -114,7 +110,7 @@ class InboundTracing(Spans):
         if mine:
             request_id = self.with_decision(request_id, sampled)
         if sampled or parent.span is not None:
-            told = {**self._described(call), REQUEST_ID_TAG: request_id}
+            told = {**self._described(request), REQUEST_ID_TAG: request_id}
             span = self._tracer.start_span(name_of(request), below, self._kind, told)
         else:
             span = self.not_sampled()
@@ -122,7 +118,68 @@ class InboundTracing(Spans):
         if mine:
             _identify(call, self.with_decision(request_id, recording))
         call.around = Current(self._trace.set_span_in_context(span, below))
+        if self._settings.propagates:
+            request.goes_on_in(
+                self.propagation.spoken.names, self.propagation.write(span.get_span_context(), lambda: below)
+            )
         return ServedSpan(span, False) if recording else None
+
+    def _recorded(self, call: InboundCall, tracer: OwnTracer) -> Recorded | None:
+        """The same of spans that are written by ourselves."""
+        request = call.request
+        header = request.header
+        propagation = self.propagation
+        request_id = header(REQUEST_ID)
+        told = header("traceparent") if propagation.spoken.just_w3c else None
+        found = None if told is None else read_traceparent(told)
+        if found is not None:  # nearly always: as ``propagation.read``
+            trace_id, parent_id, flags = found
+            sampled = bool(flags & 1)
+            if request_id is None:
+                request_id = self.with_decision(self.new_id(), sampled)
+                _identify(call, request_id)
+            if not sampled:
+                return None  # nor anything that is called for it: it goes on as it came
+            state = header("tracestate") or ""
+            made = self._record(request, tracer, trace_id, parent_id, state, request_id)
+            if self._settings.propagates:
+                request.goes_on_in(TRACEPARENT, (write_traceparent(trace_id, made.span_id, flags),))
+            return made
+        return self._recorded_anew(call, tracer, request_id)
+
+    def _recorded_anew(self, call: InboundCall, tracer: OwnTracer, request_id: str | None) -> Recorded | None:
+        """Of a request that begins a trace, or whose trace is not told in the one way that nearly all tell it."""
+        request, propagation = call.request, self.propagation
+        parent = propagation.read(request.header)
+        mine = request_id is None
+        if request_id is None:
+            request_id = self.new_id()
+        sampled = self.samples(request_id, parent)
+        if mine:
+            request_id = self.with_decision(request_id, sampled)
+        above = parent.span
+        if sampled and above is not None:
+            state = above.trace_state.to_header()
+            made = self._record(request, tracer, above.trace_id, above.span_id, state, request_id)
+        else:
+            made = self._record(request, tracer, tracer.new_id(128), 0, "", request_id)
+        if self._settings.propagates and (sampled or above is None or parent.sampled is None):
+            trace = self._trace
+            flags = trace.TraceFlags(1 if sampled else 0)
+            ids = (made.trace_id, made.span_id) if sampled or above is None else (above.trace_id, above.span_id)
+            context = trace.SpanContext(*ids, False, flags, None if above is None else above.trace_state)
+            around = trace.set_span_in_context(trace.NonRecordingSpan(context))
+            request.goes_on_in(propagation.spoken.names, propagation.write(context, lambda: around))
+        if mine:
+            _identify(call, request_id)
+        return made if sampled else None
+
+    def _record(
+        self, request: InboundRequest, tracer: OwnTracer, trace_id: int, parent_id: int, state: str, request_id: str
+    ) -> Recorded:
+        header, tags = request.header, self._tags
+        told: Attributes = {**tags.of(header)} if tags.by_header else NO_TAGS
+        return Recorded(tracer, trace_id, parent_id, state, request_id, header("user-agent"), told)
 
     def _identify(self, call: InboundCall, samples: bool) -> str:
         """Give it an id."""
@@ -133,8 +190,7 @@ class InboundTracing(Spans):
         _identify(call, made)
         return made
 
-    def _described(self, call: InboundCall) -> Attributes:
-        request = call.request
+    def _described(self, request: InboundRequest) -> Attributes:
         found: Attributes = {}
         if request.protocol == "grpc":
             describe_grpc(request, found)
@@ -147,7 +203,7 @@ class InboundTracing(Spans):
         if request.authority:
             found["server.address"], found["server.port"] = self.place(request.scheme, request.authority)
         if request.peer:
-            address, port = split_authority(request.peer) if request.source_ip else (request.peer, 0)
+            address, port = address_of(request)
             found["network.peer.address"] = address
             if port:
                 found["network.peer.port"] = port
@@ -161,9 +217,26 @@ class InboundTracing(Spans):
 
     def finished(self, call: InboundCall, served: ServedSpan, end: int | None = None) -> None:
         """The call is over: its result onto the span. ``end``: when that was, in nanoseconds since the epoch; None: now."""
+        if type(served) is Recorded:
+            self._records.write(call, served, self._written(call, served), end)
+            return
         span = served.span
         if not span.is_recording():  # somebody else's, who has ended it
             return
+        found, error = self._result(call, served)
+        if call.route and not served.borrowed and call.request.protocol != "grpc":
+            span.update_name(f"{name_of(call.request)} {call.route}")
+        span.set_attributes(found)
+        fault = fault_of(call)
+        if fault is not None:
+            span.add_event("meshlib.fault", fault, getattr(span, "start_time", None))
+        if error:
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.flags or None))
+        if not served.borrowed:
+            span.end(end)
+
+    def _result(self, call: InboundCall, served: ServedSpan) -> tuple[Attributes, str]:
+        """What came of it, and the error that it was, "" where it was none."""
         found: Attributes = {}
         if call.flags:
             found["meshlib.flags"] = call.flags
@@ -182,8 +255,6 @@ class InboundTracing(Spans):
             found["http.response.status_code"] = call.status
             if call.route:
                 found["http.route"] = call.route
-                if not served.borrowed:
-                    span.update_name(f"{name_of(call.request)} {call.route}")
             error = str(call.status) if call.status >= 500 else ""
         if error:
             found["error.type"] = error
@@ -192,23 +263,40 @@ class InboundTracing(Spans):
 
             clock = call.clock
             found.update(self._tags.ended(ServedEntry(call, clock.monotonic(), clock.time(), served, False)))
-        span.set_attributes(found)
-        if call.injected_delay or "FI" in call.flags:
-            span.add_event(
-                "meshlib.fault",
-                {"meshlib.fault.delay": call.injected_delay, "meshlib.fault.aborts": "FI" in call.flags},
-                getattr(span, "start_time", None),
-            )
-        if error:
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, call.flags or None))
-        if not served.borrowed:
-            span.end(end)
+        return found, error
+
+    def _written(self, call: InboundCall, span: Recorded) -> bytes:
+        """The same in bytes."""
+        if (
+            not call.flags
+            and 0 < call.status < 500
+            and call.refusal is None
+            and not call.route
+            and not self._tags.formatted
+            and call.request.protocol != "grpc"
+            and not call.injected_delay
+        ):  # nearly always
+            return status_of(call.status)
+        found, error = self._result(call, span)
+        told = otlp.attributes(found)
+        fault = fault_of(call)
+        if fault is not None:
+            told += otlp.event("meshlib.fault", span.start, fault)
+        return told + otlp.status(True, call.flags) if error else told
 
     def late(self, call: InboundCall, served: ServedSpan, at: float) -> None:
         """The same of a call that was over at ``at``, by the mesh's clock."""
-        start = getattr(served.span, "start_time", None)
+        start = served.start if type(served) is Recorded else getattr(served.span, "start_time", None)
         end = None if start is None else start + max(0, int((at - call.started) * 1e9))
         self.finished(call, served, end)
+
+
+def fault_of(call: InboundCall) -> dict[str, float | bool] | None:
+    """What is told of a fault that was injected; None: there was none."""
+    aborts = "FI" in call.flags
+    if not call.injected_delay and not aborts:
+        return None
+    return {"meshlib.fault.delay": call.injected_delay, "meshlib.fault.aborts": aborts}
 
 
 def _identify(call: InboundCall, request_id: str) -> None:

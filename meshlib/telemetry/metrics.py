@@ -6,7 +6,7 @@ numbers that are noted (``served.py``).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.routes import PASSTHROUGH
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
     from meshlib.engine.explanation import Exchange
     from meshlib.policy.endpoint import EndpointState
+    from meshlib.telemetry.access_log.entry import Traced
     from meshlib.telemetry.cluster_codes import ClusterCodes
     from meshlib.telemetry.tables import Calls, Count
     from meshlib.telemetry.tag_overrides import AsTheyAre, TagOverrides
@@ -184,12 +185,12 @@ class Metrics:
         values = () if self._evaluated is None else self._evaluated.values(call, now, self._labels)
         return tcp_series(self._registry, self._tags, self._labels(call), values)
 
-    def traced(self, call: Call, now: float, trace: Mapping[str, str]) -> None:
+    def traced(self, call: Call, now: float, traced: Traced) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
         record = call.record
         found = None if self._evaluated is not None else self._series.of(key_of(record))
         if found is not None and isinstance(found.calls, CallSeries):
-            found.calls.exemplify((now - record.started) * 1000.0, trace)
+            found.calls.exemplify((now - record.started) * 1000.0, traced.trace_id, traced.span_id)
 
     @property
     def failed(self) -> dict[str, int]:

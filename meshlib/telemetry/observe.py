@@ -11,7 +11,8 @@ from meshlib.policy.telemetry_settings import TelemetrySettings
 from meshlib.telemetry.attempt_spans import CallSpan, spanned
 from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
-from meshlib.telemetry.inbound_tracing import InboundTracing, ServedSpan
+from meshlib.telemetry.inbound_records import ServedSpan
+from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import UNUSUAL, Metrics
 from meshlib.telemetry.sizes import response_size
 from meshlib.telemetry.tag_overrides import made, overrides_of, served
@@ -228,7 +229,7 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
             self._failed()
 
     def _context_of(self, span: ServedSpan) -> Traced:
-        return span.span.get_span_context()
+        return span
 
     def reconfigured(self, settings: TelemetrySettings) -> None:
         """The mesh has resources, or others than before."""

@@ -18,11 +18,11 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import (
     SpanContext,
     TraceFlags,
+    TraceState,
     get_current_span,
 )
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from meshlib.policy.trace_context import read_b3, write_b3, write_single_b3, write_traceparent
+from meshlib.policy.trace_context import read_b3, read_traceparent, write_b3, write_single_b3, write_traceparent
 
 if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
@@ -36,7 +36,6 @@ OURS = frozenset(name.decode() for name in (*W3C_NAMES, *B3_NAMES, *SINGLE_NAMES
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
-_w3c = TraceContextTextMapPropagator()
 _baggage = W3CBaggagePropagator()
 _NO_CONTEXT = Context()
 
@@ -51,6 +50,8 @@ class Spoken(NamedTuple):
     baggage: bool
     others: TextMapPropagator | None
     names: frozenset[bytes]
+    just_w3c: bool
+    """And nothing else of what is written."""
 
 
 class Parent(NamedTuple):
@@ -160,19 +161,18 @@ def _spoken(provider: str, textmap: TextMapPropagator) -> Spoken:
     names = (W3C_NAMES if w3c else frozenset()) | (B3_NAMES | SINGLE_NAMES if b3 or single else frozenset())
     if others is not None:
         names |= {name.encode() for name in fields - {"baggage"}}
-    return Spoken(w3c, b3, single, "baggage" in fields, others, names)
+    return Spoken(w3c, b3, single, "baggage" in fields, others, names, w3c and not (b3 or single or others))
 
 
 def _read_w3c(header: Lookup) -> Parent:
     value = header("traceparent")
-    if value is None:
+    found = None if value is None else read_traceparent(value)
+    if found is None:
         return NOBODY
-    carrier = {"traceparent": value}
+    trace_id, span_id, flags = found
     state = header("tracestate")
-    if state:
-        carrier["tracestate"] = state
-    told = get_current_span(_w3c.extract(carrier, context=_NO_CONTEXT)).get_span_context()
-    return Parent(told, told.trace_flags.sampled) if told.is_valid else NOBODY
+    told = SpanContext(trace_id, span_id, True, TraceFlags(flags), TraceState.from_header([state]) if state else None)
+    return Parent(told, bool(flags & 1))
 
 
 def _read_b3(header: Lookup) -> Parent:

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.clock import SystemClock
@@ -107,18 +107,18 @@ class CallSeries:
         self.sum = 0.0
         self.began = now()
         self.owed: list[Owed] = []
-        self.exemplars: list[Exemplar | None] | None = None
+        self.exemplars: list[tuple[int, int, float, float] | None] | None = None
 
     def observe(self, milliseconds: float) -> None:
         self.counts[bisect_left(self.bounds, milliseconds)] += 1
         self.sum += milliseconds
 
-    def exemplify(self, milliseconds: float, labels: Mapping[str, str]) -> None:
-        """A call that is observed, too, is the example of its bucket from now on."""
+    def exemplify(self, milliseconds: float, trace_id: int, span_id: int) -> None:
+        """A call that is observed, too, is the example of its bucket from now on: by its span."""
         exemplars = self.exemplars
         if exemplars is None:
             exemplars = self.exemplars = [None] * len(self.counts)
-        exemplars[bisect_left(self.bounds, milliseconds)] = (labels, milliseconds, now())
+        exemplars[bisect_left(self.bounds, milliseconds)] = trace_id, span_id, milliseconds, now()
 
     def counted(self) -> float:
         """How many calls."""
@@ -128,8 +128,12 @@ class CallSeries:
         """How many calls each bucket alone has, the sum, and exemplars, with all that is noted."""
         for each in self.owed:
             each.settle()
-        total = self.sum
-        return self.counts[:], total, self.exemplars
+        total, kept = self.sum, self.exemplars
+        return self.counts[:], total, None if kept is None else [each and _exemplar(*each) for each in kept]
+
+
+def _exemplar(trace_id: int, span_id: int, milliseconds: float, at: float) -> Exemplar:
+    return {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}, milliseconds, at
 
 
 _adding = threading.Lock()

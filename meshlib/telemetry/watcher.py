@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.engine.inbound_context import current
@@ -45,7 +45,7 @@ class Counting(Protocol[CallIn]):
     """Metrics of calls."""
 
     def finished(self, call: CallIn, now: float, /) -> None: ...
-    def traced(self, call: CallIn, now: float, trace: Mapping[str, str], /) -> None: ...
+    def traced(self, call: CallIn, now: float, traced: Traced, /) -> None: ...
     def connection(self, call: CallIn, now: float, /) -> TcpSeries: ...
 
 
@@ -158,9 +158,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
                 self._tracing.late(call, span, now)
             elif span is not None:
                 self._tracing.finished(call, span)
-                context = self._context_of(span)
-                trace = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
-                self._metrics.traced(call, now, trace)
+                self._metrics.traced(call, now, self._context_of(span))
             if self._remember is not None:
                 self._remember(call, now, "" if span is None else f"{self._context_of(span).trace_id:032x}")
         except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)

@@ -12,7 +12,15 @@ from opentelemetry.propagators.b3 import B3MultiFormat, B3SingleFormat
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from meshlib.policy.trace_context import NOTHING, Told, read_b3, write_b3, write_single_b3, write_traceparent
+from meshlib.policy.trace_context import (
+    NOTHING,
+    Told,
+    read_b3,
+    read_traceparent,
+    write_b3,
+    write_single_b3,
+    write_traceparent,
+)
 
 TRACE, SPAN = 0x80F198EE56343BA864FE8B2A57D3EFF7, 0xE457B5A2E4D86BD1
 T, S = f"{TRACE:032x}", f"{SPAN:016x}"
@@ -83,3 +91,23 @@ def test_what_is_written_is_read_by_opentelemetrys_propagators_and_by_us(span):
     assert read_b3(single.get) == read_b3(several.get) == Told(*span)
     name, value = write_traceparent(span[0], span[1], int(span[2]))
     assert theirs(TraceContextTextMapPropagator(), {name.decode(): value.decode()}) == span
+
+
+PARTS = st.tuples(
+    st.sampled_from(["", " ", "\t "]),
+    st.sampled_from(["00", "01", "ff", "0", "0g", "cc"]),
+    st.sampled_from([T, "0" * 32, T[:-1], T.upper(), "f" * 32]),
+    st.sampled_from([S, "0" * 16, S[1:], S.upper(), "1" * 16]),
+    st.sampled_from(["00", "01", "03", "ff", "1", "0x"]),
+    st.sampled_from(["", "-", "-what comes later", " ", "-01", "x"]),
+)
+
+
+@given(PARTS)
+def test_a_traceparent_is_read_as_by_opentelemetrys_propagator(parts):
+    blank, version, trace, span, flags, more = parts
+    value = f"{blank}{version}-{trace}-{span}-{flags}{more}"
+    told = TraceContextTextMapPropagator().extract({"traceparent": value}, context=Context())
+    found = get_current_span(told).get_span_context()
+    wanted = (found.trace_id, found.span_id, int(found.trace_flags)) if found.is_valid else None
+    assert read_traceparent(value) == wanted

@@ -52,6 +52,19 @@ def test_a_request_that_nobody_changes_goes_on_as_the_bytes_that_came():
     assert sent.scheme == "http"
 
 
+def test_the_application_is_told_the_trace_that_its_request_goes_on_in():
+    made = request(b"traceparent: 1\r\nHost: reviews:9080\r\nTraceparent: 2\r\nx-traceparent: 3\r\nTraceState: 4\r\n")
+    made.goes_on_in((b"traceparent", b"b3"), [(b"traceparent", b"NEW")])
+    assert (made.header("traceparent"), made.header("tracestate"), made.header("x-traceparent")) == ("NEW", "4", "3")
+    lines = b"Host: reviews:9080\r\nx-traceparent: 3\r\nTraceState: 4\r\ntraceparent: NEW\r\n"
+    sent = made.for_the_application()
+    assert sent.attempt_headers(1).lines == lines
+    assert sent.lower == b"\r\n" + lines.lower()
+    made.put("x-request-id", b"1")
+    assert made.header("traceparent") == "NEW"
+    assert (b"traceparent", b"NEW") in made.for_the_application().headers
+
+
 def test_the_number_of_the_attempt_that_came_goes_on():
     lines = LINES + b"x-envoy-attempt-count: 7\r\n"
     assert request(lines).for_the_application().attempt_headers(1).lines == lines

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from meshlib.problems import MeshError
 from meshlib.proxy.spans import SpansByProcess, spans_to
 from meshlib.telemetry.own_spans import OwnTracerProvider
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -87,3 +88,25 @@ def test_the_proxy_tells_a_collector_of_its_calls_and_goes_on_with_the_clients_t
         told = receiver.spans
     assert [seen["headers"]["traceparent"].split("-")[1] for seen in server.seen] == [trace] * 2
     assert len(told) == 4  # a call and its attempt, twice
+
+
+@pytest.mark.parametrize("who", ["we", "the SDK"])
+def test_the_application_behind_the_proxy_goes_on_below_the_span_of_its_request(who, monkeypatch):
+    trace, parent = "80f198ee56343ba864fe8b2a57d3eff7", "e457b5a2e4d86bd1"
+    if who == "the SDK":
+        monkeypatch.setattr("meshlib.otel.sends_bytes", lambda _exporter: None)
+    with OtlpReceiver() as receiver, EchoServer("v1") as server:
+        spans = spans_to(receiver.http, "reviews")
+        with InboundProxy(server.port, tracer_provider=spans) as proxy, proxy.client() as client:
+            assert client.get("/a", "GET", "reviews:9080", f"traceparent: 00-{trace}-{parent}-01").status == 200
+            assert client.get("/b", "GET", "reviews:9080", f"traceparent: 00-{trace}-{parent}-00").status == 200
+            assert client.get("/c", "GET", "reviews:9080").status == 200
+        spans.shutdown()
+        told = {each.attributes["url.path"]: each.item for each in receiver.spans}
+    first, second, third = (seen["headers"]["traceparent"].split("-") for seen in server.seen)
+    assert first == ["00", trace, told["/a"].span_id.hex(), "01"]
+    assert told["/a"].parent_span_id.hex() == parent
+    assert (second[1], second[3]) == (trace, "00")
+    assert third[:3] == ["00", told["/c"].trace_id.hex(), told["/c"].span_id.hex()]
+    assert third[3] in ("01", "03")  # sampled; the SDK says of its ids that they are random as well
+    assert sorted(told) == ["/a", "/c"]

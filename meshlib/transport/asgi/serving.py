@@ -13,7 +13,7 @@ from meshlib.transport.asgi.routes import template_of
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall, InboundExchange
     from meshlib.policy.refusal import Refusal
-    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.asgi.messages import Receive, Scope, Send
 

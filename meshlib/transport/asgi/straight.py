@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
     from meshlib.engine.wanted_headers import WantedHeaders
-    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.asgi.known_head import KnownHead
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
 

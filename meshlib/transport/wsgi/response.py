@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from meshlib.engine.inbound import InboundCall, InboundExchange
-    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.wsgi.contracts import Headers, Pieces, StartResponse, Write
 

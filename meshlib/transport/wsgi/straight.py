@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Ended
     from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.telemetry.inbound_tracing import ServedSpan
+    from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.wsgi.contracts import Environ, Headers, StartResponse, Write
     from meshlib.transport.wsgi.known_environ import KnownEnviron

@@ -1,0 +1,193 @@
+"""Spans of served requests that a proxy writes itself (``own_spans.py``): no object of OpenTelemetry is made for them, and what
+the requests of a connection have in common is written once.
+
+They say what ``inbound_tracing.py`` says of a call whose span the SDK makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.compiler.snapshot import split_authority
+from meshlib.telemetry import otlp_spans as otlp
+from meshlib.telemetry.custom_tags import LONGEST
+from meshlib.telemetry.otlp_spans import attribute
+from meshlib.telemetry.own_spans import now
+from meshlib.telemetry.spans import (
+    METHODS,
+    REQUEST_ID_TAG,
+    Attributes,
+    name_of,
+    version_shown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.trace import Span
+
+    from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.telemetry.own_spans import OwnTracer
+
+MOST = 1000
+"""Connections, and authorities, of which it is remembered how they are written."""
+_METHODS = {method: (method.encode(), attribute("http.request.method", method)) for method in METHODS}
+_STATUSES = {status: attribute("http.response.status_code", status) for status in range(100, 600)}
+
+
+class ServedSpan:
+    """The span of a call that is served. A ``borrowed`` one is somebody else's: enriched, never ended."""
+
+    __slots__ = ("borrowed", "span")
+
+    def __init__(self, span: Span, borrowed: bool) -> None:
+        self.span = span
+        self.borrowed = borrowed
+
+    @property
+    def trace_id(self) -> int:
+        """Of its trace, which access logs and exemplars name."""
+        return self.span.get_span_context().trace_id
+
+    @property
+    def span_id(self) -> int:
+        """Its own."""
+        return self.span.get_span_context().span_id
+
+
+class Recorded(ServedSpan):
+    """A span of a call that is served, until it is written. ``state`` is the trace's; ``agent`` and ``tags`` are what the
+    request has said; ``parent_id`` 0: it is the first of its trace."""
+
+    __slots__ = ("agent", "parent_id", "request_id", "span_id", "start", "state", "tags", "trace_id", "tracer")
+
+    borrowed = False
+
+    def __init__(
+        self,
+        tracer: OwnTracer,
+        trace_id: int,
+        parent_id: int,
+        state: str,
+        request_id: str,
+        agent: str | None,
+        tags: Attributes,
+    ) -> None:
+        self.tracer = tracer
+        self.trace_id = trace_id  # type: ignore[misc]
+        self.parent_id = parent_id
+        self.span_id = tracer.new_id(64)  # type: ignore[misc]
+        self.state = state
+        self.request_id = request_id
+        self.agent = agent
+        self.tags = tags
+        self.start = now()
+
+
+class InboundRecords:
+    """Writes them. ``describe`` says all of a request, ``shown`` how its path is shown, ``place`` the host and the port of its
+    authority; ``static`` are the attributes that all spans have."""
+
+    __slots__ = ("_connections", "_describe", "_place", "_places", "_shown", "_static")
+
+    def __init__(
+        self,
+        describe: Callable[[InboundRequest], Attributes],
+        shown: Callable[[str], str],
+        place: Callable[[str, str], tuple[str, int]],
+        static: Attributes,
+    ) -> None:
+        self._describe = describe
+        self._shown = shown
+        self._place = place
+        self._static = static
+        self._connections: dict[tuple[str, str, str | None, str], tuple[bytes, bytes]] = {}
+        self._places: dict[tuple[str, str], bytes] = {}
+
+    def write(self, call: InboundCall, span: Recorded, result: bytes, end: int | None) -> None:
+        """The call is over. ``result``: what came of it, as attributes, events and status."""
+        request = call.request
+        method = _METHODS.get(request.method)
+        if method is None or request.protocol == "grpc":
+            name, told = name_of(request).encode("utf-8", "replace"), otlp.attributes(self._described(request, span))
+        else:
+            name, told = method[0], self._usual(request, span, method[1])
+        if call.route:
+            name = b"%b %b" % (name, call.route.encode("utf-8", "replace"))
+        parent = span.parent_id
+        span.tracer.take(
+            otlp.span(
+                span.trace_id.to_bytes(16, "big"),
+                span.span_id.to_bytes(8, "big"),
+                parent.to_bytes(8, "big") if parent else b"",
+                name,
+                otlp.SERVER,
+                span.start,
+                now() if end is None else end,
+                told + result,
+                otlp.REMOTE if parent else otlp.LOCAL,
+                span.state.encode("latin-1", "replace"),
+            )
+        )
+
+    def _described(self, request: InboundRequest, span: Recorded) -> Attributes:
+        return {**self._describe(request), **span.tags, REQUEST_ID_TAG: span.request_id}
+
+    def _usual(self, request: InboundRequest, span: Recorded, method: bytes) -> bytes:
+        """The same of HTTP."""
+        try:
+            alone, forwarded = self._connections[request.peer, request.scheme, request.version, request.principal]
+        except KeyError:
+            alone, forwarded = self._of_connection(request)
+        told = [alone, method, attribute("url.path", self._shown(request.path))]
+        if request.forwarded:
+            told[0] = forwarded
+            told.append(attribute("client.address", request.remote_ip or address_of(request)[0]))
+        if request.authority:
+            try:
+                told.append(self._places[request.scheme, request.authority])
+            except KeyError:
+                told.append(self._of_place(request.scheme, request.authority))
+        told.append(attribute(REQUEST_ID_TAG, span.request_id))
+        if span.agent:
+            told.append(attribute("user_agent.original", span.agent[:LONGEST]))
+        if span.tags:
+            told.append(otlp.attributes(span.tags))
+        return b"".join(told)
+
+    def _of_connection(self, request: InboundRequest) -> tuple[bytes, bytes]:
+        """What all requests like this one say; the first is of those that nobody has forwarded."""
+        found: Attributes = {**self._static, "url.scheme": request.scheme}
+        if request.version:
+            found["network.protocol.version"] = version_shown(request.version)
+        if request.principal:
+            found["meshlib.source.principal"] = request.principal
+        address, port = address_of(request)
+        if address:
+            found["network.peer.address"] = address
+        if port:
+            found["network.peer.port"] = port
+        forwarded = otlp.attributes(found)
+        made = forwarded + attribute("client.address", address) if address else forwarded, forwarded
+        if len(self._connections) >= MOST:
+            self._connections.clear()
+        self._connections[request.peer, request.scheme, request.version, request.principal] = made
+        return made
+
+    def _of_place(self, scheme: str, authority: str) -> bytes:
+        host, port = self._place(scheme, authority)
+        made = otlp.attributes({"server.address": host, "server.port": port})
+        if len(self._places) >= MOST:
+            self._places.clear()
+        self._places[scheme, authority] = made
+        return made
+
+
+def address_of(request: InboundRequest) -> tuple[str, int]:
+    """Of the peer: its IP and port, or what else it has."""
+    return split_authority(request.peer) if request.source_ip else (request.peer, 0)
+
+
+def status_of(status: int) -> bytes:
+    """The attribute of a response's status."""
+    return _STATUSES.get(status) or attribute("http.response.status_code", status)
