@@ -8,6 +8,7 @@ so headers by which Envoy would be told how to route are taken away.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -157,6 +158,15 @@ class AtTheSidecar:
         ):
             return lines + self._added, lower + self._lower
         return inbound_lines(lines, lower, *self._asked)
+
+
+MOST_CALLERS = 256
+
+
+@functools.lru_cache(MOST_CALLERS)
+def at_the_sidecar(proto: bytes, mode: ForwardClientCert, mine: bytes | None, metadata_is_read: bool) -> AtTheSidecar:
+    """One for all connections of a caller: it does not change."""
+    return AtTheSidecar(proto, mode, mine, metadata_is_read)
 
 
 def outbound_lines(lines: bytes, lower: bytes) -> tuple[bytes, bytes]:

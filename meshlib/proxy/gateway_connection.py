@@ -10,7 +10,6 @@ from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.route import route_in
 from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, AtTheEdge
-from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
 from meshlib.proxy.http_connection import UPGRADE, ServedConnection, deadline_of
@@ -19,7 +18,7 @@ from meshlib.proxy.inbound_serving import Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.responder import mesh_closed
 from meshlib.proxy.splice import DIRECT
-from meshlib.security.shown_certificate import shown_certificate
+from meshlib.security.shown_certificate import element_of
 from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class GatewayConnection(ServedConnection[Gate]):
         if tls is None or not tls.leaf:
             return None
         if self._element is None:
-            self._element = element(shown_certificate(tls.ours, tls.leaf, tls.chain), DETAILS)
+            self._element = element_of(tls.ours, tls.leaf, tls.chain, DETAILS)
         return self._element
 
 

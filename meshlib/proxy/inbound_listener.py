@@ -10,9 +10,8 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from meshlib.compiler.mesh_settings import DEFAULTS
-from meshlib.policy.forwarded_client_cert import element
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.policy.sidecar_headers import AtTheSidecar, proto_line
+from meshlib.policy.sidecar_headers import at_the_sidecar, proto_line
 from meshlib.proxy.http_connection import UPGRADE, Accepts, ServedConnection, deadline_of
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
@@ -21,7 +20,7 @@ from meshlib.proxy.inbound_serving import Serving
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
 from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.tls_listener import TlsListener
-from meshlib.security.shown_certificate import shown_certificate
+from meshlib.security.shown_certificate import element_of
 from meshlib.serving.port_mode import mode_of
 from meshlib.transport.asgi.peer import address
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
     from meshlib.engine.live import Live
     from meshlib.policy.forwarded_client_cert import CertDetails
+    from meshlib.policy.sidecar_headers import AtTheSidecar
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Downstream, Responder
@@ -162,7 +162,7 @@ class InboundConnection(ServedConnection[Inbound]):
         # of the certificate of a peer that has no identity, whoever has signed it, nothing is told
         mine = None if found is None else self._about_the_peer(settings.details)
         if mesh is not self._headers_by or mine is not self._mine:  # the first request, or a reload
-            self._headers = AtTheSidecar(self.proto, settings.client_cert, mine, mesh.peer_metadata is not None)
+            self._headers = at_the_sidecar(self.proto, settings.client_cert, mine, mesh.peer_metadata is not None)
             self._headers_by, self._mine = mesh, mine
         request.to_application(*self._headers.of(request.lines, request.lower))
         served = self._served(request, request.version, found)
@@ -200,7 +200,7 @@ class InboundConnection(ServedConnection[Inbound]):
         if tls is None:
             return None
         if self._details is not details:
-            self._element = element(shown_certificate(tls.credentials.svid.leaf, tls.leaf, tls.chain), details)
+            self._element = element_of(tls.credentials.svid.leaf, tls.leaf, tls.chain, details)
             self._details = details
         return self._element
 

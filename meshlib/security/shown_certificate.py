@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from meshlib.policy.forwarded_client_cert import ShownCertificate
+from meshlib.policy.forwarded_client_cert import CertDetails, ShownCertificate, element
 from meshlib.security.chain import parsed
 from meshlib.security.pem import pem_of
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 MOST_SEEN = 1024
+MOST_ELEMENTS = 256
 
 
 @functools.lru_cache(MOST_SEEN)
@@ -31,6 +32,12 @@ def shown_certificate(ours: bytes, leaf: bytes, chain: tuple[bytes, ...] = ()) -
     return ShownCertificate(
         by, digest, certificate.subject.rfc4514_string(), uris, dns, pem, pem + "".join(map(pem_of, chain))
     )
+
+
+@functools.lru_cache(MOST_ELEMENTS)
+def element_of(ours: bytes, leaf: bytes, chain: tuple[bytes, ...], details: CertDetails) -> bytes:
+    """The element about it; callers whose connections do not last show the same certificate each time."""
+    return element(shown_certificate(ours, leaf, chain), details)
 
 
 def _names(certificate: x509.Certificate | None) -> tuple[Sequence[str], Sequence[str]]:

@@ -62,7 +62,9 @@ class TlsConnections:
     def add(self, peer: TlsPeer, transport: asyncio.Transport) -> bool:
         """From the end of its handshake on; False: it has come too late, and is not to be served."""
         connection = _Connection(peer, transport, self._judge(peer.leaf, peer.chain) is not None)
-        if why_over(peer, self._current(), self._clock.time()):
+        # files were looked at when it was accepted; what is newer than that has all judged again as it is found (``_rotated``)
+        latest = None if self._identity is None else self._identity.latest
+        if why_over(peer, latest, self._clock.time()):
             return False
         peer.connection = connection
         self._open.add(connection)

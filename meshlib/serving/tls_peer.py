@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from meshlib.transport.upstream.told_certificates import told_of
+
 if TYPE_CHECKING:
     from meshlib.identity.credentials import Credentials
 
@@ -88,12 +90,12 @@ def peer_of(done: HandshakeDone, credentials: Credentials, chains: Chains) -> Tl
     roots: tuple[bytes, ...]
     if len(verified) > 1 and verified[0] == leaf:
         chain, roots = verified[1:-1], (verified[-1],)
-        until = min((_not_after(each) for each in _verified(done)), default=NEVER)
+        until = _end_of(done, verified)
         chains.keep(leaf, chain, roots, until)
     else:  # a session that has resumed, or a Python that does not tell
         chain, roots, until = chains.of(leaf)
-    told = done.getpeercert()
-    if isinstance(told, dict):
+    told = told_of(done, leaf)  # raises ValueError of names that are not text
+    if told is not None:
         until = min(until, _not_after(told))
     until = min(until, credentials.svid.not_after)
     peer = TlsPeer(credentials, leaf, chain, roots, until, getattr(done, SNI, ""))
@@ -120,14 +122,25 @@ def _keep(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: 
         connection.server_hostname = name  # where servers of WSGI look for it
 
 
-def _verified(done: HandshakeDone) -> list[dict[str, object]]:
-    """The certificates of the verified chain as ``getpeercert`` tells them."""
-    found = []
-    for each in _asked(done):
-        info = getattr(each, "get_info", None)
-        if info is not None:
-            found.append(info())
-    return found
+MOST_ENDS = 1024
+_ends: dict[bytes, float] = {}
+"""When certificates end, by all of their bytes; seconds since the epoch. A date is no verdict: it is compared with the clock
+each time."""
+
+
+def _end_of(done: HandshakeDone, verified: Sequence[bytes]) -> float:
+    """When the first of them ends."""
+    try:
+        return min(map(_ends.__getitem__, verified))
+    except KeyError:
+        pass
+    infos = [get_info() for each in _asked(done) if (get_info := getattr(each, "get_info", None)) is not None]
+    until = min(map(_not_after, infos), default=NEVER)
+    if len(infos) == len(verified):
+        if len(_ends) >= MOST_ENDS:
+            _ends.clear()
+        _ends.update(zip(verified, map(_not_after, infos), strict=True))
+    return until
 
 
 def _verified_chain(done: HandshakeDone) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from meshlib.policy.forwarded_client_cert import ForwardClientCert
 from meshlib.policy.sidecar_headers import (
     FOR_THE_PROXY,
     NOT_BELIEVED,
-    AtTheSidecar,
+    at_the_sidecar,
     inbound_lines,
     outbound_lines,
     proto_line,
@@ -175,7 +175,7 @@ SAID = (
 @pytest.mark.parametrize("metadata_is_read", [False, True])
 def test_what_is_said_of_a_connection_once_is_what_is_said_of_each_of_its_requests(mode, mine, metadata_is_read):
     rules = proto_line(True), mode, mine, metadata_is_read
-    of_connection = AtTheSidecar(*rules)
+    of_connection = at_the_sidecar(*rules)
     for first in ("", *SAID):
         for second in ("", *SAID):
             lines = b"".join(line.encode() + b"\r\n" for line in ("Host: A.test", first, second, "b: c") if line)

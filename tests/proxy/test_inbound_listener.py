@@ -273,7 +273,7 @@ def test_a_bug_before_a_request_is_served_is_500_and_lets_nobody_in(app, monkeyp
         raise RuntimeError("lines that cannot be")
 
     with InboundProxy(app.port) as proxy, proxy.client() as client:
-        monkeypatch.setattr("meshlib.proxy.inbound_listener.AtTheSidecar", broken)
+        monkeypatch.setattr("meshlib.proxy.inbound_listener.at_the_sidecar", broken)
         assert client.get().status == 500
         assert (proxy.listener.refusals, app.seen) == ({500: 1}, [])
     assert "a fault of meshlib, please report it" in caplog.text

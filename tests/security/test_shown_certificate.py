@@ -9,9 +9,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from meshlib.policy.forwarded_client_cert import CertDetails
 from meshlib.security.authority import Authority
 from meshlib.security.pem import pem_of
-from meshlib.security.shown_certificate import shown_certificate
+from meshlib.security.shown_certificate import element_of, shown_certificate
 
 NOW = 1_800_000_000.0
 OURS = "spiffe://cluster.local/ns/default/sa/reviews"
@@ -55,3 +56,13 @@ def test_what_cannot_be_read_has_a_hash_and_nothing_else():
     found = shown_certificate(b"junk", b"no certificate")
     assert (found.by, found.uris, found.subject) == ((), (), "")
     assert found.sha256 == hashlib.sha256(b"no certificate").hexdigest()
+
+
+def test_the_element_is_of_exactly_these_certificates_and_details():
+    root = Authority.root("cluster.local", NOW)
+    ours, first, second = (root.issue(name, NOW).leaf for name in (OURS, THEIRS, THEIRS))
+    asked = [(each, details) for each in (first, second) for details in (CertDetails(), CertDetails(cert=True))]
+    for leaf, details in [*asked, *asked]:
+        found = element_of(ours, leaf, (), details)
+        assert hashlib.sha256(leaf).hexdigest().encode() in found
+        assert (b"Cert=" in found) is details.cert

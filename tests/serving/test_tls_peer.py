@@ -91,6 +91,43 @@ def test_what_is_remembered_for_resumed_sessions_has_a_bound(monkeypatch: pytest
     assert chains.of(b"0") == ((), (), tls_peer.NEVER)
 
 
+def test_certificates_that_come_again_end_when_they_did_whatever_stands_behind_them_now(world: World) -> None:
+    """The same leaf, once under a short intermediate and once more: what is remembered of each is its own end."""
+    between = world.root.intermediate(world.now, ttl=300)
+    client = world.client(between)
+    untils = []
+    for _ in range(2):
+        peer = shaken(world, client, Chains())
+        assert peer is not None
+        untils.append(peer.until)
+    other = shaken(world, world.client(ttl=500), Chains())
+    assert other is not None
+    assert untils == [pytest.approx(world.now + 300, abs=2)] * 2
+    assert other.until == pytest.approx(world.now + 500, abs=2)
+
+
+def test_the_root_that_vouched_is_told_by_each_handshake_though_the_leaf_was_met_before(world: World) -> None:
+    """No memo says who has vouched."""
+    from meshlib.security.authority import Authority
+
+    other = Authority.root("cluster.local", world.now)
+    roots = []
+    for root in (world.root, other):
+        world.rotate(root)
+        peer = shaken(world, world.client(root), Chains())
+        assert peer is not None
+        roots.append(peer.roots)
+    assert roots == [{world.root.root_der}, {other.root_der}]
+
+
+def test_ends_that_are_remembered_have_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tls_peer, "MOST_ENDS", 4)
+    monkeypatch.setattr(tls_peer, "_ends", {})
+    for _ in range(6):
+        shaken(world, world.client(), Chains())
+    assert 0 < len(tls_peer._ends) <= 5
+
+
 def test_a_peer_shows_no_certificate_in_its_repr(world: World) -> None:
     credentials = world.identity.current()
     assert isinstance(credentials, Credentials)
@@ -103,6 +140,7 @@ def test_the_dates_of_certificates_that_many_peers_show_are_read_once(world: Wor
     real = ssl.cert_time_to_seconds
     monkeypatch.setattr(ssl, "cert_time_to_seconds", lambda text: (read.append(text), real(text))[1])
     tls_peer._seconds.cache_clear()
+    tls_peer._ends.clear()
     first, second = (shaken(world, world.client(), Chains()) for _ in range(2))
     assert first is not None
     assert second is not None

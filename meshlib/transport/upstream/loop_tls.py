@@ -16,6 +16,7 @@ from typing import Any
 
 from meshlib.transport.upstream.refused_certificates import may_refuse_late, refusal_in
 from meshlib.transport.upstream.tls import Wraps, inner_of
+from meshlib.transport.upstream.told_certificates import told_of
 
 RECORD = 16384
 """The most that one TLS record has, and one read of OpenSSL gives."""
@@ -79,10 +80,11 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     # -- of the transport below ---------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connected: begin."""
+        """Connected: begin, unless it is the client who does."""
         self._below = transport
         self._send = transport.write  # type: ignore[attr-defined]
-        self._shake()
+        if not self._tls.server_side:
+            self._shake()
 
     def data_received(self, data: bytes) -> None:
         """Records, whole or in part."""
@@ -159,7 +161,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         try:
             self._tls.do_handshake()
             self._flush()
-            self._peer = self._tls.getpeercert()
+            self._peer = told_of(self._tls)
         except _NOT_NOW:
             self._flush()
             return False

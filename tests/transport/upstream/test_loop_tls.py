@@ -346,6 +346,9 @@ async def test_how_fast_goes_through_in_both_directions() -> None:
 class Renegotiating:
     """An ``SSLObject`` that takes nothing while it shakes hands again; as its ``wrap_bio``, a context that makes it."""
 
+    server_side = False
+    context = SimpleNamespace(verify_mode=ssl.CERT_NONE)
+
     def __init__(self) -> None:
         self.busy = False
         self.most = 1 << 30
