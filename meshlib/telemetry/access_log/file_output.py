@@ -2,11 +2,13 @@
 
 A file is appended to, each batch in one write, so that lines of several processes stay whole. Before each batch its path is
 looked at: a file that was moved away or removed is not written to any more. To a pipe no more is written at once than the
-system keeps together.
+system keeps together; while nobody reads it, lines wait.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import select
 import stat
@@ -14,13 +16,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+log = logging.getLogger("meshlib.access_log")
+
 BATCH = 256 * 1024
 """Bytes in one write to a file."""
 PIECE = 64
 """Lines that are encoded at once."""
 PIPE = 4096
 """To a pipe: PIPE_BUF, up to which writes of several processes do not mix."""
-FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Of files O_NONBLOCK changes nothing; a pipe is not opened for ever."""
+AGAIN = 0.2
+"""Seconds until a pipe is tried again, and until it is asked whether anybody still wants that."""
 STREAMS = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
 
 
@@ -93,7 +100,7 @@ class _Descriptor:
     def _writable(fd: int, stopping: Callable[[], bool]) -> bool:
         """Wait until there is room. False: stopping, and there is none."""
         while True:
-            if select.select([], [fd], [], 0.2)[1]:
+            if select.select([], [fd], [], AGAIN)[1]:
                 return True
             if stopping():
                 return False
@@ -115,9 +122,9 @@ class FileOutput(_Descriptor):
 
     def write(self, items: Sequence[str], stopping: Callable[[], bool], /) -> int:
         """As ``Output``. Raises OSError."""
-        return self._put(self._current(), items, self._most, stopping)
+        return self._put(self._current(stopping), items, self._most, stopping)
 
-    def _current(self) -> int:
+    def _current(self, stopping: Callable[[], bool]) -> int:
         if self._fd >= 0:
             try:
                 there = os.stat(self.path)
@@ -126,11 +133,28 @@ class FileOutput(_Descriptor):
             if there is not None and (there.st_dev, there.st_ino) == self._is:
                 return self._fd
             self.close()
-        self._fd = os.open(self.path, FLAGS, 0o666)
+        self._fd = self._opened(stopping)
         opened = os.fstat(self._fd)
         self._is = opened.st_dev, opened.st_ino
         self._most = BATCH if stat.S_ISREG(opened.st_mode) else PIPE
         return self._fd
+
+    def _opened(self, stopping: Callable[[], bool]) -> int:
+        told = False
+        while True:
+            try:
+                return os.open(self.path, FLAGS, 0o666)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # a pipe without a reader
+                    raise
+            if stopping():
+                raise OSError(errno.ENXIO, "it is a pipe that nobody reads")
+            if not told:
+                told = True
+                log.warning(
+                    "%s is a pipe that nobody reads: lines wait for a reader, as many as there is room for", self.path
+                )
+            select.select([], [], [], AGAIN)
 
     def reopen(self) -> None:
         """The next line opens it."""

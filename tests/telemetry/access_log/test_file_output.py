@@ -8,10 +8,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from meshlib.telemetry.access_log.file_output import BATCH, PIPE, FileOutput, StreamOutput
+from meshlib.telemetry.access_log.writer import Writer
+from tests.support.eventually import eventually
 
 
 def never() -> bool:
@@ -132,7 +135,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(path)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     output = FileOutput(str(path))
-    fd = output._current()
+    fd = output._current(never)
     os.set_blocking(fd, False)
     lines = ["y" * 999 + "\n"] * 200  # more than the pipe holds
     found: list[int] = []
@@ -147,6 +150,48 @@ def test_a_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     assert output.write(["z" * (PIPE - 1) + "\n"] * 40, lambda: True) > 0, "stopping, nobody waits for a reader"
     output.close()
     os.close(reading)
+
+
+def test_lines_wait_for_the_reader_of_a_pipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    output = FileOutput(str(path))
+    reading: list[int] = []
+
+    def at_the_third_look() -> bool:
+        looks.append(1)
+        if len(looks) == 3:
+            reading.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        return False
+
+    looks: list[int] = []
+    assert output.write(["1\n", "2\n"], at_the_third_look) == 0
+    assert os.read(reading[0], 100) == b"1\n2\n"
+    output.close()
+    os.close(reading[0])
+    assert [each.getMessage() for each in caplog.records if "pipe" in each.getMessage()] == [
+        f"{path} is a pipe that nobody reads: lines wait for a reader, as many as there is room for"
+    ]
+
+
+def test_stopping_nobody_waits_for_the_reader_of_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="it is a pipe that nobody reads"):
+        FileOutput(str(path)).write(["1\n"], lambda: True)
+
+
+def test_calls_do_not_wait_for_the_reader_of_a_pipe_and_what_has_no_room_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = Writer(FileOutput(str(path)), str(path), most=1000, gather=0.0)
+    for _ in range(100):
+        writer.put("x" * 99 + "\n", 100)
+    status = writer.status()
+    assert status["written"] == 0
+    assert 80 <= cast(int, status["dropped"]) <= 100, "ten lines have room, and ten more while those are being written"
+    writer.close(0.0)  # stopping: whoever waits gives up
+    assert eventually(lambda: writer.dropped + writer.lost == 100)
 
 
 def test_the_programs_own_output_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
