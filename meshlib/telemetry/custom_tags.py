@@ -3,6 +3,7 @@ or told when the call is over."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -12,15 +13,30 @@ from meshlib.policy.secret_values import HIDDEN, is_secret
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from meshlib.policy.telemetry_settings import CustomTag
     from meshlib.policy.trace_context import Lookup
     from meshlib.telemetry.access_log.entry import Entry
 
+    Node = Mapping[str, object]
+
 log = logging.getLogger("meshlib.telemetry")
+NOBODY: Node = {}
 LONGEST = 1024
 """Characters of a header that become an attribute."""
+
+
+def expressions_of(tags: Sequence[CustomTag]) -> list[str]:
+    """The expressions in CEL of those that are formats."""
+    from meshlib.compiler.access_log.format import FormatError, expressions_in, parse
+
+    found: list[str] = []
+    for tag in tags:
+        if tag.kind == "formatter":
+            with contextlib.suppress(FormatError):  # said when it was loaded, at its line
+                found += expressions_in(parse(tag.value))
+    return found
 
 
 class CustomTags:
@@ -28,9 +44,11 @@ class CustomTags:
     come into force. ``by_header`` are names, headers and defaults of others; ``formatted`` names and formats of those that are
     told when a call is over."""
 
-    __slots__ = ("always", "by_header", "formatted")
+    __slots__ = ("_node", "always", "by_header", "formatted")
 
-    def __init__(self, tags: tuple[CustomTag, ...]) -> None:
+    def __init__(self, tags: tuple[CustomTag, ...], node: Node = NOBODY) -> None:
+        """``node`` is what expressions in formats read of the workload."""
+        self._node = node
         self.always: dict[str, str] = {}
         self.by_header: list[tuple[str, str, str]] = []
         self.formatted: list[tuple[str, Callable[[Entry], str]]] = []
@@ -54,7 +72,7 @@ class CustomTags:
         except FormatError:  # said when it was loaded, at its line
             return
         try:
-            text = text_of(parts, SystemClock().time, omit_empty=True)
+            text = text_of(parts, SystemClock().time, omit_empty=True, node=self._node)
         except MeshError as error:
             log.error("%s: the tag %s is left out: %s", tag.where or "customTags", tag.name, error)
             return

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.compiler.snapshot import split_authority
 from meshlib.policy.request_ids import SAMPLED, UNDECIDED, is_drawn, is_traced, new_request_id, with_reason
 from meshlib.policy.telemetry_settings import TracingSettings
-from meshlib.telemetry.custom_tags import CustomTags
+from meshlib.telemetry.custom_tags import NOBODY, CustomTags
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanContext, SpanKind, TracerProvider
 
@@ -101,11 +103,19 @@ class Spans:
         provider = settings.provider
         self._settings = settings
         self._propagation: Propagation | None = None
-        self._tags = CustomTags(settings.custom_tags)
+        self._tags = CustomTags(settings.custom_tags, self._node(settings))
         self._static: Attributes = {**_istio_tags(self._workload, settings), **self._tags.always}
         self.makes_ids = provider is not None or settings.sampling is not None
         if self.makes_ids:
             self.unrecorded = 0
+
+    def _node(self, settings: TracingSettings) -> Mapping[str, object]:
+        """What expressions in formats read of the workload."""
+        if self._workload is None or not any(tag.kind == "formatter" for tag in settings.custom_tags):
+            return NOBODY
+        from meshlib.telemetry.attributes import node_of
+
+        return node_of(self._workload)
 
     @property
     def propagation(self) -> Propagation:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from meshlib.engine.inbound_context import current
 from meshlib.policy.telemetry_settings import DEFAULT_SETTINGS, TelemetrySettings, TracingSettings, expressions
 from meshlib.telemetry.catching_up import catch_up_before_scrapes, record_at_exit
+from meshlib.telemetry.custom_tags import expressions_of
 from meshlib.telemetry.families import registering
 from meshlib.telemetry.tcp_series import UNCOUNTED, TcpSeries
 
@@ -288,13 +289,17 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         return [] if self._all_logs is None else self._all_logs.status()
 
     def expression_errors(self) -> dict[str, int]:
-        """How often expressions in CEL of the settings have come to an error, by their text; those that never have left out.
-        For ``mesh.status()``."""
-        if not expressions(self.settings):
+        """How often expressions in CEL of the settings and of formats have come to an error, by their text; those that never
+        have left out. For ``mesh.status()``."""
+        texts = [text for _, text in expressions(self.settings)]
+        texts += expressions_of(self.settings.tracing.custom_tags)
+        if self._all_logs is not None:
+            texts += self._all_logs.expressions()
+        if not texts:
             return {}
         from meshlib.telemetry.cel import failures_of
 
-        return failures_of(self.settings)
+        return failures_of(texts)
 
     def unwritten_lines(self, counted: set[str]) -> int:
         """Of access logs, as ``AccessLogs.unwritten``."""

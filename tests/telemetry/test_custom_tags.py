@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.policy.telemetry_settings import CustomTag
-from meshlib.telemetry.custom_tags import CustomTags
+from meshlib.telemetry.custom_tags import CustomTags, expressions_of
 from tests.support.access_log import MadeUp
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -84,3 +84,40 @@ def test_spans_of_a_running_mesh_have_them_and_a_reload_takes_them_away() -> Non
     roots = [span for span in exporter.get_finished_spans() if span.parent is None]
     assert [(span.attributes or {}).get("how") for span in roots] == ["GET 200", None]
     assert "GET 200" in told
+
+
+def test_an_expression_in_a_format_reads_the_workload_and_its_errors_are_told() -> None:
+    pytest.importorskip("cel_expr_python")
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    made = {
+        "by": {"formatter": {"value": "%CEL(node.metadata.NAME)% in %CEL(node.metadata.NAMESPACE)%"}},
+        "tenant": {"formatter": {"value": "%CEL(request.headers['x-not-there'])%"}},
+    }
+    wanted = telemetry(tracing=[{"customTags": made}])
+    with (
+        meshlib.Mesh.from_resources(
+            [service("reviews"), pod("reviews", "v1", 9080), wanted],
+            registry=CollectorRegistry(),
+            tracer_provider=provider,
+            workload=meshlib.Workload("orders-v1", namespace="default"),
+        ) as mesh,
+        mesh.client(transport=httpx.MockTransport(lambda _request: httpx.Response(200))) as client,
+    ):
+        client.get("http://reviews:9080/")
+        errors = mesh.status()["telemetry"]["expression_errors"]
+    [root] = [span for span in exporter.get_finished_spans() if span.parent is None]
+    assert (root.attributes or {})["by"] == "orders-v1 in default"
+    assert "tenant" not in (root.attributes or {})
+    assert errors == {"request.headers['x-not-there']": 1}
+
+
+def test_expressions_are_those_of_formats_that_are_valid() -> None:
+    found = expressions_of(
+        (
+            CustomTag("a", "formatter", "%CEL(request.path)% %DURATION%"),
+            CustomTag("b", "formatter", "%CEL("),
+            CustomTag("c", "literal", "%CEL(request.id)%"),
+        )
+    )
+    assert found == ["request.path"]

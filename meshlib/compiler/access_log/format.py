@@ -56,6 +56,8 @@ ISTIO_LABELS: Mapping[str, str] = {
 }
 """The same with ``accessLogEncoding: JSON``."""
 
+EXPRESSIONS = frozenset(("CEL", "TYPED_CEL"))
+"""Operators whose argument is an expression."""
 _COMMAND = re.compile(r"%([A-Z0-9_]+)(?:\((.*?)\))?(?::([0-9]+))?%")
 """An argument ends where an operator can, as in Envoy: ``%CEL(request.url_path.contains('v1'))%`` is one."""
 NEAREST = 3
@@ -93,7 +95,7 @@ class Operator(NamedTuple):
         if self.name in ("DYNAMIC_METADATA", "METADATA") and spec.side == side:
             namespace = (self.argument or "").removeprefix("DYNAMIC:").partition(":")[0]
             return "" if namespace == JWT else f"only the metadata of verified tokens ({JWT}) are known here"
-        if self.name in ("CEL", "TYPED_CEL"):
+        if self.name in EXPRESSIONS:
             unknown, known = unknown_attribute(cel_references(self.argument or ""))
             return f"it reads {unknown}, which does not exist: {known}" if unknown else ""
         if self.name == "COMMON_DURATION":
@@ -164,6 +166,11 @@ def operators_in(shape: Shape) -> list[Operator]:
     if isinstance(shape, list):
         return [found for value in shape for found in operators_in(value)]
     return [each for part in shape if isinstance(part, Operator) for each in (part, *part.nested)]
+
+
+def expressions_in(shape: Shape) -> list[str]:
+    """The expressions in CEL of a format."""
+    return [each.argument or "" for each in operators_in(shape) if each.name in EXPRESSIONS]
 
 
 def _shape(value: object, key: str, depth: int) -> Shape:

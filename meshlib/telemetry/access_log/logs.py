@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, parse, parse_json
+from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, expressions_in, parse, parse_json
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
@@ -90,6 +90,12 @@ def _ended(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
 
 
+def _expressions(settings: AccessLog) -> tuple[str, ...]:
+    """Those in CEL of its text and its labels: of a format that is valid."""
+    text = expressions_in(parse(settings.text)) if settings.text else []
+    return (*text, *(expressions_in(parse_json(settings.labels)) if settings.labels else ()))
+
+
 class _Cap:
     """So many lines, then as many as come in the time that passes. Threads may let a line or two more through."""
 
@@ -124,6 +130,7 @@ class _Log:
         "_writer",
         "alike",
         "capped",
+        "expressions",
         "settings",
         "short",
         "unjudged",
@@ -149,6 +156,8 @@ class _Log:
         self.alike: list[AlikeLines[Any]] = []
         self.short: Write = no_other
         """What calls try first. False: they ``write`` an entry."""
+        self.expressions: tuple[str, ...] = ()
+        """Those in CEL of its format."""
 
     def write(self, entry: Entry) -> None:
         """One call, if it is one that is logged."""
@@ -309,6 +318,10 @@ class AccessLogs(Generic[Watched]):
         """Lines that were not written, for whatever reason. Sinks that are ``counted`` by name have been asked already."""
         return sum(each.unwritten(counted) for each in self._logs)
 
+    def expressions(self) -> list[str]:
+        """The expressions in CEL of all formats."""
+        return [text for each in self._logs for text in each.expressions]
+
     def _cap(self) -> _Cap | None:
         return None if self._rate is None else _Cap(self._rate, self._clock.monotonic)
 
@@ -330,6 +343,7 @@ class AccessLogs(Generic[Watched]):
 
     def _short(self, log: _Log, settings: AccessLog) -> _Log:
         log.go_short(self._sides, settings, self._clock.time, self._node)
+        log.expressions = _expressions(settings)
         return log
 
     def _to_collector(self, settings: AccessLog) -> _Log:
@@ -346,5 +360,6 @@ class AccessLogs(Generic[Watched]):
             self._cap(),
             self._filters(settings),
         )
+        made.expressions = _expressions(settings)
         made._attributes = attributes_of(settings.labels or {}, self._clock.time, self._node)
         return made

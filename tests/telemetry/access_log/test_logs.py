@@ -129,3 +129,14 @@ def test_the_time_of_day_is_that_of_the_beginning(tmp_path: Path) -> None:
     made.write(MadeUp(), 990.0, None)  # noted by the garbage collector, recorded ten seconds later
     made.close(30)
     assert seen == [(990.0, clock.time() - 10.0)]
+
+
+def test_expressions_are_those_of_every_format(tmp_path: Path) -> None:
+    pytest.importorskip("cel_expr_python")
+    text = '%CEL(request.path)% %COALESCE({"operators": [{"command": "CEL", "param": "request.id"}]})%'
+    logs: AccessLogs[Any] = AccessLogs(
+        lambda *_: MadeUp(), FakeClock(), LogOptions(files=(str(tmp_path / "a"),), text=text)
+    )
+    logs.take((AccessLog("p", path=str(tmp_path / "b"), labels={"a": {"b": "%TYPED_CEL(response.code)%"}}),))
+    assert logs.expressions() == ["request.path", "request.id", "response.code"]
+    logs.close(1.0)
