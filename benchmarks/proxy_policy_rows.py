@@ -1,23 +1,24 @@
 """A sidecar's inbound side with what is decided and written down about a request: access log, authorization by 20 rules and
 traces, for both. The application is nginx, the callers are wrk, the collector of spans is a process of this run.
 
-``meshlib proxy`` has no option that says where spans go to yet: until it has, the figure that was asked for is not measured,
-and the one without traces, for both, has no target.
+Every request is sampled, for both: its traceparent says so. Both send their spans by OTLP over HTTP, Envoy five at a time and
+meshlib 1,024, as they do where nobody says otherwise; that a span of each request has come is seen.
 """
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.free_ports import free_port
 from benchmarks.measure import Row
 from benchmarks.proxy_backends import Nginx, nginx
+from benchmarks.proxy_collector import spans_at
 from benchmarks.proxy_envoy import Scene, inbound, typed
 from benchmarks.proxy_http1_rows import counted, see_forwarding
 from benchmarks.proxy_load import MANY, Load, wrk
@@ -33,9 +34,12 @@ from benchmarks.proxy_processes import (
 from benchmarks.proxy_rounds import Figure, not_measured, rows, take_turns
 
 RULES, CONNECTIONS = 20, 64
-WITH_TRACES, WITHOUT = (f"inbound with access log, {RULES} rules and {traces} traces" for traces in ("all", "no"))
+WITH_TRACES = f"inbound with access log, {RULES} rules and all traces"
 TRACES = "--otlp"
-"""The option, of which ``meshlib proxy --help`` tells once it is there."""
+SENT_WITHIN = 15.0
+"""Seconds after the last request in which its span is sent: both do so every 5 s."""
+FEWEST = 0.98
+"""Of its requests, a proxy's spans: with fewer it has done less than was asked."""
 
 
 def _figures(name: str, asked: bool) -> tuple[Figure, ...]:
@@ -56,16 +60,7 @@ LOG_FORMAT = (
 
 def everything_on(quick: bool) -> list[Row]:
     """Both with the same on."""
-    if _has_traces():
-        return _rows(WITH_TRACES, True, quick)
-    why = NotMeasured(f"meshlib proxy has no {TRACES} yet: its spans go nowhere")
-    return [not_measured(WITH_TRACES, why), *_rows(WITHOUT, False, quick)]
-
-
-def _has_traces() -> bool:
-    command = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "proxy", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return TRACES in done.stdout
+    return _rows(WITH_TRACES, True, quick)
 
 
 def _rows(name: str, traces: bool, quick: bool) -> list[Row]:
@@ -73,23 +68,29 @@ def _rows(name: str, traces: bool, quick: bool) -> list[Row]:
     try:
         with (
             on_the_other_core(),
-            measured(traces) as (backend, proxies, logs),
+            measured(traces) as (backend, proxies, logs, collector),
             tempfile.TemporaryDirectory(prefix="meshlib-wrk-") as folder,
             written(logs),
         ):
+            asked = dict.fromkeys([proxy.name for proxy in proxies], 0)
 
             def once(proxy: Proxy, number: int) -> Load:
                 load = lambda: wrk(Path(folder), proxy.port, MANY, CONNECTIONS, seconds, number)  # noqa: E731
-                return counted(backend, CONNECTIONS, load)
+                done = counted(backend, CONNECTIONS, load)
+                asked[proxy.name] += done.requests
+                return done
 
-            return rows(_figures(name, traces), take_turns(proxies, rounds, once))
+            taken = take_turns(proxies, rounds, once)
+            if traces:
+                see_spans(collector, asked)
+            return rows(_figures(name, traces), taken)
     except NotMeasured as why:
         return [not_measured(name, why)]
 
 
 @contextlib.contextmanager
-def measured(traces: bool) -> Iterator[tuple[Nginx, list[Proxy], list[Path]]]:
-    """The application, and the proxies in front of it, all seen to forward, and their access logs."""
+def measured(traces: bool) -> Iterator[tuple[Nginx, list[Proxy], list[Path], int]]:
+    """The application, and the proxies in front of it, all seen to forward, their access logs, and the collector's port."""
     with tempfile.TemporaryDirectory(prefix="meshlib-proxy-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         backend = stack.enter_context(nginx())
@@ -112,7 +113,24 @@ def measured(traces: bool) -> Iterator[tuple[Nginx, list[Proxy], list[Path]]]:
         ]
         for proxy in proxies:
             see_forwarding(proxy)
-        yield backend, proxies, list(logs.values())
+        yield backend, proxies, list(logs.values()), collector
+
+
+def see_spans(collector: int, asked: Mapping[str, int]) -> None:
+    """Raises NotMeasured: fewer spans have come than of nearly all requests that were ``asked``, by proxy."""
+    until = time.monotonic() + SENT_WITHIN
+    while True:
+        came = spans_at(collector)
+        few = [
+            f"{came.get(who, 0)} of {count} from {who}"
+            for who, count in asked.items()
+            if came.get(who, 0) < FEWEST * count
+        ]
+        if not few:
+            return
+        if time.monotonic() > until:
+            raise NotMeasured(f"spans that have come: {', '.join(few)}")
+        time.sleep(0.5)
 
 
 @contextlib.contextmanager

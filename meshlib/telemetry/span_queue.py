@@ -22,7 +22,8 @@ log = logging.getLogger("meshlib.telemetry")
 
 MOST = 4096
 """Spans that wait; more are dropped."""
-BATCH = 512
+BATCH = 1024
+"""Of one request, which takes a millisecond whatever is in it."""
 DELAY = 5.0
 """Seconds after which fewer are sent as well."""
 GRACE = 5.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import proxy_backends, proxy_http1_rows, proxy_policy_rows, proxy_tools
+from benchmarks import proxy_backends, proxy_collector, proxy_http1_rows, proxy_policy_rows, proxy_tools
 from benchmarks.__main__ import GROUPS, ROWS, main
 from benchmarks.processes import envoy_binary
 from benchmarks.proxy_envoy import Scene, inbound, outbound
@@ -17,6 +17,7 @@ from benchmarks.proxy_http1_rows import counted
 from benchmarks.proxy_load import FIELDS, MANY, Load, read_h2load, read_wrk
 from benchmarks.proxy_processes import BASE, ENVOY, MESHLIB, NotMeasured
 from benchmarks.proxy_rounds import Figure, Taken, row, rows, spread
+from meshlib.telemetry import otlp_spans as otlp
 
 WRK = """Running 3s test @ http://127.0.0.1:12345
   1 threads and 64 connections
@@ -173,3 +174,20 @@ def test_the_tools_of_the_machine_come_before_those_that_were_unpacked(tmp_path,
 def test_proxy_is_all_rows_of_the_proxy():
     assert set(GROUPS["proxy"]) == {name for name in ROWS if name.startswith("proxy-")}
     assert proxy_tools.missing("no-such-tool") == ["no-such-tool"]
+
+
+def test_spans_are_counted_by_whose_they_are():
+    counts = proxy_collector.Counts()
+    for scope, spans in (("envoy", 2), ("meshlib", 3), ("meshlib", 1)):
+        one = otlp.span(bytes(16), bytes(8), b"", b"a", 2, 1, 2, otlp.attribute("guid:x-request-id", "1"), otlp.LOCAL)
+        counts.add(otlp.request(otlp.resource_of({}), scope, [one] * spans))
+    assert json.loads(counts.told()) == {"Envoy": 2, "meshlib": 4}
+
+
+def test_a_proxy_that_sends_fewer_spans_than_it_had_requests_is_not_measured(monkeypatch):
+    came = {ENVOY: 1000, MESHLIB: 1000}
+    monkeypatch.setattr(proxy_policy_rows, "spans_at", lambda _port: came)
+    monkeypatch.setattr(proxy_policy_rows, "SENT_WITHIN", -1.0)
+    proxy_policy_rows.see_spans(1, {ENVOY: 1000, MESHLIB: 1000})
+    with pytest.raises(NotMeasured, match=r"1000 of 1100 from meshlib"):
+        proxy_policy_rows.see_spans(1, {ENVOY: 1000, MESHLIB: 1100})
