@@ -40,11 +40,12 @@ def problems_of(telemetries: Sequence[Telemetry], providers: Providers) -> Itera
     """All of it."""
     yield from _defaults(providers)
     yield from _not_the_oldest(telemetries)
+    added = _added(telemetries)
     for resource in telemetries:
         yield from _names(resource, providers)
         for index, entry in enumerate(resource.spec.metrics or ()):
             for position, override in enumerate(entry.overrides or ()):
-                yield from _override(resource, override, ("spec", "metrics", index, "overrides", position))
+                yield from _override(resource, override, ("spec", "metrics", index, "overrides", position), added)
         for index, logging in enumerate(resource.spec.access_logging or ()):
             if logging.filter is not None and logging.filter.expression:
                 yield from _expression(
@@ -116,7 +117,19 @@ def _provider(resource: Resource, name: str, what: str, loc: Loc, providers: Pro
 # -- overrides --------------------------------------------------------------------------------------------------------
 
 
-def _override(resource: Telemetry, override: Override, loc: Loc) -> Iterator[Problem]:
+def _added(telemetries: Sequence[Telemetry]) -> frozenset[str]:
+    """Tags that one of them adds, and a nearer one may take away again."""
+    return frozenset(
+        name
+        for resource in telemetries
+        for entry in resource.spec.metrics or ()
+        for override in entry.overrides or ()
+        for name, tag in (override.tag_overrides or {}).items()
+        if tag.operation != "REMOVE"
+    )
+
+
+def _override(resource: Telemetry, override: Override, loc: Loc, added: frozenset[str]) -> Iterator[Problem]:
     metric = override.match.custom_metric if override.match is not None else None
     if metric and metric not in METRIC_NAMES.values():
         yield _problem(
@@ -129,12 +142,12 @@ def _override(resource: Telemetry, override: Override, loc: Loc) -> Iterator[Pro
     for name, tag in (override.tag_overrides or {}).items():
         here = (*loc, "tagOverrides", name)
         if tag.operation == "REMOVE":
-            if name not in TAGS:
+            if name not in TAGS and name not in added:
                 yield _problem(
                     resource,
                     "unknown-tag",
                     here,
-                    f"no metric of Istio has the tag {name}: there is nothing to remove",
+                    f"no metric of Istio has the tag {name}, and no Telemetry adds it: there is nothing to remove",
                     _near(name),
                 )
             continue

@@ -140,6 +140,13 @@ def test_the_younger_of_two_for_one_namespace():
     assert "Telemetry/default/t is older" in problem.message
 
 
+def test_a_tag_that_another_telemetry_adds_may_be_removed():
+    override = "  metrics:\n  - overrides:\n    - tagOverrides:\n        tenant: "
+    nearer = HEAD.replace("name: t", "name: u, namespace: shop") + override + "{operation: REMOVE}\n"
+    assert said(HEAD + override + "{value: request.host}\n---\n" + nearer) == []
+    assert [problem.code for problem in said(nearer)] == ["unknown-tag"]
+
+
 def test_what_is_right_says_nothing():
     spec = (
         "  metrics:\n  - providers: [{name: prometheus}]\n    overrides:\n    - tagOverrides:\n"
