@@ -29,8 +29,9 @@ WORTHLESS = "the certificates of the mTLS connection are no longer valid: a root
 """Why a call is cut."""
 
 FUTILE = 8
-"""Sessions in a row that a server has not resumed, after which no more are kept: to copy one costs half a handshake, and
-CPython before 3.13 never frees one of the two copies that it makes."""
+"""Sessions in a row that a server has not resumed, after which no more are kept nor offered: to copy one costs half a
+handshake, and CPython before 3.13 never frees one of the two copies that it makes. (A server without tickets, as nginx has
+it, gives sessions over TLS 1.3 all the same, and knows them no more.)"""
 
 _NOTE = "_meshlib_vouched"
 
@@ -84,6 +85,7 @@ class MutualTls:
             if self._counted is not vouched.credentials:
                 self._counted, self._futile = vouched.credentials, 0
             if self._futile >= FUTILE:
+                self._kept.pop(peer.context, None)  # to offer it costs a fifth of a handshake, each time
                 return
             self._futile += 1
         try:
