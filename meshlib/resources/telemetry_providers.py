@@ -26,6 +26,12 @@ def _unquoted_share(value: object) -> object:
         return value
 
 
+def _not_kept(_value: object) -> None:
+    return None
+
+
+Unread = Annotated[object, BeforeValidator(_not_kept)]
+"""What may be there and is not looked at, tokens among it."""
 Number = Annotated[UInt32, BeforeValidator(_unquoted)]
 """A whole number; quotes are as good, to protobuf's JSON: no API server looks into the text of a ConfigMap."""
 
@@ -66,10 +72,17 @@ class SpanExporter(Loose):
         return self.dynatrace_sampler is not None
 
 
-class ProxyTracing(Loose):
-    """``defaultConfig.tracing``, and ``tracing`` of the annotation proxy.istio.io/config."""
+class ProxyTracing(Model):
+    """``defaultConfig.tracing``, and ``tracing`` of the annotation proxy.istio.io/config. Where spans go is the program's to
+    say: the fields of tracers are read and mean nothing here."""
 
     sampling: Annotated[float, BeforeValidator(_unquoted_share)] | None = None
     custom_tags: dict[str, CustomTag] | None = None
     max_path_tag_length: Number | None = None
     enable_istio_tags: bool | None = None
+    zipkin: Unread = None
+    lightstep: Unread = None
+    datadog: Unread = None
+    stackdriver: Unread = None
+    open_census_agent: Unread = None
+    tls_settings: Unread = None

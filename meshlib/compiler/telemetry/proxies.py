@@ -7,7 +7,7 @@ annotation, the ProxyConfig that selects the workload. Of those without (with) a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -65,12 +65,15 @@ def proxy_defaults(
     root_namespace: str,
 ) -> tuple[ProxyDefaults, list[Problem]]:
     """For one workload. ``annotated``: its own Deployment and Pod, as far as they have the annotation."""
-    found, problems = ProxyDefaults(), []
+    found = ProxyDefaults()
+    problems: list[Problem] = []
     environment: dict[str, str] = {}
     if config is not None and config.spec.default_config is not None:
         defaults = config.spec.default_config
         environment.update(defaults.proxy_metadata or {})
-        found = _traced(found, defaults.tracing, config, (*place(config), "defaultConfig", "tracing"))
+        loc = (*place(config), "defaultConfig", "tracing")
+        found = _traced(found, defaults.tracing, config, loc)
+        problems += _too_much(defaults.tracing, config, (*loc, "sampling"))
     root, wide, selecting = _environments(proxy_configs, workload, root_namespace)
     environment.update({**root, **wide})
     for resource in annotated:
@@ -79,6 +82,7 @@ def proxy_defaults(
         if said is not None:
             environment.update(said.proxy_metadata or {})
             found = _traced(found, said.tracing, resource, loc)
+            problems += _too_much(said.tracing, resource, loc)
             break
     environment.update(selecting)
     return replace(found, environment=environment, custom_tags=found.custom_tags), problems
@@ -124,6 +128,22 @@ def _traced(before: ProxyDefaults, tracing: ProxyTracing | None, resource: Resou
         custom_tags=tuple(tag for _, tag in sorted(tags.items())),
         max_tag_length=tracing.max_path_tag_length or before.max_tag_length,
         istio_tags=before.istio_tags if tracing.enable_istio_tags is None else tracing.enable_istio_tags,
+    )
+
+
+def _too_much(tracing: ProxyTracing | None, resource: Resource, loc: Loc) -> Iterator[Problem]:
+    if tracing is None or (tracing.sampling or 0) <= MOST:
+        return
+    line, column = resource.place_of(loc)
+    yield Problem(
+        "bad-sampling",
+        Severity.WARNING,
+        resource.origin.file,
+        line,
+        column,
+        f"{resource.id} tracing.sampling",
+        f"{tracing.sampling:g} is more than 100 %: as in istiod, 1 % of the requests are traced",
+        "a percentage from 0 to 100",
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.compiler.telemetry.proxies import ProxyDefaults
 from meshlib.policy.telemetry_settings import CustomTag, TracingSettings
@@ -131,6 +133,35 @@ spec:
     for broken in ("tracing: [", "just text"):
         resources = load_objects([deployment(broken)]).resources
         assert [p.code for p in compile_snapshot(resources, OURS).problems] == ["bad-annotation"]
+
+
+def test_a_misspelt_field_of_tracing_is_no_silence():
+    snapshot = compile_snapshot(
+        load_objects([deployment("tracing: {samplin: 10, zipkin: {address: z:1}}")]).resources, OURS
+    )
+    (problem,) = snapshot.problems
+    assert problem.code == "bad-annotation"
+    assert "tracing.samplin" in problem.message
+    text = """
+apiVersion: meshlib.dev/v1
+kind: MeshConfig
+metadata: {name: mesh, namespace: istio-system}
+spec:
+  defaultConfig:
+    tracing: {zipkin: {address: "z:1"}, samplin: 10}
+"""
+    (problem,) = load_text(text, "mesh.yaml").problems
+    assert (problem.code, problem.line, problem.hint) == ("unknown-field", 7, "did you mean sampling?")
+
+
+@pytest.mark.parametrize("given", ["mesh", "annotation"])
+def test_more_than_a_hundred_percent_are_told_to_be_one(given):
+    tracing = {"sampling": 300}
+    resource = defaults(tracing) if given == "mesh" else deployment("tracing: {sampling: 300}")
+    snapshot = compile_snapshot(load_objects([resource]).resources, OURS)
+    (problem,) = snapshot.problems
+    assert problem.code == "bad-sampling"
+    assert "300 is more than 100 %: as in istiod, 1 % of the requests are traced" in problem.message
 
 
 def test_a_change_of_the_annotation_is_compiled_anew():
