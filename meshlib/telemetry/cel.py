@@ -193,11 +193,19 @@ def value_of(text: str, node: Mapping[str, object], typed: bool) -> Callable[[En
     def read(entry: Entry) -> object:
         facts = Facts(entry, node, entry.outbound, hides=True)
         try:
-            return expression.typed(facts) if typed else shown(expression.evaluate(facts))
+            value = expression.typed(facts) if typed else expression.evaluate(facts)
         except EvaluationError:
             return None
+        if isinstance(value, str):
+            return value if value.isascii() else _as_on_the_wire(value)
+        return value if typed else shown(value)
 
     return read
+
+
+def _as_on_the_wire(text: str) -> str:
+    """Characters as values of lines have them: bytes read as latin-1."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 # -- the library ------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from meshlib.clock import SystemClock
 from meshlib.policy.secret_values import HIDDEN, is_secret
 from meshlib.problems import MeshError
+from meshlib.telemetry.access_log.escaping import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,18 +66,20 @@ class CustomTags:
 
     def _add_format(self, tag: CustomTag) -> None:
         from meshlib.compiler.access_log.format import FormatError, parse
-        from meshlib.telemetry.access_log.text import text_of
+        from meshlib.telemetry.access_log.operators import reader
+        from meshlib.telemetry.access_log.text import joined
 
         try:
             parts = parse(tag.value)
         except FormatError:  # said when it was loaded, at its line
             return
         try:
-            text = text_of(parts, SystemClock().time, omit_empty=True, node=self._node)
+            now = SystemClock().time
+            read = [part if isinstance(part, str) else reader(part, now, self._node) for part in parts]
         except MeshError as error:
             log.error("%s: the tag %s is left out: %s", tag.where or "customTags", tag.name, error)
             return
-        self.formatted.append((tag.name, text))
+        self.formatted.append((tag.name, joined(tuple(read), "")))  # an attribute is no line: nothing to be escaped
 
     def ended(self, entry: Entry) -> dict[str, str]:
         """Those that are formats of the access log, of a call that is over."""
@@ -87,7 +90,7 @@ class CustomTags:
         """Those of a request. A header that opens doors (Authorization, say) is named, not shown."""
         found: dict[str, str] = {}
         for name, key, default in self.by_header:
-            value = (header(key) or "")[:LONGEST]
+            value = readable(header(key) or "")[:LONGEST]
             if value and is_secret(key):
                 value = HIDDEN
             if value or default:

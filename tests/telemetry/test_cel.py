@@ -18,6 +18,7 @@ from meshlib.policy.telemetry_settings import (
 )
 from meshlib.problems import MeshError
 from meshlib.telemetry import cel
+from meshlib.telemetry.access_log.escaping import as_json, escaped
 from meshlib.telemetry.attributes import CALLS, FLAGS, HEADERS, OBJECTS, VALUES, Facts, node_of, text
 from meshlib.telemetry.cel import EvaluationError, Expression, compiled, failures_of, filter_of, require, shown
 from meshlib.workload import Workload
@@ -183,6 +184,14 @@ def test_a_log_has_the_calls_that_its_expression_holds_for() -> None:
     assert fits(MadeUp())
     assert not fits(MadeUp(status=500))
     assert filter_of(NODE, True)(AccessLog("envoy")) is None
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_value_of_a_line_has_the_characters_that_the_header_has(typed: bool) -> None:
+    read = cel.value_of("request.headers['x-user']", NODE, typed)
+    entry = MadeUp(headers={"x-user": 'j"é'})
+    assert escaped(read(entry)) == 'j\\"é'
+    assert as_json(read(entry)) == '"j\\"\\u00e9"'
 
 
 def test_failures_are_told_by_expression() -> None:

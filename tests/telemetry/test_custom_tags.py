@@ -60,6 +60,13 @@ def test_a_format_is_told_when_the_call_is_over_and_there_is_no_attribute_when_n
     assert made.ended(MadeUp()) == {"u": "1500 ms"}
 
 
+def test_an_attribute_has_the_characters_that_the_header_has_and_no_escapes_of_a_log():
+    wire = 'j"\\é'.encode().decode("latin-1")
+    assert tags(CustomTag("user", "header", "end-user"), **{"end-user": wire}) == {"user": 'j"\\é'}
+    made = CustomTags((CustomTag("t", "formatter", "<%REQ(X-A)%>"),))
+    assert made.ended(MadeUp(headers={"x-a": 'j"\\é'})) == {"t": '<j"\\é>'}
+
+
 def test_a_format_does_not_show_a_header_that_opens_doors():
     made = CustomTags((CustomTag("t", "formatter", "Bearer %REQ(X-A?COOKIE)%"),))
     assert made.ended(MadeUp(headers={"cookie": "s3cret"})) == {"t": "Bearer ***"}

@@ -71,7 +71,7 @@ def proxy_defaults(
     if config is not None and config.spec.default_config is not None:
         defaults = config.spec.default_config
         environment.update(defaults.proxy_metadata or {})
-        loc = (*place(config), "defaultConfig", "tracing")
+        loc: Loc = (*place(config), "defaultConfig", "tracing")
         found = _traced(found, defaults.tracing, config, loc)
         problems += _too_much(defaults.tracing, config, (*loc, "sampling"))
     root, wide, selecting = _environments(proxy_configs, workload, root_namespace)
