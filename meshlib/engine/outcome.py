@@ -56,7 +56,7 @@ class Outcome:
     status of a call that ended with its head (a trailers-only response, or a local one), else None. ``stream`` is what the
     caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one. ``size``: bytes of
     the head, and of the body of a ``whole`` response, as they came; 0 when nobody has counted them. ``usual``: it is a 200 of
-    which nothing else has to be looked at: no headers, no body to come, no status of gRPC but OK.
+    which nothing else has to be looked at: no headers that decide anything, no body to come, no status of gRPC but OK.
     """
 
     __slots__ = (

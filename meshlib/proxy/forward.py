@@ -8,6 +8,8 @@ from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.route import route
 from meshlib.policy.sidecar_headers import outbound_lines
 from meshlib.proxy.forwarding import Forwarding
+from meshlib.proxy.http2_forwarding import Http2Forwarding
+from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.means import Means
 from meshlib.proxy.responder import mesh_closed
 
@@ -35,6 +37,9 @@ class Forwarder(Means):
             request.counts = False
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
-        forwarding = Forwarding(self, call, responder)
+        if type(request) is Http2Request:
+            forwarding: Forwarding = Http2Forwarding(self, call, responder)  # type: ignore[arg-type]  # its ``Http2Call``
+        else:
+            forwarding = Forwarding(self, call, responder)
         forwarding.start()
         return forwarding

@@ -39,15 +39,25 @@ class Http2Attempt:
 
     def begin(self, http2: AsyncioHttp2, target: Target, head: Head, body: bytes | None, head_request: bool) -> bool:
         """False: there is no connection that takes it."""
-        opened = http2.stream(target, head, body, head_request, self._changed)
+        opened = http2.stream(target, head, body, head_request, self.changed)
         if opened is None:
             return False
         self._connection, self._stream = opened
         if body is not None and not self._stream.sent:
-            self._rest = memoryview(body)
-            self._send()
+            self.send(body)
         self._connection.flush_with_others()
         return True
+
+    def adopt(self, connection: Connection, stream: Stream) -> None:
+        """In place of ``begin``: a stream that was opened."""
+        self._connection = connection
+        self._stream = stream
+        stream.wake = self.changed
+
+    def send(self, body: bytes) -> None:
+        """The body that was not sent with the head."""
+        self._rest = memoryview(body)
+        self._send()
 
     def cancel(self) -> None:
         """Nobody wants its outcome."""
@@ -63,7 +73,7 @@ class Http2Attempt:
             rest = rest[sent:]
         self._rest = rest or None
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
         """The stream has."""
         done, stream, connection = self._done, self._stream, self._connection
         if self._rest is not None and not stream.settled:

@@ -19,6 +19,7 @@ from meshlib.transport.protocol.http2_response import fields, response_head
 if TYPE_CHECKING:
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.responder import UnderWay
+    from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.http2_request import RequestHead
     from meshlib.transport.protocol.http2_server import ServerSession
     from meshlib.transport.protocol.http2_server_stream import ServerStream
@@ -189,20 +190,25 @@ class Http2Call:
 
     def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
         """A response that is all here."""
-        bodiless = self._bodiless or status in _BODILESS
-        end = bodiless or not (whole or trailers)
-        session, head = self._down.session, response_head(status, headers)
-        if whole and not end and session.respond_whole(self.stream, head, whole, fields(trailers) if trailers else ()):
-            self._finish()  # nearly all
+        if status in _BODILESS:
+            self._bodiless = True
+        self.respond_written(response_head(status, headers), whole, fields(trailers) if trailers else [])
+
+    def respond_written(self, head: Head, whole: bytes, trailers: RawHeaders) -> None:
+        """A response with a body that is all here, as HTTP/2 writes it (``http2_response.py``)."""
+        session, stream = self._down.session, self.stream
+        if whole and not self._bodiless and session.respond_whole(stream, head, whole, trailers):
+            self._finish()
             return
-        session.respond(self.stream, head, end)
+        end = self._bodiless or not (whole or trailers)
+        session.respond(stream, head, end)
         if end:
             self._finish()
             return
         if whole:
             self._pending = deque((whole,))
             self._waiting = len(whole)
-        self.end(trailers)
+        self._last(trailers)
 
     def begin(self, status: int, reason: bytes, headers: Headers) -> None:
         """The head of a response whose body follows."""
@@ -225,8 +231,11 @@ class Http2Call:
 
     def end(self, trailers: RawHeaders | None) -> None:
         """The body is over."""
+        self._last(fields(trailers) if trailers else [])
+
+    def _last(self, trailers: RawHeaders) -> None:
         self._ended = True
-        self._trailers = fields(trailers) if trailers else []
+        self._trailers = trailers
         self.pump()
         self._down.flush_soon()
 
@@ -288,5 +297,6 @@ class Http2Call:
         self._over = True
         self.stream.owner = None  # they refer to each other, and the session says nothing more of it
         self._forwarding = None
-        self._wake()
+        if self._drained is not None:
+            self._wake()
         self._down.over(self)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from meshlib.policy.header_ops import Headers
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
+from meshlib.transport.protocol.http2_stream import ProperHead
 from meshlib.transport.protocol.request_head import IN_VALUES
 
 KNOWN_PLANS = 256
@@ -82,3 +83,11 @@ def response_head(status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
     if status == NO_CONTENT:  # clients may refuse a length with it
         written = [pair for pair in written if pair[0] != b"content-length"]
     return [(b":status", _STATUSES[status]), *written]
+
+
+def written_head(known: ProperHead) -> list[tuple[bytes, bytes]]:
+    """The same of a response over HTTP/2, whose head came before: made once. Nobody may change it."""
+    written = known.written
+    if written is None:
+        known.written = written = response_head(known.status, known.headers)
+    return written

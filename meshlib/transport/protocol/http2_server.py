@@ -182,9 +182,17 @@ class ServerSession(Ngh2Connection):
         self._unwritten, self._promised = unwritten, promised
         self._budget.earned += BUDGET_A_FRAME
         if trailers:
-            self.trailers(stream, trailers)
-        else:
+            try:  # noqa: SIM105 (as in ``respond``)
+                connection.send_trailers(number, trailers)
+            except ngh2.NGH2Error:
+                pass
+        if not stream.request_over or stream.unread or self._blocked:
             self._response_over(stream)
+            return True
+        stream.response_over = True  # as there
+        self._budget.earned += BUDGET_A_FRAME
+        self._closed += 1
+        del self.streams[number]
         return True
 
     def _room(self, stream: ServerStream) -> int:

@@ -29,9 +29,10 @@ class ProperHead:
     """A head of a response that was found to be proper, as it will be whenever it comes again. ``length``: what content-length
     says; ``bodiless``: its status is one without a body; ``roomy``: however many trailers are ``FEW`` and ``SMALL``, it
     leaves room for them; ``size``: bytes of names and values; ``silent``: a 200 without ``grpc-status``, of which nobody has
-    to look at a header to decide by it; ``weight``: bytes that it takes at most."""
+    to look at a header to decide by it; ``weight``: bytes that it takes at most; ``written``: what a client of HTTP/2 is sent
+    in its place, kept by who has made that (``http2_response.py``)."""
 
-    __slots__ = ("bodiless", "headers", "length", "roomy", "silent", "size", "status", "weight")
+    __slots__ = ("bodiless", "headers", "length", "roomy", "silent", "size", "status", "weight", "written")
 
     def __init__(self, status: int, headers: RawHeaders, length: int | None, size: int) -> None:
         self.status = status
@@ -42,6 +43,7 @@ class ProperHead:
         self.roomy = size <= MAX_HEAD_BYTES // 2 and len(headers) <= MAX_HEADERS // 2
         self.silent = status == 200 and _GRPC_STATUS not in map(_name, headers)
         self.weight = size + A_HEADER * (len(headers) + 1)
+        self.written: RawHeaders | None = None
 
 
 class ProperTrailers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.transport.protocol.http2_response import fields, response_head
+from meshlib.transport.protocol.http2_response import fields, response_head, written_head
+from meshlib.transport.protocol.http2_stream import ProperHead
 
 
 def test_names_are_written_in_lower_case_behind_the_status():
@@ -40,3 +41,10 @@ def test_a_value_that_could_end_a_line_is_left_out(value):
 @pytest.mark.parametrize("name", [b":status", b"", b"a b", b"a:b"])
 def test_what_is_no_header_is_left_out(name):
     assert fields([(name, b"1"), (b"grpc-status", b"0")]) == [(b"grpc-status", b"0")]
+
+
+def test_a_head_that_came_over_http2_is_written_once():
+    known = ProperHead(200, [(b"a", b"1"), (b"te", b"trailers")], None, 12)
+    written = written_head(known)
+    assert written == [(b":status", b"200"), (b"a", b"1")]
+    assert written_head(known) is written

@@ -1,0 +1,143 @@
+"""Calls over HTTP/2 that go on over it: in one step where all of the response has come, and as any other attempt where not."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshlib.proxy.http2_forwarding import Http2Forwarding
+from meshlib.transport.protocol.shortcuts import PLAIN
+from tests.support.eventually import eventually
+from tests.support.h2_client import H2Client
+from tests.support.h2_server import H2Server
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service, to, virtual_service
+
+MESSAGE = b"\0\0\0\0\1x"
+GRPC = {"content_type": "application/grpc", "te": "trailers"}
+CALLS = 5
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """A list that grows by one for each call that went on in one step."""
+    seen: list[int] = []
+    came_whole = Http2Forwarding._came_whole
+
+    def noted(self, stream, head) -> None:
+        seen.append(stream.id)
+        came_whole(self, stream, head)
+
+    monkeypatch.setattr(Http2Forwarding, "_came_whole", noted)
+    return seen
+
+
+def resources(server: H2Server, *rules: dict) -> list[dict]:
+    ports = [{"name": "grpc", "port": 9080, "targetPort": "http"}]
+    found = [service("reviews", ports=ports), pod("reviews", "v1", server.port)]
+    return [*found, virtual_service("reviews", *rules)] if rules else found
+
+
+def at_once(peer, request, body: bytes, trailers=None) -> None:
+    """All of a response in one write, as real servers have it."""
+    with peer.lock:
+        peer.flush = lambda: None
+        try:
+            peer.respond(request, body, trailers=trailers)
+        finally:
+            del peer.flush
+        peer.flush()
+
+
+def call(client: H2Client, message: bytes, path: str = "/shop.Catalog/Get"):
+    """The answer to a unary call whose head and message are one write."""
+    flush = client.flush
+    client.flush = lambda: None  # type: ignore[method-assign]
+    try:
+        stream = client.open(path, "POST", end=False, **GRPC)
+        client.send(stream, message, end=True)
+    finally:
+        client.flush = flush  # type: ignore[method-assign]
+    client.flush()
+    return client.answer(stream)
+
+
+def status(number: bytes):
+    return lambda peer, request: at_once(peer, request, bytes(request.body), [(b"grpc-status", number)])
+
+
+def in_pieces(peer, request) -> None:
+    peer.head(request)
+    peer.some(request, b"half")
+    peer.once_read(lambda: peer.data(request, b"rest"))
+
+
+def test_a_unary_call_is_counted_as_on_every_other_way(steps):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            answer = call(client, MESSAGE)
+            assert (answer.status, bytes(answer.body), answer.trailers) == (200, MESSAGE, {"grpc-status": "0"})
+        assert proxy.metric("istio_requests_total", request_protocol="grpc", grpc_response_status="0") == CALLS
+        for name in ("istio_request_messages_total", "istio_response_messages_total"):
+            assert proxy.metric(name, reporter="source") == CALLS
+        size = proxy.metric("istio_response_bytes_sum", reporter="source")
+        assert size == proxy.metric("istio_response_bytes_count", reporter="source") * (size // CALLS)
+    assert PLAIN or steps
+
+
+@pytest.mark.parametrize(("number", "messages"), [(b"5", 1), (b"0", 2)])
+def test_what_is_not_one_message_and_well_is_counted_as_it_is(number, messages, steps):
+    with H2Server(status(number)) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            assert call(client, MESSAGE * messages).trailers == {"grpc-status": number.decode()}
+        assert proxy.metric("istio_requests_total", grpc_response_status=number.decode()) == CALLS
+        assert proxy.metric("istio_response_messages_total", reporter="source") == CALLS * messages
+    assert PLAIN or steps
+
+
+def test_a_request_without_grpc_goes_so_too_and_a_response_in_pieces_as_any_other(steps):
+    def answer(peer, request) -> None:
+        in_pieces(peer, request) if request.path == "/pieces" else at_once(peer, request, b"all")
+
+    with H2Server(answer) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            assert bytes(client.get("/").body) == b"all"
+            assert bytes(client.get("/pieces").body) == b"halfrest"
+        assert proxy.metric("istio_requests_total", response_code="200") == 2 * CALLS
+    assert PLAIN or steps
+
+
+def test_a_body_waits_for_the_window():
+    settings = {4: 1000}  # INITIAL_WINDOW_SIZE
+    with (
+        H2Server(lambda peer, request: peer.respond(request, bytes(request.body)), settings=settings) as server,
+        Proxy(resources(server)) as proxy,
+    ):
+        with H2Client(proxy.port) as client:
+            for _ in range(3):
+                assert bytes(call(client, b"x" * 5000).body) == b"x" * 5000
+
+
+def test_a_bug_is_500_to_its_stream_and_to_no_other(monkeypatch, caplog):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(2):
+            assert client.get("/").status == 200
+        monkeypatch.setattr("meshlib.proxy.http2_forwarding.written_head", lambda head: 1 / 0)
+        if not PLAIN:
+            assert client.get("/").status == 500
+            assert "a fault of meshlib" in caplog.text
+        monkeypatch.undo()
+        assert client.get("/").status == 200
+
+
+def test_who_leaves_while_it_is_on_its_way_is_told_upstream():
+    def answer(peer, request) -> None:
+        if request.path != "/never":
+            status(b"0")(peer, request)
+
+    rule = {"route": [to("reviews")], "timeout": "0.3s"}
+    with H2Server(answer) as server, Proxy(resources(server, rule)) as proxy, H2Client(proxy.port) as client:
+        assert client.get("/").status == 200
+        assert client.get("/never").status == 504  # its time is over
+        client.reset(client.open("/never"))
+        eventually(lambda: len(server.peers[0].resets) == 2)
+        assert client.get("/").status == 200
