@@ -69,15 +69,16 @@ class Http2Call:
         "stream",
     )
 
-    def __init__(self, down: Carries, stream: ServerStream) -> None:
+    def __init__(self, down: Carries, stream: ServerStream, whole: bytes = b"") -> None:
+        """``whole``: all of its body, where that has come with its head."""
         self._down = down
         self.stream = stream
         self._source: Source | None = None  # of its body, once that comes in more pieces than one, or later
-        self._first = b""  # piece of it, before
+        self._first = whole  # piece of it, before
         self._forwarding: UnderWay | None = None
         # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
         # for ever for its first message
-        self._has_body = not stream.request_over
+        self._has_body = not stream.request_over or whole != b""
         self._bodiless = stream.head.method == b"HEAD"
         self._pending: deque[bytes] | None = None  # of the body, once some waits
         self._waiting = 0  # bytes of that

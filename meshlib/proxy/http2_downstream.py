@@ -201,6 +201,16 @@ class Http2Downstream(asyncio.Protocol):
         if head.expects_continue and not stream.request_over:
             self.session.interim(stream, _CONTINUE)
 
+    def on_whole(self, stream: ServerStream, data: bytes) -> None:
+        """The session's."""
+        refused = stream.head.refused
+        stream.owner = call = Http2Call(self, stream, data)
+        if refused is not None:
+            call.refuse(Refused(refused.status, refused.detail, refused.detail, refused.flag))
+            return
+        self._calls.add(call)
+        self._new.append(call)
+
     def on_malformed(self) -> None:
         """The session's."""
         self._listener.refused(

@@ -38,6 +38,14 @@ class Told:
         self.streams[stream.id] = stream
         self.calls.append(("request", stream.id, stream.request_over))
 
+    def on_whole(self, stream: ServerStream, data: bytes) -> None:
+        stream.request_over = False
+        self.on_request(stream)
+        self.on_body(stream, data)
+        stream.request_over = True
+        if not stream.response_over:
+            self.on_end(stream)
+
     def on_malformed(self) -> None:
         self.calls.append(("malformed",))
 

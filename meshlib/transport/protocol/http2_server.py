@@ -331,7 +331,17 @@ class ServerSession(Ngh2Connection):
             if type(event) is DataReceived:
                 self._data(event)
             elif type(event) is RequestReceived:
-                self._request(event)
+                piece = waiting[0] if waiting and not PLAIN else None
+                if (
+                    type(piece) is DataReceived
+                    and piece.end_stream
+                    and piece.stream_id == event.stream_id
+                    and piece.data
+                ):
+                    waiting.popleft()
+                    self._whole(event, piece.data)
+                else:
+                    self._request(event)
             elif type(event) is StreamClosed:
                 if event.error_code:
                     self._ended(event.stream_id, event.error_code)
@@ -389,6 +399,16 @@ class ServerSession(Ngh2Connection):
         head = read_head(event.headers, self._tunnels)
         stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
         self._sink.on_request(stream)
+
+    def _whole(self, event: RequestReceived, data: bytes) -> None:
+        """A request that has come with its end: nearly all calls of gRPC."""
+        self._last = number = event.stream_id
+        head = read_head(event.headers, self._tunnels)
+        stream = self.streams[number] = ServerStream(number, head, True, self._now)
+        stream.unread = size = len(data)
+        if size >= TINY:
+            self._budget.earned += 1.0
+        self._sink.on_whole(stream, data)
 
     def _data(self, event: DataReceived) -> None:
         data, number = event.data, event.stream_id

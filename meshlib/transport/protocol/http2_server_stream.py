@@ -33,6 +33,10 @@ class Sink(Protocol):
         """A request has begun; ``stream.head.refused`` says why it must go no further, ``stream.request_over`` that it has no
         body."""
 
+    def on_whole(self, stream: ServerStream, data: bytes) -> None:
+        """A request and all of its body, to be given back with ``consumed``: as ``on_request``, ``on_body`` and ``on_end`` in
+        one, but that ``stream.request_over`` is true already."""
+
     def on_malformed(self) -> None:
         """There was a head that is none; its stream is reset."""
 

@@ -91,6 +91,14 @@ class Told:
             assert b"\r\ntransfer-encoding:" not in head.lower
             assert written.partition(b"\r\n")[0].count(b" ") == 2
 
+    def on_whole(self, stream: ServerStream, data: bytes) -> None:
+        stream.request_over = False
+        self.on_request(stream)
+        self.on_body(stream, data)
+        stream.request_over = True
+        if not stream.response_over:
+            self.on_end(stream)
+
     def on_malformed(self) -> None:
         """Nothing is known of it."""
 

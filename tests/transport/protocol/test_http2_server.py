@@ -982,3 +982,29 @@ def test_no_order_of_frames_raises(frames):
         client.session.receive(head + payload, 0.0)
         client.session.outgoing()
     assert len(client.session.streams) <= MAX_STREAMS
+
+
+@pytest.mark.skipif(PLAIN, reason="then it is told in pieces")
+def test_a_request_that_comes_with_its_end_is_told_at_once_and_takes_no_window():
+    class Whole(Told):
+        def on_whole(self, stream, data):
+            self.calls.append(("whole", stream.id, data, stream.request_over, stream.unread))
+            assert self.session is not None
+            self.session.consumed(stream, len(data))
+            assert stream.unread == 0
+            self.session.respond(stream, OK, True)
+
+    client = Client(Whole(), connection_window=65535, stream_window=65535)
+    for number in range(1, 41, 2):
+        head, body = client.head(number, POST, end=False), DataFrame(number, b"x" * 10_000, flags=["END_STREAM"])
+        client.send(head, body)
+    assert client.told.calls == [("whole", number, b"x" * 10_000, True, 10_000) for number in range(1, 41, 2)]
+    assert client.session.broken is None
+    assert client.session.streams == {}
+
+
+def test_one_whose_body_is_empty_or_goes_on_is_told_in_pieces():
+    client = Client(Told())
+    client.send(client.head(1, POST, end=False), DataFrame(1, b"", flags=["END_STREAM"]))
+    client.send(client.head(3, POST, end=False), DataFrame(3, b"some"))
+    assert client.told.calls == [("request", 1, False), ("end", 1), ("request", 3, False), ("body", 3, b"some")]
