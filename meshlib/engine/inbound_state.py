@@ -34,6 +34,7 @@ class Noting(Protocol):
     """A series to which calls are noted, one like the other."""
 
     def note(self, milliseconds: float, request_bytes: int, response_bytes: int, /) -> None: ...
+    def exemplify(self, milliseconds: float, trace_id: int, span_id: int, /) -> None: ...
 
 
 class BoundInbound:

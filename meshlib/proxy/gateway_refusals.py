@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Refusals:
     """In place of the telemetry of a server."""
 
+    notes = False
+
     def __init__(self, core: MeshCore) -> None:
         self._core = core
 

@@ -26,6 +26,7 @@ from meshlib.transport.protocol.received_head import ReceivedHead
 if TYPE_CHECKING:
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound import InboundCall, InboundExchange
+    from meshlib.engine.inbound_state import Noting
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
@@ -64,6 +65,7 @@ class Serving:
         "_forwarding",
         "_grpc",
         "_in_task",
+        "_noting",
         "_responder",
         "_server",
         "_settings",
@@ -102,8 +104,11 @@ class Serving:
         bound = None if deadline is not None else server.straight(request.port)
         self._straight = bound is not None
         self.call: InboundCall
+        self._noting: dict[int, Noting] | None = None
         if bound is not None:  # nearly always
             self.call = StraightCall(request, bound, server)
+            if server.telemetry.notes and request.protocol != "grpc":
+                self._noting = bound.noting(request.principal, True) if request.mutual else bound.of_nobody
             return
         self.call = call = server.call(request, deadline, lasts=lasts)
         if call.admission is not None and call.admission.looks_at_queue:
@@ -348,7 +353,28 @@ class Serving:
             call.end(ended)
         else:
             finish(self._exchange, ended)
-        self._server.telemetry.ended(call, self._span)
+        noting = self._noting
+        if noting is None or call.flags or self.request.peer_metadata is not None:
+            self._server.telemetry.ended(call, self._span)
+            return
+        # it has ended like nearly all do: where the last one like it was noted is known
+        server, series = self._server, noting.get(call.status)
+        if series is None:
+            self._learn(noting)
+            return
+        now = server.now()
+        series.note((now - call.started) * 1000.0, call.request_bytes, call.response_bytes)
+        telemetry = server.telemetry
+        if self._span is not None or telemetry.tells:
+            telemetry.told(call, self._span, now, series)
+
+    def _learn(self, noting: dict[int, Noting]) -> None:
+        """Record it, and where the next one like it is to be noted."""
+        telemetry, call = self._server.telemetry, self.call
+        telemetry.ended(call, self._span)
+        found = telemetry.series_of(call)
+        if found is not None:
+            noting[call.status] = found
 
     def _close_exchange(self) -> None:
         """It is broken off; nothing, where it is over."""

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 _NAME = operator.itemgetter(0)
+_TOOK = SERVICE_TIME + b": %d\r\n"
 _date: tuple[int, bytes] = 0, b""
+
+
+_by: tuple[object, tuple[bytes, ...], bytes] = None, (), b""
+"""What the settings that responses were last made by say of their lines (``_lines_of``)."""
 
 
 def as_server(
@@ -24,8 +29,18 @@ def as_server(
     """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none,
     and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds (None: it says so). Bytes stay bytes."""
     if type(headers) is ReceivedHead:
-        found = _in_bytes(headers, settings, clock)
-        return found.plus(SERVICE_TIME, b"%d" % took) if took is not None and settings.debug else found
+        took_line = b"" if took is None or not settings.debug else _TOOK % took
+        told = headers.told
+        if told is None or told[0] is not settings:
+            headers.told = settings, None
+            return _in_bytes(headers, settings, clock, took_line)
+        # a head that was read before (``known_heads.py``) is the same object again
+        again = told[1]
+        if again is None:
+            again = _in_bytes(headers, settings, clock, b"")
+            if headers.says(b"date"):
+                headers.told = settings, again
+        return again.with_lines(took_line) if took_line else again
     # no step of bytecode a header: what is asked here is one pass in C
     made = list(headers)
     names = list(map(bytes.lower, map(_NAME, made)))
@@ -43,24 +58,25 @@ def as_server(
     return made
 
 
-def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock) -> ReceivedHead:
-    told = headers.told  # a head that was read before (``known_heads.py``) is the same object again
-    if told is not None and told[0] is settings:
-        return told[1]
-    made, server = headers, settings.server
-    if server:
-        made = made.without(b"server")
+def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock, added: bytes) -> ReceivedHead:
+    global _by
+    by = _by
+    if by[0] is not settings:
+        _by = by = _lines_of(settings)
+    _, away, server = by
+    if headers.says(b"date"):
+        return headers.instead(away, server + added)
+    return headers.instead(away, b"date: %b\r\n%b%b" % (_now(clock), server, added))
+
+
+def _lines_of(settings: ProxyHeaders) -> tuple[ProxyHeaders, tuple[bytes, ...], bytes]:
+    """Which lines ``settings`` take away, and the one that says who has sent a response."""
+    server = settings.server
+    away = [b"server"] if server else []
     if not settings.debug:
-        made = made.without(SERVICE_TIME)
-    added = b"server: %b\r\n" % server.encode("latin-1", "replace") if server else b""
-    dated = headers.says(b"date")
-    if not dated:
-        added = b"date: %b\r\n%b" % (_now(clock), added)
-    if added:
-        made = made.with_lines(added)
-    if dated and made is not headers:
-        headers.told = settings, made
-    return made
+        away.append(SERVICE_TIME)
+    line = b"server: %b\r\n" % server.encode("latin-1", "replace") if server else b""
+    return settings, tuple(b"\r\n%b:" % name for name in away), line
 
 
 def _take_away(name: bytes, names: list[bytes], headers: RawHeaders) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
+    from meshlib.engine.inbound_state import Noting
     from meshlib.telemetry.access_log.entry import Traced
     from meshlib.telemetry.served import Served
     from meshlib.workload import Workload
@@ -85,7 +86,7 @@ class Telemetry(Watcher[Call, CallSpan]):
                 self._metrics.finished(call, self._clock())
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
-        if span is not None or self._tells:
+        if span is not None or self.tells:
             clock, logs = self._clock, self._lines
             now = clock()  # and no method: CPython 3.11 would look for one
             if span is not None or logs is None:
@@ -128,7 +129,7 @@ class Telemetry(Watcher[Call, CallSpan]):
                 self._metrics.finished(call, self._clock())
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
-        if span is not None or self._tells:
+        if span is not None or self.tells:
             self._told(call, span, self._clock())
 
     def spanned(self, span: CallSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
@@ -195,6 +196,8 @@ class Telemetry(Watcher[Call, CallSpan]):
 class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
     """Watches the calls that a mesh serves."""
 
+    notes = True
+    """Whether ``series_of`` may know where calls are noted."""
     _metrics: InboundMetrics
 
     def __init__(
@@ -214,11 +217,15 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
         """Where calls like ``call``, which is over, are noted; None: they are told of one by one."""
         return self._metrics.noting(call) if self._remember is None else None
 
+    def series_of(self, call: InboundCall) -> Served | None:
+        """Where calls like ``call``, which is over, are noted by whoever tells of each as well (``told``); None: nowhere."""
+        return self._metrics.noting(call)
+
     def noted(self, call: InboundCall, now: float) -> None:
         """A call without a span has been noted where ``noting`` said, and is over since ``now``: all else is told of it."""
         logs = self._lines
         if logs is None:
-            if self._tells:
+            if self.tells:
                 self._told(call, None, now)
             return
         try:  # as ``_told``
@@ -227,6 +234,25 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
                 logs.write(call, now, None)
         except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
             self._failed()
+
+    def told(self, call: InboundCall, span: ServedSpan | None, now: float, series: Noting) -> None:
+        """A call has been noted in ``series`` and is over since ``now``: all else is told of it."""
+        if self._remember is not None:
+            self._told(call, span, now)
+            return
+        if span is not None:
+            try:
+                self._tracing.finished(call, span)
+                series.exemplify((now - call.started) * 1000.0, span.trace_id, span.span_id)
+            except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
+                self._failed()
+        logs = self._lines
+        if logs is not None:
+            try:
+                if not logs.short(call, now, span):
+                    logs.write(call, now, span)
+            except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)
+                self._failed()
 
     def _context_of(self, span: ServedSpan) -> Traced:
         return span

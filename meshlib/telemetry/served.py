@@ -51,6 +51,10 @@ class Served:
         if len(noted) >= self.most:
             self.filled()
 
+    def exemplify(self, took: float, trace_id: int, span_id: int) -> None:
+        """A call that is noted is the example of those that take as long."""
+        self._series[0].exemplify(took, trace_id, span_id)
+
     def filled(self) -> None:
         """There is no room for more."""
         if self.most == FEW and len(_large) < MOST_LARGE:

@@ -82,7 +82,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self._metrics = metrics(registry)
         self._tracing = tracing
         self._clock = clock
-        self._tells = False
+        self.tells = False
         """Whether somebody wants more of a call than numbers and a span."""
         self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
         self.failures = 0
@@ -129,7 +129,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             self._metrics.finished(call, now)
         except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
             self._failed()
-        if span is not None or self._tells:
+        if span is not None or self.tells:
             self._told(call, span, now)
 
     def _told(self, call: WatchedCall, span: WatchedSpan | None, now: float) -> None:
@@ -215,7 +215,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
             series.closed.inc()
         except Exception:  # noqa: BLE001 (whatever a registry raises, the connection has ended well)
             self._failed()
-        if self._tells:
+        if self.tells:
             self._told(call, None, now)
 
     def not_connected(self, call: WatchedCall) -> None:
@@ -281,7 +281,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._look()
 
     def _look(self) -> None:
-        self._tells = self._logs is not None or self._remember is not None
+        self.tells = self._logs is not None or self._remember is not None
         self._lines = self._logs if self._remember is None else None
 
     def access_logs(self) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ from tests.support.inbound_proxy import SERVICE, InboundProxy
 from tests.support.mesh_config import mesh_config
 from tests.support.protection import protection
 from tests.support.rate_limits import bucket, insert, local
-from tests.support.servers import EchoServer
+from tests.support.servers import EchoServer, failing
 from tests.support.tokens import issuer
 
 
@@ -75,6 +75,24 @@ def test_a_request_reaches_the_application_with_what_a_sidecar_tells_it(app):
     assert response.header("server") == "istio-envoy"
     assert response.header("date")
     assert response.header("x-envoy-upstream-service-time") is not None
+
+
+def test_requests_like_one_before_are_counted_and_remembered_as_that_one_was(app):
+    policy = authorization_policy("some", "ALLOW", on_paths("/a", "/none"))
+    app.behave = lambda handler: handler.path == "/none" and failing(404)(handler)
+    with InboundProxy(app.port, policy) as proxy, proxy.client() as client:
+        remembered = []
+        for turn in range(4):
+            if turn == 2:  # as an admin endpoint wants them
+                proxy.mesh._telemetry_of_servers().remember = lambda call, _now, _trace: remembered.append(call.status)
+            found = [client.get(path, "GET", "reviews:9080").status for path in ("/a", "/b", "/none")]
+            assert found == [200, 403, 404]
+        for status in ("200", "403", "404"):
+            told = {"response_code": status, "reporter": "destination"}
+            assert eventually(lambda told=told: proxy.metric("istio_requests_total", **told) == 4)
+            assert proxy.metric("istio_request_duration_milliseconds_count", **told) == 4
+            assert proxy.metric("istio_response_bytes_count", **told) == 4
+        assert remembered == [200, 403, 404] * 2
 
 
 def test_headers_of_responses_are_mesh_configs_to_say(app):

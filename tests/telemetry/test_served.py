@@ -105,3 +105,15 @@ def test_only_so_many_label_sets_keep_much_waiting(monkeypatch):
     for served in all_of_them:
         served.settle()
         assert sum(served._series[0].counts) == MOST
+
+
+def test_a_call_that_is_noted_may_be_the_example_of_those_that_take_as_long():
+    made = [CallSeries(BUCKETS) for _ in range(3)]
+    served = served_of(*made)
+    served.note(700.0, 1, 2)
+    served.exemplify(700.0, 0xA, 0xB)
+    counts, _, exemplars = made[0].read()
+    assert exemplars is not None
+    (example,) = [each for each, count in zip(exemplars, counts, strict=True) if count]
+    assert example is not None
+    assert (example[0], example[1]) == ({"trace_id": f"{0xA:032x}", "span_id": f"{0xB:016x}"}, 700.0)

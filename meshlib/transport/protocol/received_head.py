@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_head import IN_VALUES
@@ -25,7 +26,7 @@ _BLANK = b" \t"
 class ReceivedHead(RawHead):
     """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
     has a Content-Length; ``coded``: it has a Transfer-Encoding; ``passed``: the lines that go on, without those for the
-    upstream's connection. ``told``: what a proxy makes of them, and by which settings, for heads that come again
+    upstream's connection. ``told``: by which settings, and what a proxy makes of them if they have come again
     (``server_headers.py``)."""
 
     __slots__ = ("_lower", "_passed", "coded", "sized", "special", "told")
@@ -35,7 +36,7 @@ class ReceivedHead(RawHead):
         self._pairs = None
         self._lower = lower = b"\r\n" + lines.lower()
         self._passed: bytes | None = None
-        self.told: tuple[object, ReceivedHead] | None = None
+        self.told: tuple[object, ReceivedHead | None] | None = None
         self.special: list[bytes] = _SPECIAL.findall(lower)
         self.sized = b"content-length:" in self.special
         self.coded = b"transfer-encoding:" in self.special
@@ -89,6 +90,36 @@ class ReceivedHead(RawHead):
         """Of the lines that were added, too."""
         lower, known = self._lower, len(self._lower) - 2
         return lower if known == len(self.lines) else lower + self.lines[known:].lower()
+
+    def instead(self, away: Iterable[bytes], added: bytes) -> ReceivedHead:
+        """The same with the lines ``added`` at the end, as ``with_lines``, in place of those that begin with one of ``away``: a
+        line end, the name of a header that goes on (in lower case), a colon."""
+        lines, lower = self.lines, self._lower
+        if len(lower) - 2 != len(lines):
+            lower = self._all_lower()
+        for wanted in away:
+            at = lower.find(wanted)
+            while at >= 0:
+                end = lower.find(_LINE_END, at + 2)
+                lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
+                at = lower.find(wanted, at)
+        made = ReceivedHead.__new__(ReceivedHead)
+        made._pairs = made.told = None
+        made._lower = lower
+        made.special = special = self.special
+        made.sized = self.sized
+        made.coded = self.coded
+        passed, rest = lines, len(special) - self.sized
+        if rest:  # as ``passed``
+            at = lower.find(_KEPT) if rest == 1 else -1
+            if at >= 0:
+                passed = lines[:at] + lines[at + len(_KEPT) - 2 :]
+            else:
+                made.lines = lines
+                passed = made._end_to_end()
+        made.lines = lines + added
+        made._passed = passed + added
+        return made
 
     def without(self, name: bytes) -> ReceivedHead:
         """The same without headers of this name (in lower case), which is not Transfer-Encoding."""

@@ -37,6 +37,26 @@ def test_a_line_more_is_at_the_end_and_changes_nothing_else():
     assert list(head) == [(b"Connection", b"keep-alive"), (b"Content-Length", b"3"), (b"x", b"1")]
 
 
+@pytest.mark.parametrize(
+    "connection", [b"", b"Connection: keep-alive\r\n", b"Connection: server, x-a, new\r\nX-A: 1\r\n"]
+)
+@pytest.mark.parametrize("first", [b"", b"Server: a\r\n", b"SERVER: a\r\nserver: b\r\n"])
+@pytest.mark.parametrize("last", [b"", b"B: server:\r\n", b"x-server: 1\r\nServer: c\r\n"])
+def test_lines_in_place_of_others_are_those_taken_away_and_then_added(first, connection, last):
+    added = b"server: me\r\nnew: 1\r\n"
+    for head in (ReceivedHead(first + connection + last), ReceivedHead(first + connection).with_lines(last)):
+        wanted = head.without(b"server").without(b"none").with_lines(added)
+        found = head.instead((b"\r\nserver:", b"\r\nnone:"), added)
+        assert (found.lines, found.passed, found.special) == (wanted.lines, wanted.passed, wanted.special)
+        assert (found.sized, found.coded, found.size, list(found)) == (
+            wanted.sized,
+            wanted.coded,
+            wanted.size,
+            list(wanted),
+        )
+        assert found.without(b"b").lines == wanted.without(b"b").lines
+
+
 NAMES = st.sampled_from(
     [b"Connection", b"Keep-Alive", b"X-A", b"Content-Length", b"transfer-encoding", b"Te", b"Upgrade"]
 )
