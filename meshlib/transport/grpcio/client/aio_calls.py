@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -39,8 +38,8 @@ class MeshCall(aio.Call):
         self.run = run
 
     def __del__(self) -> None:
-        run = getattr(self, "run", None)
-        if run is not None and not run.over:
+        run = self.run
+        if not run.over:
             if run.loop.is_closed():
                 run.under_way.discard(run)
             else:
@@ -167,23 +166,7 @@ class _UnaryResponse(MeshCall):
     """Calls with a single response."""
 
     def __await__(self) -> Generator[object, None, object]:
-        run = self.run
-        turn = run.waiting
-        if turn is None or run.context != copy_context() or (driver := asyncio.current_task(run.loop)) is None:
-            result = yield from run.joined()
-        else:
-            turn.awaited(run)
-            run.waiting, run.driver = None, driver
-            try:
-                result = yield from run.steps()
-            finally:
-                if run.interrupted:
-                    driver.uncancel()  # it is the call that somebody cancelled, not the task
-        if type(result) is not GrpcOutcome:
-            raise result
-        if result.error is not None:
-            raise result.error
-        return result.message
+        return self.run.steps(self).__await__()
 
 
 class _Writes(MeshCall):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic
 
 import grpc
@@ -171,27 +171,23 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
-        _method: Method[Req, Resp] | None = None,
     ) -> object:
         # as the others begin, but without asking what kind of call it is, in one function, and not begun yet: nearly all calls
         # come here
-        method = _method  # an interceptor's
-        if method is None:
-            if self._interceptors:
-                return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
-            method = self._method
+        if self._interceptors:
+            return self._intercepted(request, timeout, metadata, credentials, wait_for_ready, compression)
         channel, dialer = self._channel, self._dialer
         if channel.closed:
             channel.check_open()
         call: Call[LoopRequest] = dialer.routed(
-            method, self._serialized(request), timeout, metadata, credentials, compression
+            self._method, self._serialized(request), timeout, metadata, credentials, compression
         )
         core = dialer.core
         exchange: Exchange[LoopRequest] | None = None
         if wait_for_ready or core.exchange_of is not AS_IT_IS:
             exchange = dialer.exchange_of(call, wait_for_ready, brief=True)
         run = AioRun(call, exchange, channel.runtime, None, core.telemetry, channel.under_way)
-        run.context = contextvars.copy_context()
+        run.context = copy_context()
         turn = channel.turn
         if turn is None or turn.loop is not run.loop:
             turn = channel.turn = NextTurn(run.loop)
@@ -209,14 +205,15 @@ class UnaryUnary(_UnaryRequest[Req, Resp], aio.UnaryUnaryMultiCallable):
         wait_for_ready: bool | None,
         compression: grpc.Compression | None,
     ) -> Any:
-        return self(
+        straight = UnaryUnary(self._channel, method)  # behind the interceptors
+        straight._interceptors = []
+        return straight(
             request,
             timeout=timeout,
             metadata=metadata,
             credentials=credentials,
             wait_for_ready=wait_for_ready,
             compression=compression,
-            _method=method,
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import types
-from collections.abc import Callable, Generator
+from asyncio import current_task
+from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from meshlib.engine import plain_call
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from meshlib.transport.grpcio.client.loop_runtime import OnLoop
     from meshlib.transport.grpcio.client.next_turn import NextTurn
     from meshlib.transport.grpcio.client.request import LoopRequest
+    from meshlib.transport.grpcio.client.upstream import Upstream
 
 
 Result = GrpcOutcome | RpcFailed
@@ -49,7 +50,7 @@ class AioRun:
     driver: asyncio.Task[object] | None = None  # the one that awaits it
     error: BaseException | None = None  # a mistake of ours
     waiting: NextTurn | None = None  # when it will begin, if nobody awaits it before
-    context: contextvars.Context | None = None  # of the caller, for a task that begins later
+    context: Context | None = None  # of the caller, for a task that begins later
     interrupted = False  # whether its driver is made to stop
     _ended: asyncio.Event | None = None
     _callbacks: tuple[Callable[[], None], ...] = ()
@@ -84,15 +85,14 @@ class AioRun:
             task.exception()  # seen: ``error`` has it, for whoever asks
         self._end()  # a task that is cancelled before its first step runs nothing
 
-    def joined(self) -> Generator[object, None, Result]:
-        """``yield from`` this to wait for the end of a call that is driven; returns ``result``. Who is cancelled here cancels
-        the call."""
+    async def joined(self) -> Result:
+        """Wait for the end of a call that is driven; returns ``result``. Who is cancelled here cancels the call."""
         if self.waiting is not None:
             self.begin()
         try:
             if self.task is not None:
-                return (yield from self.task.__await__())
-            yield from self.ended().__await__()  # some other task drives it
+                return await self.task
+            await self.ended()  # some other task drives it
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -129,48 +129,62 @@ class AioRun:
 
     async def drive(self) -> Result:
         """Up to the end; returns ``result``."""
-        return await self.steps()
+        await self.steps(None)
+        assert self.result is not None
+        return self.result
 
-    @types.coroutine
-    def steps(self) -> Generator[object, object, Result]:
-        """What ``drive`` does, for a task that awaits the call itself: each level of coroutines costs, at its beginning and
-        whenever the task goes on."""
+    async def steps(self, awaited: object | None) -> object:
+        """What ``drive`` does; or what awaiting the call does, which drives it where nothing else does: returns the message of
+        the response, or raises what the call has ended with. ``awaited``: what the caller holds, not dropped meanwhile. One
+        function, because each level of coroutines costs, at its beginning and whenever the task goes on."""
+        driver: asyncio.Task[Any] | None = None
+        if awaited is not None:
+            turn = self.waiting
+            if turn is not None and self.context == copy_context():
+                driver = current_task(self.loop)
+            if driver is None or turn is None:
+                return given(await self.joined())
+            turn.awaited(self)
+            self.waiting, self.driver = None, driver
         call, telemetry, exchange = self.call, self.telemetry, self.exchange
         ended = telemetry.ended
         span = telemetry.began(call)
         delivered: Send[LoopRequest] | Deliver | None = None
+        upstream: Upstream | None = None  # of the attempt
         try:
             if span is None and exchange is None:
                 delivered = plain_call.begun(call)  # nearly always
                 if type(delivered) is not Send:
-                    delivered, self.exchange = yield from go_on_async(call, delivered, self.runtime)
+                    delivered, self.exchange = await go_on_async(call, delivered, self.runtime)
                 else:
-                    delivered.outcome = yield from self.runtime.send(delivered)
+                    try:  # as ``runtime.send`` for a plain rule, without its coroutine
+                        upstream, coming = self.runtime.begun(delivered)
+                        delivered.outcome = await coming
+                    except BaseException as error:  # noqa: BLE001 (raised again where it is no end of an attempt)
+                        delivered.outcome = self.runtime.broken(delivered, upstream, error)
                     if not plain_call.ended(call, delivered):
-                        delivered, self.exchange = yield from go_on_async(call, delivered, self.runtime)
+                        delivered, self.exchange = await go_on_async(call, delivered, self.runtime)
             else:
                 if exchange is None:
                     exchange = exchange_of(call, brief=True)
                 if span is not None:
                     exchange = telemetry.spanned(span, exchange)
                 self.exchange = exchange
-                delivered = yield from run_brief_async(exchange, self.runtime)
+                delivered = await run_brief_async(exchange, self.runtime)
                 if type(delivered) is Send:
                     self.exchange = None
             outcome: Any = delivered.outcome  # one of gRPC, where it is usual
-            if not outcome.usual:
-                return self.settle(outcome)
-            # nearly always: a response with a message
-            record = call.record
-            record.status = outcome.status
-            record.grpc_status = OK
-            result: GrpcOutcome = outcome
-            self.result = result
-            if self.exchange is not None:
-                finish(self.exchange)
-            if self.requests is None:
-                ended = telemetry.ended_with_message
-            return result
+            if outcome.usual:  # nearly always: a response with a message
+                record = call.record
+                record.status = outcome.status
+                record.grpc_status = OK
+                self.result = outcome
+                if self.exchange is not None:
+                    finish(self.exchange)
+                if self.requests is None:
+                    ended = telemetry.ended_with_message
+            else:
+                self.settle(outcome)
         except Exception as error:
             self.error = error
             break_off(delivered)
@@ -183,7 +197,14 @@ class AioRun:
             ended(call, span)
             if self.requests is not None:
                 self.requests.over()
-            self._end()
+            if self._ended is None and not self._callbacks:  # nearly always; as ``_end``
+                self.over = True
+                self.under_way.discard(self)
+            else:
+                self._end()
+            if self.interrupted and driver is not None:
+                driver.uncancel()  # it is the call that somebody cancelled, not the task
+        return None if awaited is None else given(self.result)
 
     def settle(self, outcome: Outcome) -> Result:
         """End the exchange with what was delivered."""
@@ -236,3 +257,13 @@ class AioRun:
             self.cancelled = True
             self.call.record.grpc_status = CANCELLED
             self.call.record.add_flag("DC")
+
+
+def given(result: Result | None) -> object:
+    """What the caller gets who awaits a call with this result. Raises what it ended with."""
+    if type(result) is not GrpcOutcome:
+        assert result is not None
+        raise result
+    if result.error is not None:
+        raise result.error
+    return result.message

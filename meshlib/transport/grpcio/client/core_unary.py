@@ -181,8 +181,8 @@ class Unary:
 
 
 class AioUnary:
-    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``outcome`` for the calls it is good for
-    (``unobserved``, no call credentials, no compression), ``__call__`` for the others."""
+    """What ``channel.unary_unary(...)`` gives, for callers on asyncio: ``outcome`` for calls without credentials and
+    compression of their own, ``__call__`` for the others."""
 
     __slots__ = ("_begin", "_deserialize", "_ended", "_own", "_path")
 
@@ -215,40 +215,58 @@ class AioUnary:
     def outcome(
         self, request: bytes, timeout: float | None, metadata: Metadata, under_way: set[BindingCall]
     ) -> Generator[object, object, GrpcOutcome]:
-        """Await the response, as an outcome with the binding's call; ``message`` None and no ``size``: ask ``raise_for`` what
-        there is in its place. The call is in ``under_way`` meanwhile. As in threads, the last call goes while the server works
-        on this one, for which nobody need wait: to destroy one takes as long as much of what the mesh does for it (`make
-        bench` shows it)."""
+        """Await the response, as an outcome with the binding's call. Raises ``grpc.aio.AioRpcError`` as grpcio does. The
+        call is in ``under_way`` meanwhile. As in threads, the last call goes while the server works on this one, for which
+        nobody need wait: to destroy one takes as long as much of what the mesh does for it (`make bench` shows it)."""
+        if not _known or _observability._OBSERVABILITY_PLUGIN is not None:
+            elsewhere: GrpcOutcome = yield from self._elsewhere(request, timeout, metadata)
+            return elsewhere
         call = self._begin(self._path, None if timeout is None else _machine_time() + timeout, None, None)
-        coming = call.unary_unary(request, metadata)
+        coming = call.unary_unary(request, metadata).__await__()
         under_way.add(call)
-        outcome: GrpcOutcome | None = None
         try:
             future = coming.send(None)
             outcome = GrpcOutcome()
             self._ended = None
-            while True:
-                try:
-                    sent = yield future
-                except BaseException as error:  # noqa: BLE001 (cancelled, or dropped with its loop: the call's own matter)
-                    future = coming.throw(error)
-                else:
-                    future = coming.send(sent)
-        except StopIteration as end:
-            message: bytes | None = end.value
+            try:
+                yield future
+            except BaseException as error:  # noqa: BLE001 (cancelled, or dropped with its loop: the call's own matter)
+                message = yield from _thrown(coming, error)
+            else:
+                message = yield from coming
+        except StopIteration as end:  # it was over at once
+            message, outcome = end.value, GrpcOutcome()
         except BaseException:
             cancel_unless_done(call)
             raise
         finally:
             under_way.discard(call)
-        if outcome is None:  # it was over at once
-            outcome = GrpcOutcome()
         self._ended = outcome.call = call
-        if message is not None:
+        if message is None:
+            yield from _raise_for(call)
+        else:
             outcome.size = FRAME + len(message)
             deserialize = self._deserialize
             outcome.message = message if deserialize is None else deserialized(message, deserialize)
         return outcome
+
+    async def _elsewhere(self, request: bytes, timeout: float | None, metadata: Metadata) -> GrpcOutcome:
+        """By grpcio's own call."""
+        call = self(request, timeout=timeout, metadata=metadata)
+        return GrpcOutcome(await call, call)
+
+
+def _thrown(
+    coming: Generator[object, object, bytes | None], error: BaseException
+) -> Generator[object, object, bytes | None]:
+    """As ``yield from coming`` goes on that has been resumed with ``error``."""
+    try:
+        future = coming.throw(error)
+    except StopIteration as end:
+        message: bytes | None = end.value
+        return message
+    yield future
+    return (yield from coming)
 
 
 def cancel_unless_done(call: BindingCall) -> None:
@@ -287,7 +305,7 @@ def public_call(call: Any) -> StatusSource:
     return shown
 
 
-async def raise_for(call: BindingCall) -> None:
+async def _raise_for(call: BindingCall) -> None:
     """Raise ``grpc.aio.AioRpcError`` as grpcio does, unless the call has ended well."""
     if call.is_ok():
         return
@@ -328,11 +346,6 @@ def for_loops(
 def known() -> bool:
     """Whether grpcio's binding is the one we know."""
     return _known
-
-
-def unobserved() -> bool:
-    """Whether the binding is known, and nobody observes calls through a plugin of grpcio."""
-    return _known and _observability._OBSERVABILITY_PLUGIN is None
 
 
 def _nothing(message: bytes) -> None:

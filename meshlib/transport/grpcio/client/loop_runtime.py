@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -19,7 +19,7 @@ from meshlib.transport.grpcio.client.attempt import (
     wants_headers,
 )
 from meshlib.transport.grpcio.client.connect import CannotConnect, ChannelSettings
-from meshlib.transport.grpcio.client.core_unary import AioUnary, raise_for, unobserved
+from meshlib.transport.grpcio.client.core_unary import AioUnary
 from meshlib.transport.grpcio.client.outcome import GrpcOutcome
 from meshlib.transport.grpcio.client.upstream import Upstream
 from meshlib.transport.grpcio.contracts import ended_call
@@ -28,11 +28,12 @@ from meshlib.transport.runtimes.race import race_on_loop
 from meshlib.transport.upstream.problems import mesh_closed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from meshlib.engine.effects import Race, Send
     from meshlib.transport.core.mesh_core import MeshCore
-    from meshlib.transport.grpcio.client.core_unary import BindingCall
     from meshlib.transport.grpcio.client.request import LoopRequest
-    from meshlib.transport.grpcio.contracts import LoopCall, LoopMultiCallable
+    from meshlib.transport.grpcio.contracts import LoopMultiCallable, Metadata
 
 
 class OnLoop(LoopRuntime["LoopRequest"]):
@@ -46,48 +47,64 @@ class OnLoop(LoopRuntime["LoopRequest"]):
         effect.winner, effect.winner.outcome = await race_on_loop(effect, self.send, self._core.alarms)
 
     async def send(self, effect: Send[LoopRequest]) -> Outcome:
+        upstream: Upstream | None = None
+        try:
+            upstream, coming = self.begun(effect)
+            outcome: Any = await coming
+        except BaseException as error:  # noqa: BLE001 (raised again where it is no end of an attempt)
+            return self.broken(effect, upstream, error)
+        if not effect.call.record.rule_object.plain and wants_headers(effect):  # type: ignore[union-attr]  # there is one
+            outcome.tell_headers(await outcome.call.initial_metadata(), None, "")
+        return outcome  # type: ignore[no-any-return]
+
+    def begun(self, effect: Send[LoopRequest]) -> tuple[Upstream, Awaitable[Outcome]]:
+        """The attempt, for who awaits it in ``send`` or, of a plain rule, in its place: what raises, here or there, is for
+        ``broken``."""
         sent = effect.call.request
         loop = asyncio.get_running_loop()
         known = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
-        upstream = known if type(known) is Upstream else None
-        messages, timeout = sent.messages, effect.timeout
-        call: LoopCall | BindingCall | None = None
-        try:
-            if upstream is None or sent.sent_authority or upstream.worn:
-                upstream = upstream_for(self._core, self._settings, effect, loop)
-            called: AioUnary | LoopMultiCallable = upstream.calls.get(
-                (sent.method_called.key, sent.target)
-            ) or callable_on(upstream, effect)
-            metadata = sent.metadata(effect.attempt)
-            if type(called) is AioUnary and type(messages) is bytes and sent.call_options is None and unobserved():
-                outcome = await called.outcome(messages, timeout, metadata, upstream.under_way)  # nearly always
-                call = outcome.call
-                if not outcome.size:
-                    await raise_for(outcome.call)
-            else:
-                outcome = GrpcOutcome()
-                arguments = keywords(sent, timeout, metadata)
-                if isinstance(messages, bytes):
-                    call = called(messages, **arguments)
-                    outcome.message = await call
-                else:
-                    call = called(**arguments)
-                    outcome.message = await messages.send_to(call)
-                outcome.call = call
-        except grpc.aio.AioRpcError as error:
-            return outcome_of_end(self._core, upstream, effect, ended_call(error), timeout is not None)
-        except asyncio.CancelledError:
-            if broken_off(self._core):
-                return mesh_closed()
-            raise
-        except grpc.aio.InternalError as error:  # what grpcio makes of metadata that cannot be sent, here and only here
+        if type(known) is Upstream and not known.worn and not sent.sent_authority:
+            upstream = known  # nearly always
+        else:
+            upstream = upstream_for(self._core, self._settings, effect, loop)
+        called: AioUnary | LoopMultiCallable = upstream.calls.get((sent.method_called.key, sent.target)) or callable_on(
+            upstream, effect
+        )
+        messages, metadata = sent.messages, sent.metadata(effect.attempt)
+        if type(called) is AioUnary and type(messages) is bytes and sent.call_options is None:
+            return upstream, called.outcome(messages, effect.timeout, metadata, upstream.under_way)
+        return upstream, _by_grpcio(called, sent, effect.timeout, metadata)
+
+    def broken(self, effect: Send[LoopRequest], upstream: Upstream | None, error: BaseException) -> Outcome:
+        """What an attempt comes to that raised ``error``, which is raised again if it is no end of one."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            timed = effect.timeout is not None
+            return outcome_of_end(self._core, upstream, effect, ended_call(error), timed)
+        if isinstance(error, asyncio.CancelledError) and broken_off(self._core):
+            return mesh_closed()
+        if isinstance(
+            error, grpc.aio.InternalError
+        ):  # what grpcio makes of metadata that cannot be sent, here and only here
             return Outcome(Failure.INVALID_REQUEST, "Invalid metadata", error)
-        except CannotConnect as error:
+        if isinstance(error, CannotConnect):
             return refused(error)
-        except Exception as error:  # noqa: BLE001 (told to the caller)
-            if isinstance(call, grpc.aio.Call):
-                call.cancel()
+        if isinstance(error, Exception):
             return not_begun(self._core, error)
-        if not effect.call.record.rule_object.plain and wants_headers(effect):  # type: ignore[union-attr]  # there is one
-            outcome.tell_headers(await outcome.call.initial_metadata(), None, "")
-        return outcome
+        raise error
+
+
+async def _by_grpcio(
+    called: LoopMultiCallable, sent: LoopRequest, timeout: float | None, metadata: Metadata
+) -> GrpcOutcome:
+    """An attempt by grpcio's own call."""
+    arguments, messages = keywords(sent, timeout, metadata), sent.messages
+    outcome = GrpcOutcome()
+    call = called(messages, **arguments) if isinstance(messages, bytes) else called(**arguments)
+    try:
+        outcome.message = await (call if isinstance(messages, bytes) else messages.send_to(call))
+    except Exception:
+        if isinstance(call, grpc.aio.Call):
+            call.cancel()
+        raise
+    outcome.call = call
+    return outcome

@@ -27,12 +27,15 @@ class NextTurn:
     Nearly all calls are awaited in the step of their task that has made them. What asks the loop for a turn is taken back then:
     a turn, with its look at the sockets, costs as much as half of policy does. Only asyncio's own loops have a line to take it
     back from; in others the turn comes, and finds nothing to do.
+
+    ``only`` is the first call that waits on one of asyncio's own loops; more are in a list, as are all of other loops.
     """
 
-    __slots__ = ("_asked", "_handle", "_line", "_runs", "loop")
+    __slots__ = ("_asked", "_handle", "_line", "_runs", "loop", "only")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.only: Startable | None = None
         self._runs: list[Startable] = []
         self._asked = False
         self._line = line_of(loop)
@@ -42,28 +45,35 @@ class NextTurn:
 
     def begin(self, run: Startable) -> None:
         """Let ``run`` be driven by a task of its own then, unless somebody awaits it before (``awaited``)."""
-        self._runs.append(run)
-        if not self._asked:
-            self._asked = True
-            if self._line is None:
+        line = self._line
+        if line is None:
+            self._runs.append(run)
+            if not self._asked:
+                self._asked = True
                 self.loop.call_soon(self._turn)
-            else:
-                self._line.append(self._handle)
+        elif self.only is None:
+            self.only = run
+            line.append(self._handle)
+        else:
+            self._runs.append(run)
 
     def awaited(self, run: Startable) -> None:
         """Somebody drives it."""
-        runs = self._runs
-        if runs and runs[-1] is run:  # nearly always; calls that end without a turn of the loop do not pile up here
-            runs.pop()
+        if self.only is run:  # nearly always
+            self.only = None
             line = self._line
-            if line and not runs and line[-1] is self._handle:
+            if line and line[-1] is self._handle and not self._runs:
                 line.pop()
-                self._asked = False
+        else:
+            runs = self._runs
+            if runs and runs[-1] is run:  # calls that end without a turn of the loop do not pile up here
+                runs.pop()
 
     def _turn(self) -> None:
         self._asked = False
+        only, self.only = self.only, None
         runs, self._runs = self._runs, []
-        for run in runs:
+        for run in runs if only is None else (only, *runs):
             if run.waiting is not None:
                 run.begin()
 

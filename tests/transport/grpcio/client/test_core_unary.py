@@ -62,8 +62,6 @@ async def answer_of(unary, request=REQUEST, timeout=None, metadata=()):
     under_way = set()
     outcome = await unary.outcome(request, timeout, metadata, under_way)
     assert not under_way
-    if not outcome.size:
-        await core_unary.raise_for(outcome.call)
     return outcome.message, outcome.call
 
 
@@ -288,10 +286,8 @@ def test_observability_plugins_of_grpcio_see_every_call():
     recorder = Recorder()
     with EchoServer() as server:
         call, _ = in_threads(server)
-        assert core_unary.unobserved()
         _observability.set_plugin(recorder)
         try:
-            assert not core_unary.unobserved()
             call(REQUEST)
         finally:
             _observability.set_plugin(None)
@@ -402,6 +398,9 @@ async def test_on_asyncio_a_call_may_be_over_before_anybody_waits(message):
     class Over:
         async def unary_unary(self, request, metadata):
             return message
+
+        def is_ok(self):
+            return True
 
     class Channel:
         def call(self, *_):

@@ -334,11 +334,15 @@ async def test_callbacks_come_at_the_end_whoever_drives(unary):
 
 
 async def test_a_mistake_of_ours_reaches_everybody_who_waits(unary, channel, monkeypatch):
-    async def broken(effect):
+    async def mistaken():
         await asyncio.sleep(0.01)
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(channel.runtime, "send", broken)
+    def raised_again(effect, upstream, error):
+        raise error
+
+    monkeypatch.setattr(channel.runtime, "begun", lambda effect: (None, mistaken()))
+    monkeypatch.setattr(channel.runtime, "broken", raised_again)
     calls = []
 
     async def drive():
