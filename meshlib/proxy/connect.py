@@ -72,7 +72,7 @@ class Connecting:
         self._call = call
         self._client = client
         self._exchange: Exchange[ConnectRequest] = connection(call)
-        self._tunnel = ConnectTunnel(forwarder.loop, forwarder.upstream.alarms)
+        self._tunnel = ConnectTunnel(forwarder.loop, forwarder.upstream.alarms, forwarder.pipes)
         self._series: TcpSeries
         self._task = forwarder.loop.create_task(self._run())
 

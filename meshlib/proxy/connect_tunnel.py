@@ -2,7 +2,8 @@
 
 Back-pressure: who is behind has the other side read no further. A side that has said all (FIN) is told to the other, which may
 go on for as long as it likes; TLS has no such half, so there the end of one is the end of both, after what was written. A
-tunnel ends, too, when nothing has come either way for as long as the cluster's idle timeout, or when it is too old.
+tunnel ends, too, when nothing has come either way for as long as the cluster's idle timeout, or when it is too old. Streams
+between plain sockets are the kernel's to move (``zero_copy.py``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from meshlib.proxy.zero_copy import LARGE, Pipes, Way
 from meshlib.transport.upstream.mutual import WORTHLESS
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class ConnectTunnel(asyncio.Protocol):
         "_client",
         "_client_ended",
         "_client_lost",
+        "_downwards",
         "_early",
         "_idle",
         "_idle_alarm",
@@ -40,8 +43,10 @@ class ConnectTunnel(asyncio.Protocol):
         "_loop",
         "_oldest",
         "_over",
+        "_pipes",
         "_series",
         "_upstream_ended",
+        "_upwards",
         "bytes_received",
         "bytes_sent",
         "flag",
@@ -52,8 +57,11 @@ class ConnectTunnel(asyncio.Protocol):
         "why",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, alarms: Alarms) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, alarms: Alarms, pipes: Pipes) -> None:
         self._loop = loop
+        self._pipes = pipes
+        self._upwards: Way | None = None  # once a large read has come
+        self._downwards: Way | None = None
         self._alarms = alarms
         self.upstream: Any = None
         self.upstream_lost = False
@@ -90,7 +98,8 @@ class ConnectTunnel(asyncio.Protocol):
         self._client = client
         early, self._early = b"".join(self._early), []
         if early:
-            self._down(early)
+            self._count_down(len(early))
+            client.write(early)
         if self.upstream_lost:
             client.close()
         elif self._upstream_ended:
@@ -100,11 +109,17 @@ class ConnectTunnel(asyncio.Protocol):
 
     def received(self, data: bytes) -> None:
         """From the client."""
-        self._last = self._alarms.now()
-        self.bytes_received += len(data)
-        self._series.received.inc(len(data))
-        if not self.upstream_lost:
-            self.upstream.write(data)
+        size = len(data)
+        self._count_up(size)
+        if self.upstream_lost:
+            return
+        if size >= LARGE and self._client is not None:
+            way = self._upwards
+            if way is None:
+                way = self._upwards = Way(self._loop, self._pipes, self._client, self.upstream, self._count_up)
+            if way.takes(data):
+                return
+        self.upstream.write(data)
 
     def ended(self) -> bool:
         """The client sends no more. Whether it may still be written to."""
@@ -119,7 +134,7 @@ class ConnectTunnel(asyncio.Protocol):
 
     def writable(self, writable: bool) -> None:
         """Whether the client takes what is written."""
-        if not self.upstream_lost and not self.upstream.is_closing():
+        if not self.upstream_lost and not self.upstream.is_closing() and not _carried(self._downwards):
             if writable:
                 self.upstream.resume_reading()
             else:
@@ -128,6 +143,7 @@ class ConnectTunnel(asyncio.Protocol):
     def lost(self) -> None:
         """The client's connection has gone: what it sent still goes out."""
         self._client_lost = True
+        self._settle()
         if self._oldest is not None:
             self._oldest.cancel()
         if not self.upstream_lost:
@@ -142,8 +158,17 @@ class ConnectTunnel(asyncio.Protocol):
         self.upstream = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._client is not None:
-            self._down(data)
+        client = self._client
+        if client is not None:
+            size = len(data)
+            self._count_down(size)
+            if size >= LARGE:
+                way = self._downwards
+                if way is None:
+                    way = self._downwards = Way(self._loop, self._pipes, self.upstream, client, self._count_down)
+                if way.takes(data):
+                    return
+            client.write(data)
             return
         self._early.append(data)
         if sum(map(len, self._early)) > AHEAD:
@@ -164,6 +189,7 @@ class ConnectTunnel(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.upstream_lost = True
         self.lost_by = error
+        self._settle()
         if self._client_lost:
             self._rest()
         elif self._client is not None:
@@ -174,16 +200,20 @@ class ConnectTunnel(asyncio.Protocol):
             self._client.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._client is not None and not self._client.is_closing():
+        if self._client is not None and not self._client.is_closing() and not _carried(self._upwards):
             self._client.resume_reading()
 
     # -- time -----------------------------------------------------------------------------------------------------------
 
-    def _down(self, data: bytes) -> None:
+    def _count_up(self, size: int) -> None:
         self._last = self._alarms.now()
-        self.bytes_sent += len(data)
-        self._series.sent.inc(len(data))
-        self._client.write(data)
+        self.bytes_received += size
+        self._series.received.inc(size)
+
+    def _count_down(self, size: int) -> None:
+        self._last = self._alarms.now()
+        self.bytes_sent += size
+        self._series.sent.inc(size)
 
     def _look(self) -> None:
         left = self._last + self._idle - self._alarms.now()
@@ -204,15 +234,26 @@ class ConnectTunnel(asyncio.Protocol):
     def _end(self, why: str) -> None:
         """Now, whatever has not been sent."""
         self.why = self.why or why
+        self._settle()
         if self._client is not None and not self._client_lost:
             self._client.abort()
         if not self.upstream_lost:
             self.upstream.abort()
 
+    def _settle(self) -> None:
+        """One of the two connections is over: the kernel's part is."""
+        for way in (self._upwards, self._downwards):
+            if way is not None:
+                way.settle()
+
     def _rest(self) -> None:
         """Both connections have gone."""
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()
+
+
+def _carried(way: Way | None) -> bool:
+    return way is not None and way.carried
 
 
 class ConnectClient(Protocol):

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from meshlib.problems import MeshError
 
-RESERVE = 128
-"""Descriptors for all else: files, listeners, admin, the event loop."""
+RESERVE = 256
+"""Descriptors for all else: files, listeners, admin, the event loop, streams that the kernel moves (``zero_copy.py``)."""
 EACH = 2
 """Descriptors of a connection: the client's, and one to an endpoint."""
 FEW = 1024

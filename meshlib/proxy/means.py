@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.proxy import grpc
+from meshlib.proxy.zero_copy import Pipes
 from meshlib.transport.protocol.raw_response import RawResponseReader
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.attempt import Attempt
@@ -31,6 +32,7 @@ class Means:
         self.upstream = core.loop_upstream()
         self.upstream.reader = RawResponseReader
         self.loop = self.upstream.loop
+        self.pipes = Pipes()
 
     def attempt(self, send: Send[ProxyRequest], request: ProxyRequest) -> Attempt:
         """What is known of an attempt once it is under way: where it goes, and its times."""

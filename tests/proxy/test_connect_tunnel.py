@@ -9,6 +9,7 @@ import pytest
 
 from meshlib.alarms import Alarms
 from meshlib.proxy.connect_tunnel import AHEAD, ConnectTunnel
+from meshlib.proxy.zero_copy import Pipes
 from meshlib.telemetry.tables import CountSeries
 from meshlib.telemetry.tcp_series import TcpSeries
 
@@ -54,7 +55,7 @@ class Scene:
         self.client, self.upstream = Transport(), Transport(halves=not tls)
         self.series = TcpSeries(*(CountSeries() for _ in range(4)))
         self.over: list[bool] = []
-        self.tunnel = ConnectTunnel(asyncio.get_running_loop(), Alarms())
+        self.tunnel = ConnectTunnel(asyncio.get_running_loop(), Alarms(), Pipes())
         self.tunnel.connection_made(self.upstream)  # type: ignore[arg-type]
         self.tunnel.begin(self.series, 0, None, lambda: self.over.append(True))
         if joined:
