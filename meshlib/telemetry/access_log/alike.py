@@ -16,14 +16,13 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
 from functools import partial
-from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
 from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.secret_queries import without_secrets
 from meshlib.policy.secret_values import is_secret
-from meshlib.telemetry.access_log.escaping import as_json
+from meshlib.telemetry.access_log.escaping import AS_IT_IS, as_json
 from meshlib.telemetry.access_log.operators import HIDDEN, NOBODY, Node, Reader, Value, reader
 from meshlib.telemetry.access_log.start_time import ISO, ISO_LOCAL, Milliseconds, formatter
 from meshlib.telemetry.access_log.text import MISSING, joined, safe
@@ -207,7 +206,7 @@ class _Left:
         self._headers: dict[str, str] = {}
         self._names: dict[str, object] = {
             "as_json": as_json,
-            "quoted": encode_basestring_ascii,
+            "as_it_is": AS_IT_IS,
             "without_secrets": without_secrets,
             "digits": DIGITS,
         }
@@ -253,7 +252,8 @@ class _Left:
         doubts = [f"t{n} is None" for n in range(count) if self._form.is_json and self._readings[n].there]
         if texts:
             lines.append(f"    theirs = f'{''.join(f'{{t{n}}}' for n in texts)}'")
-            doubts.append("len(quoted(theirs)) != len(theirs) + 2")  # something is to be escaped
+            # something is to be escaped
+            doubts.append("not theirs.isascii() or (plain := theirs.encode()).translate(as_it_is) is not plain")
         if doubts:
             lines += [f"    if {' or '.join(doubts)}:", f"        {late}", "        return True"]
         pieces = "".join(f"{{s{n}}}{shown[n][-1]}" for n in range(count))

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PLAIN = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
+"""What is written as it is, in text and in JSON."""
+AS_IT_IS = bytes(code if code in PLAIN else 0 if code else 1 for code in range(256))
+"""Changes all else: ``data.translate(AS_IT_IS) is data`` where nothing of it is to be escaped. Of the ways to tell that it
+takes the least time, a quarter of what ``encode_basestring_ascii`` does (row access-log-whole of the benchmarks)."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 
 
