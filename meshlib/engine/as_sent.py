@@ -9,9 +9,7 @@ from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
 
 
 class AsSent:
@@ -52,7 +50,7 @@ class AsSent:
         """Value of a header as it is sent."""
         return joined_value(self.headers, name)
 
-    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def sent_values(self, wanted: WantedHeaders) -> Values:
         """The values of some headers as they are sent."""
         return wanted.values(self.headers)
 

@@ -18,6 +18,7 @@ from meshlib.engine.deadlines import Until
 from meshlib.engine.effects import Ended, Serve, Sleep
 from meshlib.engine.inbound_limits import TOO_LARGE
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.policy.fault import by_headers, draw
 from meshlib.policy.refusal import Refusal
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound_limits import RateLimits
     from meshlib.engine.message import Request
     from meshlib.engine.plain_request import PlainRequest
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.inbound_view import InboundView
 
     InboundExchange: TypeAlias = Generator[Step[PlainRequest] | Serve, Ended | None, None]
@@ -65,7 +66,7 @@ def closed(_request: InboundView) -> Refusal:
 Seen = tuple[Hashable, str, float, int, int]
 """What those have in common whose lines differ in no more than: the address of the peer, which needs no escapes; when the
 response began; bytes of the bodies of request and response."""
-Facts = tuple[Hashable, str, str, str, float, int, int]
+Facts = tuple[Hashable, bytes, str, bytes, float, int, int]
 """What those have in common (status, flags, grpc_status, method, and what decides protocol, version, principal, server name and
 local address) whose lines differ in no more than their headers and: target, address of the peer, authority; when the response
 began; bytes of the bodies."""
@@ -168,15 +169,15 @@ class InboundCall:
         of_all, peer, authority = request.facts()
         return (
             (self.status, self.flags, self.grpc_status, request.method, of_all),
-            request.full_path,
+            wire_bytes(request.full_path),
             peer,
-            authority,
+            wire_bytes(authority),
             self.head_at,
             max(self.request_bytes - self.request_head_bytes, 0),
             max(self.response_bytes - self.response_head_bytes, 0),
         )
 
-    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def values_of(self, wanted: WantedHeaders) -> Values:
         """As ``InboundRequest``'s."""
         return self.request.values_of(wanted)
 

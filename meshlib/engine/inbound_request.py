@@ -15,7 +15,7 @@ from meshlib.policy.regex import wire
 if TYPE_CHECKING:
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.message import Request
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.inbound_view import InboundView
     from meshlib.policy.peer_metadata import PeerMetadata
@@ -190,9 +190,9 @@ class InboundRequest(AsSent):
         values = self._read().get(name)
         return None if values is None else values[0] if len(values) == 1 else ",".join(values)
 
-    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def values_of(self, wanted: WantedHeaders) -> Values:
         """``header`` of several at once, in their order."""
-        return map(self.header, wanted.names)
+        return wanted.of_texts(map(self.header, wanted.names))
 
     def facts(self) -> tuple[Hashable, str, str]:
         """What decides protocol, version, principal, server name and local address of a line of the access log; the address of

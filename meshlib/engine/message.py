@@ -12,7 +12,7 @@ from meshlib.policy.header_ops import RawHeaders
 from meshlib.policy.http_match import RequestView
 
 if TYPE_CHECKING:
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
 
 
 class RequestBody(Protocol):
@@ -104,7 +104,7 @@ class Request(RequestView, Protocol):
         """Value of a header as it is sent (``name`` in lower case), repeated ones joined with ","; None when absent."""
         ...
 
-    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def sent_values(self, wanted: WantedHeaders) -> Values:
         """The same of several headers at once, in their order."""
         ...
 

@@ -6,11 +6,9 @@ Programs send other values each time, and the same names: where the wanted ones 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
-
-from meshlib.engine.wire_headers import joined_value
 
 MOST = 256
 LONGEST = 1024
@@ -20,51 +18,73 @@ _NAME = itemgetter(0)
 
 
 Pairs = Sequence[tuple[bytes, bytes]]
-Take = Callable[[Pairs], tuple[str | None, ...]]
+Values = tuple[Any, ...]
+"""Which of the wanted headers are there, one bit for each, the first one's is 1; then their values as bytes, in the order of
+their names: of repeated ones all, joined with ","; b"" of those that are not there."""
+Take = Callable[[Pairs], Values]
 
 
 class WantedHeaders:
     """``names`` are in lower case. For all threads: whoever comes second finds the same."""
 
-    __slots__ = ("_takes", "names", "takes_of_environs")
+    __slots__ = ("names", "takes", "takes_of_environs")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self._takes: dict[tuple[bytes, ...] | bytes, Take] = {}
+        self.takes: dict[tuple[bytes, ...] | bytes, Take] = {}
+        """What takes them from headers with these names: in their order as they are spelled, or in lower case with a line end
+        between two."""
         self.takes_of_environs: dict[tuple[str, ...], Callable[[Any], Any]] = {}
         """What takes them from environs of WSGI with these keys: for their door to keep."""
 
-    def values(self, headers: Pairs) -> tuple[str | None, ...]:
-        """In the order of ``names``: of repeated headers all, joined with ","; None when absent."""
+    def values(self, headers: Pairs) -> Values:
+        """Those of ``headers``."""
         names = tuple(map(_NAME, headers))
-        take = self._takes.get(names)
-        return self._learn(names, headers)(headers) if take is None else take(headers)
+        take = self.takes.get(names)
+        return self.learn(names, headers)(headers) if take is None else take(headers)
 
-    def values_by(self, names: bytes, headers: Pairs) -> tuple[str | None, ...]:
-        """``values`` of headers whose names are ``names``, in this order, in lower case, with a line end between two."""
-        take = self._takes.get(names)
-        return self._learn(names, headers)(headers) if take is None else take(headers)
+    def of_texts(self, texts: Iterable[str | None]) -> Values:
+        """Those whose values are these, in the order of ``names``; None of what is not there."""
+        found = tuple(texts)
+        there = sum([1 << n for n, text in enumerate(found) if text is not None])
+        return (there, *[wire_bytes(text or "") for text in found])
 
-    def _learn(self, key: tuple[bytes, ...] | bytes, headers: Pairs) -> Take:
+    def learn(self, key: tuple[bytes, ...] | bytes, headers: Pairs) -> Take:
+        """What takes them from headers with the names of these, which are ``key`` in ``takes``."""
         names = [name.lower() for name, _ in headers]
         wanted = [name.encode("latin-1", "replace") for name in self.names]
         take: Take = self._each
         if all(names.count(name) <= 1 for name in wanted):
             take = _taking(tuple(names.index(name) if name in names else None for name in wanted))
         if sum(map(len, names)) <= LONGEST:
-            if len(self._takes) >= MOST:
-                self._takes.clear()
-            self._takes[key] = take
+            if len(self.takes) >= MOST:
+                self.takes.clear()
+            self.takes[key] = take
         return take
 
-    def _each(self, headers: Pairs) -> tuple[str | None, ...]:
+    def _each(self, headers: Pairs) -> Values:
         """Where one of them is repeated."""
-        return tuple(joined_value(headers, name) for name in self.names)
+        there, values = 0, []
+        for n, name in enumerate(self.names):
+            wanted = name.encode("latin-1", "replace")
+            found = [value for key, value in headers if key.lower() == wanted]
+            there |= 1 << n if found else 0
+            values.append(b",".join(found))
+        return (there, *values)
+
+
+def wire_bytes(text: str) -> bytes:
+    """The bytes of a wire string (bytes read as latin-1); of what is none the UTF-8 ones. Never raises."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 @functools.lru_cache(MOST)
 def _taking(places: tuple[int | None, ...]) -> Take:
     """What takes the values at these places: a function of its own, as a loop over them takes twice as long."""
-    values = "".join("None, " if at is None else f'headers[{at:d}][1].decode("latin-1"), ' for at in places)
-    made: Take = eval(f"lambda headers: ({values})", {"__builtins__": {}})
+    there = sum(1 << n for n, at in enumerate(places) if at is not None)
+    values = "".join('b"", ' if at is None else f"headers[{at:d}][1], " for at in places)
+    made: Take = eval(f"lambda headers: ({there:d}, {values})", {"__builtins__": {}})
     return made

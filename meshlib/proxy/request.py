@@ -13,9 +13,9 @@ from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_body import Bodied
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import Trace
@@ -199,9 +199,9 @@ class ProxyRequest(Bodied):
         """Value of a header as it is sent."""
         return self.header(name) if self._headers is self._received else joined_value(self._headers, name)
 
-    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def sent_values(self, wanted: WantedHeaders) -> Values:
         """Values of several headers as they are sent."""
-        return map(self.sent_header, wanted.names)
+        return wanted.of_texts(map(self.sent_header, wanted.names))
 
     def head_bytes(self) -> int:
         """Bytes of method, target, names and values of headers as they are sent."""

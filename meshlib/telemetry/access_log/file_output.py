@@ -28,6 +28,7 @@ FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | g
 """Of files O_NONBLOCK changes nothing; a pipe is not opened for ever."""
 AGAIN = 0.2
 """Seconds until a pipe is tried again, and until it is asked whether anybody still wants that."""
+Line = str | bytes
 STREAMS = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
 
 
@@ -40,7 +41,7 @@ class _Descriptor:
         # the same for each batch: what is given back to the system and asked for again costs more than all copies of it
         self._buffer = bytearray()
 
-    def _put(self, fd: int, lines: Sequence[str], most: int, stopping: Callable[[], bool]) -> int:
+    def _put(self, fd: int, lines: Sequence[Line], most: int, stopping: Callable[[], bool]) -> int:
         """Returns how many lines are lost."""
         at = 0
         while at < len(lines):
@@ -52,7 +53,7 @@ class _Descriptor:
                     return len(lines) - at
         return 0
 
-    def _fill(self, lines: Sequence[str], at: int, most: int) -> tuple[int, int]:
+    def _fill(self, lines: Sequence[Line], at: int, most: int) -> tuple[int, int]:
         """Put lines from ``at`` on into the buffer: no more than ``most`` bytes, but for a line that is longer. How many they
         are, and their bytes."""
         buffer, count, size = self._buffer, 0, 0
@@ -64,7 +65,7 @@ class _Descriptor:
         step = max(min(PIECE, most // (len(lines[at]) + 1)), 1)
         while at + count < len(lines):
             some = lines[at + count : at + count + step]
-            piece = _encoded("".join(some))
+            piece = _encoded(some)
             end = size + len(piece)
             if end > most and (count or len(some) > 1):
                 if step == 1:
@@ -75,7 +76,7 @@ class _Descriptor:
             count, size = count + len(some), end
         return count, size
 
-    def _write(self, fd: int, lines: Sequence[str], size: int) -> int:
+    def _write(self, fd: int, lines: Sequence[Line], size: int) -> int:
         """Write so many bytes of the buffer, which are these lines. Returns how many have gone out whole: of one that has not,
         the rest of its line is left, which is ended before anything else is written."""
         with memoryview(self._buffer) as buffer, buffer[:size] as data:
@@ -88,7 +89,7 @@ class _Descriptor:
             return 0
         whole = 0
         for line in lines:
-            size = len(_encoded(line))
+            size = len(_encoded([line]))
             if written < size:
                 break
             written -= size
@@ -106,8 +107,14 @@ class _Descriptor:
                 return False
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
+def _encoded(lines: Sequence[Line]) -> bytes:
+    """Lines in a row: those of one format are texts, or bytes, nearly all of them."""
+    try:
+        if type(lines[0]) is bytes:
+            return b"".join(lines)  # type: ignore[arg-type]
+        return "".join(lines).encode("utf-8", "backslashreplace")  # type: ignore[arg-type]
+    except TypeError:
+        return b"".join([each if type(each) is bytes else _encoded([each]) for each in lines])
 
 
 class FileOutput(_Descriptor):
@@ -120,7 +127,7 @@ class FileOutput(_Descriptor):
         self._is: tuple[int, int] = 0, 0
         self._most = BATCH
 
-    def write(self, items: Sequence[str], stopping: Callable[[], bool], /) -> int:
+    def write(self, items: Sequence[Line], stopping: Callable[[], bool], /) -> int:
         """As ``Output``. Raises OSError."""
         return self._put(self._current(stopping), items, self._most, stopping)
 
@@ -178,7 +185,7 @@ class StreamOutput(_Descriptor):
         super().__init__()
         self._which = which
 
-    def write(self, items: Sequence[str], stopping: Callable[[], bool], /) -> int:
+    def write(self, items: Sequence[Line], stopping: Callable[[], bool], /) -> int:
         """As ``Output``. Raises OSError, and ValueError when the program has closed it."""
         stream = sys.__stdout__ if self._which == "stdout" else sys.__stderr__
         if stream is None:

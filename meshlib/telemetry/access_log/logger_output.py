@@ -12,12 +12,13 @@ class LoggerOutput:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
-    def write(self, items: Sequence[str], _stopping: Callable[[], bool], /) -> int:
+    def write(self, items: Sequence[str | bytes], _stopping: Callable[[], bool], /) -> int:
         """As ``Output``."""
         lost = 0
         for line in items:
             try:
-                self._logger.info("%s", line.rstrip("\n"))
+                text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
+                self._logger.info("%s", text.rstrip("\n"))
             except Exception:  # noqa: BLE001 (of a handler or a filter: counted)
                 lost += 1
         return lost

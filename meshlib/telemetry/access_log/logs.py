@@ -23,8 +23,9 @@ from meshlib.telemetry.access_log.text import text_of
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
-    from meshlib.telemetry.access_log.alike import AlikeLines, Side, Unmade, Write
+    from meshlib.telemetry.access_log.alike import AlikeLines
     from meshlib.telemetry.access_log.entry import Entry, Traced
+    from meshlib.telemetry.access_log.line_code import Side, Unmade, Write
     from meshlib.telemetry.access_log.otlp_output import OtlpOutput
     from meshlib.telemetry.access_log.writer import Writer
 

@@ -11,8 +11,9 @@ from meshlib.compiler.routes import PASSTHROUGH
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.replies import for_failure
 from meshlib.engine.wire_headers import joined_value, size_of
-from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, milliseconds_of, request_reading
+from meshlib.telemetry.access_log.alike import request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
+from meshlib.telemetry.access_log.line_code import SAME, Kind, Reading, Side
 from meshlib.telemetry.sizes import response_body_size
 
 if TYPE_CHECKING:
@@ -264,10 +265,11 @@ _ALIKE = """
     if local or record._attempts is not None or outcome.failure is not None or record.flags:
         return other(call, ended, traced)
     started = record.started
-    key = (
-        alike, record.status, record.endpoint, record.rule_object, record.destination, request.method, outcome.http_version
-    )
 """
+_KEY_OF_ALIKE = (
+    "alike, record.status, record.endpoint, record.rule_object, record.destination, request.method,"
+    " outcome.http_version"
+)
 _BEGIN = """
     record, request = call.record, call.request
     try:
@@ -277,11 +279,11 @@ _BEGIN = """
     if local or record._attempts is not None or outcome.failure is not None:
         return other(call, ended, traced)
     started, protocol = record.started, request.protocol
-    key = (
-        record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,
-        record.grpc_status, outcome.http_version if protocol == "http" else protocol
-    )
 """
+_KEY = (
+    "record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,"
+    " record.grpc_status, outcome.http_version if protocol == 'http' else protocol"
+)
 _SAME = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
     "RESPONSE_FLAGS_LONG", "GRPC_STATUS", "GRPC_STATUS_NUMBER", "UPSTREAM_HOST", "UPSTREAM_HOST_NAME",
@@ -302,14 +304,13 @@ _READ = {
         'None if (stream := outcome.stream) is None else getattr(stream, "local_text", None) or local_of(stream)',
         None,
         Kind.SHORT,
-        there=True,
     ),
 }
 _READ_OF_ALIKE = {
     "BYTES_RECEIVED": "0 if request.body is None else request.body_bytes()",
     "BYTES_SENT": "body_of(call) if outcome.whole is None else len(outcome.whole)",
 }
-_TARGET = 'request.target.decode("latin-1")'
+_TARGET = "request.target"
 ORIGINAL_PATH = "x-envoy-original-path"
 
 
@@ -321,14 +322,8 @@ def _reading(operator: Operator) -> Reading | None:
         return SAME
     argument = (operator.argument or "").lower()
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
-        return Reading(
-            "record.upstream_ms",
-            _milliseconds,
-            Kind.SHORT,
-            brief=f"None if {{0}} is None else {milliseconds_of('{0}')}",
-            there=True,
-        )
-    return request_reading(operator, _TARGET, "{0} or request.authority")
+        return Reading("record.upstream_ms", _milliseconds, Kind.TOOK)
+    return request_reading(operator, _TARGET, "{0} or wire_bytes(request.authority)")
 
 
 def _reading_of_alike(operator: Operator) -> Reading | None:
@@ -385,9 +380,9 @@ def shown_address(address: object) -> str | None:
 
 
 _NAMES = {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome}
-MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values", _NAMES, MadeEntry)
+MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values", _NAMES, MadeEntry, key=_KEY, raw=True)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
-MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target)
+MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target, _KEY_OF_ALIKE)
 """That of calls whose headers are those of many."""
 
 if TYPE_CHECKING:

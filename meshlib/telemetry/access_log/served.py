@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from meshlib.telemetry.access_log.alike import SAME, Kind, Reading, Side, milliseconds_of, request_reading
+from meshlib.engine.wanted_headers import wire_bytes
+from meshlib.telemetry.access_log.alike import request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
+from meshlib.telemetry.access_log.line_code import SAME, Kind, Reading, Side
 from meshlib.telemetry.access_log.made import MadeEntry
 
 if TYPE_CHECKING:
@@ -180,6 +182,10 @@ class ServedEntry(Entry):
         return self._request.claims
 
 
+def _remote_bytes(request: InboundRequest) -> bytes:
+    return wire_bytes(_remote(request) or "")
+
+
 def _remote(request: InboundRequest) -> str | None:
     seen = request.remote_ip
     if not seen or seen == request.source_ip:
@@ -221,20 +227,14 @@ def _same_or_number(operator: Operator) -> Reading | None:
     if name in _BODIES:
         return Reading(_BODIES[name], None, Kind.NUMBER)
     if name in ("RESP", "RESPONSE_HEADER") and argument == SERVICE_TIME:
-        return Reading(
-            "head_at - started",
-            lambda took: str(int(took * 1e3)),
-            Kind.SHORT,
-            brief=milliseconds_of("{0} * 1e3"),
-            there=True,
-        )
+        return Reading("(head_at - started) * 1e3", lambda took: str(int(took)), Kind.TOOK)
     return SAME if name in _OF_RESPONSE or (name == "REQUESTED_SERVER_NAME" and not argument) else None
 
 
 def _of_met(operator: Operator) -> Reading | None:
     name = operator.name
     if name in ("DOWNSTREAM_REMOTE_ADDRESS", "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"):
-        return Reading("peer or None", None, Kind.SHORT, there=True)
+        return Reading("peer or None", None, Kind.SHORT)
     if name in _OF_REQUEST:
         return SAME
     if name in ("REQ", "REQUEST_HEADER"):
@@ -245,15 +245,19 @@ def _of_met(operator: Operator) -> Reading | None:
 def _of_others(operator: Operator) -> Reading | None:
     name = operator.name
     if name == "DOWNSTREAM_REMOTE_ADDRESS":
-        return Reading("peer or None if {0} is None else remote_of(call.request)", headers=("x-forwarded-for",))
+        return Reading(
+            "(remote_of(call.request) if {has0} else wire_bytes(peer)) or None", headers=("x-forwarded-for",)
+        )
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
-        return Reading("peer or None", there=True)
+        return Reading("wire_bytes(peer) or None")
     return request_reading(operator, "target", "authority or {0}") or _same_or_number(operator)
 
 
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
 """The short way to lines of requests whose head was met before."""
-OTHERS: Side[InboundCall] = Side(_OTHERS, _of_others, "call.values_of", {"remote_of": _remote}, ServedEntry)
+OTHERS: Side[InboundCall] = Side(
+    _OTHERS, _of_others, "call.values_of", {"remote_of": _remote_bytes}, ServedEntry, raw=True
+)
 """That of others."""
 
 

@@ -20,7 +20,7 @@ class Sinks:
         self._lock = threading.RLock()  # what is dropped by the garbage collector releases what it has claimed
         self._writers: dict[Hashable, tuple[Writer[Any], set[int]]] = {}
 
-    def file(self, path: str, claimant: int) -> Writer[str]:
+    def file(self, path: str, claimant: int) -> Writer[str | bytes]:
         """A file; ``/dev/stdout`` and ``/dev/stderr`` are the program's own output."""
         stream = STREAMS.get(path)
         if stream is not None:
@@ -28,13 +28,13 @@ class Sinks:
         path = os.path.abspath(path)
         return self.claim(("file", path), path, lambda: FileOutput(path), claimant)
 
-    def stream(self, which: str, claimant: int) -> Writer[str]:
+    def stream(self, which: str, claimant: int) -> Writer[str | bytes]:
         """``stdout`` or ``stderr``."""
         return self.claim(
             ("stream", which), which, lambda: StreamOutput("stdout" if which == "stdout" else "stderr"), claimant
         )
 
-    def logger(self, logger: logging.Logger, claimant: int) -> Writer[str]:
+    def logger(self, logger: logging.Logger, claimant: int) -> Writer[str | bytes]:
         """A logger."""
         return self.claim(("logger", logger), f"logger {logger.name}", lambda: LoggerOutput(logger), claimant)
 

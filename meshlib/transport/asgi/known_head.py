@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.let_in import let_in
 from meshlib.engine.stand_in import STAND_IN
+from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.transport.asgi.messages import size_of
 from meshlib.transport.asgi.peer import SNI, address, addresses, plain_address
 from meshlib.transport.asgi.request import AsgiRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable
     from typing import TypeAlias
 
     from meshlib.engine.inbound_state import BoundInbound, Noting
     from meshlib.engine.let_in import LetIn
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Scope
     from meshlib.transport.asgi.request import Told
@@ -80,7 +81,7 @@ class KnownHead:
             request.sni = tls[SNI]
         return request
 
-    def facts(self, scope: Scope) -> tuple[Hashable, str, str, str]:
+    def facts(self, scope: Scope) -> tuple[Hashable, bytes, str, bytes]:
         """What ``InboundCall.facts`` tells of a request with this head: what is the same, target, peer and authority."""
         line, name = self._told[2], ""
         if "extensions" in scope and (extensions := scope["extensions"]) and (tls := extensions.get("tls")):
@@ -93,6 +94,10 @@ class KnownHead:
             client = scope.get("client")
             peer = "" if client is None else address(client[0], client[1])
             plain_address(client)
+        try:  # without a call, as they are the bytes of a wire nearly always
+            path, authority = line.path.encode("latin-1"), (line.authority or "").encode("latin-1")
+        except UnicodeEncodeError:
+            path, authority = wire_bytes(line.path), wire_bytes(line.authority or "")
         return (
             (
                 line.method,
@@ -102,12 +107,12 @@ class KnownHead:
                 server and server[0],
                 line.port if self.port is None else self.port,
             ),
-            f"{line.path}?{query.decode('latin-1')}" if query else line.path,
+            path + b"?" + query if query else path,
             peer,
-            line.authority or "",
+            authority,
         )
 
-    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def values_of(self, wanted: WantedHeaders) -> Values:
         """What ``InboundCall.values_of`` does."""
         return wanted.values(self._told[0])
 

@@ -7,7 +7,7 @@ that is not a path, a fragment, Content-Length beside Transfer-Encoding.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from meshlib.transport.protocol.request_target import read_target
 if TYPE_CHECKING:
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.header_changes import HeaderChanges
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.peer_metadata import PeerMetadata
@@ -143,7 +143,7 @@ class AsgiRequest(InboundRequest):
             return None
         return super().header_values(name)
 
-    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def values_of(self, wanted: WantedHeaders) -> Values:
         """As ``InboundRequest``'s."""
         if self._values is not None:
             return super().values_of(wanted)

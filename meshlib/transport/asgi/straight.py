@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import CUT, InboundCall
+from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.transport.asgi.http import FROM_FILES
 from meshlib.transport.asgi.known_head import MetHead
@@ -18,7 +19,7 @@ from meshlib.transport.asgi.serving import broken
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable
 
     from meshlib.clock import Clock
     from meshlib.compiler.inbound import Inbound
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Ended
     from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.asgi.known_head import KnownHead
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
@@ -158,8 +159,9 @@ class Straight(InboundCall):
         else:  # checks may have let it in, and changed it
             if request is None:
                 request = self.request
-            of_all, peer, authority = request.facts()
-            kind, target = (request.method, of_all), request.full_path
+            of_all, peer, host = request.facts()
+            kind, target = (request.method, of_all), wire_bytes(request.full_path)
+            authority = wire_bytes(host)
         return (
             (self.status, kind, self.flags, self.grpc_status) if apart else (self.status, kind),
             target,
@@ -170,7 +172,7 @@ class Straight(InboundCall):
             self.response_bytes - self._head_size,
         )
 
-    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def values_of(self, wanted: WantedHeaders) -> Values:
         """As ``InboundCall``'s: likewise."""
         request, known = self._request, self.known
         if request is None:

@@ -17,11 +17,9 @@ from meshlib.transport.protocol.request_body import Bodied
 from meshlib.transport.protocol.sent_head import SentHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import httpx
 
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.transport.protocol.request_body import ReplayBody
     from meshlib.transport.upstream.trace import AsyncTrace, SyncTrace
 
@@ -32,11 +30,12 @@ class _Met:
     """What is the same for every request with certain headers. ``headers`` are never changed in place. ``values``: of each name
     in lower case, repeated ones joined; ``first``: the headers of a first attempt."""
 
-    __slots__ = ("authority", "envoy", "first", "headers", "repeated", "size", "values")
+    __slots__ = ("authority", "envoy", "first", "headers", "names", "repeated", "size", "values")
 
     def __init__(self, headers: RawHeaders, authority: str, first: SentHead) -> None:
         lists = _lists(headers)
         self.headers = headers
+        self.names = b"\n".join(map(_NAME, headers)).lower()
         self.authority = authority
         self.first = first
         self.values = {name: ",".join(values) for name, values in lists.items()}
@@ -145,12 +144,14 @@ class HttpxRequest(Bodied):
         """Value of a header as it is sent."""
         return self.header(name) if self.headers is self._received else joined_value(self.headers, name)
 
-    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def sent_values(self, wanted: WantedHeaders) -> Values:
         """Values of several headers as they are sent."""
         met, headers = self.alike, self.headers
         if headers is not self._received:
             return wanted.values(headers)
-        return wanted.values_by(self._names, headers) if met is None else map(met.values.get, wanted.names)
+        names = self._names if met is None else met.names
+        take = wanted.takes.get(names)
+        return take(headers) if take is not None else wanted.learn(names, headers)(headers)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias, overload
 from urllib.parse import quote
 
@@ -41,7 +41,7 @@ from meshlib.transport.wsgi.connection import (
 )
 
 if TYPE_CHECKING:
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.identity.peers import Peers
     from meshlib.policy.refusal import Refusal
     from meshlib.transport.wsgi.connection import Peer
@@ -57,7 +57,7 @@ UNDERSCORE_IS_KEPT_OUT = re.compile(
 
 Keys: TypeAlias = Mapping[str, str | None]
 """By the name of a header in lower case: its key in an environ, None when it has several."""
-Take: TypeAlias = "Callable[[Environ], Sequence[str | None] | None]"
+Take: TypeAlias = "Callable[[Environ], Values | None]"
 MOST_ENVIRONS = 1024
 LONGEST_ENVIRON = 1024
 """Characters of the keys of an environ that are remembered: strangers choose the names of headers."""
@@ -80,7 +80,7 @@ def _keys_of(keys: tuple[str, ...]) -> Keys:
     return found
 
 
-def _several(environ: Environ, wanted: WantedHeaders, at: Keys | None) -> Sequence[str | None] | None:
+def _several(environ: Environ, wanted: WantedHeaders, at: Keys | None) -> Values | None:
     """The values of several headers of an environ; None: more than one key may be one of them."""
     keys = tuple(environ)
     try:
@@ -89,8 +89,8 @@ def _several(environ: Environ, wanted: WantedHeaders, at: Keys | None) -> Sequen
         take = _learn_taking(keys, wanted)
     try:
         found = take(environ)
-    except TypeError:  # what is no text
-        return None
+    except (AttributeError, UnicodeEncodeError):  # what is no text, or not in ASCII
+        found = None
     return found or _each(environ, wanted, _keys.get(keys) or _keys_of(keys) if at is None else at)
 
 
@@ -106,17 +106,17 @@ def _learn_taking(keys: tuple[str, ...], wanted: WantedHeaders) -> Take:
 
 @functools.lru_cache(256)
 def _taking(places: tuple[str | None, ...]) -> Take:
-    """What takes the values at these keys ("": of none) where all of them are in ASCII; else, and of headers that more than one
-    key may be, it gives None. A function of its own, as ``_each`` takes three times as long."""
+    """What takes the values at these keys ("": of none) where all of them are in ASCII, and raises where they are not; of
+    headers that more than one key may be it gives None. A function of its own, as ``_each`` takes three times as long."""
     if any(key is None or key in _BESIDE for key in places):
         return lambda _environ: None
-    taken = "".join(f"(v{n} := environ[keys[{n}]]), " for n, key in enumerate(places) if key)
-    shown = "".join(f"v{n}, " if key else "None, " for n, key in enumerate(places))
-    made: Take = eval(f"lambda environ: ({shown}) if ''.join(({taken})).isascii() else None", {"keys": places})
+    there = sum(1 << n for n, key in enumerate(places) if key)
+    shown = "".join(f'environ[keys[{n}]].encode("ascii"), ' if key else 'b"", ' for n, key in enumerate(places))
+    made: Take = eval(f"lambda environ: ({there}, {shown})", {"keys": places})
     return made
 
 
-def _each(environ: Environ, wanted: WantedHeaders, at: Keys) -> list[str | None] | None:
+def _each(environ: Environ, wanted: WantedHeaders, at: Keys) -> Values | None:
     found: list[str | None] = []
     for name in wanted.names:
         key = at.get(name, "")
@@ -129,7 +129,7 @@ def _each(environ: Environ, wanted: WantedHeaders, at: Keys) -> list[str | None]
         if type(value) is not str or key in _BESIDE:
             return None
         found.append(value if value.isascii() else wire(value))
-    return found
+    return wanted.of_texts(found)
 
 
 class EnvironHeaders(Sequence[tuple[str, str]]):
@@ -160,7 +160,7 @@ class EnvironHeaders(Sequence[tuple[str, str]]):
             return False
         return value if value or key not in _BESIDE else None
 
-    def several(self, wanted: WantedHeaders) -> Sequence[str | None] | None:
+    def several(self, wanted: WantedHeaders) -> Values | None:
         """The values of several; None: look at all headers. The environ is left as it is: nothing is read of it later."""
         return None if self._pairs is not None else _several(self._environ, wanted, self._at)
 
@@ -234,7 +234,7 @@ class WsgiRequest(InboundRequest):
                 return value if value is None or value.isascii() else wire(value)
         return super().header(name)
 
-    def values_of(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def values_of(self, wanted: WantedHeaders) -> Values:
         """As ``InboundRequest``'s."""
         found = None
         if self._values is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from meshlib.engine.deadlines import current as deadline_around
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import current
+from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.transport.wsgi.connection import SOCKET, local_facts, plain_address
 from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
 
@@ -119,7 +120,8 @@ class Straight(InboundCall, Head):
         request = self.request
         of_all, peer, authority = request.facts()
         kind = self.status, request.method, of_all
-        return kind, request.full_path, peer, authority, head_at, self.request_bytes, self.response_bytes
+        target, host = wire_bytes(request.full_path), wire_bytes(authority)
+        return kind, target, peer, host, head_at, self.request_bytes, self.response_bytes
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

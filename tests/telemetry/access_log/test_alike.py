@@ -17,18 +17,9 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.compiler.access_log.format import ISTIO, Operator, parse, parse_json
 from meshlib.telemetry.access_log import alike
-from meshlib.telemetry.access_log.alike import (
-    SAME,
-    AlikeLines,
-    Form,
-    Kind,
-    Reading,
-    Side,
-    json_alike,
-    milliseconds_of,
-    text_alike,
-)
+from meshlib.telemetry.access_log.alike import AlikeLines, json_alike, text_alike
 from meshlib.telemetry.access_log.file_output import FileOutput
+from meshlib.telemetry.access_log.line_code import DIGITS, SAME, Form, Kind, Reading, Side, milliseconds_of
 from meshlib.telemetry.access_log.made import MADE, MadeEntry
 from meshlib.telemetry.access_log.writer import Writer
 from tests.support.access_log import MadeUp
@@ -159,13 +150,12 @@ def test_what_comes_once_is_not_learned(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_nearly_always_there_may_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "PLAIN", False)
     put: list[Any] = []
-    side: Side[str | None] = Side(
-        "    key, started = 1, 0.0\n", lambda _: Reading("call", there=True), "", {}, lambda call, *_: MadeUp()
-    )
+    reading = Reading("call", lambda path: path or None, brief="{0}", there=True)
+    side: Side[bytes] = Side("    key, started = 1, 0.0\n", lambda _: reading, "", {}, lambda *_: MadeUp())
     made = json_alike(parse_json({"p": "%PATH%"}), side, lambda line, _: put.append(line), lambda: 0.0)
     assert made is not None
-    assert made.write("/a", 1.0, None)
-    assert made.write(None, 1.0, None)
+    assert made.write(b"/a", 1.0, None)
+    assert made.write(b"", 1.0, None)
     assert put[0] == '{"p":"/a"}\n'
     assert put[1][0](put[1]) == '{"p":null}\n'
 
@@ -188,7 +178,7 @@ def test_numbers_have_their_digits(number: int, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("took", [0.0, 0.2, 0.999, 1.0, 1.5, 999.9, 1000.0, 12345.6, -0.5, -1.0, -7.9, 1e30])
 def test_milliseconds_have_no_fraction(took: float) -> None:
-    assert eval(milliseconds_of("took"), {"took": took, "digits": alike.DIGITS}) == str(int(took))
+    assert eval(milliseconds_of("took"), {"took": took, "digits": DIGITS, "number": str}) == str(int(took))
 
 
 def test_a_short_text_is_cut_where_its_operator_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,13 +251,13 @@ def test_what_waits_is_counted_by_its_texts(monkeypatch: pytest.MonkeyPatch) -> 
     """The memory of a sink is bounded: long headers count as long as they are."""
     monkeypatch.setattr(alike, "PLAIN", False)
     sizes: list[int] = []
-    side: Side[str] = Side(
-        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), "", {}, lambda call, *_: MadeUp(call)
+    side: Side[bytes] = Side(
+        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), "", {}, lambda *_: MadeUp()
     )
     made = text_alike(parse("%REQ(X)% %PATH%"), side, lambda _, size: sizes.append(size), lambda: 0.0)
     assert made is not None
-    made.write("", 1.0, None)
-    made.write("x" * 5000, 1.0, None)
+    made.write(b"", 1.0, None)
+    made.write(b"x" * 5000, 1.0, None)
     assert sizes[1] - sizes[0] == 2 * 5000
 
 
@@ -396,16 +386,17 @@ def test_both_ways_write_the_same_of_what_is_served(
     assert len(short) == 150
 
 
-def test_a_value_that_has_to_be_escaped_is_left_to_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("raw", [True, False])
+def test_a_value_that_has_to_be_escaped_is_left_to_who_writes(raw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Escaping takes time for each character, and a stranger says how many there are."""
     monkeypatch.setattr(alike, "PLAIN", False)
     put: list[Any] = []
-    side: Side[str] = Side(
-        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), "", {}, lambda call, *_: MadeUp(call)
+    side: Side[bytes] = Side(
+        "    key, started = 1, 0.0\n", lambda operator: Reading("call"), "", {}, lambda *_: MadeUp(), raw=raw
     )
     made = text_alike(parse('"%REQ(X)%"'), side, lambda line, _: put.append(line), lambda: 0.0)
     assert made is not None
-    for value in ("plain", 'a"b', "a\nb", "a\x7fb", "\xe9", "a\\b"):
+    for value in (b"plain", b'a"b', b"a\nb", b"a\x7fb", b"\xe9", b"a\\b"):
         made.write(value, 1.0, None)
-    assert put[0] == '"plain"'
+    assert put[0] == (b'"plain"' if raw else '"plain"')
     assert [each[0](each) for each in put[1:]] == [r'"a\"b"', r'"a\nb"', r'"a\x7fb"', r'"\xe9"', r'"a\\b"']

@@ -233,3 +233,15 @@ def test_writes_are_whole_lines_and_no_longer_than_asked(
     assert len(output._buffer) <= max(most, len("short\n"))
     monkeypatch.undo()
     output.close()
+
+
+def test_lines_are_texts_or_bytes(tmp_path: Path) -> None:
+    """Those of one format are one or the other nearly always; where both come the order is kept."""
+    output = FileOutput(str(tmp_path / "log"))
+    expected = b""
+    for lines in ([b"1\n", b"2\n"], ["3 \xe9\n", "4\ud800\n"], [b"5\n", "6\n", b"7\n"], ["8\n", b"9\n"]):
+        assert output.write(lines, never) == 0
+        expected += b"".join(
+            [each if isinstance(each, bytes) else each.encode("utf-8", "backslashreplace") for each in lines]
+        )
+    assert (tmp_path / "log").read_bytes() == expected

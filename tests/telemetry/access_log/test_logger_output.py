@@ -12,7 +12,7 @@ from meshlib.telemetry.access_log.logger_output import LoggerOutput
 def test_a_line_is_a_record_without_its_end(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("test.access")
     with caplog.at_level(logging.INFO, "test.access"):
-        assert LoggerOutput(logger).write(["a 100% line\n", "b\n"], lambda: False) == 0
+        assert LoggerOutput(logger).write(["a 100% line\n", b"b\n"], lambda: False) == 0
     assert [(r.levelno, r.getMessage()) for r in caplog.records] == [(20, "a 100% line"), (20, "b")]
 
 

@@ -13,11 +13,9 @@ from meshlib.transport.grpcio.contracts import Messages
 from meshlib.transport.grpcio.metadata import from_raw, to_raw, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import grpc
 
-    from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.transport.grpcio.client.method import Method
     from meshlib.transport.grpcio.contracts import LoopMessages, Metadata, Pairs, RequestMessages, ThreadMessages
@@ -136,9 +134,9 @@ class GrpcRequest(Generic[Messages]):
             return self.sent_authority or self.authority
         return self.header(name) if self._raw is None else joined_value(self._raw, name)
 
-    def sent_values(self, wanted: WantedHeaders) -> Iterable[str | None]:
+    def sent_values(self, wanted: WantedHeaders) -> Values:
         """Values of several headers as they are sent."""
-        return map(self.sent_header, wanted.names)
+        return wanted.of_texts(map(self.sent_header, wanted.names))
 
     def _read(self) -> dict[str, str]:
         headers: dict[str, str] = {}

@@ -1,0 +1,352 @@
+"""The function that makes the line of most calls in one go: put together of the expressions of a side (``made.py``,
+``served.py``) when a format is read, and compiled, as ``namedtuple`` and ``dataclass`` do it. Nothing of a format, and nothing
+that a stranger has sent, is in its text. Rows access-log and access-log-whole of the benchmarks pay for it.
+
+What is the same in a kind of calls is put together once; whether
+something of the values of a call is to be escaped is asked once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from meshlib.compiler.access_log.format import Operator
+from meshlib.engine.wanted_headers import WantedHeaders, wire_bytes
+from meshlib.policy.secret_queries import without_secrets
+from meshlib.telemetry.access_log.escaping import AS_IT_IS, as_json
+from meshlib.telemetry.access_log.operators import Value
+from meshlib.telemetry.access_log.start_time import MOST_TIMES, Milliseconds
+from meshlib.telemetry.access_log.writer import PUT
+
+if TYPE_CHECKING:
+    from meshlib.telemetry.access_log.entry import Entry, Traced
+
+NUMBERS = 120
+"""Bytes that the numbers of a line take at most, nearly always: what waits is bounded by about its size."""
+
+Watched = TypeVar("Watched")
+Write = Callable[[Any, float, "Traced | None"], bool]
+"""Takes a call, when it ended and its span. False: it has not written its line."""
+Encode = Callable[[Value], str]
+
+
+class Same(NamedTuple):
+    """What lines of one kind have in common: ``around``, what stands before the first value, between two, and after the last
+    one; ``size``, about how many bytes a line without long texts has; ``pieces``, the same as ``around`` in bytes, with all
+    that says that a value is not there, and the quotes of JSON (or in text, where lines are)."""
+
+    around: tuple[str, ...]
+    size: int
+    pieces: tuple[str, ...] | tuple[bytes, ...]
+
+
+DIGITS = tuple(map(str, range(1000)))
+BYTES_OF_DIGITS = tuple(digits.encode() for digits in DIGITS)
+"""Of small numbers, as making them takes five times as long."""
+
+
+def milliseconds_of(number: str) -> str:
+    """The expression for the digits of a number of milliseconds, without a fraction, of the expression for that: few of calls
+    that are alike take more than one, or than a thousand."""
+    return f"digits[0] if -1.0 < {number} < 1.0 else digits[ms] if -1 < (ms := int({number})) < 1000 else number(ms)"
+
+
+Unmade = tuple[Any, ...]
+"""A line that waits: what makes it of this very tuple, what is the same in its kind, and its values."""
+
+
+class Kind(Enum):
+    """Of a value that a call leaves: a whole number (or one whose fraction is not shown); bytes that a stranger may have a hand
+    in, of any length; a short text in ASCII (or None), or what ``Reading.text`` makes it of; a point in time; what
+    an entry was asked for, of any type; milliseconds (or None) that stand in a line as a text, without a fraction."""
+
+    NUMBER = 0
+    TEXT = 1
+    TIME = 2
+    ANY = 3
+    SHORT = 4
+    TOOK = 5
+
+
+class Reading(NamedTuple):
+    """How a value comes from a call: ``code`` is an expression over the names of its side, with ``{0}`` ... for the bytes of
+    ``headers`` (names in lower case) and ``{has0}`` ... for whether they are there. Of what ``code`` gives ``text`` makes the
+    operator's value (None: it is that), of bytes read as latin-1. ``brief`` is an expression that does the same to the bytes
+    ``{0}`` and without a call where it can be had. ``there``: it is, in nearly all calls (the line of another is left to the
+    thread that writes; b"" is not there). ``absent`` is an expression over ``headers`` that says that it is not there, where
+    they say it. ``ask`` is what an entry is asked for."""
+
+    code: str
+    text: Callable[[Any], Any] | None = None
+    kind: Kind = Kind.TEXT
+    headers: tuple[str, ...] = ()
+    brief: str = ""
+    there: bool = False
+    absent: str = ""
+    ask: Callable[[Entry], Value] | None = None
+
+
+SAME = Reading("")
+"""What is the same for all calls of a kind."""
+
+
+class Side(NamedTuple, Generic[Watched]):
+    """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``started`` and what is read, or
+    return what ``other`` says of a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers``
+    is an expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need. ``fits`` (None: all do)
+    says of the second call with a key whether its like have all else in common; what comes once is not worth learning there.
+    ``key`` are expressions, with commas between them: what the kind of a call is known by. ``raw``: lines are bytes, which
+    takes less time where most of their values are (a few are decoded in less)."""
+
+    begin: str
+    reading: Callable[[Operator], Reading | None]
+    headers: str
+    names: Mapping[str, object]
+    entry: Callable[[Watched, float, float, Traced | None, bool], Entry]
+    fits: Callable[[Watched], bool] | None = None
+    key: str = "key"
+    raw: bool = False
+
+
+class Form(NamedTuple):
+    """How values stand in a line: as JSON, or as text, where ``missing`` is what is not there."""
+
+    encode: Encode
+    is_json: bool
+    missing: str = "null"
+
+
+class Left:
+    """The functions of a format. Their texts are made of the expressions of a side: nothing of a format is in them."""
+
+    def __init__(self, form: Form, raw: bool) -> None:
+        self._form = form
+        self._raw = raw
+        self._readings: list[Reading] = []
+        self._headers: dict[str, int] = {}
+        self._names: dict[str, object] = {
+            "as_it_is": AS_IT_IS,
+            "empty": b"",
+            "digits": BYTES_OF_DIGITS if raw else DIGITS,
+            "number": b"%d".__mod__ if raw else str,
+            "without_secrets": _bytes_without_secrets,
+            "wire_bytes": wire_bytes,
+        }
+
+    def add(self, reading: Reading) -> None:
+        """One more value."""
+        n = len(self._readings)
+        self._readings.append(reading)
+        self._names[f"ask{n}"], self._names[f"text{n}"] = reading.ask, self._shown_by(reading)
+        for name in reading.headers:
+            self._headers.setdefault(name, len(self._headers))
+
+    def _shown_by(self, reading: Reading) -> Callable[[Any], str | bytes | None] | None:
+        """``reading.text``: of bytes to bytes, of a time to all that stands in the line."""
+        text, encode = reading.text, self._form.encode
+        if text is None:
+            return None
+        if reading.kind is Kind.SHORT:
+            return text
+        if reading.kind is Kind.TIME:
+            shown = (lambda at: encode(text(at))) if self._form.is_json else text
+            return (lambda at: shown(at).encode("utf-8", "backslashreplace")) if self._raw else shown
+
+        def made(value: Any) -> bytes | None:
+            found = text(value.decode("latin-1") if type(value) is bytes else value)
+            return None if found is None else wire_bytes(found)
+
+        return made
+
+    def _may_be_absent(self) -> list[int]:
+        """The values that need not be there, and are not left to the thread that writes when they are not."""
+        return [n for n, each in enumerate(self._readings) if each.kind in (Kind.TEXT, Kind.SHORT) and not each.there]
+
+    def pieces(self, same: list[str], absent: tuple[bool, ...]) -> tuple[str, ...] | tuple[bytes, ...]:
+        """``Same.pieces``. ``absent``: which of the values that need not be there are not."""
+        is_absent = dict(zip(self._may_be_absent(), absent, strict=False))
+        pieces = [*same]
+        for n, reading in enumerate(self._readings):
+            if is_absent.get(n):
+                pieces[n] += self._form.missing
+            elif self._form.is_json and (reading.kind in TEXTS or in_milliseconds(reading) is not None):
+                pieces[n] += '"'
+                pieces[n + 1] = f'"{pieces[n + 1]}'
+        return tuple([piece.encode("utf-8", "backslashreplace") for piece in pieces]) if self._raw else tuple(pieces)
+
+    def write(self, side: Side[Any], names: Mapping[str, object]) -> Any:
+        """What takes a call apart, and puts its line, or what makes it, where lines wait."""
+        count = len(self._readings)
+        wanted = WantedHeaders(tuple(self._headers))
+        lines = ["def write(call, ended, traced):", side.begin]
+        key = [side.key]
+        if self._headers:
+            lines.append(f"    has, {''.join(f'h{n}, ' for n in self._headers.values())}= {side.headers}(wanted)")
+            key.append("has")
+        asks = any(reading.kind is Kind.ANY for reading in self._readings)
+        if not asks:
+            lines += [f"    v{n} = {self._code(n)}" for n in range(count)]
+            for n in range(count):
+                lines += self._shown(n)
+            absent = {n: self._code(n, reading.absent) for n in self._may_be_absent() if (reading := self._readings[n])}
+            key += [says for n, says in absent.items() if not self._readings[n].absent]
+            said = f", ({''.join(f'{says}, ' for says in absent.values())})" if absent else ""
+        else:  # whatever they are, their line is made later
+            absent, said = {}, ""
+        lines.append(f"    key = {', '.join(key)}")
+        lines.append(f"    found = known(key) or learn(key, call, ended{said})")
+        if side.fits is not None:
+            lines.append("    if found is None: return other(call, ended, traced)")
+        left = "".join(f"{self._left(n)}, " for n in range(count))
+        late = f"put((late, found[0], {left}), found[1]{self._size()})"
+        if asks:
+            lines.append("    entry = entry_of(call, ended, today(), traced, False)")
+            lines += [f"    v{n} = {self._code(n)}" for n in range(count)]
+            return self._function([*lines, f"    {late}", "    return True"], side, names, wanted)
+        for n in absent:
+            if not self._readings[n].absent:
+                lines.append(
+                    f"    shown{n} = {self._place(n)} or {'empty' if self._readings[n].kind is Kind.TEXT else repr('')}"
+                )
+        doubts = []
+        for n, reading in enumerate(self._readings):
+            if reading.kind is Kind.TOOK:
+                doubts.append(f"{self._place(n)} is None")
+            elif reading.there:
+                doubts.append(f"not {self._place(n)}")
+        places = [f"shown{n}" if n in absent and not self._readings[n].absent else self._place(n) for n in range(count)]
+        theirs = [places[n] for n in range(count) if self._readings[n].kind is Kind.TEXT]
+        if theirs:
+            lines.append(f"    theirs = joined(({', '.join(theirs)},))")
+            doubts.append("theirs.translate(as_it_is) is not theirs")  # something is to be escaped
+        if doubts:
+            lines += [f"    if {' or '.join(doubts)}:", f"        {late}", "        return True"]
+        shown = [self._in_line(n, place) for n, place in enumerate(places)]
+        if self._raw:
+            line = f"joined(({''.join(f's{n}, {each}, ' for n, each in enumerate(shown))}s{count},))"
+        else:
+            line = f"f'{''.join(f'{{s{n}}}{{{each}}}' for n, each in enumerate(shown))}{{s{count}}}'"
+        lines += [
+            f"    {''.join(f's{n}, ' for n in range(count + 1))}= found[2]",
+            f"    line = {line}",
+            "    put(line, len(line))" if names["writer"] is None else PUT,
+            "    return True",
+        ]
+        return self._function(lines, side, names, wanted)
+
+    def _function(self, lines: list[str], side: Side[Any], names: Mapping[str, object], wanted: WantedHeaders) -> Any:
+        theirs = {
+            **side.names, **names, **self._names, "wanted": wanted, "late": self._late(), "joined": b"".join,
+        }  # fmt: skip
+        exec(compile("\n".join(lines), "<access log>", "exec"), theirs)
+        return theirs["write"]
+
+    def _code(self, n: int, code: str | None = None) -> str:
+        """The expression that reads a value, or another one over its headers."""
+        reading = self._readings[n]
+        if reading.kind is Kind.ANY:
+            return f"ask{n}(entry)"
+        if code == "":
+            return f"{self._place(n)} is None"
+        places = [self._headers[name] for name in reading.headers]
+        there = {f"has{at}": f"has & {1 << place}" for at, place in enumerate(places)}
+        return (reading.code if code is None else code).format(*[f"h{place}" for place in places], **there)
+
+    def _left(self, n: int) -> str:
+        """A value as it is left to the thread that writes."""
+        absent = self._readings[n].absent
+        return f"None if {self._code(n, absent)} else v{n}" if absent else f"v{n}"
+
+    def _shown(self, n: int) -> list[str]:
+        """Lines that make of a value what takes its place in the line."""
+        reading = self._readings[n]
+        milliseconds = in_milliseconds(reading)
+        if milliseconds is not None:
+            kept, render = f"kept{n}", f"render{n}"
+            shown = _Shown(milliseconds, self._form.is_json, self._raw)
+            self._names[kept], self._names[render] = shown.kept.get, shown.render
+            return [f"    at{n} = int(v{n} * 1e3)", f"    t{n} = {kept}(at{n}) or {render}(at{n})"]
+        if self._place(n) == f"v{n}":
+            return []
+        if reading.brief:
+            return [f"    t{n} = {reading.brief.format(f'v{n}')}"]
+        return [f"    t{n} = text{n}(v{n}){' or empty' if reading.there else ''}"]
+
+    def _place(self, n: int) -> str:
+        """The name of what takes a value's place in the line."""
+        reading = self._readings[n]
+        as_it_is = reading.kind in (Kind.NUMBER, Kind.TOOK) or (reading.text is None and not reading.brief)
+        return f"v{n}" if as_it_is else f"t{n}"
+
+    def _in_line(self, n: int, place: str) -> str:
+        """The expression for what stands in a line."""
+        reading = self._readings[n]
+        if reading.kind is Kind.TEXT:  # of which is known by then that it is in ASCII
+            return place if self._raw else f"{place}.decode()"
+        if reading.kind is Kind.SHORT:
+            return f"{place}.encode()" if self._raw else place
+        if reading.kind is Kind.TOOK or (reading.kind is Kind.NUMBER and reading.text is not None):
+            return milliseconds_of(f"v{n}")
+        return f"digits[v{n}] if -1 < v{n} < 1000 else number(v{n})" if reading.kind is Kind.NUMBER else place
+
+    def _size(self) -> str:
+        """About how many bytes the values take, added to what is the same: an expression."""
+        sizes = []
+        for n, reading in enumerate(self._readings):
+            if reading.kind is Kind.TEXT:
+                sizes.append(f" + (len(v{n}) if v{n} else 0)")
+            elif reading.kind is Kind.ANY:
+                sizes.append(f" + (len(v{n}) if type(v{n}) is str else 0)")
+        return "".join(sizes)
+
+    def _late(self) -> Callable[[Unmade], str]:
+        """What makes a line of values that have been left."""
+        readings, encode, texts = tuple(self._readings), self._form.encode, [reading.text for reading in self._readings]
+
+        def late(unmade: Unmade) -> str:
+            _, same, *values = unmade
+            parts = [same[0]]
+            for reading, text, value, after in zip(readings, texts, values, same[1:], strict=True):
+                read = value.decode("latin-1") if type(value) is bytes else value
+                shown = read if text is None else text(read)
+                parts += (str(shown) if reading.kind is Kind.NUMBER else encode(shown), after)
+            return "".join(parts)
+
+        return late
+
+
+class _Shown:
+    """Points in time in milliseconds, as they stand in a line (in JSON between its quotes): ``kept`` are those
+    that were met last; ``raw``: as bytes."""
+
+    __slots__ = ("_is_json", "_milliseconds", "_raw", "kept")
+
+    def __init__(self, milliseconds: Milliseconds, is_json: bool, raw: bool) -> None:
+        self._milliseconds = milliseconds
+        self._is_json = is_json
+        self._raw = raw
+        self.kept: dict[int, str | bytes] = {}
+
+    def render(self, at: int) -> str | bytes:
+        """Of so many milliseconds since the epoch."""
+        text = self._milliseconds.render(at)
+        if len(self.kept) >= MOST_TIMES:
+            self.kept.clear()
+        shown = as_json(text)[1:-1] if self._is_json else text
+        found = self.kept[at] = shown.encode("utf-8", "backslashreplace") if self._raw else shown
+        return found
+
+
+TEXTS = frozenset((Kind.TEXT, Kind.SHORT, Kind.TOOK))
+"""What stands between quotes in JSON."""
+
+
+def in_milliseconds(reading: Reading) -> Milliseconds | None:
+    """The format of a point in time that has milliseconds."""
+    return reading.text if reading.kind is Kind.TIME and isinstance(reading.text, Milliseconds) else None
+
+
+def _bytes_without_secrets(target: bytes) -> bytes:
+    return wire_bytes(without_secrets(target.decode("latin-1")))
