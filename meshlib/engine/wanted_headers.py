@@ -6,7 +6,7 @@ Programs send other values each time, and the same names: where the wanted ones 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -32,8 +32,7 @@ class WantedHeaders:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.takes: dict[tuple[bytes, ...] | bytes, Take] = {}
-        """What takes them from headers with these names: in their order as they are spelled, or in lower case with a line end
-        between two."""
+        """What takes them from headers with these names: in their order as they are spelled, or with a line end between two."""
         self.takes_of_environs: dict[tuple[str, ...], Callable[[Any], Any]] = {}
         """What takes them from environs of WSGI with these keys: for their door to keep."""
 
@@ -42,6 +41,14 @@ class WantedHeaders:
         names = tuple(map(_NAME, headers))
         take = self.takes.get(names)
         return self.learn(names, headers)(headers) if take is None else take(headers)
+
+    def by_name(self, values: Mapping[bytes, bytes], headers: Pairs) -> Values:
+        """Those of ``headers``, of which ``values`` are the last of each name, in the order of the first of each."""
+        if len(values) != len(headers):  # some are repeated
+            return self.values(headers)
+        names = b"\n".join(values)
+        take = self.takes.get(names)
+        return take(headers) if take is not None else self.learn(names, headers)(headers)
 
     def of_texts(self, texts: Iterable[str | None]) -> Values:
         """Those whose values are these, in the order of ``names``; None of what is not there."""

@@ -13,7 +13,7 @@ from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_body import Bodied
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.transport.protocol.http2_codec import Head

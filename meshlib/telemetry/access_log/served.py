@@ -219,6 +219,7 @@ _OF_RESPONSE = frozenset((
 ))  # fmt: skip
 """Of requests that one application has answered alike: it has no upstream."""
 _OF_REQUEST = frozenset(("PATH", "QUERY_PARAM", "QUERY_PARAMS", "STREAM_ID"))
+_PEER = "(peer.encode() if peer.isascii() else wire_bytes(peer))"
 _BODIES = {"BYTES_RECEIVED": "received", "BYTES_SENT": "sent"}
 
 
@@ -245,11 +246,9 @@ def _of_met(operator: Operator) -> Reading | None:
 def _of_others(operator: Operator) -> Reading | None:
     name = operator.name
     if name == "DOWNSTREAM_REMOTE_ADDRESS":
-        return Reading(
-            "(remote_of(call.request) if {has0} else wire_bytes(peer)) or None", headers=("x-forwarded-for",)
-        )
+        return Reading(f"(remote_of(call.request) if {{has0}} else {_PEER}) or None", headers=("x-forwarded-for",))
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
-        return Reading("wire_bytes(peer) or None")
+        return Reading(f"{_PEER} or None")
     return request_reading(operator, "target", "authority or {0}") or _same_or_number(operator)
 
 

@@ -114,7 +114,8 @@ class KnownHead:
 
     def values_of(self, wanted: WantedHeaders) -> Values:
         """What ``InboundCall.values_of`` does."""
-        return wanted.values(self._told[0])
+        headers, values, _ = self._told
+        return wanted.by_name(values, headers)
 
 
 class MetHead(KnownHead):

@@ -148,7 +148,7 @@ class AsgiRequest(InboundRequest):
         if self._values is not None:
             return super().values_of(wanted)
         headers: Sequence[tuple[bytes, bytes]] = self._raw  # type: ignore[assignment]  # as ASGI has them
-        return wanted.values(headers)
+        return wanted.by_name(self.values, headers)
 
     def facts(self) -> tuple[Hashable, str, str]:
         """As ``InboundRequest``'s: by what the scope says, without reading it and keeping it."""

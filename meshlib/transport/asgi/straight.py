@@ -160,8 +160,13 @@ class Straight(InboundCall):
             if request is None:
                 request = self.request
             of_all, peer, host = request.facts()
-            kind, target = (request.method, of_all), wire_bytes(request.full_path)
-            authority = wire_bytes(host)
+            kind, query = (request.method, of_all), request.query
+            try:  # without a call, as they are the bytes of a wire nearly always
+                target, authority = request.path.encode("latin-1"), host.encode("latin-1")
+            except UnicodeEncodeError:
+                target, authority = wire_bytes(request.path), wire_bytes(host)
+            if query:
+                target += b"?" + wire_bytes(query)
         return (
             (self.status, kind, self.flags, self.grpc_status) if apart else (self.status, kind),
             target,

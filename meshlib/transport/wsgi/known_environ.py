@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from meshlib.engine.let_in import let_in
 from meshlib.engine.stand_in import STAND_IN
-from meshlib.transport.wsgi.connection import PROXIED, PROXY_FIX
+from meshlib.engine.wanted_headers import wire_bytes
+from meshlib.transport.wsgi.connection import PROXIED, PROXY_FIX, SOCKET, local_facts, peer_address, plain_address
 from meshlib.transport.wsgi.request import LONGEST_ENVIRON, MOST_ENVIRONS, WsgiRequest
 
 if TYPE_CHECKING:
@@ -63,15 +64,16 @@ def _none(_environ: Environ) -> tuple[object, ...]:
 
 
 class KnownEnviron:
-    """``noting``: where whole responses without flags are noted, by their status; ``length``: of the body, as announced."""
+    """``like``: a request; ``noting``: where whole responses without flags are noted, by their status; ``length``: of the body,
+    as announced."""
 
-    __slots__ = ("_like", "_port", "bound", "length", "noting")
+    __slots__ = ("_port", "bound", "length", "like", "noting")
 
     tells_peer = False
     """Whether there are others like it, and all of them are from whom their connection says."""
 
     def __init__(self, request: WsgiRequest, bound: BoundInbound, port: int | None, length: int) -> None:
-        self._like = request
+        self.like = request
         self._port = port
         self.bound = bound
         mutual = request.mutual
@@ -80,18 +82,49 @@ class KnownEnviron:
 
     def request(self, environ: Environ) -> WsgiRequest:
         """A request with this environ, as ``request_of`` and the checks would have made it."""
-        like = self._like
+        like = self.like
         request = WsgiRequest.__new__(WsgiRequest)
         request._environ = environ
         request.protocol, request.method, request.path, request.query = "http", like.method, like.path, like.query
         request.authority, request.routed = like.authority, like.routed
         request.for_application = request.malformed = request._values = None
+        request.looked_at = False
         request.for_caller = []
         request._for_caller = ()
         if self._port is not None:
             request.port = self._port
         request.peer_id, request.principal, request.mutual = like.peer_id, like.principal, like.mutual
         return request
+
+    def facts(self, environ: Environ) -> tuple[Hashable, bytes, str, bytes] | None:
+        """What ``InboundCall.facts`` tells of ``like``, or of a request like it with this environ: what is the same, target,
+        peer and authority. None: a test or somebody in between says more."""
+        if STAND_IN in environ or PROXY_FIX in environ or PROXIED in environ:
+            return None
+        like, sock = self.like, None
+        if SOCKET in environ:
+            sock = environ[SOCKET]
+        where = environ.get("SERVER_NAME") if sock is None else local_facts(sock)
+        peer = plain_address(environ)
+        try:  # without a call, as they are the bytes of a wire nearly always
+            path, authority = like.path.encode("latin-1"), like.authority.encode("latin-1")
+        except UnicodeEncodeError:
+            path, authority = wire_bytes(like.path), wire_bytes(like.authority)
+        query = like.query
+        return (
+            (
+                like.method,
+                environ.get("SERVER_PROTOCOL"),
+                like.principal,
+                where,
+                self._port,
+                environ.get("SERVER_PORT"),
+                "REMOTE_PORT" in environ,
+            ),
+            path + b"?" + wire_bytes(query) if query else path,
+            peer_address(environ) if peer is None else peer,
+            authority,
+        )
 
 
 class MetEnviron(KnownEnviron):
@@ -119,12 +152,12 @@ class MetEnviron(KnownEnviron):
 def known_environ(known: KnownEnviron, key: Key, environ: Environ) -> MetEnviron | None:
     """What is to be remembered by ``key`` of a request that went straight as ``known``; None: nothing, as more counts than the
     key says. ``environ`` is as it came."""
-    changes = known._like.for_application
+    changes = known.like.for_application
     if changes is not None and changes.target is not None:
         return None
     like = known.request({})  # which keeps no socket, and nothing that an application puts there
     found = MetEnviron(known, like, sum(len(each) for each in key[1] if isinstance(each, str)))
-    found.tells_peer = known._like.header("x-forwarded-for") is None
+    found.tells_peer = known.like.header("x-forwarded-for") is None
     if known.bound.checks:
         found.let_in = let_in(found.request(environ), known.bound.checks)
         if found.let_in is None:

@@ -80,7 +80,7 @@ def _keys_of(keys: tuple[str, ...]) -> Keys:
     return found
 
 
-def _several(environ: Environ, wanted: WantedHeaders, at: Keys | None) -> Values | None:
+def several(environ: Environ, wanted: WantedHeaders, at: Keys | None = None) -> Values | None:
     """The values of several headers of an environ; None: more than one key may be one of them."""
     keys = tuple(environ)
     try:
@@ -162,7 +162,7 @@ class EnvironHeaders(Sequence[tuple[str, str]]):
 
     def several(self, wanted: WantedHeaders) -> Values | None:
         """The values of several; None: look at all headers. The environ is left as it is: nothing is read of it later."""
-        return None if self._pairs is not None else _several(self._environ, wanted, self._at)
+        return None if self._pairs is not None else several(self._environ, wanted, self._at)
 
     def _made(self) -> list[tuple[str, str]]:
         pairs = self._pairs
@@ -200,8 +200,10 @@ class WsgiRequest(InboundRequest):
     What few requests are judged by is read out of the environ when somebody asks, and kept: ``request_of`` leaves those
     slots empty (it makes one in a third of the time that ``__init__`` takes: the WSGI row of the benchmarks)."""
 
-    __slots__ = ("_environ", "folds", "malformed")
+    __slots__ = ("_environ", "folds", "looked_at", "malformed")
 
+    looked_at: bool
+    """Whether somebody has looked at a header."""
     folds: bool
     malformed: Refusal | None
     _environ: Environ
@@ -238,12 +240,10 @@ class WsgiRequest(InboundRequest):
         """As ``InboundRequest``'s."""
         found = None
         if self._values is None:
-            try:
-                raw = _looked_at(self)
-            except AttributeError:  # nobody has looked at a header yet
-                found = _several(self._environ, wanted, None)
-            else:
-                found = raw.several(wanted) if type(raw) is EnvironHeaders else None
+            if not self.looked_at:
+                found = several(self._environ, wanted)
+            elif type(self._raw) is EnvironHeaders:
+                found = self._raw.several(wanted)
         return super().values_of(wanted) if found is None else found
 
     def facts(self) -> tuple[Hashable, str, str]:
@@ -294,10 +294,6 @@ class WsgiRequest(InboundRequest):
         return super().remote_ip
 
 
-_looked_at: Callable[[InboundRequest], object] = InboundRequest.__dict__["_raw"].__get__
-"""The slot alone: what ``WsgiRequest.__getattr__`` would make is not needed for this."""
-
-
 def other_path(sent: str, environ: Environ, shown: str) -> str | None:
     """The whole path of what an application is shown as ``shown`` (below its SCRIPT_NAME), None when that is ``sent``
     (decoded). A prefix that a proxy has taken away is the application's name for itself, and no other path."""
@@ -327,8 +323,13 @@ def _folds(software: str, keeps_target: bool) -> bool:
     return not keeps_target  # werkzeug's test client, which names no server, keeps it
 
 
+def _headers_of(request: WsgiRequest) -> EnvironHeaders:
+    request.looked_at = True
+    return EnvironHeaders(request._environ)
+
+
 _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
-    "_raw": lambda request: EnvironHeaders(request._environ),
+    "_raw": _headers_of,
     "_sent_headers": lambda _: None,
     "_source_ip": lambda _: None,
     "_values": lambda _: None,
@@ -342,6 +343,7 @@ _LATE: Mapping[str, Callable[[WsgiRequest], object]] = {
     "host_known": lambda request: bool(request.authority),
     "http2": lambda request: request.version is not None and request.version[:6] == "HTTP/2",
     "local_ip": lambda request: local_ip_of(request._environ),
+    "looked_at": lambda _: True,
     "peer": lambda request: peer_address(request._environ),
     "peer_id": lambda _: None,
     "peer_metadata": lambda _: None,
@@ -390,6 +392,7 @@ def request_of(environ: Environ, port: int | None, peers: Peers, peer: Peer | No
     request.protocol = "http"
     request.method = method = environ["REQUEST_METHOD"]
     request.for_application = request.malformed = request.routed = request._values = None
+    request.looked_at = False
     request.for_caller = []
     request._for_caller = ()
     visible = get("PATH_INFO") or ""

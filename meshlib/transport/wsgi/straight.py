@@ -6,7 +6,6 @@ each other): row wsgi-cost of the benchmarks.
 from __future__ import annotations
 
 from contextvars import copy_context
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from meshlib.engine.deadlines import current as deadline_around
@@ -14,6 +13,8 @@ from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import current
 from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.transport.wsgi.connection import SOCKET, local_facts, plain_address
+from meshlib.transport.wsgi.known_environ import MetEnviron
+from meshlib.transport.wsgi.request import several
 from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Ended
     from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.wsgi.contracts import Environ, Headers, StartResponse, Write
@@ -46,6 +48,7 @@ class Straight(InboundCall, Head):
     __slots__ = (
         "_apart",
         "_environ",
+        "_request",
         "_server",
         "head_at",
         "known",
@@ -64,6 +67,7 @@ class Straight(InboundCall, Head):
         self._environ = environ
         self._server = server
         self._start = start_response
+        self._request: InboundRequest | None = None
         self.headers: Headers = NO_HEADERS
         self.over = self._apart = False
         self.begun = self.sent = self.status = self.response_bytes = 0
@@ -88,10 +92,17 @@ class Straight(InboundCall, Head):
         self._apart = True  # it has not ended like nearly all do
         super().add_flag(flag)
 
-    @cached_property
-    def request(self) -> InboundRequest:  # type: ignore[override]
+    @property
+    def request(self) -> InboundRequest:
         """The request, made when somebody asks for it if nobody has put one in its place."""
-        return self.known.request(self._environ)
+        made = self._request
+        if made is None:
+            made = self._request = self.known.request(self._environ)
+        return made
+
+    @request.setter
+    def request(self, request: InboundRequest) -> None:
+        self._request = request
 
     def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
@@ -111,17 +122,31 @@ class Straight(InboundCall, Head):
         return kind, peer, head_at, self.request_bytes, self.response_bytes
 
     def facts(self) -> Facts | None:
-        """As ``InboundCall``'s."""
+        """As ``InboundCall``'s: likewise, where nobody has asked for it."""
         if self._apart:
             return super().facts()
-        head_at = self.head_at
+        head_at, known, request = self.head_at, self.known, self._request
         if not head_at or self.made_id:
             return None
-        request = self.request
+        if request is known.like or (request is None and type(known) is not MetEnviron):
+            found = known.facts(self._environ)
+            if found is not None:
+                of_all, target, peer, host = found
+                return (self.status, of_all), target, peer, host, head_at, self.request_bytes, self.response_bytes
+        request = self.request  # checks may have let it in, and changed it
         of_all, peer, authority = request.facts()
         kind = self.status, request.method, of_all
         target, host = wire_bytes(request.full_path), wire_bytes(authority)
         return kind, target, peer, host, head_at, self.request_bytes, self.response_bytes
+
+    def values_of(self, wanted: WantedHeaders) -> Values:
+        """As ``InboundCall``'s: likewise."""
+        request = self._request
+        if request is None and type(self.known) is not MetEnviron:
+            found = several(self._environ, wanted)
+            if found is not None:
+                return found
+        return (request or self.request).values_of(wanted)
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

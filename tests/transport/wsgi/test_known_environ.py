@@ -259,7 +259,7 @@ def test_what_decides_by_more_than_the_head_is_not_remembered(configuration, kep
     (met,) = door.made
     assert (len(met), len(door.seen)) == (kept, 3)
     assert [one.met for one in met._found.values()] == [True] * kept
-    assert [one._like._environ for one in met._found.values()] == [{}] * kept  # no socket is kept
+    assert [one.like._environ for one in met._found.values()] == [{}] * kept  # no socket is kept
 
 
 @pytest.mark.parametrize("more", [4, 9, 10, 11, 12])
