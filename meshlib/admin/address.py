@@ -52,6 +52,8 @@ Address = UnixAddress | TcpAddress
 def parse_address(text: str, what: str = "admin") -> Address:
     """The address that ``text`` means. Raises ``ConfigError`` naming ``what`` for one that is not valid, and for a TCP address
     that others than this machine could reach."""
+    if not isinstance(text, str):
+        raise _wrong(what, text, "is not an address", FORMS)
     if text in ("unix", "unix:"):
         return UnixAddress("")
     if text.startswith("unix:"):
@@ -95,5 +97,5 @@ def _tcp(text: str, what: str) -> TcpAddress:
     return TcpAddress(str(address), int(port))
 
 
-def _wrong(what: str, text: str, why: str, hint: str) -> ConfigError:
+def _wrong(what: str, text: object, why: str, hint: str) -> ConfigError:
     return ConfigError([Problem("admin-address", Severity.ERROR, what, 0, 0, "", f"{text!r} {why}", hint)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,9 @@ def log_options(to: LogTo | Sequence[LogTo] | None, form: LogFormat | None, rate
 
     if form is not None and to is None:
         raise MeshError("access_log_format without access_log: say where lines go, as access_log='stdout'")
-    targets = [] if to is None else [to] if isinstance(to, (str, os.PathLike, logging.Logger)) else list(to)
+    targets = (
+        list(to) if isinstance(to, Iterable) and not isinstance(to, (str, os.PathLike)) else [] if to is None else [to]
+    )
     files = tuple(_path(each) for each in targets if not isinstance(each, logging.Logger))
     loggers = tuple(each for each in targets if isinstance(each, logging.Logger))
     text, labels = _format(form)

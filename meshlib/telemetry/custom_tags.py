@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from meshlib.clock import SystemClock
 from meshlib.policy.secret_values import HIDDEN, is_secret
 from meshlib.problems import MeshError
-from meshlib.telemetry.access_log.escaping import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,9 +89,17 @@ class CustomTags:
         """Those of a request. A header that opens doors (Authorization, say) is named, not shown."""
         found: dict[str, str] = {}
         for name, key, default in self.by_header:
-            value = readable(header(key) or "")[:LONGEST]
+            value = _characters(header(key) or "")[:LONGEST]
             if value and is_secret(key):
                 value = HIDDEN
             if value or default:
                 found[name] = value or default
         return found
+
+
+def _characters(wire: str) -> str:
+    if wire.isascii():
+        return wire
+    from meshlib.telemetry.access_log.escaping import readable  # of access logs nothing is loaded without need
+
+    return readable(wire)

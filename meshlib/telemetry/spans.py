@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.compiler.snapshot import split_authority
 from meshlib.policy.request_ids import SAMPLED, UNDECIDED, is_drawn, is_traced, new_request_id, with_reason
 from meshlib.policy.telemetry_settings import TracingSettings
+from meshlib.problems import MeshError
 from meshlib.telemetry.custom_tags import NOBODY, CustomTags
 
 if TYPE_CHECKING:
@@ -86,7 +87,14 @@ class Spans:
         from opentelemetry import trace
 
         self._trace = trace
-        self._tracer = trace.get_tracer("meshlib", tracer_provider=provider)
+        try:
+            self._tracer = trace.get_tracer("meshlib", tracer_provider=provider)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"[:300]
+            raise MeshError(
+                f"tracer_provider={provider!r} gives no tracer ({said}): give an opentelemetry.sdk.trace.TracerProvider, or "
+                f"nothing, for the one of the program"
+            ) from error
         self._kind = kind
         self._proxy = trace.ProxyTracerProvider if provider is None else None
         self._looks = 0

@@ -39,6 +39,7 @@ def test_an_address_is_read_and_written_as_it_is_given(text, found):
         ("127.0.0.1", "is not a unix socket and not HOST:PORT", "write unix"),
         ("127.0.0.1:65536", "is not a unix socket and not HOST:PORT", "write unix"),
         ("127.0.0.1:٣", "is not a unix socket and not HOST:PORT", "write unix"),
+        (15000, "15000 is not an address", "write unix"),
         ("15000", "is not a unix socket and not HOST:PORT", "write unix"),
         ("unix:@abstract", "every user could read it", "write unix"),
         ("unix:/run/", "does not name a file", "write unix"),

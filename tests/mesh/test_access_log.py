@@ -98,6 +98,7 @@ def test_formats(server: EchoServer, tmp_path: Path, form: Any, check: Any) -> N
         ({"access_log": "/"}, "is a folder"),
         ({"access_log": ""}, "is not a path"),
         ({"access_log": [7]}, "a path or a logging.Logger, not 7"),
+        ({"access_log": 7}, "a path or a logging.Logger, not 7"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_said_at_once(options: dict[str, Any], message: str) -> None:

@@ -120,3 +120,16 @@ def test_a_body_on_its_way_is_recorded_once_however_it_ends(calls, how):
     assert labels()["response_code"] == "200"
     calls.make()
     assert counted() == 2
+
+
+def test_what_gives_no_tracer_is_told_to_whoever_makes_the_mesh():
+    for wrong in (42, Broken()):
+        with pytest.raises(
+            meshlib.errors.MeshError, match="gives no tracer .*: give an opentelemetry.sdk.trace.TracerProvider"
+        ):
+            meshlib.Mesh.from_resources([], registry=CollectorRegistry(), tracer_provider=wrong)
+
+
+class Broken(trace.TracerProvider):
+    def get_tracer(self, *_args, **_rest):
+        raise RuntimeError("no")
