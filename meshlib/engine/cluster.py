@@ -7,7 +7,7 @@ import sys
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meshlib.compiler.routes import Cluster
 from meshlib.engine.cluster_state import FAR, ClusterState
@@ -499,3 +499,5 @@ class LockedCluster(BoundCluster):
 
 
 NewCluster: type[BoundCluster] = BoundCluster if getattr(sys, "_is_gil_enabled", lambda: True)() else LockedCluster
+COUNTS_UNLOCKED: Final = NewCluster is BoundCluster
+"""Whether what ``begin`` and ``end`` of a ``BoundCluster`` do may be done in their place (``plain_call.py``)."""

@@ -152,6 +152,7 @@ def test_one_that_is_interrupted_gives_back_what_it_has_taken(how, attempt):
 
 
 def test_so_does_one_that_is_interrupted_as_it_is_counted(monkeypatch):
+    """Where counts need a function, which an interpreter without the GIL does."""
     b = bench(RULES["a plain rule"], destination_rule("reviews", "v1", "v2"))
     call, _ = b.begin()
     begin = BoundCluster.begin
@@ -160,10 +161,25 @@ def test_so_does_one_that_is_interrupted_as_it_is_counted(monkeypatch):
         begin(self, send)
         raise Interrupted
 
+    monkeypatch.setattr(plain_call, "COUNTS_UNLOCKED", False)
     monkeypatch.setattr(BoundCluster, "begin", counted)
     with pytest.raises(Interrupted):
         run_call(call, b.script(200))
     assert idle(b, V1)
+
+
+def test_where_counts_need_a_lock_the_cluster_takes_it(monkeypatch):
+    monkeypatch.setattr(plain_call, "COUNTS_UNLOCKED", False)
+    b = bench(RULES["a plain rule"], destination_rule("reviews", "v1", "v2"))
+    taken: list[str] = []
+    for name in ("begin", "end"):
+        method = getattr(BoundCluster, name)
+        monkeypatch.setattr(
+            BoundCluster, name, lambda self, send, name=name, method=method: taken.append(name) or method(self, send)
+        )
+    call, _ = b.begin()
+    run_call(call, b.script(200))
+    assert (taken, idle(b, V1)) == (["begin", "end"], True)
 
 
 async def test_a_task_that_is_cancelled_gives_back_what_it_has_taken():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import current_task
+from asyncio import current_task, get_running_loop
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class AioRun:
         self.exchange = exchange
         self.runtime = runtime
         self.requests = requests
-        self.loop = asyncio.get_running_loop()
+        self.loop = get_running_loop()
         self.under_way = under_way
         under_way.add(self)
 

@@ -8,6 +8,7 @@ from meshlib import errors
 from meshlib.engine import deadlines
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.exchange import exchange_of
+from meshlib.engine.explanation import Exchange as Record
 from meshlib.engine.route import route, route_again
 from meshlib.engine.until_ready import until_ready
 from meshlib.policy.deadline import GRPC_TIMEOUT
@@ -122,7 +123,8 @@ class Dialer:
         if metadata or PLAIN:
             call.record = route(live.snapshot, request)
         else:
-            call.record = route_again(live, request, method, GRPC_TIMEOUT)
+            taken = live.taken.get(method)  # nearly always there; as in ``route_again``, without its function
+            call.record = route_again(live, request, method, GRPC_TIMEOUT) if taken is None else Record(*taken)
         return call
 
     def _left(self, timeout: float | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -61,7 +62,7 @@ class OnLoop(LoopRuntime["LoopRequest"]):
         """The attempt, for who awaits it in ``send`` or, of a plain rule, in its place: what raises, here or there, is for
         ``broken``."""
         sent = effect.call.request
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         known = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
         if type(known) is Upstream and not known.worn and not sent.sent_authority:
             upstream = known  # nearly always

@@ -44,23 +44,30 @@ class Blocking(ThreadRuntime["ThreadRequest"]):
     def send(self, effect: Send[ThreadRequest]) -> Outcome:
         # between two calls everything here falls out of the processor's caches: each function that need not be called is a
         # microsecond of `make bench`
-        call = effect.call
-        sent, rule = call.request, call.record.rule_object
-        known = effect.cluster.targets.get((effect.endpoint, self._settings))
-        upstream = known if type(known) is Upstream else None
-        changes = not rule.plain and wants_headers(effect)  # type: ignore[union-attr]  # there is one
+        sent = effect.call.request
+        upstream: Upstream | None = None
         try:
-            if upstream is None or sent.sent_authority or upstream.worn:
+            known = effect.cluster.targets.get((effect.endpoint, self._settings))
+            if type(known) is Upstream and not known.worn and not sent.sent_authority:
+                upstream = known  # nearly always
+            else:
                 upstream = upstream_for(self._core, self._settings, effect)
             called: ThreadMultiCallable = upstream.calls.get((sent.method_called.key, sent.target)) or callable_on(
                 upstream, effect
             )
-            messages, options, timeout = sent.messages, sent.call_options, effect.timeout
+            messages, metadata = sent.messages, sent.metadata(effect.attempt)
+            rule = effect.call.record.rule_object
+            changes = not rule.plain and wants_headers(effect)  # type: ignore[union-attr]  # there is one
+            if (
+                type(called) is Unary
+                and type(messages) is bytes
+                and sent.call_options is None
+                and not changes
+                and not sent.with_call
+            ):
+                return called.outcome(messages, effect.timeout, metadata)  # nearly always
             data = messages if isinstance(messages, bytes) else messages.attempt()
-            metadata = sent.metadata(effect.attempt)
-            if type(called) is Unary and options is None and not changes and not sent.with_call:
-                return called.outcome(data, timeout, metadata)  # nearly always
-            outcome = GrpcOutcome()
+            outcome, options, timeout = GrpcOutcome(), sent.call_options, effect.timeout
             if changes or sent.with_call:
                 if options is None:
                     outcome.message, outcome.call = called.with_call(data, timeout, metadata)
