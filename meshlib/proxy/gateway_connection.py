@@ -156,14 +156,16 @@ class GatewayConnection(ServedConnection[Gate]):
             self._facts, self._facts_by = self._facts_of(*facts_by), facts_by
         sent.client = self._facts
         upgrade = sent.lower.find(UPGRADE) >= 0
+        deadline = None if upgrade else deadline_of(sent, server)
         serving = Serving(
             server,
             self,
             mesh.proxy_headers,
             served,
             responder,
-            None if upgrade else deadline_of(sent, server),
-            lasts=upgrade,
+            deadline,
+            upgrade,
+            None if deadline is not None else server.straight(listener.number),
         )
         serving.start()
         return serving

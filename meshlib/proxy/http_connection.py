@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 UPGRADE = b"\r\nupgrade:"
-_DEADLINE, _TIMEOUT = (b"\r\n%b:" % name.encode() for name in DEADLINE_NAMES)
+DEADLINE, TIMEOUT = (b"\r\n%b:" % name.encode() for name in DEADLINE_NAMES)
 
 
 class Accepts(Protocol):
@@ -146,7 +146,7 @@ class ServedConnection(HttpConnection[Listens]):
 def deadline_of(request: Reads, server: Server) -> float | None:
     """When the caller gives up, by the mesh's clock; None: it does not say."""
     names = server.deadline_names()
-    if names is DEADLINE_NAMES and request.lower.find(_DEADLINE) < 0 and request.lower.find(_TIMEOUT) < 0:
+    if names is DEADLINE_NAMES and request.lower.find(DEADLINE) < 0 and request.lower.find(TIMEOUT) < 0:
         return None  # nearly all
     for name in names:
         value = request.header(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import at_the_sidecar, proto_line
-from meshlib.proxy.http_connection import UPGRADE, Accepts, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import DEADLINE, TIMEOUT, UPGRADE, Accepts, ServedConnection, deadline_of
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest
@@ -26,9 +26,11 @@ from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.engine.inbound_state import BoundInbound, BoundPorts
     from meshlib.engine.live import Live
+    from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.forwarded_client_cert import CertDetails
-    from meshlib.policy.sidecar_headers import AtTheSidecar
+    from meshlib.policy.sidecar_headers import AtTheSidecar, ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Downstream, Responder
@@ -113,7 +115,20 @@ class Inbound(Accepts, Protocol):
 class InboundConnection(ServedConnection[Inbound]):
     """One connection of a client, as its requests know it."""
 
-    __slots__ = (*("_details", "_element", "_headers", "_headers_by", "_local_ip", "_mine", "_peer", "_place", "_tls"),)
+    __slots__ = (
+        "_details",
+        "_element",
+        "_headers",
+        "_local_ip",
+        "_mesh",
+        "_mine",
+        "_peer",
+        "_place",
+        "_seen",
+        "_settings",
+        "_straight",
+        "_tls",
+    )
 
     def __init__(self, listener: Inbound, tls: TlsPeer | None, place: Place) -> None:
         super().__init__(listener, proto_line(tls is not None))
@@ -122,9 +137,12 @@ class InboundConnection(ServedConnection[Inbound]):
         self._peer = self._local_ip = ""
         self._details: CertDetails | None = None  # by which the element was made
         self._element: bytes | None = None
-        self._headers: AtTheSidecar
-        self._headers_by: MeshSettings | None = None
-        self._mine: bytes | None = None  # by these two they were made
+        self._mine: bytes | None = None
+        self._seen: BoundPorts | None = None  # by which these are
+        self._mesh: MeshSettings
+        self._settings: ProxyHeaders
+        self._straight: BoundInbound | None
+        self._headers: AtTheSidecar  # and by ``_mine``
 
     # -- as a listener --------------------------------------------------------------------------------------------------
 
@@ -148,50 +166,59 @@ class InboundConnection(ServedConnection[Inbound]):
         sent = ProxyRequest(asked.method, asked.authority, asked.target, asked.lines, asked.lower, None)
         tls = self._tls
         found = None if tls is None else identity_of(self.core, tls)
-        told_of_inbound(self._listener.server, refused, self._served(sent, asked.version, found))
+        served = self._served(sent, found)
+        if asked.version is not None:
+            served.spoke(asked.version)
+        told_of_inbound(self._listener.server, refused, served)
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
     def _serve(self, request: ProxyRequest, responder: Responder) -> Serving:
-        listener, tls = self._listener, self._tls
-        server, core = listener.server, listener.core
-        live = core.live
-        mesh = DEFAULTS if live is None else live.inbound.of(self._place.port).settings.mesh
-        settings = mesh.proxy_headers
-        found = None if tls is None else identity_of(core, tls)
-        # of the certificate of a peer that has no identity, whoever has signed it, nothing is told
-        mine = None if found is None else self._about_the_peer(settings.details)
-        if mesh is not self._headers_by or mine is not self._mine:  # the first request, or a reload
-            self._headers = at_the_sidecar(self.proto, settings.client_cert, mine, mesh.peer_metadata is not None)
-            self._headers_by, self._mine = mesh, mine
+        live, tls = self.core.live, self._tls
+        if live is None or live.inbound is not self._seen:
+            self._look(live)
+        if tls is None:
+            found = None
+        else:
+            found = identity_of(self.core, tls)
+            # of the certificate of a peer that has no identity, whoever has signed it, nothing is told
+            mine = None if found is None else self._about_the_peer(self._settings.details)
+            if mine is not self._mine:
+                self._mine = mine
+                self._headers = self._headers_by(mine)
         request.to_application(*self._headers.of(request.lines, request.lower))
-        served = self._served(request, request.version, found)
-        upgrade = request.lower.find(UPGRADE) >= 0
-        serving = Serving(
-            server,
-            self._place.hop,
-            settings,
-            served,
-            responder,
-            None if upgrade else deadline_of(request, server),
-            lasts=upgrade,
-        )
+        served = self._served(request, found)
+        lower, server, straight = request.lower, self._listener.server, self._straight
+        deadline, upgrade = None, lower.find(UPGRADE) >= 0
+        if not upgrade and (straight is None or lower.find(DEADLINE) >= 0 or lower.find(TIMEOUT) >= 0):  # few
+            deadline = deadline_of(request, server)
+            if deadline is not None:
+                straight = None
+        serving = Serving(server, self._place.hop, self._settings, served, responder, deadline, upgrade, straight)
         serving.start()
         return serving
 
-    def _served(self, sent: ProxyRequest, version: str | None, found: SpiffeId | None) -> ServedRequest:
+    def _look(self, live: LiveMesh | None) -> None:
+        """What the configuration of this moment says of its requests."""
+        self._seen = None if live is None else live.inbound
+        self._mesh = mesh = DEFAULTS if live is None else live.inbound.of(self._place.port).settings.mesh
+        self._settings = mesh.proxy_headers
+        self._straight = self._listener.server.straight(self._place.port)
+        self._headers = self._headers_by(self._mine)
+
+    def _headers_by(self, mine: bytes | None) -> AtTheSidecar:
+        mesh = self._mesh
+        return at_the_sidecar(self.proto, mesh.proxy_headers.client_cert, mine, mesh.peer_metadata is not None)
+
+    def _served(self, sent: ProxyRequest, found: SpiffeId | None) -> ServedRequest:
         """``found``: who the peer is."""
         tls = self._tls
-        served = ServedRequest(
-            sent, self._peer, self._local_ip, self._place.port, "" if tls is None else tls.sni, tls is not None
-        )
-        if version is not None:
-            served.version = version
-            served.http2 = version[:6] == "HTTP/2"
-        if tls is not None:
-            served.mutual = True
-            if found is not None:
-                served.peer_id, served.principal = found, found.text
+        if tls is None:
+            return ServedRequest(sent, self._peer, self._local_ip, self._place.port, "", False)
+        served = ServedRequest(sent, self._peer, self._local_ip, self._place.port, tls.sni, True)
+        served.mutual = True
+        if found is not None:
+            served.peer_id, served.principal = found, found.text
         return served
 
     def _about_the_peer(self, details: CertDetails) -> bytes | None:

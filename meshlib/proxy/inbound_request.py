@@ -49,7 +49,7 @@ class ServedRequest(InboundRequest):
         self.path = sent.path
         self.query = sent.query
         self.protocol = sent.protocol
-        self.version = sent.version
+        self.version = version = sent.version
         self.authority = sent.authority
         self.target = sent.target
         self.peer = peer
@@ -58,9 +58,15 @@ class ServedRequest(InboundRequest):
         self.sni = sni
         self.secure = secure
         self.scheme = "https" if secure else "http"
-        self.http2 = self.mutual = False
+        self.http2 = version is not None and version[:6] == "HTTP/2"
+        self.mutual = False
         self.peer_id = None
         self.principal = ""
+
+    def spoke(self, version: str) -> None:
+        """It came over this version of HTTP."""
+        self.version = version
+        self.http2 = version[:6] == "HTTP/2"
 
     @property
     def _raw(self) -> RawHeaders:  # type: ignore[override]

@@ -26,7 +26,7 @@ from meshlib.transport.protocol.received_head import ReceivedHead
 if TYPE_CHECKING:
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound import InboundCall, InboundExchange
-    from meshlib.engine.inbound_state import Noting
+    from meshlib.engine.inbound_state import BoundInbound, Noting
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
@@ -54,8 +54,8 @@ class Hops(Protocol):
 
 
 class Serving:
-    """``responder`` is the client's. As one itself it hears what the application responds; to who has brought the request it is
-    what cancels that."""
+    """``responder`` is the client's; ``bound`` is what ``Server.straight`` says of the port, of those without a ``deadline``.
+    As one itself it hears what the application responds; to who has brought the request it is what cancels that."""
 
     __slots__ = (
         "_body",
@@ -86,6 +86,7 @@ class Serving:
         responder: Responder,
         deadline: float | None,
         lasts: bool,
+        bound: BoundInbound | None,
     ) -> None:
         self._server = server
         self._forwarder = forwarder
@@ -101,7 +102,6 @@ class Serving:
         self._counted = MessageCount() if request.protocol == "grpc" else None  # of the response
         self.over = False
         self._exchange: InboundExchange | None = None  # None: there is nothing that it would be for
-        bound = None if deadline is not None else server.straight(request.port)
         self._straight = bound is not None
         self.call: InboundCall
         self._noting: dict[int, Noting] | None = None

@@ -110,7 +110,7 @@ class ProxyRequest(Bodied):
         at = lower.find(key)
         if at < 0:
             return None
-        lines = self._lines
+        lines: bytes = self._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
         start = at + len(key)
         value = lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK)
         at = lower.find(key, start)
@@ -149,7 +149,7 @@ class ProxyRequest(Bodied):
     def retraced(self, names: Iterable[bytes], added: bytes) -> None:
         """It came with the lines ``added`` in place of those of ``names`` (in lower case), none of which is looked for among
         ``special``: before anybody has decided by them."""
-        lines, lower = self._lines, self.lower
+        lines, lower = self.lines, self.lower
         for name in names:
             key = b"\r\n%b:" % name
             at = lower.find(key)
@@ -163,10 +163,6 @@ class ProxyRequest(Bodied):
     @property
     def lines(self) -> bytes:
         """The header lines, as they came."""
-        return self._lines
-
-    @property
-    def _lines(self) -> bytes:
         received = self._received
         assert type(received) is RawHead
         return received.lines

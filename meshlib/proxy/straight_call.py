@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from meshlib.engine.inbound import InboundCall
 
 if TYPE_CHECKING:
+    import random
+
     from meshlib.engine.call import Call
+    from meshlib.engine.check_failures import CheckFailures
     from meshlib.engine.inbound_state import BoundInbound
     from meshlib.engine.message import Request
     from meshlib.proxy.inbound_request import ServedRequest
@@ -31,6 +34,7 @@ class StraightCall(InboundCall):
         "response_head",
         "response_head_bytes",
         "sent",
+        "server",
         "started",
         "status",
         "tells",
@@ -40,9 +44,8 @@ class StraightCall(InboundCall):
         self.request = request
         self.inbound = bound.settings
         self.checks = bound.checks
-        self.failures = server.failures
+        self.server = server
         self.clock = server.clock
-        self.rng = server.rng
         self.hop: Call[Request] | None = None
         self.tells = bound.tells
         self.request_bytes = self.response_bytes = self.request_head_bytes = self.response_head_bytes = 0
@@ -51,3 +54,13 @@ class StraightCall(InboundCall):
         self.flags = ""
         self.response_head: Iterable[tuple[bytes | str, bytes | str]] = ()
         self.started = server.now()
+
+    @property
+    def failures(self) -> CheckFailures:  # type: ignore[override]
+        """What checks have failed at: few have."""
+        return self.server.failures
+
+    @property
+    def rng(self) -> random.Random:  # type: ignore[override]
+        """Of faults, of which it has none."""
+        return self.server.rng

@@ -411,14 +411,13 @@ async def test_a_client_that_goes_ends_its_request_once_whether_its_checks_have_
     monkeypatch.setattr(inbound_serving, "inbound", checks)
     telemetry = SimpleNamespace(began=lambda call: None, broken=lambda call, span: said.append("broken"))
     server = SimpleNamespace(
-        straight=lambda _: None,
         call=lambda *_, **__: SimpleNamespace(admission=None),
         telemetry=telemetry,
         awaited=SimpleNamespace(sleep=asyncio.sleep),
     )
     forwarder = SimpleNamespace(loop=asyncio.get_running_loop())
     request = SimpleNamespace(sent_on=SimpleNamespace(body=None), body_source=None, protocol="http", port=0)
-    serving = Serving(server, forwarder, None, request, None, None, False)  # type: ignore[arg-type]
+    serving = Serving(server, forwarder, None, request, None, None, False, None)  # type: ignore[arg-type]
     serving.start()
     for _ in range(turns):
         await asyncio.sleep(0)
