@@ -30,22 +30,24 @@ class SpansByProcess(TracerProvider):
 
     def __init__(self, make: Callable[[], Provider]) -> None:
         self._make = make
-        self._made: tuple[int, Provider] | None = None
+        self.made: Provider | None = None
+        """This process's, once somebody has asked for it."""
         self._lock = threading.Lock()
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
+        self.made = None
 
     def here(self) -> Provider:
         """This process's."""
-        made = self._made
-        if made is None or made[0] != os.getpid():
+        made = self.made
+        if made is None:
             with self._lock:
-                made = self._made
-                if made is None or made[0] != os.getpid():
-                    made = self._made = os.getpid(), self._make()
-        return made[1]
+                made = self.made
+                if made is None:
+                    made = self.made = self._make()
+        return made
 
     def get_tracer(
         self,
@@ -59,38 +61,40 @@ class SpansByProcess(TracerProvider):
 
     def shutdown(self) -> None:
         """Send what waits in this process, and end."""
-        made = self._made
-        if made is not None and made[0] == os.getpid():
-            made[1].shutdown()
+        if self.made is not None:
+            self.made.shutdown()
 
 
 class _Here(Tracer):
     def __init__(self, spans: SpansByProcess, name: str) -> None:
         self._spans = spans
         self._name = name
-        self._found: tuple[int, Tracer] | None = None
+        self._found: tuple[Provider, Tracer, OwnTracer | None] | None = None
 
-    def _tracer(self) -> Tracer:
-        found = self._found
-        if found is None or found[0] != os.getpid():
-            found = self._found = os.getpid(), self._spans.here().get_tracer(self._name)
-        return found[1]
+    def _find(self) -> tuple[Provider, Tracer, OwnTracer | None]:
+        provider, found = self._spans.here(), self._found
+        if found is None or found[0] is not provider:
+            tracer = provider.get_tracer(self._name)
+            self._found = found = provider, tracer, tracer if type(tracer) is OwnTracer else None
+        return found
 
     def own(self) -> OwnTracer | None:
         """The tracer of this process, where it is ours; None: the SDK's."""
-        found = self._tracer()
-        return found if type(found) is OwnTracer else None
+        found = self._found
+        if found is None or found[0] is not self._spans.made:
+            found = self._find()
+        return found[2]
 
     def start_span(self, *arguments: Any, **named: Any) -> Span:
         """As the SDK's."""
-        return self._tracer().start_span(*arguments, **named)
+        return self._find()[1].start_span(*arguments, **named)
 
     @contextmanager  # the API's own works for coroutines as well, and is private
     def start_as_current_span(  # type: ignore[override]
         self, *arguments: Any, **named: Any
     ) -> Iterator[Span]:
         """As the SDK's."""
-        with self._tracer().start_as_current_span(*arguments, **named) as span:
+        with self._find()[1].start_as_current_span(*arguments, **named) as span:
             yield span
 
 

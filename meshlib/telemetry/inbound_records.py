@@ -76,7 +76,7 @@ class Recorded(ServedSpan):
         self.tracer = tracer
         self.trace_id = trace_id  # type: ignore[misc]
         self.parent_id = parent_id
-        self.span_id = tracer.new_id(64)  # type: ignore[misc]
+        self.span_id = tracer.random.getrandbits(64) or 1  # type: ignore[misc]
         self.state = state
         self.request_id = request_id
         self.agent = agent

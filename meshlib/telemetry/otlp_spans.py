@@ -25,6 +25,8 @@ REMOTE, LOCAL = 0x300, 0x100
 
 _SHORT = 123
 """Bytes of a key and a value of which all lengths are one byte."""
+_LONG = 16_000
+"""Of which none has more than two."""
 _BITS = (1 << 64) - 1
 _times = struct.Struct("<BQBQ").pack
 _double = struct.Struct("<d").pack
@@ -60,8 +62,25 @@ def attribute(key: str, value: object) -> bytes:
     name = _key(key)
     if type(value) is str:
         data = value.encode("utf-8", "replace") if len(value) <= LONGEST else value[:LONGEST].encode("utf-8", "replace")
-        if (size := len(name) + len(data)) <= _SHORT:
-            return b"J%c%b\x12%c\n%c%b" % (size + 4, name, len(data) + 2, len(data), data)
+        length = len(data)
+        size = len(name) + length
+        if size <= _SHORT:
+            return b"J%c%b\x12%c\n%c%b" % (size + 4, name, length + 2, length, data)
+        if length > 127 and size < _LONG:  # two bytes each
+            inner, outer = length + 3, size + 6
+            return b"J%c%c%b\x12%c%c\n%c%c%b" % (
+                outer & 127 | 128,
+                outer >> 7,
+                name,
+                inner & 127 | 128,
+                inner >> 7,
+                length & 127 | 128,
+                length >> 7,
+                data,
+            )
+        if length < 126 and size < _LONG:
+            outer = size + 4
+            return b"J%c%c%b\x12%c\n%c%b" % (outer & 127 | 128, outer >> 7, name, length + 2, length, data)
     return field(b"J", name + field(b"\x12", _value(value)))
 
 

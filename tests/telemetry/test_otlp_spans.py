@@ -61,6 +61,15 @@ def test_a_span_has_the_attributes_that_opentelemetrys_encoder_writes(attributes
     assert ours("GET", otlp.SERVER, otlp.attributes(attributes)) == theirs
 
 
+@pytest.mark.parametrize("key", [1, 40, 122, 123, 130, 16_000, 16_400])
+def test_texts_of_all_lengths_are_those_of_opentelemetrys_encoder(key):
+    lengths = [*range(80, 135), *range(255, 259), 4000, 4096]
+    attributes = {f"{length:05}" + "k" * (key - 1): "x" * length for length in lengths}
+    theirs = of_the_sdk("GET", SpanKind.SERVER, attributes)
+    theirs.resource_spans[0].scope_spans[0].spans[0].ClearField("status")
+    assert ours("GET", otlp.SERVER, otlp.attributes(attributes)) == theirs
+
+
 def test_parent_state_events_and_status_are_those_of_opentelemetrys_encoder():
     told: dict[str, Any] = {"meshlib.attempt": 2, "meshlib.reason": "503", "meshlib.backoff": 0.25}
     theirs = of_the_sdk(

@@ -145,7 +145,8 @@ class ReceivedHead(RawHead):
     @property
     def size(self) -> int:
         """Bytes of names and values, as nearly all servers write them."""
-        return len(self.lines) - 4 * len(self)
+        lines = self.lines
+        return len(lines) - 4 * lines.count(_LINE_END)
 
     def copy(self) -> ReceivedHead:
         """Itself: it never changes."""
