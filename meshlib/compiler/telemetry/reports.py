@@ -48,6 +48,14 @@ def problems_of(telemetries: Sequence[Telemetry], providers: Providers) -> Itera
                 yield from _override(resource, override, ("spec", "metrics", index, "overrides", position), added)
         for index, logging in enumerate(resource.spec.access_logging or ()):
             if logging.filter is not None and logging.filter.expression:
+                if not logging.providers and not logging.disabled:
+                    yield _problem(
+                        resource,
+                        "filter-without-providers",
+                        ("spec", "accessLogging", index, "filter"),
+                        "the filter counts for no log: as in istiod it is for the providers that its own entry names",
+                        f"name them beside it, for example providers: [{{name: {next(iter(providers.logs), 'envoy')}}}]",
+                    )
                 yield from _expression(
                     resource, logging.filter.expression, ("spec", "accessLogging", index, "filter", "expression")
                 )

@@ -140,6 +140,15 @@ def test_the_younger_of_two_for_one_namespace():
     assert "Telemetry/default/t is older" in problem.message
 
 
+def test_a_filter_that_names_no_providers_counts_for_none():
+    """As ``test_logs.py`` has it of istiod, which says nothing."""
+    entry = '  accessLogging:\n  - filter: {expression: "response.code >= 500"}\n'
+    (problem,) = said(HEAD + entry)
+    assert (problem.code, problem.line) == ("filter-without-providers", 6)
+    assert "the filter counts for no log" in problem.message
+    assert said(HEAD + entry + "    disabled: true\n") == []
+
+
 def test_a_tag_that_another_telemetry_adds_may_be_removed():
     override = "  metrics:\n  - overrides:\n    - tagOverrides:\n        tenant: "
     nearer = HEAD.replace("name: t", "name: u, namespace: shop") + override + "{operation: REMOVE}\n"
