@@ -197,9 +197,11 @@ class Forwarding:
     def _begin_http2(self, send: Send[ProxyRequest], target: Target) -> bool:
         """The same on a stream of a connection over HTTP/2."""
         means, request = self._means, self._call.request
-        http2, body = means.upstream.http2, request.body
-        head = request.http2_head(send.attempt, target.scheme)
-        if http2 is None or head is None or (body is not None and len(body) > http2_attempt.SMALL_BODY):  # type: ignore[arg-type]
+        http2, body = means.upstream.http2, request.body or None
+        if http2 is None or (body is not None and len(body) > http2_attempt.SMALL_BODY):  # type: ignore[arg-type]
+            return False
+        head = http2_attempt.head_for(request, send.attempt, target.scheme)
+        if head is None:
             return False
         started = Http2Attempt(self._http2_ended, lambda: self._means.attempt(send, self._call.request))
         self._send, self._http2 = send, started

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.transport.protocol.framing import NoBody, framing_of
+from meshlib.transport.protocol.http2_headers import request_head
+from meshlib.transport.protocol.request_head import InvalidHead, asks_for_websocket
 from meshlib.transport.upstream.http2_call import failed, response_of
 from meshlib.transport.upstream.http2_loop_body import Http2Body
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshlib.engine.outcome import Outcome
+    from meshlib.proxy.request import ProxyRequest
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.http2_stream import Stream
     from meshlib.transport.upstream.attempt import Attempt
@@ -21,6 +25,24 @@ if TYPE_CHECKING:
 
 SMALL_BODY = 16 * 1024
 """Bytes of a request's body that are sent so."""
+
+
+def head_for(request: ProxyRequest, attempt: int, scheme: bytes) -> Head | None:
+    """As HTTP/2 writes the head of a request whose body is all here, or that has none. None: a task has to see to it, which
+    also says what is wrong with one that cannot be written."""
+    head = request.http2_head(attempt, scheme)
+    if head is not None:
+        return head
+    headers = request.attempt_headers(attempt)
+    if asks_for_websocket(headers):
+        return None
+    try:
+        framing = framing_of(headers, request.body)
+        if not isinstance(framing, NoBody) and framing.expects_continue:
+            return None
+        return request_head(request.method.encode("latin-1"), request.target, framing.headers, scheme)
+    except InvalidHead:
+        return None
 
 
 class Http2Attempt:

@@ -50,6 +50,7 @@ class Http2Downstream(asyncio.Protocol):
         "_listener",
         "_new",
         "_progress",
+        "_proto",
         "loop",
         "session",
         "transport",
@@ -60,6 +61,7 @@ class Http2Downstream(asyncio.Protocol):
         self.loop = loop = listener.forwarder.loop
         self.session = ServerSession(self, loop.time())
         self.transport: Any = None
+        self._proto = ((b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2]),)
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._calls: set[Http2Call] = set()
         self._behind = False  # there are frames that have not been looked at
@@ -255,23 +257,24 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for."""
-        head = call.stream.head
-        lines, lower, fields, special = head.lines, head.lower, head.fields, head.special
-        listener, more = self._listener, b""  # lines
+        method, _, authority, _, fields, lines, lower, _, _, _, _, special = call.stream.head
+        listener = self._listener
         forwarder = listener.forwarder
-        live = forwarder.core.live
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is
-            if _ID not in special and (live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id):
-                number = new_request_id(listener.rng).encode()
-                fields = (*fields, (b"x-request-id", number))
-                more = b"x-request-id: %b\r\n" % number
+            said: Head = ()
+            more = b""
             if _PROTO not in special:
-                fields = (*fields, (b"x-forwarded-proto", proto[_PROTO_VALUE:-2]))
-                more += proto
-        if more:
-            lines, lower = lines + more, lower + more
-        authority = head.authority
-        request = Http2Request(head.method, authority, target, lines, lower, body, "http", special)
+                said, more = self._proto, proto
+            if _ID not in special:
+                live = forwarder.core.live
+                if live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id:
+                    number = new_request_id(listener.rng).encode()
+                    said = ((b"x-request-id", number), *said)
+                    more = b"x-request-id: %b\r\n%b" % (number, more)
+            if more:
+                fields = (*fields, *said)
+                lines, lower = lines + more, lower + more
+        request = Http2Request(method, authority, target, lines, lower, body, "http", special)
         request.host, request.fields = authority, fields
         return forwarder.forward(request, call)

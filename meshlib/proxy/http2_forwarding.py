@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call
+from meshlib.engine.message_size import FRAME
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy import grpc, http2_attempt
 from meshlib.proxy.forwarding import Forwarding
@@ -43,9 +44,11 @@ class Http2Forwarding(Forwarding):
 
     def _begin_http2(self, send: Send[ProxyRequest], target: Target) -> bool:
         means, request = self._means, self._call.request
-        http2, body = means.upstream.http2, request.body
-        head = request.http2_head(send.attempt, target.scheme)
-        if http2 is None or head is None or (body is not None and len(body) > http2_attempt.SMALL_BODY):  # type: ignore[arg-type]
+        http2, body = means.upstream.http2, request.body or None
+        if http2 is None or (body is not None and len(body) > http2_attempt.SMALL_BODY):  # type: ignore[arg-type]
+            return False
+        head = http2_attempt.head_for(request, send.attempt, target.scheme)
+        if head is None:
             return False
         opened = http2.stream(target, head, body, request.method == "HEAD", self._changed)  # type: ignore[arg-type]
         if opened is None:
@@ -54,7 +57,7 @@ class Http2Forwarding(Forwarding):
         self._upstream, self._on = connection, stream = opened
         if body is not None and not stream.sent:
             self._attempted().send(body)  # type: ignore[arg-type]
-        connection.flush_with_others()
+        connection.flush_soon()  # a client's reads bring several calls, as a rule
         if send.timeout is not None:
             self._head_late = True
             means.upstream.deadlines.add(self._no_head, means.loop.time() + send.timeout)
@@ -85,10 +88,8 @@ class Http2Forwarding(Forwarding):
         head = stream.head
         if stream.complete and stream.failed is None and self._exchange is None and head is not None and head.silent:
             self._on = None
+            self._upstream.ends = not self._upstream.session.streams
             self._came_whole(stream, head)
-            connection = self._upstream
-            if not connection.session.streams:
-                connection.close_if_over()
         elif stream.head_done or stream.failed is not None:
             self._attempted().changed()
 
@@ -118,7 +119,7 @@ class Http2Forwarding(Forwarding):
             if request.protocol == "grpc":
                 good = trailers == _GOOD
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
-                one = grpc.is_one_message(whole)
+                one = FRAME + int.from_bytes(whole[1:FRAME], "big") == len(whole)
                 call.messages = 1 if one else grpc.MessageCount(whole).count
                 if one and record.grpc_status == 0 and request.one_message:
                     telemetry.ended_with_message(call, None)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+
 import pytest
 
+from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.http2_forwarding import Http2Forwarding
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
@@ -141,3 +145,53 @@ def test_who_leaves_while_it_is_on_its_way_is_told_upstream():
         client.reset(client.open("/never"))
         eventually(lambda: len(server.peers[0].resets) == 2)
         assert client.get("/").status == 200
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """A list that grows by the path of each request that goes its way in a task."""
+    seen: list[str] = []
+    in_a_task = Forwarding._in_a_task
+
+    def noted(self, exchange, effect) -> None:
+        seen.append(self._call.request.path)
+        in_a_task(self, exchange, effect)
+
+    monkeypatch.setattr(Forwarding, "_in_a_task", noted)
+    return seen
+
+
+@pytest.mark.skipif(PLAIN, reason="then all do")
+def test_neither_secrets_nor_a_client_of_http1_need_a_task(tasks):
+    with H2Server(lambda peer, request: at_once(peer, request, b"all")) as server, Proxy(resources(server)) as proxy:
+        with H2Client(proxy.port) as client, socket.create_connection(("127.0.0.1", proxy.port), 30) as other:
+            client.get("/first")  # makes the connection
+            tasks.clear()
+            for _ in range(2):
+                assert bytes(client.get("/secret", authorization="Bearer x", cookie="a=b").body) == b"all"
+                for head in (b"POST /http1 HTTP/1.1\r\nX-Mine: 1\r\nContent-Length: 4\r\n", b"GET /http1 HTTP/1.1\r\n"):
+                    body = b"body" if head.startswith(b"POST") else b""
+                    other.sendall(head + b"Host: reviews:9080\r\nConnection: keep-alive\r\n\r\n" + body)
+                    answer = http.client.HTTPResponse(other)
+                    answer.begin()
+                    assert answer.read() == b"all"
+        assert tasks == []
+        secret = next(request for request in server.requests if request.path == "/secret")
+        assert (secret.header(b"authorization"), secret.header(b"cookie")) == (b"Bearer x", b"a=b")
+        http1 = next(request for request in server.requests if request.path == "/http1")
+        assert (bytes(http1.body), http1.header(b"x-mine"), http1.header(b"connection")) == (b"body", b"1", None)
+        assert http1.header(b":authority") == b"reviews:9080"
+        assert http1.header(b"x-envoy-attempt-count") == b"1"
+
+
+@pytest.mark.skipif(PLAIN, reason="then all do")
+def test_a_websocket_over_http2_is_told_why_it_cannot_be(tasks):
+    with H2Server(lambda peer, request: at_once(peer, request, b"all")) as server, Proxy(resources(server)) as proxy:
+        with H2Client(proxy.port) as client:
+            client.get("/first")
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.port)
+        wants = {"Host": "reviews:9080", "Connection": "upgrade", "Upgrade": "websocket"}
+        connection.request("GET", "/socket", headers=wants)
+        assert connection.getresponse().status == 503
+        connection.close()
+    assert "/socket" in tasks

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import islice
 
 from meshlib.transport.protocol.http2_codec import Code, Violation
 from meshlib.transport.protocol.http2_frames import FRAME_HEAD, FrameBudget
@@ -72,8 +73,6 @@ class ClientFrames:
             elif kind == _DATA and flags & _END_STREAM and stream in opened:  # and its end
                 opened.discard(stream)
                 ended[stream] = None
-                if len(ended) > REMEMBERED:
-                    del ended[next(iter(ended))]
             elif kind <= _HEADERS:
                 self._of_request(kind, flags, stream & 0x7FFFFFFF, length)
             else:
@@ -92,6 +91,9 @@ class ClientFrames:
                         size = len(data)
                         continue
             at += FRAME_HEAD + length
+        if len(ended) > REMEMBERED:
+            for over in list(islice(ended, len(ended) - REMEMBERED)):
+                del ended[over]
         if at >= size:
             self._skip = at - size
             return data

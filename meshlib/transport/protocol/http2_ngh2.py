@@ -153,14 +153,20 @@ class Ngh2Codec(Ngh2Connection):
         return taken
 
     def send_whole(self, number: int, data: bytes) -> bool:
-        size = len(data)
-        if number != self._fresh or size > self._room():
+        size, connection = len(data), self._connection
+        promised = self._promised + size
+        if (
+            number != self._fresh
+            or size > self._first_window
+            or size > SEND_AT_ONCE
+            or promised > connection.remote_window_size
+        ):
             return False
         try:
-            self._connection.send_data(number, data, end_stream=True)
+            connection.send_data(number, data, end_stream=True)
         except ngh2.NGH2Error:
             return False  # the stream is over, which its owner hears next
-        self._promised += size
+        self._promised = promised
         self._budget.earned += BUDGET_A_FRAME
         return True
 

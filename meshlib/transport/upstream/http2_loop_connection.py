@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._idle_timer: Cancellable | None = None
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
+        self.ends = False  # the last stream is over: to be looked at once, when all that was received has been told
 
     # -- use --------------------------------------------------------------------------------------------------------
 
@@ -311,6 +312,12 @@ class Connection(asyncio.Protocol):
             else:
                 self._flush_soon()
 
+    def flush_soon(self) -> None:
+        """The same for who has begun several calls at once and not told how many."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush_all)
+
     def _flush_soon(self) -> None:
         """After all that the loop has to do before."""
         self._flushing = True
@@ -360,7 +367,8 @@ class Connection(asyncio.Protocol):
             return
         if session.ready:
             self._greet()
-        if session.going_away:
+        if session.going_away or self.ends:
+            self.ends = False
             self.close_if_over()
 
     def _catch_up(self) -> None:
