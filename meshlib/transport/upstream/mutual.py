@@ -8,6 +8,7 @@ was made.
 
 from __future__ import annotations
 
+import functools
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,6 +132,8 @@ class Handshake:
     ) -> ssl.SSLObject:
         """As ``SSLContext.wrap_bio``."""
         session = None if self._kept is None else self._kept.session
+        if isinstance(server_hostname, str):
+            server_hostname = _encoded(server_hostname)
         return self.context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def done(self, peer: ssl.SSLObject) -> None:
@@ -146,6 +149,12 @@ class Handshake:
         if self._tls.told is not None:
             self._tls.told(vouched)
         note_handshake(peer)
+
+
+@functools.lru_cache(1024)
+def _encoded(name: str) -> bytes:
+    """As ``ssl`` does for each connection anew, in 170 steps. Raises UnicodeError."""
+    return name.encode("idna")
 
 
 def vouched_of(peer: object) -> Vouched | None:
