@@ -25,7 +25,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(['q"
 AMOUNT = (
     st.floats(-10, 1e12) | st.sampled_from([0, 0.5, 1, 999_999, 1_000_000, 1e16, float("inf")]) | st.integers(0, 10**9)
 )
-EXEMPLAR = st.tuples(st.dictionaries(st.sampled_from(["trace_id", "span_id"]), TEXT), AMOUNT, st.floats(0, 2e9))
+EXEMPLAR = st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), AMOUNT, st.floats(0, 2e9))
 NAMES = st.lists(st.sampled_from(["le_", "l", "a", "reporter", "z", "Z", "destination"]), unique=True, max_size=3)
 
 

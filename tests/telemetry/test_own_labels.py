@@ -92,10 +92,14 @@ def test_two_series_that_are_shown_as_one_began_with_the_older() -> None:
 def test_of_two_exemplars_the_younger_is_kept() -> None:
     one, other = CallSeries((1.0,)), CallSeries((1.0,))
     assert BothObserved(one, other).read()[2] is None
-    one.exemplars = [({"trace_id": "a"}, 1.0, 1.0), ({"trace_id": "b"}, 2.0, 1.0)]
-    assert BothObserved(one, other).read()[2] == one.exemplars
-    other.exemplars = [None, ({"trace_id": "c"}, 2.0, 2.0)]
-    assert BothObserved(one, other).read()[2] == [one.exemplars[0], other.exemplars[1]]
+    one.exemplars = [(0xA, 1, 1.0, 1.0), (0xB, 1, 2.0, 1.0)]
+    first = one.read()[2]
+    assert first is not None
+    assert BothObserved(one, other).read()[2] == first
+    other.exemplars = [None, (0xC, 1, 2.0, 2.0)]
+    second = other.read()[2]
+    assert second is not None
+    assert BothObserved(one, other).read()[2] == [first[0], second[1]]
 
 
 def test_what_prometheus_client_writes_itself_has_them_too() -> None:

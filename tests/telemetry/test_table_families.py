@@ -30,12 +30,12 @@ def test_an_exemplar_is_a_sample_s():
     table = CallTable(("calls_total", ""), ("took", ""), ("a",), (1,))
     series = table.labels("x")
     series.observe(0.5)
-    series.exemplars = [({"trace_id": "abc"}, 0.5, 12.0), None]
+    series.exemplars = [(0xABC, 0xD, 0.5, 12.0), None]
     _, took = table.collect()
     first, last = (sample for sample in took.samples if sample.name == "took_bucket")
     assert first.exemplar is not None
     assert (dict(first.exemplar.labels), first.exemplar.value, first.exemplar.timestamp) == (
-        {"trace_id": "abc"},
+        {"trace_id": f"{0xABC:032x}", "span_id": f"{0xD:016x}"},
         0.5,
         12.0,
     )
