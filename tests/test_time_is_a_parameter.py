@@ -56,6 +56,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("proxy/dns_server.py", "asyncio.timeout"): NETWORK,
     ("proxy/forwarding.py", "means.loop.time"): NETWORK,
     ("proxy/http2_forwarding.py", "means.loop.time"): NETWORK,
+    ("proxy/plain_forwarding.py", "means.loop.time"): NETWORK,
     ("proxy/means.py", "self.loop.time"): NETWORK,
     ("proxy/http2_downstream.py", "loop.time"): NETWORK,
     ("proxy/http2_downstream.py", "self.loop.time"): NETWORK,

@@ -76,6 +76,7 @@ class BoundCluster:
         "retired",
         "spec",
         "state",
+        "straight",
         "targets",
         "tls",
         "usable",
@@ -89,6 +90,8 @@ class BoundCluster:
         self.guard = guard  # of the whole service, shared by its subsets and ports
         self.max_requests = spec.limits.http2_max_requests
         self.remembers_picks = spec.hash_policy is not None or spec.resolution == "passthrough"
+        # an endpoint is its own key among the ``targets`` of requests in plain text
+        self.straight = self.tls is None and not spec.proxy_protocol and not spec.as_client
         self.plain = guard is None and not spec.refusal and not self.remembers_picks
         self.targets: dict[Hashable, object] = {}  # the transports' own: how to reach an endpoint from this cluster
         self.retired = False  # a reload has put another one in its place: only calls under way use it

@@ -21,7 +21,7 @@ from meshlib.engine.message import R
 from meshlib.engine.plan import INFINITE, Plan
 from meshlib.engine.tally import ABANDONED
 from meshlib.policy.circuit_limits import UNLIMITED
-from meshlib.policy.retry import asks_for_retry
+from meshlib.policy.retry import BELOW_500, asks_for_retry
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from meshlib.engine.plan import Way
 
 
-def begun(call: Call[R]) -> Send[R] | Deliver | None:
+def begun(call: Call[R], spare: Send[R] | None = None) -> Send[R] | Deliver | None:
     """The first attempt of a plain call; or the response that is made here, as there is nobody to send it to: the call is over
-    with that. None: it is not plain, and nothing has happened."""
+    with that. None: it is not plain, and nothing has happened. ``spare``: the attempt of this ``call`` object
+    when it was another call, which has ``ended``; it is used again."""
     record, live = call.record, call.live
     plan = live.plain.get(record.rule_object)
     if plan is None:
@@ -59,7 +60,16 @@ def begun(call: Call[R]) -> Send[R] | Deliver | None:
     if endpoint is None or state.requests - state.ended >= cluster.max_requests:
         return made_here(call, no_endpoint(call, state.tally, endpoint))
     head = now + within - now if within < INFINITE else None  # rounded as in ``outbound``
-    send = Send(call, cluster, endpoint, head, None if plan.timeout is None else now + plan.timeout)
+    deadline = None if plan.timeout is None else now + plan.timeout
+    if spare is None:
+        send = Send(call, cluster, endpoint, head, deadline)
+    else:
+        send = spare
+        send.cluster = cluster
+        send.endpoint = endpoint
+        send.timeout = head
+        send.deadline = deadline
+        del send.outcome
     if COUNTS_UNLOCKED:  # as ``cluster.begin``, without its function: nothing can come between these either
         state.requests += 1
         endpoint.active += 1
@@ -82,7 +92,8 @@ def ended(call: Call[R], send: Send[R]) -> bool:
         assert rule is not None
         if outcome.failure is not None or outcome.body is not None or outcome.grpc_status or status >= 500:
             return False
-        if (headers != [] or status != 200) and asks_for_retry(rule.retry, status, headers):
+        retry = rule.retry
+        if retry.retry_on.bits & BELOW_500 and asks_for_retry(retry, status, headers):
             return False
     now = call.clock.monotonic()
     call.outcome = outcome

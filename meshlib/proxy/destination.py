@@ -18,6 +18,9 @@ _URL = re.compile(rb"(?i:http)://([^/?]*)(.*)", re.DOTALL)
 _NAMED = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 """The authority of a URL, of which Envoy takes less than of Host; no userinfo."""
 _HOST_AND_PORT = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
+_seen: set[bytes] = set()
+"""Hosts that were found to be such."""
+MAX_SEEN = 1024
 MAX_PORT = 65535
 MAX_NAME = 255
 """Bytes of a name, or of an address in brackets."""
@@ -27,12 +30,18 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     """Authority and target (a path and a query) of a request. A URL's authority is the one, whatever Host says. Raises
     ``Refused``."""
     target, authority = head.target, head.host
+    if target[:1] == b"/" and authority in _seen and head.method != b"CONNECT":  # nearly all
+        return authority, forwarded_path(target, normalization)
     if head.method == b"CONNECT":
         raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is for outbound ports", "connect_is_not_allowed")
     if target[:1] != b"/":
         authority, target = _of_url(head)
     elif not is_authority(authority.decode("latin-1")):
         raise Refused(400, f"Host is {authority[:100]!r}, which is not a host with or without a port")
+    else:
+        if len(_seen) >= MAX_SEEN:
+            _seen.clear()
+        _seen.add(authority)
     return authority, forwarded_path(target, normalization)
 
 

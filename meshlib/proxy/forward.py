@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
 from meshlib.policy.sidecar_headers import outbound_lines
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.http2_forwarding import Http2Forwarding
 from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.means import Means
-from meshlib.proxy.responder import mesh_closed
+from meshlib.proxy.plain_forwarding import PlainForwarding
+from meshlib.proxy.responder import Straight, mesh_closed
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Responder
+    from meshlib.transport.core.mesh_core import MeshCore
 
 CLIENT_CERT = b"x-forwarded-client-cert:"
 
@@ -23,7 +27,11 @@ CLIENT_CERT = b"x-forwarded-client-cert:"
 class Forwarder(Means):
     """Forwards the requests of one event loop by one mesh."""
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
+    def __init__(self, core: MeshCore) -> None:
+        super().__init__(core)
+        self._spares: list[PlainForwarding] = []  # those used last come first: what they have is in the caches
+
+    def forward(self, request: ProxyRequest, responder: Responder) -> PlainForwarding | Forwarding | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
         and the client was told."""
         core = self.core
@@ -33,8 +41,18 @@ class Forwarder(Means):
             return None
         if request.has_envoy_headers or CLIENT_CERT in request.special:
             request.relined(*outbound_lines(request.lines, request.lower))
-        if not live.snapshot.inbound.default.mesh.proxy_headers.attempt_count:
+        headers = live.snapshot.inbound.default.mesh.proxy_headers
+        if not headers.attempt_count:
             request.counts = False
+        if (
+            isinstance(responder, Straight)
+            and request.protocol == "http"
+            and not PLAIN
+            and core.exchange_of is exchange_of
+        ):
+            spares = self._spares
+            plain = spares.pop() if spares else PlainForwarding(self, spares, request, live)
+            return plain.begin(request, live, responder, headers)
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
         if type(request) is Http2Request:

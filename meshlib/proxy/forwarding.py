@@ -1,9 +1,8 @@
 """One request on its way: an outbound exchange, and the response that comes of it.
 
-Nearly all requests are one attempt on a connection that is there: their exchange is stepped inside the callbacks of the two
-connections, without a task (rows "proxy: HTTP/1.1"). Whatever else an exchange wants, another connection, a pause, a race, a
-body that is still coming, is had in a task, by the driver and the runtime that asyncio clients have. With
-``MESHLIB_PLAIN=1`` everything is.
+Those that are one attempt on a connection that is there have their exchange stepped inside the callbacks of the two
+connections, without a task. Whatever else an exchange wants, another connection, a pause, a race, a body that is still coming,
+is had in a task, by the driver and the runtime that asyncio clients have. With ``MESHLIB_PLAIN=1`` everything is.
 """
 
 from __future__ import annotations
@@ -77,28 +76,38 @@ class Forwarding:
 
     def start(self) -> None:
         """Begin the call, or make its exchange and take the first step of that."""
-        core, call = self._means.core, self._call
-        telemetry = self._means.telemetry
-        self._span = span = telemetry.began(call)
+        self.go(self._means.telemetry.began(self._call), None)
+
+    def go(self, span: CallSpan | None, begun: Send[ProxyRequest] | Deliver | None) -> None:
+        """``start`` a call that has begun; ``begun``: what ``plain_call`` has said of it."""
+        core, call, self._span = self._means.core, self._call, span
         try:
-            if span is None and not PLAIN and core.exchange_of is exchange_of:
-                send = plain_call.begun(call)
-                if type(send) is Deliver:
-                    self._conclude(send.outcome, send.local)
+            if begun is None and span is None and not PLAIN and core.exchange_of is exchange_of:
+                begun = plain_call.begun(call)
+            if type(begun) is Deliver:
+                self._conclude(begun.outcome, begun.local)
+                return
+            if type(begun) is Send:
+                self._send = begun
+                if self._begin(begun):
                     return
-                if type(send) is Send:
-                    self._send = send
-                    if self._begin(send):
-                        return
-                    self._send = None
-                    self._exchange = exchange = goes_on(call, send)
-                    self._in_a_task(exchange, send)
-                    return
+                self._send = None
+                self._exchange = exchange = goes_on(call, begun)
+                self._in_a_task(exchange, begun)
+                return
             exchange = core.exchange_of(call, brief=not PLAIN)
-            self._exchange = exchange = exchange if span is None else telemetry.spanned(span, exchange)
+            self._exchange = exchange = exchange if span is None else self._means.telemetry.spanned(span, exchange)
             self._perform(exchange, next(exchange))
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
-            self._broken()
+            self.broken()
+
+    def take_over(self, send: Send[ProxyRequest] | None, connection: Connection | None, unsent: bool) -> None:
+        """Go on with an attempt of a plain call, which may be on a connection."""
+        self._send = send
+        self._connection = connection
+        self._unsent = unsent
+        if connection is not None:
+            connection.hear(self)
 
     def cancel(self, refused: Refused | None = None) -> None:
         """The client has gone, or is refused."""
@@ -191,7 +200,7 @@ class Forwarding:
         connection.start(data, request.method == "HEAD", self, headers)
         if send.timeout is not None and self._send is send:
             self._head_late = True
-            means.upstream.deadlines.add(self._no_head, means.loop.time() + send.timeout)
+            means.upstream.deadlines.add(self.no_head, means.loop.time() + send.timeout)
         return True
 
     def _begin_http2(self, send: Send[ProxyRequest], target: Target) -> bool:
@@ -210,22 +219,22 @@ class Forwarding:
             return False
         if send.timeout is not None:
             self._head_late = True
-            means.upstream.deadlines.add(self._no_head, means.loop.time() + send.timeout)
+            means.upstream.deadlines.add(self.no_head, means.loop.time() + send.timeout)
         return True
 
     def _http2_ended(self, outcome: Outcome) -> None:
         self._http2 = None
         if self._call.request.protocol == "grpc":
             outcome.grpc_status = grpc.status_in(outcome.headers)
-        self._ended(outcome)
+        self.ended(outcome)
 
-    def _ended(self, outcome: Outcome) -> None:
-        """The attempt that was begun here has come to this: go on."""
+    def ended(self, outcome: Outcome) -> None:
+        """The attempt that is under way without a task has come to this: go on."""
         send, exchange = self._send, self._exchange
         assert send is not None
         if self._head_late:
             self._head_late = False
-            self._means.upstream.deadlines.discard(self._no_head)
+            self._means.upstream.deadlines.discard(self.no_head)
         send.outcome = outcome
         try:
             if exchange is None:
@@ -241,7 +250,7 @@ class Forwarding:
             else:
                 self._conclude(outcome, local=False)
         except Exception:  # noqa: BLE001 (as in ``start``)
-            self._broken()
+            self.broken()
 
     def _conclude(self, outcome: Outcome, local: bool) -> None:
         """The exchange is over, and its response is all here: send it on."""
@@ -268,7 +277,7 @@ class Forwarding:
             outcome.trailers,
         )
 
-    def _broken(self) -> None:
+    def broken(self) -> None:
         """A bug: the client is told that there was one, and the log what."""
         log.exception(
             "a request to %s could not be forwarded: a fault of meshlib, please report it", self._call.request.authority
@@ -324,7 +333,7 @@ class Forwarding:
             self._means.telemetry.ended(self._call, self._span)
             self._drop()
         except Exception:  # noqa: BLE001 (as in ``start``; nobody else would tell the client)
-            self._broken()
+            self.broken()
             return
         if cut is None:
             self._responder.end(None)
@@ -339,12 +348,13 @@ class Forwarding:
         self._leave_connection()
         self._finish(Failure.TIMEOUT)
 
-    def _no_head(self) -> None:
+    def no_head(self) -> None:
+        """There was none in time."""
         send = self._send
         if send is None:
             return
         self._leave_connection()
-        self._ended(no_head(self._means.attempt(send, self._call.request)))
+        self.ended(no_head(self._means.attempt(send, self._call.request)))
 
     def _leave_connection(self) -> None:
         """Give up the request that the connection is busy with, if any, and the connection."""
@@ -352,7 +362,7 @@ class Forwarding:
         deadlines = self._means.upstream.deadlines
         if self._head_late:
             self._head_late = False
-            deadlines.discard(self._no_head)
+            deadlines.discard(self.no_head)
         if self._body_late:
             self._body_late = False
             deadlines.discard(self._too_late)
@@ -389,7 +399,7 @@ class Forwarding:
         else:
             outcome.size = reader.head_size
             outcome.body = Streaming(self._leave_connection)
-        self._ended(outcome)
+        self.ended(outcome)
 
     def on_data(self, reader: ResponseReader) -> None:
         """The connection's."""
@@ -414,7 +424,7 @@ class Forwarding:
         if self._streaming:
             self._finish(failure)
         else:
-            self._ended(Outcome(failure, detail, error, stale=stale))
+            self.ended(Outcome(failure, detail, error, stale=stale))
 
     def on_writable(self, writable: bool) -> None:
         """The connection's."""
@@ -459,7 +469,7 @@ class Forwarding:
             self._tell_cut()
             raise
         except Exception:  # noqa: BLE001 (as in ``start``)
-            self._broken()
+            self.broken()
 
     async def _pass_on(self, exchange: Exchange[ProxyRequest], outcome: Outcome, local: bool) -> None:
         """A response that comes in pieces."""

@@ -19,6 +19,7 @@ from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import connect_authority, destination
 from meshlib.proxy.refusals import BROKEN, NOTHING, SILENT, Asked
 from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.responder import Straight
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
@@ -58,7 +59,7 @@ _HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
 
 
-class Http1Downstream(asyncio.Protocol):
+class Http1Downstream(asyncio.Protocol, Straight):
     """A connection of ``listener``."""
 
     __slots__ = (
@@ -113,7 +114,7 @@ class Http1Downstream(asyncio.Protocol):
                 self._next()
         elif self._source is not None:
             self._more()
-        if reader.waiting > PIPELINED and (self._busy or not self.writable) and not self._paused:
+        if reader.rest and reader.waiting > PIPELINED and (self._busy or not self.writable) and not self._paused:
             self._paused = True
             self.transport.pause_reading()
 
@@ -187,16 +188,23 @@ class Http1Downstream(asyncio.Protocol):
     def _next(self) -> None:
         """The next request, if it has come."""
         head: RequestHead | None = None
+        forwarding: UnderWay | None
         try:
             head = self._reader.head()
             if head is None:
                 return
             self._busy = True
+            if type(head) is RequestHead:  # nearly always: it asks for nothing but its response
+                self._turn += 1
+                self._to_head = head.method == b"HEAD"
+                forwarding = self._forwarder.forward(self._request_of(head), self)
+                if self._busy:
+                    self._forwarding = forwarding
+                return
             connects = self._listener.tunnels if head.method == b"CONNECT" else None
             request = self._request_of(head) if connects is None else _tunnel_of(head)
             self._turn += 1
             self._to_head = head.method == b"HEAD"
-            forwarding: UnderWay | None
             if connects is not None and isinstance(request, ConnectRequest):
                 self._close = True  # what follows may be no HTTP, even where it has come to nothing
                 forwarding = connects.connect(request, self)
@@ -303,6 +311,25 @@ class Http1Downstream(asyncio.Protocol):
         self._close_gently()
 
     # -- Responder ------------------------------------------------------------------------------------------------------
+
+    def pass_on(self, status: int, reason: bytes, head: ReceivedHead, more: bytes, whole: bytes) -> None:
+        """As ``respond``, for nearly all responses: without what is made on the way (row "proxy-inprocess")."""
+        reader = self._reader
+        if (
+            not head.sized
+            or self._to_head
+            or status in BODILESS
+            or self._close
+            or not reader.ended
+            or self._listener.draining
+        ):
+            self.respond(status, reason, head.with_lines(more) if more else head, whole, None)
+            return
+        self.transport.write(b"".join((status_line(status, reason), head.passed, more, _LINE_END, whole)))
+        self._forwarding = None
+        self._busy = False
+        if reader.rest or self._paused or not self.writable:
+            self._go_further()
 
     def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
         """A response that is all here. (HTTP/1.1's trailers are dropped, as in Envoy.)"""

@@ -60,7 +60,7 @@ class Http2Forwarding(Forwarding):
         connection.flush_soon()  # a client's reads bring several calls, as a rule
         if send.timeout is not None:
             self._head_late = True
-            means.upstream.deadlines.add(self._no_head, means.loop.time() + send.timeout)
+            means.upstream.deadlines.add(self.no_head, means.loop.time() + send.timeout)
         return True
 
     def _attempted(self) -> Http2Attempt:
@@ -94,12 +94,12 @@ class Http2Forwarding(Forwarding):
             self._attempted().changed()
 
     def _came_whole(self, stream: Stream, head: ProperHead) -> None:
-        """A 200 that is all here, to a call that asks for nothing more of it: as ``_ended`` and ``_conclude`` have it."""
+        """A 200 that is all here, to a call that asks for nothing more of it: as ``ended`` and ``_conclude`` have it."""
         call, send = self._call, self._send
         assert send is not None
         if self._head_late:
             self._head_late = False
-            self._means.upstream.deadlines.discard(self._no_head)
+            self._means.upstream.deadlines.discard(self.no_head)
         outcome = Outcome()  # not by names, as in ``on_head``
         outcome.status = 200
         outcome.headers = stream.headers
@@ -132,4 +132,4 @@ class Http2Forwarding(Forwarding):
                 written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
             self._client.respond_written(written, whole, _GOOD if good else fields(trailers))
         except Exception:  # noqa: BLE001 (as in ``start``)
-            self._broken()
+            self.broken()

@@ -8,6 +8,7 @@ from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shado
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.proxy.grpc import MessageCount, is_one_message
+from meshlib.transport.protocol.http1_request import METHODS as KNOWN_METHODS
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_body import Bodied
@@ -27,6 +28,7 @@ _LINE_END = b"\r\n"
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
+METHODS = {each: each.decode() for each in KNOWN_METHODS}
 GRPC = b"\r\ncontent-type: application/grpc"
 _GRPC_LINE = GRPC[2:]
 _AFTER_GRPC = b"\r+; "
@@ -79,7 +81,7 @@ class ProxyRequest(Bodied):
         special: Collection[bytes] | None = None,
     ) -> None:
         self.verb = method
-        self.method = method.decode("latin-1")
+        self.method = METHODS.get(method) or method.decode("latin-1")
         self.scheme = scheme
         self.authority = self.dialled = authority.decode("latin-1")
         self.target = target
@@ -95,9 +97,11 @@ class ProxyRequest(Bodied):
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body
-        self._framed = body is None or (type(body) is bytes and b"content-length:" in special)
-        if body is not None and type(body) is not bytes and self.protocol == "grpc":
-            getattr(body, "messages", None)  # of a body that comes in pieces they are counted from here on
+        self._framed = True
+        if body is not None:
+            self._framed = type(body) is bytes and b"content-length:" in special
+            if type(body) is not bytes and self.protocol == "grpc":
+                getattr(body, "messages", None)  # of a body that comes in pieces they are counted from here on
         self.counted = False  # whether headers hold the number of the first attempt
         self.counts = True  # whether they shall
 
@@ -207,6 +211,10 @@ class ProxyRequest(Bodied):
 
     def sent_bytes(self) -> int:
         """The same, and as much of the body as has been seen."""
+        headers = self._headers
+        if self.body is None and type(headers) is RawHead:  # as most are: without a call
+            lines = headers.lines
+            return len(lines) - 4 * lines.count(b"\n") + len(self.method) + len(self.target)
         return self.head_bytes() if self.body is None else self.head_bytes() + self.body_bytes()
 
     @property

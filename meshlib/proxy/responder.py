@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meshlib.telemetry.attempt_spans import CallSpan
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
+    from meshlib.transport.protocol.received_head import ReceivedHead
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 
@@ -59,6 +60,23 @@ class Responder(Protocol):
 
     async def drained(self) -> None:
         """Until it does."""
+
+
+class Straight:
+    """A ``Responder`` of a connection that has one request at a time, and that lets go of who forwards it with the end of its
+    response."""
+
+    __slots__ = ()
+
+    def pass_on(self, status: int, reason: bytes, head: ReceivedHead, more: bytes, whole: bytes) -> None:
+        """``respond`` with an upstream's response; ``more``: lines of headers that it gets beside its own."""
+        raise NotImplementedError
+
+
+class StraightResponder(Responder, Protocol):
+    """Both."""
+
+    def pass_on(self, status: int, reason: bytes, head: ReceivedHead, more: bytes, whole: bytes) -> None: ...
 
 
 class UnderWay(Protocol):
@@ -129,7 +147,9 @@ class Port(Protocol):
 
 
 class Tells(Protocol):
-    """Whom calls are told to: the mesh's telemetry."""
+    """Whom calls are told to: the mesh's telemetry. ``keeps_calls``: they may be in its hands after their end."""
+
+    keeps_calls: bool
 
     def began(self, call: Call[ProxyRequest], /) -> CallSpan | None: ...
     def spanned(self, span: CallSpan, exchange: Exchange[ProxyRequest], /) -> Exchange[ProxyRequest]: ...

@@ -16,6 +16,15 @@ SERVICE_TIME = b"x-envoy-upstream-service-time"
 OVERLOADED = b"x-envoy-overloaded"
 
 
+_TOOK = [b"x-envoy-upstream-service-time: %d\r\n" % each for each in range(100)]
+
+
+def took_line(call: Call[ProxyRequest]) -> bytes:
+    """How long the upstream has taken to respond, as a line of a head."""
+    took = int(call.record.upstream_ms or 0)
+    return _TOOK[took] if 0 <= took < len(_TOOK) else b"%b: %d\r\n" % (SERVICE_TIME, took)
+
+
 def sent_headers(call: Call[ProxyRequest], outcome: Outcome, local: bool) -> Headers:
     """``local``: the response is of our own making, which took no upstream any time."""
     if not call.live.snapshot.inbound.default.mesh.proxy_headers.debug:

@@ -33,6 +33,8 @@ class Shedding(Forwarder):
             turn_away(responder)
             told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
             return None
+        if not self._overload.counts_requests:
+            return super().forward(request, responder)
         return counted(self._overload, responder, functools.partial(super().forward, request))
 
 

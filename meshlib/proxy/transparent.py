@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.connect import Connecting
     from meshlib.proxy.connect_tunnel import ConnectTunnel
-    from meshlib.proxy.forwarding import Forwarding
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder
+    from meshlib.proxy.responder import Responder, UnderWay
 
 log = logging.getLogger("meshlib.proxy")
 
@@ -250,7 +249,7 @@ class RequestsTo(HttpConnection[TransparentListener]):
         self._asked = ("", "")
         self._dialled = ""
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> Forwarding | None:
+    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
         """Begin. Its Host chooses among the hosts of the port that was meant, whatever port Host says; one that is none of
         them is called at the address that was meant, as is any at the address of a service whose port declares no protocol."""
         live = self.core.live

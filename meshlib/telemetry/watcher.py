@@ -84,6 +84,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._clock = clock
         self.tells = False
         """Whether somebody wants more of a call than numbers and a span."""
+        self.keeps_calls = False
+        """Whether calls may be in somebody's hands here after their end."""
         self._closed: deque[tuple[WatchedCall, WatchedSpan | None, float]] = deque()
         self.failures = 0
         self.settings: TelemetrySettings = DEFAULT_SETTINGS
@@ -281,7 +283,7 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._look()
 
     def _look(self) -> None:
-        self.tells = self._logs is not None or self._remember is not None
+        self.keeps_calls = self.tells = self._logs is not None or self._remember is not None
         self._lines = self._logs if self._remember is None else None
 
     def access_logs(self) -> list[dict[str, object]]:

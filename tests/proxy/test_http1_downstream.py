@@ -122,7 +122,7 @@ def broken(*_):
 @pytest.mark.parametrize(
     ("request_line", "where"),
     [
-        ("GET / HTTP/1.1", "forward.route"),
+        ("GET / HTTP/1.1", "plain_forwarding.PlainForwarding.begin"),
         ("GET / HTTP/1.1", "http1_downstream.destination"),
         ("CONNECT reviews:9080 HTTP/1.1", "connect.route_connection"),
     ],

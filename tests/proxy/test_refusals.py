@@ -180,7 +180,7 @@ def test_what_is_turned_away_has_a_line_and_no_count(server, tmp_path):
         assert proxy.metric("istio_requests_total") == 0
 
 
-@pytest.mark.parametrize("where", [("route",), ("Forwarding._begin", "Forwarding._perform")])
+@pytest.mark.parametrize("where", [("PlainForwarding.begin",), ("Forwarding._begin", "Forwarding._perform")])
 def test_a_fault_of_ours_is_a_500_in_both(server, tmp_path, monkeypatch, where):
     def broken(*_):
         raise RuntimeError("a bug")

@@ -14,6 +14,10 @@ import httptools
 
 from meshlib.problems import said
 from meshlib.transport.protocol.chunked_body import ChunkedBody, InvalidChunk
+from meshlib.transport.protocol.http1_head import FramedHead
+from meshlib.transport.protocol.http1_head import RequestHead as RequestHead
+from meshlib.transport.protocol.refused import CHARACTERS as _CHARACTERS
+from meshlib.transport.protocol.refused import Refused as Refused
 from meshlib.transport.protocol.request_head import IN_TARGETS, IN_VALUES
 from meshlib.transport.protocol.strict_parser import REFUSES_ODD_REQUESTS
 
@@ -69,6 +73,8 @@ SPECIAL = re.compile(rb"\r\n(x-envoy-|content-type: application/grpc|(?:%b):)" %
 "proxy-inprocess")."""
 _USUAL = frozenset((*[name + b":" for name in _SEEN], b"x-envoy-", b"content-type: application/grpc"))
 """Those that ask for nothing to be done with the head."""
+_AT_A_GLANCE = _USUAL - {b"content-length:"}
+"""And that say of no body."""
 _NOT_TO_BE_NAMED = frozenset(b"host content-length x-forwarded-for x-forwarded-host x-forwarded-proto".split())
 """By Connection, and so be taken away: what says for whom a request is and where it comes from."""
 
@@ -89,77 +95,12 @@ _BEGINNING = re.compile(rb"[A-Z]{1,%d}(?: |\Z)" % _LONGEST_METHOD)
 """Of a request, however little of it has come."""
 _WEBSOCKET = b"websocket"
 _HASH = ord("#")
+_SPACE = ord(" ")
+_CONNECT = b"CONNECT"
+_VERSION = b"HTTP/1.1"
 _H2C = b"h2c"
 _TE = b"\r\nte:"
 _TE_LINE = b"te: trailers\r\n"
-
-
-class Refused(Exception):
-    """A request that is not taken: the ``status`` that says so, and why, for the log. Nothing that follows it is read.
-    ``detail`` and ``flag`` are Envoy's words for the access log: those of its status where nobody says others."""
-
-    def __init__(self, status: int, why: str, detail: str = "", flag: str | None = None) -> None:
-        super().__init__(why)
-        self.status = status
-        self.why = why
-        known, usual = _DETAILS.get(status, ("", ""))
-        self.detail = detail or known
-        self.flag = usual if flag is None else flag
-
-
-_DPE = "DPE"
-_CHARACTERS = "http1.invalid_characters"
-_DETAILS = {
-    400: ("http1.codec_error", _DPE),
-    403: ("upgrade_failed", ""),
-    404: ("absolute_path_rejected", ""),
-    408: ("request_header_timeout", ""),
-    417: ("unknown_expectation", _DPE),
-    426: ("low_version", _DPE),
-    431: ("http1.headers_too_large", _DPE),
-    500: ("proxy_failed", ""),
-    501: ("http1.invalid_transfer_encoding", _DPE),
-    503: ("overload", "OM"),
-}
-"""By status: Envoy's response code details, and its response flag."""
-
-
-class RequestHead:
-    """A head that was taken.
-
-    ``lines``: the header lines as they came, each with its line end, less those that are for this connection only; ``lower``:
-    the same in lower case, behind one line end, to look names up in. ``host``: what Host says. ``length``: of the body, in
-    bytes; None: it comes in chunks; 0: there is none. ``close``: the client wants no further response here. ``upgrade``: the
-    protocol it would rather speak, as it spells it, b"" for none. ``expects_continue``: it waits for 100 before its body.
-    ``special``: beginnings of the lines that are looked for (``SPECIAL``).
-    """
-
-    __slots__ = (
-        "close",
-        "expects_continue",
-        "host",
-        "length",
-        "lines",
-        "lower",
-        "method",
-        "special",
-        "target",
-        "upgrade",
-    )
-
-    def __init__(
-        self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes, special: list[bytes]
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.lines = lines
-        self.lower = lower
-        self.host = host
-        self.special = special
-        self.length: int | None = 0
-        self.close = False
-        self.upgrade = b""
-        self.expects_continue = False
 
 
 class RequestReader:
@@ -171,19 +112,19 @@ class RequestReader:
         "_after_empty_line",
         "_chunks",
         "_ends",
+        "_heads",
         "_left",
         "_looked_at",
         "_parser",
-        "_rest",
         "_seen",
-        "_validated",
         "ended",
+        "rest",
     )
 
     def __init__(self) -> None:
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._rest = b""
-        self._validated = False
+        self.rest = b""  # what has come and was not asked for
+        self._heads = 0  # that llhttp has taken of what it was given last
         self._after_empty_line = False
         self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
         self._ends = 0  # of lines among them
@@ -194,19 +135,25 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the connection."""
-        rest = self._rest
-        self._rest = rest + data if rest else data
+        rest = self.rest
+        self.rest = rest + data if rest else data
 
     @property
     def waiting(self) -> int:
         """Bytes that have come and were not asked for."""
-        return len(self._rest)
+        return len(self.rest)
 
     # -- heads --------------------------------------------------------------------------------------------------------
 
     def head(self) -> RequestHead | None:
         """The next request, None while its head is not whole. Raises ``Refused``."""
-        data = self._rest
+        data = self.rest
+        if data[-4:] == _END_OF_HEAD and not self._seen and REFUSES_ODD_REQUESTS:
+            return self._at_a_glance(data) or self._looked_through(data)
+        return self._looked_through(data)
+
+    def _looked_through(self, data: bytes) -> RequestHead | None:
+        """The head at the beginning of ``data``, if it is whole."""
         if data[:1] == b"\r" and not self._after_empty_line:
             data = self._without_empty_line(data)
         if not data:
@@ -221,7 +168,7 @@ class RequestReader:
             return None
         if len(head) > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
-        self._rest = rest
+        self.rest = rest
         self._after_empty_line = False
         self._seen = self._ends = self._looked_at = 0
         first, _, lines = head.partition(_LINE_END)
@@ -248,7 +195,7 @@ class RequestReader:
             _refuse_hosts(special.count(_ONE_HOST))
         start = lower.find(_HOST) + len(_HOST)
         host = spelled[start : lower.find(_LINE_END, start)].strip(_BLANK)
-        made = RequestHead(method, target, lines, lower, host, special)
+        made = FramedHead(method, target, lines, lower, host, special)
         if not _USUAL.issuperset(special):
             self._for_this_connection(made, spelled)
             made.special = SPECIAL.findall(made.lower)
@@ -262,13 +209,52 @@ class RequestReader:
             self.ended = True
         return made
 
+    def _at_a_glance(self, data: bytes) -> RequestHead | None:
+        """The head that is all of ``data``, if it says of no body and has nothing for this connection, as most have: what
+        ``head`` finds, with fewer looks at the bytes (row "proxy-inprocess"). None: ``head`` has to look, and maybe refuse."""
+        size, line_end = len(data), data.find(_LINE_END)
+        words = data[:line_end].split(b" ")
+        if len(words) != 3 or size > MAX_HEAD_BYTES or data[-5] < _SPACE:  # one of several line ends, maybe
+            return None
+        method, target, version = words
+        if (
+            version != _VERSION
+            or method not in METHODS
+            or method == _CONNECT
+            or _HASH in target
+            or not target.isascii()
+        ):
+            return None
+        if size > _FEW and data.count(b"\n") > MAX_HEADERS:
+            return None
+        lower = data[line_end:-2].lower()
+        special = SPECIAL.findall(lower)
+        if special.count(_ONE_HOST) != 1 or not _AT_A_GLANCE.issuperset(special):
+            return None
+        self._heads = 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._parser = httptools.HttpRequestParser(self)
+            return None
+        if self._heads != 1:  # it was more than one
+            self._parser = httptools.HttpRequestParser(self)
+            return None
+        self.rest = b""
+        self._after_empty_line = False
+        self.ended = True
+        lines = data[line_end + 2 : -2]
+        start = lower.find(_HOST) + 7
+        host = lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK)
+        return RequestHead(method, target, lines, lower, host, special)
+
     def _without_empty_line(self, data: bytes) -> bytes:
         """One empty line before a request is passed over (RFC 9112, 2.2): there are clients that end a body with one."""
         if data == b"\r":
             return b""
         if data[1] == 10:
             self._after_empty_line = True
-            self._rest = data = data[2:]
+            self.rest = data = data[2:]
         return data
 
     def _refuse_early(self, data: bytes) -> None:
@@ -309,7 +295,7 @@ class RequestReader:
         self._looked_at = end
 
     def _validate(self, head: bytes) -> None:
-        self._validated = False
+        self._heads = 0
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -317,14 +303,14 @@ class RequestReader:
         except httptools.HttpParserError as error:
             _refuse_odd(head)  # which says what it is
             raise _not_http(head.lower(), said(error)) from None
-        if not self._validated:
+        if not self._heads:
             raise Refused(400, "the request's head does not end where it seems to")
 
     def on_headers_complete(self) -> None:
         """httptools' callback."""
-        self._validated = True
+        self._heads += 1
 
-    def _for_this_connection(self, made: RequestHead, head: bytes) -> None:
+    def _for_this_connection(self, made: FramedHead, head: bytes) -> None:
         """Headers that are not passed on, and what they say."""
         lower, special = made.lower, made.special
         tokens = [token.strip(_BLANK) for value in values_of(lower, _CONNECTION) for token in value.split(b",")]
@@ -365,7 +351,7 @@ class RequestReader:
 
     # -- bodies -------------------------------------------------------------------------------------------------------
 
-    def _begin_body(self, head: RequestHead) -> None:
+    def _begin_body(self, head: FramedHead) -> None:
         length = head.length
         if length == 0:
             self.ended = True
@@ -381,12 +367,12 @@ class RequestReader:
 
     def body(self) -> bytes:
         """What has come of the body since the last call. Raises ``Refused``."""
-        data = self._rest
+        data = self.rest
         if not data or self.ended:
             return b""
         if self._chunks is not None:
             try:
-                taken, self._rest, self.ended = self._chunks.take(data)
+                taken, self.rest, self.ended = self._chunks.take(data)
             except InvalidChunk as error:
                 raise Refused(400, str(error)) from None
             if self.ended:
@@ -395,21 +381,21 @@ class RequestReader:
         size = len(data)
         if size <= self._left:
             self._left -= size
-            self._rest = b""
+            self.rest = b""
         else:
-            data, self._rest = data[: self._left], data[self._left :]
+            data, self.rest = data[: self._left], data[self._left :]
             self._left = 0
         self.ended = not self._left
         return data
 
     def over(self) -> None:
         """Nothing more is asked for. (It and its parser refer to each other: they would stay for the garbage collector.)"""
-        self._rest = b""
+        self.rest = b""
         self._parser = None
 
     def all(self) -> bytes:
         """What has come and was not asked for, of a connection that speaks HTTP no more."""
-        rest, self._rest = self._rest, b""
+        rest, self.rest = self.rest, b""
         return rest
 
 

@@ -149,7 +149,18 @@ class AsyncioUpstream:
         self._busy.discard(connection)
         if connection.closed:
             return
-        target = connection.target
+        target, reader = connection.target, connection.reader
+        if (
+            reader.complete
+            and reader.keep_alive
+            and not (reader.poisoned or reader.error or target.wears or target.limits is not None)
+        ):
+            idle = self._idle.get(target)
+            if idle is not None and self._sweeper is not None and not self.closed:
+                # nearly always; as below, but for the calls (row "proxy-inprocess")
+                connection.idle_since = self.now()
+                idle.append(connection)
+                return
         if (
             self.closed
             or not connection.reader.reusable

@@ -179,6 +179,11 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def hear(self, handler: Handler) -> None:
+        """The request that is under way, if any, has this handler from now on."""
+        if self._handler is not None:
+            self._handler = handler
+
     def leave_http(self) -> None:
         """The request is over, and with it HTTP: somebody else has the transport, and the handler hears nothing more."""
         self._handler = None
@@ -238,11 +243,16 @@ class Connection(asyncio.Protocol):
         if not self._head_sent:
             self._head_sent = True
             if reader.complete:
-                self._finish(handler, with_head=True)
+                self._handler = (
+                    None  # the connection is free before the handler runs, so that what it starts next can use it
+                )
+                handler.on_head(reader)
+                handler.on_end(reader)
                 return
             handler.on_head(reader)
         elif reader.complete:
-            self._finish(handler, with_head=False)
+            self._handler = None
+            handler.on_end(reader)
         else:
             handler.on_data(reader)
 
@@ -291,13 +301,6 @@ class Connection(asyncio.Protocol):
             self._handler.on_writable(True)
 
     # -- ends -------------------------------------------------------------------------------------------------------
-
-    def _finish(self, handler: Handler, with_head: bool) -> None:
-        self._handler = None
-        # the connection is free before the handler runs, so that what it starts next can use it
-        if with_head:
-            handler.on_head(self.reader)
-        handler.on_end(self.reader)
 
     def _fail(self, failure: Failure, detail: str, error: BaseException | None) -> None:
         handler, self._handler = self._handler, None

@@ -257,7 +257,7 @@ def test_a_head_that_comes_byte_by_byte_is_looked_through_once():
     for at in range(len(data)):
         reader.feed(Watched(data[at : at + 1]))
         assert reader.head() is None
-    assert type(reader._rest) is Watched
+    assert type(reader.rest) is Watched
     assert Watched.searched < 8 * len(data)
 
 
@@ -331,3 +331,57 @@ def test_what_is_found_is_what_goes_further():
     head = reader.head()
     assert head is not None
     assert head.special == [b"host:"]
+
+
+HEAD = b"GET /a HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\n\r\n\r\n",
+        b"\r\n\r\n\r\n\r\n",
+        HEAD,
+        HEAD + HEAD,
+        b"\r\n" + HEAD,
+        b"GET\r\n\r\n",
+        b"X: y\r\n\r\n",
+    ],
+)
+def test_a_head_is_the_same_whatever_has_come_behind_it(behind):
+    """Most come alone, and are looked at as a whole: nothing of what follows may become a part of one."""
+    reader = RequestReader()
+    reader.feed(HEAD + behind)
+    head = reader.head()
+    assert (head.method, head.target, head.lines, head.host) == (b"GET", b"/a", b"Host: a\r\nX: y\r\n", b"a")
+    assert head.lower == b"\r\nhost: a\r\nx: y\r\n"
+    assert reader.ended
+    assert reader.rest == behind
+
+
+@pytest.mark.parametrize(
+    "more", [b"Content-Length: 11\r\n", b"Transfer-Encoding: chunked\r\n", b"Connection: close\r\n"]
+)
+def test_a_head_with_a_body_that_ends_like_a_head_is_not_taken_for_one(more):
+    body = b"GET / H\r\n\r\n" if b"Length" not in more else b"abcdefg\r\n\r\n"
+    reader = RequestReader()
+    reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\n" + more + b"\r\n" + body)
+    head = reader.head()
+    assert head.target == b"/"
+    assert (head.length, head.close) == (
+        11 if b"Length" in more else None if b"chunked" in more else 0,
+        b"close" in more,
+    )
+    assert reader.rest == body
+
+
+def test_a_head_that_was_more_than_one_leaves_the_parser_as_new():
+    reader = RequestReader()
+    for _ in range(3):
+        reader.feed(HEAD + HEAD)
+        assert reader.head().target == b"/a"
+        assert reader.head().target == b"/a"
+        assert reader.head() is None

@@ -1,0 +1,220 @@
+"""Nearly all requests of the outbound side, from end to end without a task: a plain call (``engine/plain_call.py``) whose one
+attempt finds an HTTP/1.1 connection that is there, and whose response comes whole.
+
+It does and tells what ``Forwarding`` does of such a request, with what it needs made once and used again: a connection of
+HTTP/1.1 has one request at a time, and lets go of it with its response. As soon as anything else is asked for, before the
+attempt or after it, a ``Forwarding`` goes on with the call (row "proxy-inprocess"). With
+``MESHLIB_PLAIN=1`` it has all calls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshlib.engine import plain_call
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.effects import Send
+from meshlib.engine.explanation import Exchange
+from meshlib.engine.outcome import Outcome
+from meshlib.engine.route import rule_of
+from meshlib.proxy.forwarding import Forwarding
+from meshlib.proxy.sent_headers import sent_headers, took_line
+from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.transport.runtimes.targets import find_target
+from meshlib.transport.upstream.target import Target
+
+if TYPE_CHECKING:
+    from meshlib.engine.live import Live
+    from meshlib.engine.outcome import Failure
+    from meshlib.policy.header_ops import Headers
+    from meshlib.policy.sidecar_headers import ProxyHeaders
+    from meshlib.proxy.means import Means
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import StraightResponder
+    from meshlib.transport.protocol.http1 import ResponseReader
+    from meshlib.transport.protocol.http1_request import Refused
+    from meshlib.transport.upstream.loop_connection import Connection
+
+MOST_SPARES = 64
+"""That are kept for requests to come, of an event loop: as many as are seldom under way at once."""
+_NO_HEADERS: Headers = []
+
+
+class PlainForwarding:
+    """One request on its way, and the handler of the connection that it is on. ``begin`` it; once it is over, it may be begun
+    again. Not thread-safe: of an event loop."""
+
+    __slots__ = (
+        *("_call", "_connection", "_debug", "_late", "_means", "_more"),
+        *("_outcome", "_responder", "_send", "_spares", "_unsent"),
+    )
+
+    def __init__(self, means: Means, spares: list[PlainForwarding], request: ProxyRequest, live: Live) -> None:
+        core = means.core
+        self._means = means
+        self._spares = spares
+        self._call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
+        self._call.record = Exchange(live.snapshot.passthrough, None, live.snapshot.version)
+        self._outcome: Outcome | None = None  # of the last request, to be used again
+        self._send: Send[ProxyRequest] | None = None  # also of the last request, to be used again
+        self._connection: Connection | None = None  # that it is on
+        self._responder: StraightResponder | None = None  # None: it is over
+        self._more: Forwarding | None = None  # which goes on with it
+        self._debug = False  # whether the client is told how long the upstream has taken
+        self._late = False  # whether a deadline is set
+        self._unsent = False  # the system has not taken all of the request
+
+    def begin(
+        self, request: ProxyRequest, live: Live, responder: StraightResponder, headers: ProxyHeaders
+    ) -> PlainForwarding | Forwarding:
+        """What this returns cancels it; the response may be on its way already. ``headers``: of the mesh's settings."""
+        call, means, snapshot = self._call, self._means, live.snapshot
+        call.request = request
+        call.live = live
+        record = call.record
+        record.virtual_host = vhost = snapshot.seen.get(
+            (request.dialled, request.authority, request.scheme)
+        ) or snapshot.virtual_host(request.dialled, request.scheme, request.authority)
+        record.rule_object = vhost.single or rule_of(vhost, request)
+        record.version = snapshot.version
+        record._attempts = None
+        self._responder = responder
+        span, begun = means.telemetry.began(call), None
+        try:
+            if span is None:
+                begun = plain_call.begun(call, self._send)
+                if type(begun) is Send and self._begin(begun, request, headers):
+                    return self
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            self._send = begun if type(begun) is Send else None
+            more = self._handed_over()
+            more.broken()
+            return more
+        more = Forwarding(means, call, responder)
+        more.go(span, begun)
+        return more
+
+    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool:
+        """Begin the attempt on a connection that is there. False: it is not that simple, and nothing has happened."""
+        means, cluster, endpoint = self._means, send.cluster, send.endpoint
+        target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
+        if type(target) is not Target or target.label != endpoint.key:
+            target = find_target(means.core, cluster, endpoint, request, means.settings)
+        upstream = means.upstream
+        if target.http2 or upstream.closed:
+            return False
+        data = request.encoded(send.attempt)
+        if data is None:
+            return False
+        connection = upstream.take(target)
+        if connection is None:
+            return False
+        self._debug = headers.debug
+        self._send = send
+        self._connection = connection
+        self._unsent = False
+        connection.start(data, request.method == "HEAD", self, request.sent_head)
+        if send.timeout is not None and self._connection is connection:
+            self._late = True
+            upstream.deadlines.add(self._no_head, means.loop.time() + send.timeout)
+        return True
+
+    def cancel(self, refused: Refused | None = None) -> None:
+        """The client has gone, or is refused."""
+        if self._more is not None or self._responder is not None:
+            (self._more or self._handed_over()).cancel(refused)
+
+    def client_takes(self, writable: bool) -> None:
+        """The client takes (or for now does not take) what is written to it."""
+        if self._more is not None:
+            self._more.client_takes(writable)
+
+    def _handed_over(self) -> Forwarding:
+        """A ``Forwarding`` goes on from here, and hears what the connection has to say."""
+        responder, self._responder = self._responder, None
+        assert responder is not None
+        if self._late:
+            self._late = False
+            self._means.upstream.deadlines.discard(self._no_head)
+        more = self._more = Forwarding(self._means, self._call, responder)
+        more.take_over(self._send, self._connection, self._unsent)
+        self._connection = None
+        return more
+
+    def _no_head(self) -> None:
+        self._handed_over().no_head()
+
+    # -- Handler ------------------------------------------------------------------------------------------------------
+
+    def on_head(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        send, connection = self._send, self._connection
+        if not reader.complete or send is None or connection is None:
+            self._handed_over().on_head(reader)
+            return
+        outcome, call, means = self._outcome, self._call, self._means
+        if outcome is None:
+            outcome = self._outcome = Outcome()
+        outcome.status = status = reader.status
+        outcome.reason = reader.reason
+        head: Headers = reader.headers
+        outcome.headers = head
+        outcome.http_version = reader.http_version
+        outcome.size = reader.response_size
+        chunks = reader.chunks
+        outcome.whole = whole = chunks.pop() if len(chunks) == 1 else reader.take()
+        if self._unsent:
+            reader.poisoned = True  # a response before the request was over: what is left of it was never sent
+        # the connection is free before anything else is done: what is done may want one
+        self._connection = None
+        upstream = means.upstream
+        upstream.release(connection)
+        if self._late:
+            self._late = False
+            upstream.deadlines.discard(self._no_head)
+        send.outcome = outcome
+        responder = self._responder
+        assert responder is not None
+        try:
+            if not plain_call.ended(call, send):
+                self._handed_over().ended(outcome)
+                return
+            call.record.status = status
+            telemetry = means.telemetry
+            telemetry.ended(call, None)
+            self._responder = None
+            if type(head) is ReceivedHead:
+                responder.pass_on(status, outcome.reason, head, took_line(call) if self._debug else b"", whole)
+                if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
+                    call.request = None  # type: ignore[assignment] # which may be long, as may be the response
+                    outcome.whole = None
+                    outcome.headers = _NO_HEADERS
+                    self._spares.append(self)
+            else:
+                responder.respond(status, outcome.reason, sent_headers(call, outcome, False), whole, outcome.trailers)
+        except Exception:  # noqa: BLE001 (as in ``begin``)
+            self._responder = responder
+            self._handed_over().broken()
+
+    def on_data(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        self._goes_on().on_data(reader)
+
+    def on_end(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        if self._more is not None:
+            self._more.on_end(reader)
+
+    def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
+        """The connection's."""
+        self._goes_on().on_failure(failure, detail, error, stale)
+
+    def on_writable(self, writable: bool) -> None:
+        """The connection's."""
+        self._unsent = not writable
+
+    def on_interim(self, reader: ResponseReader) -> None:
+        """The connection's: what comes before the response is not passed on."""
+
+    def _goes_on(self) -> Forwarding:
+        return self._more or self._handed_over()

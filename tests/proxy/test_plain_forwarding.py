@@ -1,0 +1,162 @@
+"""Requests that need nothing but an attempt on a connection that is there: what they are made with is used again, and whatever
+else comes of one is a ``Forwarding``'s."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from meshlib.proxy import plain_forwarding
+from meshlib.transport.protocol.shortcuts import PLAIN
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
+from tests.support.resources import pod, service, to, virtual_service
+from tests.support.servers import EchoServer
+
+pytestmark = pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: there are none")
+
+
+def whole(handler):
+    """The response in one write: one that comes in two is no plain one."""
+    body = handler.path.encode()
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+    return True
+
+
+@pytest.fixture
+def server():
+    with EchoServer("v1", behave=whole) as made:
+        yield made
+
+
+def mesh_of(server, **rule):
+    found = [service("reviews"), pod("reviews", "v1", server.port)]
+    if rule:
+        found.append(virtual_service("reviews", {"route": [to("reviews")], **rule}))
+    return found
+
+
+def spares(proxy):
+    return proxy.process.listener.forwarder._spares
+
+
+def test_one_request_after_another_is_made_with_the_same(server):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.get()  # a connection to the upstream is there
+        made = set()
+        for number in range(5):
+            assert client.get(f"/{number}").status == 200
+            assert eventually(lambda: len(spares(proxy)) == 1)
+            made.add(id(spares(proxy)[0]))
+        assert len(made) == 1
+        assert proxy.metric("istio_requests_total", response_code="200") == 6
+
+
+def test_a_spare_keeps_neither_request_nor_response(server):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.get()
+        client.get()
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        spare = spares(proxy)[0]
+        assert spare._call.request is None
+        assert (spare._outcome.whole, spare._outcome.headers) == (None, [])
+        assert spare._responder is None
+        assert spare._connection is None
+
+
+def test_calls_that_somebody_keeps_are_not_used_again(server):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        proxy.process._mesh._core.telemetry.remember = lambda call, now, trace: None
+        client.get()
+        client.get()
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == 2)
+        assert spares(proxy) == []
+
+
+def test_no_more_are_kept_than_are_seldom_under_way_at_once(server, monkeypatch):
+    monkeypatch.setattr(plain_forwarding, "MOST_SPARES", 0)
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.get()
+        assert client.get().status == 200
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == 2)
+        assert spares(proxy) == []
+
+
+def test_what_is_left_of_one_that_was_more_is_not_used_again(server):
+    answers = [503, 200]
+
+    def behave(handler):
+        status = answers.pop(0)
+        handler.send_response(status)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+        return True
+
+    rule = {"retries": {"attempts": 1, "retryOn": "5xx"}}
+    with Proxy(mesh_of(server, **rule)) as proxy, proxy.client() as client:
+        client.get()
+        server.behave = behave
+        assert client.get().status == 200
+        assert answers == []
+        assert spares(proxy) == []
+
+
+def test_a_response_in_pieces_is_passed_on_all_the_same(server):
+    go = threading.Event()
+
+    def in_two(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\none")
+        go.wait(20)
+        handler.wfile.write(b"two")
+        return True
+
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.get()
+        server.behave = in_two
+        client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert client.head().status == 200
+        assert client.exactly(3) == b"one"
+        go.set()
+        assert client.exactly(3) == b"two"
+        server.behave = whole
+        assert client.get().status == 200
+
+
+def test_a_response_that_does_not_come_in_time_is_a_504(server):
+    go = threading.Event()
+
+    def never(handler):
+        go.wait(20)
+        return True
+
+    with Proxy(mesh_of(server, timeout="0.5s")) as proxy, proxy.client() as client:
+        client.get()
+        server.behave = never
+        assert client.get().status == 504
+        assert spares(proxy) == []
+        assert proxy.metric("istio_requests_total", response_code="504", response_flags="UT") >= 1
+        go.set()
+
+
+def test_a_client_that_goes_is_one_that_went_and_the_next_one_gets_its_own_response(server):
+    asked, go = threading.Event(), threading.Event()
+
+    def waits(handler):
+        asked.set()
+        go.wait(20)
+        return False
+
+    with Proxy(mesh_of(server)) as proxy:
+        with proxy.client() as first:
+            first.get("/first")
+            server.behave = waits
+            first.send(b"GET /gone HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            assert asked.wait(20)
+        assert eventually(lambda: proxy.process.listener.connections == 0)
+        server.behave = whole
+        go.set()
+        with proxy.client() as second:
+            for path in ("/second", "/third"):
+                assert path.encode() in second.get(path).body
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_flags="DC") == 1)
