@@ -10,7 +10,7 @@ from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.explanation import Exchange
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import PortTable, Rule, VirtualHost
+    from meshlib.compiler.routes import PortTable, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.live import Live
     from meshlib.policy.http_match import RequestView
@@ -31,12 +31,6 @@ def route(snapshot: Snapshot, view: RequestView) -> Exchange:
         if found >= 0:
             rule = vhost.rules[found]
     return Exchange(vhost, rule, snapshot.version)
-
-
-def rule_of(vhost: VirtualHost, view: RequestView) -> Rule | None:
-    """The rule of a virtual host that the request takes, of several or none."""
-    found = vhost.index.find(view)
-    return vhost.rules[found] if found >= 0 else None
 
 
 def route_again(live: Live, view: RequestView, alike: object, varying: str) -> Exchange:

@@ -6,7 +6,7 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-from meshlib.proxy.forwarded_path import forwarded_path
+from meshlib.proxy.forwarded_path import KEPT, forwarded_path
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.request_target import is_authority
 
@@ -31,7 +31,9 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     ``Refused``."""
     target, authority = head.target, head.host
     if target[:1] == b"/" and authority in _seen and head.method != b"CONNECT":  # nearly all
-        return authority, forwarded_path(target, normalization)
+        if target.translate(None, KEPT) or target.find(b"/.") >= 0 or target.find(b"//") >= 0:
+            return authority, forwarded_path(target, normalization)
+        return authority, target
     if head.method == b"CONNECT":
         raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is for outbound ports", "connect_is_not_allowed")
     if target[:1] != b"/":

@@ -10,7 +10,7 @@ from meshlib.transport.protocol.http1_request import Refused
 
 _CHANGED = b'%\\"<>^`{|}'
 _IN_PATHS = bytes(range(0x21, 0x7F))
-_KEPT = _IN_PATHS.translate(None, _CHANGED)
+KEPT = _IN_PATHS.translate(None, _CHANGED)
 """Bytes that every normalization leaves as they are, but for dots and slashes; ``?``, which ends a path, among them."""
 _NUL = b"%00"
 _FAILED = "path_normalization_failed"
@@ -22,7 +22,7 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
     that would be yet another one if somebody behind us normalized it again: ``/a/%2e%2e;/b``."""
     slashes = normalization in ("BASE", "NONE")  # are left as they are
     # ``find``, not ``in``, which takes the bytes for a number first and makes an exception of that
-    if not target.translate(None, _KEPT) and target.find(b"/.") < 0 and (slashes or target.find(b"//") < 0):
+    if not target.translate(None, KEPT) and target.find(b"/.") < 0 and (slashes or target.find(b"//") < 0):
         return target  # nearly all: that a query may look like something to normalize only costs the longer way
     path, mark, query = target.partition(b"?")
     if _NUL in path or path.translate(None, _IN_PATHS):

@@ -27,6 +27,8 @@ from meshlib.transport.protocol.http1_response import (
     BODILESS,
     CLOSE_AND_END,
     LAST_CHUNK,
+    OK,
+    OK_LINE,
     ResponseHead,
     chunk,
     closing,
@@ -108,7 +110,8 @@ class Http1Downstream(asyncio.Protocol, Straight):
             self._tunnel.received(data)
             return
         reader = self._reader
-        reader.feed(data)
+        rest = reader.rest
+        reader.rest = rest + data if rest else data  # its ``feed``
         if not self._busy:
             if self.writable:  # else what it has asked for before comes first
                 self._next()
@@ -228,7 +231,8 @@ class Http1Downstream(asyncio.Protocol, Straight):
         if authority != head.host:
             lines = _with_host(lines, lower, authority)
             lower = b"\r\n" + lines.lower()
-        if head.upgrade:
+        unusual = type(head) is not RequestHead
+        if unusual and head.upgrade:
             upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
             lines += upgrade
             lower += upgrade
@@ -240,7 +244,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
             if more:
                 lines += more
                 lower += more
-        body = None if head.length == 0 else self._body_of(head)
+        body = self._body_of(head) if unusual and head.length != 0 else None
         return ProxyRequest(head.method, authority, target, lines, lower, body, "http", special)
 
     def _body_of(self, head: RequestHead) -> bytes | DuplexBody:
@@ -325,7 +329,8 @@ class Http1Downstream(asyncio.Protocol, Straight):
         ):
             self.respond(status, reason, head.with_lines(more) if more else head, whole, None)
             return
-        self.transport.write(b"".join((status_line(status, reason), head.passed, more, _LINE_END, whole)))
+        line = OK_LINE if status == OK and reason == b"OK" else status_line(status, reason)
+        self.transport.write(b"".join((line, head.passed, more, _LINE_END, whole)))
         self._forwarding = None
         self._busy = False
         if reader.rest or self._paused or not self.writable:

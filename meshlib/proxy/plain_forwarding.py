@@ -16,9 +16,8 @@ from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.outcome import Outcome
-from meshlib.engine.route import rule_of
 from meshlib.proxy.forwarding import Forwarding
-from meshlib.proxy.sent_headers import sent_headers, took_line
+from meshlib.proxy.sent_headers import MOST_TOOK, TOOK, sent_headers, took_line
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.target import Target
@@ -75,7 +74,12 @@ class PlainForwarding:
         record.virtual_host = vhost = snapshot.seen.get(
             (request.dialled, request.authority, request.scheme)
         ) or snapshot.virtual_host(request.dialled, request.scheme, request.authority)
-        record.rule_object = vhost.single or rule_of(vhost, request)
+        rule = vhost.single
+        if rule is None:  # as ``route``
+            found = vhost.index.find(request)
+            if found >= 0:
+                rule = vhost.rules[found]
+        record.rule_object = rule
         record.version = snapshot.version
         record._attempts = None
         self._responder = responder
@@ -179,12 +183,15 @@ class PlainForwarding:
             if not plain_call.ended(call, send):
                 self._handed_over().ended(outcome)
                 return
-            call.record.status = status
+            record = call.record
+            record.status = status
             telemetry = means.telemetry
             telemetry.ended(call, None)
             self._responder = None
             if type(head) is ReceivedHead:
-                responder.pass_on(status, outcome.reason, head, took_line(call) if self._debug else b"", whole)
+                took = int(record.upstream_ms or 0)
+                more = (TOOK[took] if 0 <= took < MOST_TOOK else took_line(took)) if self._debug else b""
+                responder.pass_on(status, outcome.reason, head, more, whole)
                 if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
                     call.request = None  # type: ignore[assignment] # which may be long, as may be the response
                     outcome.whole = None

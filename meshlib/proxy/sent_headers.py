@@ -16,13 +16,14 @@ SERVICE_TIME = b"x-envoy-upstream-service-time"
 OVERLOADED = b"x-envoy-overloaded"
 
 
-_TOOK = [b"x-envoy-upstream-service-time: %d\r\n" % each for each in range(100)]
+def took_line(took: int) -> bytes:
+    """How long the upstream has taken to respond, in milliseconds, as a line of a head."""
+    return b"%b: %d\r\n" % (SERVICE_TIME, took)
 
 
-def took_line(call: Call[ProxyRequest]) -> bytes:
-    """How long the upstream has taken to respond, as a line of a head."""
-    took = int(call.record.upstream_ms or 0)
-    return _TOOK[took] if 0 <= took < len(_TOOK) else b"%b: %d\r\n" % (SERVICE_TIME, took)
+MOST_TOOK = 100
+TOOK = [took_line(each) for each in range(MOST_TOOK)]
+"""``took_line`` of what most take."""
 
 
 def sent_headers(call: Call[ProxyRequest], outcome: Outcome, local: bool) -> Headers:

@@ -156,9 +156,13 @@ class ResponseReader:
                     self._misses = 0
                     return
                 self._misses += 1
-            if data[:1] != b"H":  # llhttp would pass over empty lines
-                self._fail("the response does not begin with HTTP/1")
-                return
+        self._parse(data, head_end)
+
+    def _parse(self, data: bytes, head_end: int) -> None:
+        """Bytes that are not of a known response. ``head_end``: where its head ends, to be remembered; 0: it is not to be."""
+        if not self._size and data[:1] != b"H":  # llhttp would pass over empty lines
+            self._fail("the response does not begin with HTTP/1")
+            return
         self._size += len(data)
         self._spent += len(data)
         bare = self._bare

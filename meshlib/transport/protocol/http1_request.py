@@ -8,6 +8,7 @@ last that this connection has said.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import httptools
@@ -39,23 +40,14 @@ _HOST, _ONE_HOST = b"\r\nhost:", b"host:"
 _LENGTH = b"\r\ncontent-length:"
 _CODING = b"\r\ntransfer-encoding:"
 _CONNECTION = b"\r\nconnection:"
+_KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n"
 _PROXY_CONNECTION = b"\r\nproxy-connection:"
 _EXPECT = b"\r\nexpect:"
 _UPGRADE = b"\r\nupgrade:"
 _BLANK = b" \t"
 
 HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"upgrade",
-        b"transfer-encoding",
-        b"expect",
-        b"trailer",
-        b"http2-settings",
-    )
+    b"connection keep-alive proxy-connection te upgrade transfer-encoding expect trailer http2-settings".split()
 )
 """Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
 _SEEN = (
@@ -68,7 +60,20 @@ _SEEN = (
     b"proxy-authorization",
     b"cookie",
 )
-SPECIAL = re.compile(rb"\r\n(x-envoy-|content-type: application/grpc|(?:%b):)" % b"|".join((*_SEEN, *HOP_BY_HOP)))
+
+
+def _any_of(beginnings: Iterable[bytes]) -> bytes:
+    """A regular expression for names of headers: by their first letters, a fifth faster than one after another."""
+    by_letter: dict[bytes, list[bytes]] = {}
+    for each in sorted(beginnings):
+        by_letter.setdefault(each[:1], []).append(each[1:])
+    return b"|".join([b"%b(?:%b)" % (letter, b"|".join(rests)) for letter, rests in by_letter.items()])
+
+
+SPECIAL = re.compile(
+    rb"\r\n(%b)"
+    % _any_of((b"x-envoy-", b"content-type: application/grpc", *[name + b":" for name in (*_SEEN, *HOP_BY_HOP)]))
+)
 """Beginnings of lines that somebody looks for. Each look for one name costs as much as this, which is one pass (row
 "proxy-inprocess")."""
 _USUAL = frozenset((*[name + b":" for name in _SEEN], b"x-envoy-", b"content-type: application/grpc"))
@@ -96,7 +101,7 @@ _BEGINNING = re.compile(rb"[A-Z]{1,%d}(?: |\Z)" % _LONGEST_METHOD)
 _WEBSOCKET = b"websocket"
 _HASH = ord("#")
 _SPACE = ord(" ")
-_CONNECT = b"CONNECT"
+_USUAL_METHODS = METHODS - {b"CONNECT"}
 _VERSION = b"HTTP/1.1"
 _H2C = b"h2c"
 _TE = b"\r\nte:"
@@ -148,9 +153,54 @@ class RequestReader:
     def head(self) -> RequestHead | None:
         """The next request, None while its head is not whole. Raises ``Refused``."""
         data = self.rest
-        if data[-4:] == _END_OF_HEAD and not self._seen and REFUSES_ODD_REQUESTS:
-            return self._at_a_glance(data) or self._looked_through(data)
-        return self._looked_through(data)
+        if data[-4:] != _END_OF_HEAD or self._seen or not REFUSES_ODD_REQUESTS:
+            return self._looked_through(data)
+        # nearly always it is all of the data, says of no body and has nothing for this connection: then as ``_looked_through``,
+        # with fewer looks at the bytes (row "proxy-inprocess"). What is to be refused, is so there
+        try:
+            method, target, version = data[: (line_end := data.find(_LINE_END))].split(b" ")
+        except ValueError:
+            return self._looked_through(data)
+        size = len(data)
+        if (
+            version != _VERSION
+            or method not in _USUAL_METHODS
+            or data[-5] < _SPACE  # one of several line ends, maybe
+            or _HASH in target
+            or not target.isascii()
+            or size > MAX_HEAD_BYTES
+            or (size > _FEW and data.count(b"\n") > MAX_HEADERS)
+        ):
+            return self._looked_through(data)
+        lower = data[line_end:-2].lower()
+        special = SPECIAL.findall(lower)
+        kept_alive = -1
+        if not _AT_A_GLANCE.issuperset(special):
+            kept_alive = lower.find(_KEEP_ALIVE)  # and nothing else, as most say who say something of the connection
+            if kept_alive < 0:
+                return self._looked_through(data)
+            special.remove(b"connection:")
+        if special.count(_ONE_HOST) != 1 or not _AT_A_GLANCE.issuperset(special):
+            return self._looked_through(data)
+        self._heads = 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._heads = 0
+        if self._heads != 1:  # it was none, or more than one
+            self._parser = httptools.HttpRequestParser(self)
+            return self._looked_through(data)
+        self.rest = b""
+        self._after_empty_line = False
+        self.ended = True
+        lines = data[line_end + 2 : -2]
+        if kept_alive >= 0:
+            end = kept_alive + len(_KEEP_ALIVE) - 2
+            lower = lower[:kept_alive] + lower[end:]
+            lines = lines[: max(0, kept_alive - 2)] + lines[end - 2 if kept_alive else end :]
+        start = lower.find(_HOST) + 7
+        host = lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK)
+        return RequestHead(method, target, lines, lower, host, special)
 
     def _looked_through(self, data: bytes) -> RequestHead | None:
         """The head at the beginning of ``data``, if it is whole."""
@@ -208,45 +258,6 @@ class RequestReader:
         else:
             self.ended = True
         return made
-
-    def _at_a_glance(self, data: bytes) -> RequestHead | None:
-        """The head that is all of ``data``, if it says of no body and has nothing for this connection, as most have: what
-        ``head`` finds, with fewer looks at the bytes (row "proxy-inprocess"). None: ``head`` has to look, and maybe refuse."""
-        size, line_end = len(data), data.find(_LINE_END)
-        words = data[:line_end].split(b" ")
-        if len(words) != 3 or size > MAX_HEAD_BYTES or data[-5] < _SPACE:  # one of several line ends, maybe
-            return None
-        method, target, version = words
-        if (
-            version != _VERSION
-            or method not in METHODS
-            or method == _CONNECT
-            or _HASH in target
-            or not target.isascii()
-        ):
-            return None
-        if size > _FEW and data.count(b"\n") > MAX_HEADERS:
-            return None
-        lower = data[line_end:-2].lower()
-        special = SPECIAL.findall(lower)
-        if special.count(_ONE_HOST) != 1 or not _AT_A_GLANCE.issuperset(special):
-            return None
-        self._heads = 0
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._parser = httptools.HttpRequestParser(self)
-            return None
-        if self._heads != 1:  # it was more than one
-            self._parser = httptools.HttpRequestParser(self)
-            return None
-        self.rest = b""
-        self._after_empty_line = False
-        self.ended = True
-        lines = data[line_end + 2 : -2]
-        start = lower.find(_HOST) + 7
-        host = lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK)
-        return RequestHead(method, target, lines, lower, host, special)
 
     def _without_empty_line(self, data: bytes) -> bytes:
         """One empty line before a request is passed over (RFC 9112, 2.2): there are clients that end a body with one."""

@@ -17,6 +17,8 @@ _CLOSE = b"connection: close\r\n"
 CLOSE_AND_END = _CLOSE + _LINE_END
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 _USUAL_LINES = {int(each): b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
+OK = 200
+OK_LINE = _USUAL_LINES[OK]
 _BEFORE_REASON = len("HTTP/1.1 200 ")
 LAST_CHUNK = b"0\r\n\r\n"
 

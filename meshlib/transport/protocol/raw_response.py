@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from meshlib.transport.protocol.http1 import ResponseReader
-from meshlib.transport.protocol.known_heads import KnownHead
+from meshlib.transport.protocol.http1 import FEW_MISSES, ResponseReader
+from meshlib.transport.protocol.known_heads import LONGEST_HEAD, KnownHead
 from meshlib.transport.protocol.received_head import ReceivedHead, received
 
 NO_CONTENT = 204
@@ -19,23 +19,56 @@ _known: dict[bytes, KnownHead] = {}
 class RawResponseReader(ResponseReader):
     """A ``ResponseReader`` whose ``headers`` are a ``ReceivedHead``. No step of bytecode a header (row "proxy: HTTP/1.1")."""
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_as_new", "_raw")
 
     on_header = None  # type: ignore[assignment] # llhttp tells nobody of them
     on_status = None  # type: ignore[assignment] # the status line says it
     known = _known
 
+    def __init__(self) -> None:
+        self._as_new = False
+        """Whether nothing has changed since ``begin`` but what a known head changes."""
+        super().__init__()
+
     def begin(self, head_request: bool) -> None:
         """A response is expected now."""
+        if self._as_new and not head_request:  # the last one was known
+            self._as_new = self.begun = self.head_done = self.complete = False
+            self._size = 0
+            if self.chunks:
+                self.chunks = []
+            return
+        self._as_new = False
         self._raw = b""
         super().begin(head_request)
 
     def feed(self, data: bytes) -> None:
         """Bytes from the connection."""
+        head_end = 0
         if not self.head_done:
+            if not self.begun and self._bare is None and self._misses < FEW_MISSES:
+                # as ``ResponseReader`` does, without what it has to set for others
+                head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
+                found = self.known.get(data[:head_end])
+                if found is not None and len(data) == head_end + found[3]:
+                    self.status, self.reason, self.headers, length = found
+                    self._size = len(data)
+                    self._as_new = self.begun = self.head_done = self.complete = self.keep_alive = True
+                    if length:
+                        self.chunks.append(data[head_end:])
+                    self._misses = 0
+                    return
+                self.begun = True
+                self._misses += 1
             raw = self._raw
             self._raw = raw + data if raw else data
-        super().feed(data)
+            if not self.begun:  # a response to HEAD, or of a server whose heads are all different
+                super().feed(data)
+                return
+        elif self.complete:
+            self.poisoned = True  # nobody asked for these
+            return
+        self._parse(data, head_end)
 
     def on_headers_complete(self) -> None:
         """httptools' callback."""

@@ -385,3 +385,32 @@ def test_a_head_that_was_more_than_one_leaves_the_parser_as_new():
         assert reader.head().target == b"/a"
         assert reader.head().target == b"/a"
         assert reader.head() is None
+
+
+@pytest.mark.parametrize(
+    "line", [b"Connection: keep-alive\r\n", b"connection: Keep-Alive\r\n", b"CONNECTION:  keep-alive \r\n"]
+)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_connection_that_is_to_be_kept_alive_is_nobody_elses_business(line, at):
+    lines = [b"Host: a\r\n", b"X-Request-Id: 7\r\n"]
+    lines.insert(at, line)
+    reader = RequestReader()
+    for _ in range(2):
+        reader.feed(b"GET / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
+        head = reader.head()
+        assert (head.lines, head.lower) == (b"Host: a\r\nX-Request-Id: 7\r\n", b"\r\nhost: a\r\nx-request-id: 7\r\n")
+        assert (head.host, sorted(head.special), head.close) == (b"a", [b"host:", b"x-request-id:"], False)
+        assert reader.rest == b""
+
+
+@pytest.mark.parametrize(
+    "other", [b"Connection: x-mine\r\n", b"Connection: close\r\n", b"Keep-Alive: 5\r\n", b"TE: trailers\r\n"]
+)
+def test_what_else_is_said_of_the_connection_is_heard_beside_keep_alive(other):
+    reader = RequestReader()
+    reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX-Mine: 1\r\nConnection: keep-alive\r\n" + other + b"\r\n")
+    head = reader.head()
+    assert head.close == (b"close" in other)
+    assert (b"x-mine" in head.lower) == (b"x-mine" not in other)
+    assert b"connection" not in head.lower
+    assert b"keep-alive" not in head.lower
