@@ -10,7 +10,7 @@ from meshlib.engine.explanation import Exchange
 from meshlib.engine.message import R
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from tenacity import RetryCallState
 
@@ -85,3 +85,22 @@ class Call(Generic[R]):
         self.streamed: int
         self.messages: int
         self.record: Exchange
+
+    def went(self) -> tuple[Hashable, ...] | None:
+        """Of a call that is over: what those have in common of whose way to its endpoint an access log says the same, but for
+        our address. None: it came to more than a response to its first attempt, or began before there was a log."""
+        record = self.record
+        try:
+            outcome, _, local = record.answered
+        except AttributeError:
+            return None
+        if local or record._attempts is not None or outcome.failure is not None:
+            return None
+        return (
+            record.status,
+            record.flags,
+            record.endpoint,
+            record.rule_object,
+            record.destination,
+            outcome.http_version,
+        )

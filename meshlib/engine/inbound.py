@@ -161,14 +161,16 @@ class InboundCall:
         return None
 
     def facts(self) -> Facts | None:
-        """The same of any other, beside its headers. None: it was refused, was passed on (``hop``), has an id that was made
-        here, or no response has begun."""
-        if self.refusal is not None or self.hop is not None or self.made_id or not self.head_at:
+        """The same of any other, beside its headers. None: it was refused, has an id that was made here, no response has begun,
+        or it was passed on (``hop``) and had more than a response to the first attempt."""
+        hop = self.hop
+        went = () if hop is None else hop.went()
+        if self.refusal is not None or went is None or self.made_id or not self.head_at:
             return None
         request = self.request
         of_all, peer, authority = request.facts()
         return (
-            (self.status, self.flags, self.grpc_status, request.method, of_all),
+            (self.status, self.flags, self.grpc_status, request.method, of_all, went),
             wire_bytes(request.full_path),
             peer,
             wire_bytes(authority),

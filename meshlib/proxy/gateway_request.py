@@ -14,6 +14,7 @@ from meshlib.transport.protocol.raw_head import RawHead
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.client_address import ClientFacts
     from meshlib.transport.protocol.request_body import ReplayBody
 
@@ -78,6 +79,10 @@ class GatewayRequest(ProxyRequest):
             return super().header_values(name)
         texts = read(self.claims)
         return list(texts) if len(texts) > 1 else None
+
+    def values_of(self, wanted: WantedHeaders) -> Values:
+        """As ``ProxyRequest``'s."""
+        return wanted.of_texts(map(self.header, wanted.names))
 
 
 class GatewayConnect(ConnectRequest):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.body_source import BodySource
     from meshlib.engine.header_changes import HeaderChanges
+    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.ext_authz import Change
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.peer_metadata import PeerMetadata
@@ -91,6 +92,10 @@ class ServedRequest(InboundRequest):
     def header_values(self, name: str) -> list[str] | None:
         """As ``InboundRequest``'s."""
         return self.sent_on.header_values(name) if self._values is None else super().header_values(name)
+
+    def values_of(self, wanted: WantedHeaders) -> Values:
+        """As ``InboundRequest``'s."""
+        return self.sent_on.values_of(wanted) if self._values is None else super().values_of(wanted)
 
     def goes_on_in(self, names: Iterable[bytes], headers: Iterable[tuple[bytes, bytes]]) -> None:
         """As ``InboundRequest``'s: before anything is decided about it."""

@@ -124,6 +124,26 @@ class ProxyRequest(Bodied):
             at = lower.find(key, start)
         return value.decode("latin-1")
 
+    def values_of(self, wanted: WantedHeaders) -> Values:
+        """Several at once, in bytes."""
+        lower, lines = self.lower, self.lines
+        there, bit, values = 0, 1, []
+        for name in wanted.names:
+            key = _KEYS.get(name) or _key_of(name)
+            at = lower.find(key)
+            if at < 0:
+                values.append(b"")
+            else:
+                start = at + len(key)
+                end = lower.find(_LINE_END, start)
+                value = lines[start - 2 : end - 2].strip(_BLANK)
+                if lower.find(key, end) >= 0:  # it is repeated
+                    value = (self.header(name) or "").encode("latin-1")
+                values.append(value)
+                there |= bit
+            bit += bit
+        return (there, *values)
+
     def retarget(self, target: bytes) -> None:
         """Its target is another one: before anybody has decided by it."""
         self.target = target
@@ -201,6 +221,8 @@ class ProxyRequest(Bodied):
 
     def sent_values(self, wanted: WantedHeaders) -> Values:
         """Values of several headers as they are sent."""
+        if self._headers is self._received:
+            return self.values_of(wanted)
         return wanted.of_texts(map(self.sent_header, wanted.names))
 
     def head_bytes(self) -> int:

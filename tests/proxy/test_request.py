@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.protocol.raw_head import RawHead
 
@@ -93,3 +94,14 @@ def test_what_is_grpc_is_what_envoy_takes_for_it(content_type, protocol):
 
 def test_only_requests_of_http2_are_written_as_http2_without_a_look():
     assert request_of().http2_head(1, b"http") is None
+
+
+def test_several_values_are_found_in_bytes_as_one_by_one():
+    lines = b"Host: a\r\nX-One:  1 \r\nx-two: a\xe9\r\nX-Two:\r\nX-Empty: \r\nx-on: 3\r\n"
+    made = ProxyRequest(b"GET", b"a", b"/", lines, b"\r\n" + lines.lower(), None)
+    wanted = WantedHeaders(("x-one", "none", "x-two", "x-empty", "host"))
+    each = wanted.of_texts(map(made.header, wanted.names))
+    assert made.values_of(wanted) == made.sent_values(wanted) == each == (0b11101, b"1", b"", b"a\xe9,", b"", b"a")
+    made.headers = [(b"x-one", b"2")]
+    assert made.sent_values(wanted) == (1, b"2", b"", b"", b"", b"")
+    assert made.values_of(wanted) == each

@@ -13,7 +13,7 @@ from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.telemetry.access_log.alike import request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.access_log.line_code import SAME, Kind, Reading, Side
-from meshlib.telemetry.access_log.made import MadeEntry
+from meshlib.telemetry.access_log.made import MadeEntry, local_of
 
 if TYPE_CHECKING:
     from meshlib.compiler.access_log.format import Operator
@@ -217,7 +217,7 @@ _OF_RESPONSE = frozenset((
     "UPSTREAM_TRANSPORT_FAILURE_REASON", "ROUTE_NAME", "DOWNSTREAM_LOCAL_ADDRESS", "DOWNSTREAM_PEER_URI_SAN", "HOSTNAME",
     "ENVIRONMENT", "ACCESS_LOG_TYPE",
 ))  # fmt: skip
-"""Of requests that one application has answered alike: it has no upstream."""
+"""Of requests that one application has answered alike: it has no upstream, or they went there by the same way."""
 _OF_REQUEST = frozenset(("PATH", "QUERY_PARAM", "QUERY_PARAMS", "STREAM_ID"))
 _PEER = "(peer.encode() if peer.isascii() else wire_bytes(peer))"
 _BODIES = {"BYTES_RECEIVED": "received", "BYTES_SENT": "sent"}
@@ -249,13 +249,15 @@ def _of_others(operator: Operator) -> Reading | None:
         return Reading(f"(remote_of(call.request) if {{has0}} else {_PEER}) or None", headers=("x-forwarded-for",))
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
         return Reading(f"{_PEER} or None")
+    if name == "UPSTREAM_LOCAL_ADDRESS":  # which no two connections to the application have in common
+        return Reading("call.hop and local_of(call.hop.record.answered[0].stream)", None, Kind.SHORT)
     return request_reading(operator, "target", "authority or {0}") or _same_or_number(operator)
 
 
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
 """The short way to lines of requests whose head was met before."""
 OTHERS: Side[InboundCall] = Side(
-    _OTHERS, _of_others, "call.values_of", {"remote_of": _remote_bytes}, ServedEntry, raw=True
+    _OTHERS, _of_others, "call.values_of", {"remote_of": _remote_bytes, "local_of": local_of}, ServedEntry, raw=True
 )
 """That of others."""
 

@@ -13,7 +13,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import meshlib
+from meshlib.telemetry.access_log.made import MadeEntry
+from meshlib.transport.protocol.shortcuts import PLAIN
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.resources import service
+from tests.support.servers import EchoServer
 
 FORM = (
     '"%REQ(:METHOD)% %PATH% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% '
@@ -192,3 +196,41 @@ def test_a_line_that_fails_is_counted_and_its_request_is_served(tmp_path: Path, 
         door(m, [("GET", "/a", b"")] * 3)
         assert telemetry.failures == 3
     assert len(path.read_text().splitlines()) == 3
+
+
+OF_THE_HOP = (
+    "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_PROTOCOL% "
+    "%UPSTREAM_REQUEST_ATTEMPT_COUNT% %UPSTREAM_TRANSPORT_FAILURE_REASON% %BYTES_SENT% "
+    "%REQ(:PATH)% %REQ(X-MINE)% %REQ(X-TWICE)% %REQ(USER-AGENT)% %DOWNSTREAM_REMOTE_ADDRESS%"
+)
+
+
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_a_line_of_a_request_that_was_passed_on_says_where_to_and_how_that_went(tmp_path, monkeypatch, way):
+    if way == "long":
+        monkeypatch.setattr("meshlib.telemetry.access_log.alike.PLAIN", True)
+    entries = []
+    monkeypatch.setattr(
+        "meshlib.telemetry.access_log.served.MadeEntry", lambda *of: entries.append(of) or MadeEntry(*of)
+    )
+    path = tmp_path / "log"
+    with EchoServer("app") as app:
+        options = {"access_log": path, "access_log_format": OF_THE_HOP}
+        with InboundProxy(app.port, **options) as proxy, proxy.client() as client:
+            for target in ("/a?token=x", "/a", "/b", "/a"):
+                client.get(target, "GET", "me", "X-Mine: 1", "x-twice: a", "X-Twice: b", "User-Agent: caf\xe9")
+            said = client.get("/a", "GET", "me", "x-forwarded-for: 192.0.2.7")
+            here = client.sock.getsockname()
+        port = app.port
+    lines = path.read_text().splitlines()
+    wanted = []
+    for n, target in enumerate(("/a?token=***", "/a", "/b", "/a", "/a")):
+        mine, remote = ("1 a,b caf\xe9", f"{here[0]}:{here[1]}") if n < 4 else ("- - -", "192.0.2.7:0")
+        size = lines[n].split(" ")[8]
+        wanted.append(
+            f"200 - via_upstream 127.0.0.1:{port} inbound|{port}|| HTTP/1.1 1 - {size} {target} {mine} {remote}"
+        )
+    assert lines == wanted
+    assert lines[4].split(" ")[8] == str(len(said.body))
+    if not PLAIN:
+        assert (len(entries) < 5) == (way == "short")
