@@ -20,6 +20,7 @@ from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.proxy import grpc, http2_attempt, refusals
 from meshlib.proxy.http2_attempt import Http2Attempt
+from meshlib.proxy.request import UPGRADE
 from meshlib.proxy.responder import Streaming
 from meshlib.proxy.sent_headers import sent_headers
 from meshlib.transport.protocol.framing import NoBody, framing_of
@@ -69,7 +70,9 @@ class Forwarding:
         self._task: asyncio.Task[None] | None = None
         self._in_task = False  # it has taken its first step: one that is cancelled before never does
         self._head_late = self._body_late = False  # whether a deadline is set
-        self._unsent = False  # the system has not taken all of the request
+        self._unsent = (
+            False  # the request is not over: the system has not taken all of it, or it asks for another protocol
+        )
         self._streaming = False
         self._over = False
         self._refused = False  # what it came to was noted
@@ -196,7 +199,7 @@ class Forwarding:
                 data += framing.whole(body or b"")
         self._send = send
         self._connection = connection
-        self._unsent = False
+        self._unsent = UPGRADE in request.special
         connection.start(data, request.method == "HEAD", self, headers)
         if send.timeout is not None and self._send is send:
             self._head_late = True
@@ -428,7 +431,7 @@ class Forwarding:
 
     def on_writable(self, writable: bool) -> None:
         """The connection's."""
-        self._unsent = not writable
+        self._unsent = not writable or UPGRADE in self._call.request.special
 
     def on_interim(self, reader: ResponseReader) -> None:
         """The connection's: what comes before the response is not passed on."""

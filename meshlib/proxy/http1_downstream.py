@@ -18,7 +18,7 @@ from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import connect_authority, destination
 from meshlib.proxy.refusals import BROKEN, NOTHING, SILENT, Asked
-from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.request import UPGRADE, ProxyRequest
 from meshlib.proxy.responder import Straight
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
@@ -237,6 +237,8 @@ class Http1Downstream(asyncio.Protocol, Straight):
             lines += upgrade
             lower += upgrade
         special, proto = head.special, self._listener.proto
+        if unusual and head.upgrade:
+            special = [*special, UPGRADE]
         if proto:  # else whoever serves it says that, and which request it is
             more = b"" if _PROTO in special else proto
             if _ID not in special and mesh.proxy_headers.request_id:

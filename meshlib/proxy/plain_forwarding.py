@@ -17,6 +17,7 @@ from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy.forwarding import Forwarding
+from meshlib.proxy.request import UPGRADE
 from meshlib.proxy.sent_headers import MOST_TOOK, TOOK, sent_headers, took_line
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
@@ -61,7 +62,9 @@ class PlainForwarding:
         self._more: Forwarding | None = None  # which goes on with it
         self._debug = False  # whether the client is told how long the upstream has taken
         self._late = False  # whether a deadline is set
-        self._unsent = False  # the system has not taken all of the request
+        self._unsent = (
+            False  # the request is not over: the system has not taken all of it, or it asks for another protocol
+        )
 
     def begin(
         self, request: ProxyRequest, live: Live, responder: StraightResponder, headers: ProxyHeaders
@@ -116,7 +119,7 @@ class PlainForwarding:
         self._debug = headers.debug
         self._send = send
         self._connection = connection
-        self._unsent = False
+        self._unsent = UPGRADE in request.special
         connection.start(data, request.method == "HEAD", self, request.sent_head)
         if send.timeout is not None and self._connection is connection:
             self._late = True
@@ -218,7 +221,7 @@ class PlainForwarding:
 
     def on_writable(self, writable: bool) -> None:
         """The connection's."""
-        self._unsent = not writable
+        self._unsent = not writable or UPGRADE in self._call.request.special
 
     def on_interim(self, reader: ResponseReader) -> None:
         """The connection's: what comes before the response is not passed on."""

@@ -29,6 +29,9 @@ _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
 METHODS = {each: each.decode() for each in KNOWN_METHODS}
+UPGRADE = b"upgrade:"
+"""Among what is ``special`` of a request that asks for another protocol. Its connection is of no use to another request, as in
+Envoy, where the server declines: to who was to speak that protocol, the request is not over."""
 GRPC = b"\r\ncontent-type: application/grpc"
 _GRPC_LINE = GRPC[2:]
 _AFTER_GRPC = b"\r+; "

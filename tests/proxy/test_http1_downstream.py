@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import random
+import socket
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -238,11 +241,39 @@ def test_what_follows_an_upgrade_that_the_upstream_declines_is_not_read_as_a_req
 
 
 @pytest.mark.parametrize("kept", [False, True])
+def test_an_upstreams_connection_that_has_declined_an_upgrade_is_of_no_use_to_another_request(kept):
+    """``kept``: it has been used before. Whoever stands between may take what follows for the other protocol."""
+    ok, closed = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            sock, _ = listening.accept()
+            with sock, contextlib.suppress(ConnectionResetError):
+                for _ in range(1 + kept):
+                    while not sock.recv(65536).endswith(b"\r\n\r\n"):
+                        pass
+                    sock.sendall(ok)
+                assert sock.recv(65536) == b""
+            closed.set()
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        with Proxy([service("reviews"), pod("reviews", "v1", listening.getsockname()[1])]) as proxy:
+            for _ in range(kept):
+                with proxy.client() as client:
+                    assert client.get().status == 200
+            with proxy.client() as client:
+                client.send(
+                    b"GET / HTTP/1.1\r\nHost: reviews:9080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                )
+                assert client.response().status == 200
+            assert closed.wait(20)
+        serving.join(20)
+
+
+@pytest.mark.parametrize("kept", [False, True])
 def test_an_upgraded_connection_carries_bytes_both_ways(kept):
     """``kept``: the upstream's connection has been used before."""
-    import socket
-    import threading
-
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve():

@@ -11,6 +11,7 @@ from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Sized
 from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
 from meshlib.transport.protocol.request_body import CONTINUE_SECONDS, SourceFailed
+from meshlib.transport.protocol.request_head import asks_for_websocket
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.loop_connection import Connection
 from meshlib.transport.upstream.loop_duplex import Upload
@@ -82,6 +83,10 @@ class Pending:
         outcome.http_version = reader.http_version
         if self._upload is None and (self._sending or not self.writable):
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
+        elif type(reader) is not ResponseReader and asks_for_websocket(reader.request_headers):
+            reader.poisoned = (
+                True  # as in Envoy, one that asks for another protocol is not over, even where that is declined
+            )
         connection = self._connection
         outcome.stream = connection.stream
         if reader.complete and connection.slot is None:
