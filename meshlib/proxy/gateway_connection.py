@@ -178,6 +178,8 @@ class GatewayConnection(ServedConnection[Gate]):
         if live is None:
             mesh_closed(waiting)
             return None
+        if not live.snapshot.inbound.default.mesh.proxy_headers.attempt_count:
+            request.counts = False
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         chain = self._listener.chain(self._chain)
         hosts = None if chain is None else chain.http

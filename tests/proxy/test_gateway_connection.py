@@ -119,6 +119,15 @@ def test_the_client_is_who_has_connected_whatever_it_says(app):
 
 
 @pytest.mark.parametrize("lines", [(), ("x-envoy-attempt-count: 9",)])
+def test_without_the_number_of_the_attempt_a_clients_own_goes_on_as_by_envoy(app, lines):
+    mesh = mesh_config(defaultConfig={"proxyHeaders": {"attemptCount": {"disabled": True}}})
+    with Gateway(backend(app), gateway(server("*")), bound("shop.test"), mesh) as gw:
+        for _ in range(2):  # on a new connection, and on one that is there
+            told = headers(gw.get("shop.test", "/", *lines))
+            assert told.get("x-envoy-attempt-count") == ("9" if lines else None)
+
+
+@pytest.mark.parametrize("lines", [(), ("x-envoy-attempt-count: 9",)])
 def test_which_attempt_a_request_is_the_gateway_says(app, lines):
     with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw:
         assert headers(gw.get("shop.test", "/", *lines))["x-envoy-attempt-count"] == "1"

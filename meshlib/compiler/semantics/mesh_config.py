@@ -153,7 +153,7 @@ ROWS: tuple[Row, ...] = (
             ("server", "meshlib proxy --inbound: the header of responses", "istio-envoy"),
             ("envoyDebugHeaders", "meshlib proxy: x-envoy-upstream-service-time, x-envoy-overloaded", "enabled"),
             ("requestId", "meshlib proxy: an x-request-id for requests without one", "enabled"),
-            ("attemptCount", "meshlib proxy --outbound: x-envoy-attempt-count", "enabled"),
+            ("attemptCount", "meshlib proxy --outbound, --gateway: x-envoy-attempt-count", "enabled"),
             ("xForwardedHost", "the Host that a rule with rewrite replaces, in X-Forwarded-Host", "disabled"),
             ("xForwardedPort", "meshlib proxy --gateway: X-Forwarded-Port; sidecars, as Istio's, say none", "disabled"),
         )
