@@ -335,7 +335,14 @@ class Compilation:
         names_of = NamesOf(self.workload.namespace, self.domain)
         whole_mesh = self.scope.listeners is WHOLE_MESH
         hosts = MeshHosts(
-            self.visible, self._virtual_host, forwarding, names_of, unknown, self.contested, whole_mesh=whole_mesh
+            self.visible,
+            self._virtual_host,
+            forwarding,
+            names_of,
+            unknown,
+            self.contested,
+            whole_mesh=whole_mesh,
+            address=self.workload.address,
         )
         ports, tls_ports = {}, {}
         for port in sorted(hosts.ports()):

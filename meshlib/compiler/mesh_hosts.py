@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.forwarding import Forwarding
 from meshlib.compiler.listeners import Listeners
-from meshlib.compiler.port_tables import Names, NamesOf, PortHosts
+from meshlib.compiler.port_tables import Names, NamesOf, PortHosts, is_ip
 from meshlib.compiler.routes import PortTable, VirtualHost
 from meshlib.compiler.visible import Visible
 from meshlib.pace import take_turns
@@ -29,7 +29,8 @@ Compiled = Callable[[str, int, Service | None, Sequence["VirtualService"]], Virt
 
 class MeshHosts:
     """Makes the tables of all ports. ``unknown`` is what names outside the mesh get; ``contested`` collects the names (of
-    wildcards what follows the asterisk) that more than one virtual host could have."""
+    wildcards what follows the asterisk) that more than one virtual host could have; ``address`` is the client's own, "" where
+    that is not known."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class MeshHosts:
         contested: set[str],
         *,
         whole_mesh: bool,
+        address: str = "",
     ) -> None:
         self._visible = visible
         self._compiled = compiled
@@ -49,6 +51,7 @@ class MeshHosts:
         self._unknown = unknown
         self._contested = contested
         self._whole_mesh = whole_mesh
+        self._address = address
         self._listeners = Listeners(
             (seen.listener, sorted(seen.services, key=lambda found: _age(found[0]))) for seen in visible.seen
         )
@@ -77,7 +80,7 @@ class MeshHosts:
                 vhost = self._sniffed(next(s for s, protocol in listener.forwarded if protocol == SNIFFED), port)
             else:
                 vhost = self._forwarding.to(listener.forwarded, port, "", shared=False) or self._unknown
-            for names in self._names_of(service):
+            for names in (*self._names_of(service), self._pods(service, port, exact)):
                 self._put(names, vhost, exact, wildcards)
         return PortTable(exact, wildcards, rest)
 
@@ -94,7 +97,7 @@ class MeshHosts:
             rest = self._forwarding.to(shared.forwarded, port, "", shared=True)
         for service, listener in self._listeners.addressed(port):
             take_turns()
-            for names in self._names_of(service):
+            for names in (*self._names_of(service), self._pods(service, port, exact)):
                 for name in names:
                     vhost = self._forwarding.to(listener.forwarded, port, name, shared=False)
                     self._put((name,), vhost or self._unknown, exact, wildcards)
@@ -131,6 +134,14 @@ class MeshHosts:
             return {}, {}
         hosts = PortHosts(port, seen.served.get(port, {}), seen.claims, self._compiled, self._names_of, self._contested)
         return hosts.names(every_protocol=every_protocol, outside=outside)
+
+    def _pods(self, service: Service, port: int, taken: Names) -> list[str]:
+        """The addresses by which a connection to a port of a headless service is told: those of its pods, for each of which
+        a sidecar of istiod's has a listener. Whom an older service has keeps it; none is this client itself."""
+        if not service.headless:
+            return []
+        pods = (pod.address for pod in service.endpoints_on(port) if pod.healthy and pod.address != self._address)
+        return [address for address in pods if address not in taken and is_ip(address)]
 
     def _put(self, names: Iterable[str], vhost: VirtualHost, exact: Names, wildcards: Names) -> None:
         for name in names:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import Cluster, VirtualHost
+    from meshlib.compiler.routes import Cluster, Rule, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.envoy.values import Json
 
@@ -51,6 +51,17 @@ class DialledNames:
                 if self._passes(place.get(key, "")):
                     place[key] = self._cluster(place[key], name, port)
             yield route
+
+    def at_address(self, rule: Rule | None, ip: str, port: int) -> dict[str, str]:
+        """The clusters of a rule that lead to where is dialled, and what is one of this address alone, which alone says whether
+        mTLS of the mesh is spoken there."""
+        made = {}
+        for to in () if rule is None else rule.destinations:
+            if self._passes(to.cluster):
+                spec = at_addresses(self._snapshot.clusters[to.cluster], ip, port, (ip,))
+                self.clusters[spec.key] = spec
+                made[to.cluster] = spec.key
+        return made
 
     def _passes(self, key: str) -> bool:
         found = self._snapshot.clusters.get(key)

@@ -8,7 +8,7 @@ asked of ``proxy/protocol_detection.py``, address by address, so that both engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ ORIGINAL = "|original"
 """Ends the name of a cluster that is another one for bytes than for requests."""
 SILENCE = duration(ClientLimits().idle)
 """How long a client may say nothing, where its first bytes decide."""
+NO_PODS: Mapping[str, str] = {}
 BLOCKED = [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}]
 
 
@@ -65,8 +66,11 @@ def transparent_listeners(snapshot: Snapshot, places: Sequence[tuple[str, int]],
         for ip, host in made.undeclared(port):
             if six or ":" not in ip:
                 name, routes = authority(ip, port).replace(":", "_"), f"{host.host}:{port}"
+                pods = made.of_pod(host, ip, port)
+                if pods:
+                    routes = f"{routes} at {ip}"
                 led.listeners[name] = made.either(name, ip, port, routes)
-                led.routes[routes] = made.requests_of(host, routes)
+                led.routes[routes] = made.requests_of(host, routes, pods)
         name = f"{ANYWHERE}_{port}"
         listener, has_requests = made.shared(name, port)
         if listener is None:
@@ -141,8 +145,15 @@ class _Making:
             "traffic_direction": "OUTBOUND",
             "address": address(ip, port),
             "bind_to_port": False,
-            "filter_chains": [{"filters": self._bytes(rule, port)}],
+            "filter_chains": [{"filters": self._bytes(rule, port, ip)}],
         }
+
+    def of_pod(self, host: VirtualHost, ip: str, port: int) -> dict[str, str]:
+        """As ``DialledNames.at_address``, of all that requests to a service without addresses of its own may go to."""
+        found: dict[str, str] = {}
+        for rule in host.rules:
+            found |= self._dialled.at_address(rule, ip, port)
+        return found
 
     def undeclared(self, port: int) -> Iterator[tuple[str, VirtualHost]]:
         """The addresses of services that declare no protocol for the port, and what their requests get."""
@@ -159,23 +170,23 @@ class _Making:
         manager = outbound_manager(_stat(port), routes, snapshot.inbound.default.mesh)
         listener["listener_filters"] = [HTTP_INSPECTOR]
         listener["filter_chains"] = [{"filter_chain_match": HTTP, "filters": [manager]}]
-        listener["default_filter_chain"] = {"filters": self._bytes(rule, port)}
+        listener["default_filter_chain"] = {"filters": self._bytes(rule, port, ip)}
         return listener | self._patience()
 
-    def requests_of(self, host: VirtualHost, name: str) -> Json:
-        """The routes of such a service, whatever Host says."""
+    def requests_of(self, host: VirtualHost, name: str, pods: Mapping[str, str] = NO_PODS) -> Json:
+        """The routes of such a service, whatever Host says. ``pods``: clusters of its one pod that has the address."""
         hosts = list(named_hosts([(host, ["*"])], self._snapshot, self._dialled, host.port))
         for each in hosts:
-            each["routes"] = [self._at_address(route) for route in each["routes"]]
+            each["routes"] = [self._at_address(route, pods) for route in each["routes"]]
         return self._routes(name, hosts)
 
-    def _at_address(self, route: Json) -> Json:
+    def _at_address(self, route: Json, pods: Mapping[str, str]) -> Json:
         """Where a cluster has no addresses of its own, to the one that was meant."""
         action = route.get("route", {})
         weighted = action.get("weighted_clusters", {}).get("clusters", [])
         for place, key in ((action, "cluster"), *((each, "name") for each in weighted)):
             if key in place:
-                place[key] = self._original.get(place[key], place[key])
+                place[key] = pods.get(place[key]) or self._original.get(place[key], place[key])
         return route
 
     def _patience(self) -> Json:
@@ -214,8 +225,9 @@ class _Making:
             match = {"transport_protocol": "tls", "server_names": mine}
             yield {"filter_chain_match": match, "filters": self._bytes(rule, port)}
 
-    def _bytes(self, rule: Rule | None, port: int) -> list[Json]:
-        return tcp_filters(rule, self._snapshot.clusters, _stat(port), self._original)
+    def _bytes(self, rule: Rule | None, port: int, ip: str = ANYWHERE) -> list[Json]:
+        pods = NO_PODS if ip == ANYWHERE else self._dialled.at_address(rule, ip, port)
+        return tcp_filters(rule, self._snapshot.clusters, _stat(port), {**self._original, **pods})
 
     def requests(self, port: int) -> Json:
         """The routes of a port: by Host, whatever port that says; any other Host to the address that was meant."""

@@ -158,9 +158,15 @@ class Service:
             return False
         return same and (not self.by_name or self._labels() == other._labels())
 
-    def _reachable(self) -> set[int]:
-        """The ports with an endpoint: whether anything listens for a headless service hangs on them."""
-        return {port for port, found in self.endpoints.items() if found}
+    def _reachable(self) -> dict[int, frozenset[str]]:
+        """The ports with an endpoint: whether anything listens for a headless service hangs on them; of ports that are not HTTP
+        also at which addresses."""
+        http = {port.number for port in self.ports if port.protocol in HTTP_PROTOCOLS}
+        return {
+            port: frozenset() if port in http else frozenset(each.address for each in found if each.healthy)
+            for port, found in self.endpoints.items()
+            if found
+        }
 
     def _labels(self) -> dict[int, list[Mapping[str, str]]]:
         """Of the endpoints of each port: whether a subset of names exists hangs on them."""

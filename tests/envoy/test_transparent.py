@@ -161,3 +161,34 @@ def test_bytes_at_a_port_that_services_without_addresses_share_are_for_the_one_o
     listener = made(tcp).listeners["0.0.0.0_443"]
     assert target(chains_of(listener)["secure.test"]) == "outbound|443||secure.test"
     assert target(listener["default_filter_chain"]) == "outbound|443||tcp.test"
+
+
+def headless(name: str, *modes: str) -> Configuration:
+    """A headless service with a pod for each of ``modes``, the value of its label of mTLS, at 10.0.0.1 and on."""
+    pods = [pod("db", "v1", 5432, f"10.0.0.{number}", f"db-{number}") for number in range(1, len(modes) + 1)]
+    for each, mode in zip(pods, modes, strict=True):
+        each["metadata"]["labels"]["security.istio.io/tlsMode"] = mode
+    mesh = service("db", clusterIP="None", ports=[{"name": name, "port": 5432, "targetPort": 5432}])
+    return compiled(mesh, *pods, transparent=True)
+
+
+def test_each_pod_of_a_headless_service_of_tcp_has_a_listener_and_a_cluster_which_knows_whether_it_takes_mtls() -> None:
+    found = headless("tcp", "istio", "disabled")
+    keys = [target(found.listeners[f"10.0.0.{number}_5432"]["filter_chains"][0]) for number in (1, 2)]
+    assert keys == [f"outbound|5432||db.default.svc.cluster.local|10.0.0.{number}:5432" for number in (1, 2)]
+    (one,), (other,) = (found.endpoints[key]["endpoints"][0]["lb_endpoints"] for key in keys)
+    assert one["endpoint"]["address"]["socket_address"] == {"address": "10.0.0.1", "port_value": 5432}
+    assert one["metadata"]["filter_metadata"]["envoy.transport_socket_match"] == {"tlsMode": "istio"}
+    assert "metadata" not in other
+
+
+def test_a_pod_whose_port_declares_no_protocol_has_its_own_for_requests_and_for_bytes() -> None:
+    found = headless("other", "istio", "disabled")
+    for number in (1, 2):
+        key = f"outbound|5432||db.default.svc.cluster.local|10.0.0.{number}:5432"
+        listener = found.listeners[f"10.0.0.{number}_5432"]
+        assert target(listener["default_filter_chain"]) == key
+        (requests,) = listener["filter_chains"]
+        name = requests["filters"][0]["typed_config"]["rds"]["route_config_name"]
+        (host,) = found.routes[name]["virtual_hosts"]
+        assert [route["route"]["cluster"] for route in host["routes"]] == [key]

@@ -519,6 +519,21 @@ def test_a_tunnel_over_mtls_is_cut_within_a_minute_when_the_root_it_stands_on_is
         assert proxy.process.listener.forwarder.upstream.tunnels == set()
 
 
+@pytest.mark.parametrize("name", ["tcp", "other"])
+def test_a_pod_of_a_headless_service_is_reached_over_mtls_by_its_address_too(mutual, name):
+    there = pod("db", "v1", mutual.port)
+    there["metadata"]["labels"]["security.istio.io/tlsMode"] = "istio"
+    there["spec"]["serviceAccountName"] = "reviews"
+    ports = [{"name": name, "port": mutual.port, "targetPort": mutual.port}]
+    resources = [service("db", clusterIP="None", ports=ports), there]
+    mine, _ = identity(svid(CLIENT), BOTH, start=False)
+    with Proxy(resources, identity=mine) as proxy, proxy.client() as client:
+        tunnelled(client, f"127.0.0.1:{mutual.port}")
+        assert says_of(client, b"secret") == b"secret"
+        labels = {"destination_principal": REVIEWS, "destination_service": "db.default.svc.cluster.local"}
+        assert proxy.metric("istio_tcp_connections_opened_total", **labels) == 1
+
+
 def test_a_tunnel_over_mtls_that_ends_is_not_kept(mutual):
     mine, _ = identity(svid(CLIENT), BOTH, start=False)
     rule = destination_rule("db.test", tls={"mode": "ISTIO_MUTUAL"})
