@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prometheus_client import CollectorRegistry
 
-import meshlib
-from benchmarks import synthetic
+from benchmarks.access_log_whole_rows import LINES, mesh_with, own, serving
 from benchmarks.measure import Row, Unit
 from meshlib.engine.call import Call
 from meshlib.telemetry.access_log.file_output import FileOutput
 
 TARGET = 2.0
-LINES = 500
 
 
 def access_log(quick: bool) -> list[Row]:
@@ -82,7 +79,7 @@ def _best(ways: dict[str, Callable[[], None]], rounds: int) -> tuple[dict[str, f
 
 def _calls(path: Path, unique: bool = False) -> list[Call]:
     """25 calls that were made while there was a log."""
-    mesh = _mesh(path, "text")
+    mesh = mesh_with(path, "text", 9080)
     calls: list[Call] = []
     watcher = mesh._core.telemetry
     ended = watcher.ended
@@ -95,14 +92,14 @@ def _calls(path: Path, unique: bool = False) -> list[Call]:
     transport = mesh.http_transport(httpx.MockTransport(lambda _: httpx.Response(200, content=b"{}")))
     with httpx.Client(transport=transport, base_url="http://reviews:9080") as client:
         for n in range(40):
-            own = str(n) if unique else ""
-            client.get(f"/reviews/1{own}", headers={"x-request-id": f"4711{own}", "user-agent": f"bench/1{own}"})
+            target, request_id, agent = own(n, unique)
+            client.get(target, headers={"x-request-id": request_id, "user-agent": agent})
     return calls[-25:]
 
 
 def _lines(path: Path, form: str, calls: list[Call]) -> Callable[[], None]:
     """25 lines of calls that were made."""
-    mesh = _mesh(path, form)
+    mesh = mesh_with(path, form, 9080)
     logs = mesh._core.telemetry._logs
     assert logs is not None
     turn = itertools.cycle(calls)
@@ -128,36 +125,8 @@ def _loop() -> Callable[[], None]:
 
 def _application(path: Path | None, form: str | None) -> Callable[[], None]:
     """25 requests to an ASGI application."""
-    mesh = _mesh(path, form)
-    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
-    body = {"type": "http.response.body", "body": b"{}"}
-    asked = {"type": "http.request", "body": b"", "more_body": False}
-
-    async def app(_scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        await send(start)
-        await send(body)
-
-    async def receive() -> dict[str, Any]:
-        return asked
-
-    async def send(_message: Any) -> None:
-        return
-
-    middleware = meshlib.MeshASGIMiddleware(app, mesh)
-    headers = [(b"host", b"reviews:9080"), (b"user-agent", b"bench/1"), (b"accept", b"*/*"), (b"x-request-id", b"4711")]
-
-    async def serve() -> None:
-        for _ in range(25):
-            scope = {
-                "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-                "path": "/reviews/1", "raw_path": b"/reviews/1", "query_string": b"", "root_path": "", "headers": headers,
-                "client": ("127.0.0.1", 4711), "server": ("127.0.0.1", 9080),
-            }  # fmt: skip
-            await middleware(scope, receive, send)
-
-    loop = asyncio.new_event_loop()
-    return lambda: loop.run_until_complete(serve())
+    serve, loop = serving(mesh_with(path, form, 9080)), asyncio.new_event_loop()
+    return lambda: loop.run_until_complete(serve(range(25)))
 
 
 def _writing(path: Path) -> Callable[[], None]:
@@ -169,9 +138,3 @@ def _writing(path: Path) -> Callable[[], None]:
         output.write(lines, lambda: False)
 
     return run
-
-
-def _mesh(path: Path | None, form: str | None) -> meshlib.Mesh:
-    return meshlib.Mesh.from_resources(
-        synthetic.reviews(9080), registry=CollectorRegistry(), access_log=path, access_log_format=form
-    )

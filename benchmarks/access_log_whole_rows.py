@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def _best(ways: dict[str, Way], rounds: int) -> tuple[dict[str, float], float]:
     return best, unit.us
 
 
-def _own(n: int, unique: bool) -> tuple[str, str, str]:
+def own(n: int, unique: bool) -> tuple[str, str, str]:
     """Target, request id and user agent of a request."""
     own = f"-{n}" if unique else ""
     return (
@@ -94,7 +94,11 @@ def _own(n: int, unique: bool) -> tuple[str, str, str]:
 def _calls(path: Path, unique: bool) -> list[Call]:
     """Calls that were made over a real connection while there was a log."""
     calls: list[Call] = []
-    with _Server() as port, _mesh(path, "text", port) as mesh, mesh.client(base_url="http://reviews:9080") as client:
+    with (
+        _Server() as port,
+        mesh_with(path, "text", port) as mesh,
+        mesh.client(base_url="http://reviews:9080") as client,
+    ):
         watcher = mesh._core.telemetry
         ended = watcher.ended
 
@@ -104,14 +108,14 @@ def _calls(path: Path, unique: bool) -> list[Call]:
 
         watcher.ended = keep  # type: ignore[method-assign]
         for n in range(CALLS + 200):
-            target, request_id, agent = _own(n, unique)
+            target, request_id, agent = own(n, unique)
             client.get(target, headers={"x-request-id": request_id, "user-agent": agent})
     return calls[-CALLS:]
 
 
 def _ended(path: Path | None, form: str | None, calls: list[Call]) -> Way:
     """Calls come to their end."""
-    mesh = _mesh(path, form, 9080)
+    mesh = mesh_with(path, form, 9080)
     telemetry = mesh._core.telemetry
     ended, flush = telemetry.ended, telemetry.flush_logs
     logged = path is not None
@@ -128,7 +132,18 @@ def _ended(path: Path | None, form: str | None, calls: list[Call]) -> Way:
 
 def _asgi(path: Path | None, form: str | None, unique: bool) -> Way:
     """Requests to an ASGI application."""
-    mesh = _mesh(path, form, 9080)
+    mesh = mesh_with(path, form, 9080)
+    serve, loop = serving(mesh, unique), asyncio.new_event_loop()
+
+    def run() -> None:
+        loop.run_until_complete(serve(_numbers(unique)))
+        mesh.flush_access_logs()
+
+    return run
+
+
+def serving(mesh: meshlib.Mesh, unique: bool = False) -> Callable[[range], Coroutine[Any, Any, None]]:
+    """An ASGI application behind the middleware: serves requests with these numbers."""
     start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
     body = {"type": "http.response.body", "body": b"{}"}
     asked = {"type": "http.request", "body": b"", "more_body": False}
@@ -146,17 +161,11 @@ def _asgi(path: Path | None, form: str | None, unique: bool) -> Way:
 
     middleware = meshlib.MeshASGIMiddleware(app, mesh)
 
-    async def serve() -> None:
-        for n in _numbers(unique):
+    async def serve(numbers: range) -> None:
+        for n in numbers:
             await middleware(_scope(n, unique), receive, send)
 
-    loop = asyncio.new_event_loop()
-
-    def run() -> None:
-        loop.run_until_complete(serve())
-        mesh.flush_access_logs()
-
-    return run
+    return serve
 
 
 _turn = iter(range(LINES, 1 << 60, LINES))
@@ -169,7 +178,7 @@ def _numbers(unique: bool) -> range:
 
 
 def _scope(n: int, unique: bool) -> dict[str, Any]:
-    target, request_id, agent = _own(n, unique)
+    target, request_id, agent = own(n, unique)
     headers = [
         (b"host", b"reviews:9080"), (b"user-agent", agent.encode()), (b"accept", b"*/*"),
         (b"accept-encoding", b"gzip, deflate"), (b"connection", b"keep-alive"), (b"x-request-id", request_id.encode()),
@@ -183,7 +192,7 @@ def _scope(n: int, unique: bool) -> dict[str, Any]:
 
 def _wsgi(path: Path | None, form: str | None, unique: bool) -> Way:
     """Requests to a WSGI application."""
-    mesh = _mesh(path, form, 9080)
+    mesh = mesh_with(path, form, 9080)
 
     def app(_environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [("Content-Length", "2")])
@@ -206,7 +215,7 @@ def _wsgi(path: Path | None, form: str | None, unique: bool) -> Way:
 
 
 def _environ(n: int, unique: bool) -> dict[str, Any]:
-    target, request_id, agent = _own(n, unique)
+    target, request_id, agent = own(n, unique)
     return {
         "REQUEST_METHOD": "GET", "PATH_INFO": target, "QUERY_STRING": "", "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "9080",
         "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "4711", "wsgi.url_scheme": "http",
@@ -257,7 +266,8 @@ class _Server:
         self._listener.close()
 
 
-def _mesh(path: Path | None, form: str | None, port: int) -> meshlib.Mesh:
+def mesh_with(path: Path | None, form: str | None, port: int) -> meshlib.Mesh:
+    """One that logs to ``path``; None: it does not."""
     return meshlib.Mesh.from_resources(
         synthetic.reviews(port), registry=CollectorRegistry(), access_log=path, access_log_format=form
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,7 +26,7 @@ SOCKET = "gunicorn.socket"
 PROXY_FIX = "werkzeug.proxy_fix.orig"
 PROXIED = "PROXY_PROTOCOL"
 MOST_REMEMBERED = 1024
-"""Certificates."""
+"""Certificates, and sockets."""
 WILDCARDS = frozenset(("0.0.0.0", "::"))
 
 
@@ -120,9 +121,29 @@ def local_ip_of(environ: Environ) -> str:
     return ip_of(_named(sock, "getsockname"))
 
 
-def local_facts(sock: object) -> tuple[object, str]:
-    """What decides where a connection came to, and the server name that TLS was asked for."""
-    return _asked(sock, "getsockname"), sni_of(sock) if is_tls(sock) else ""
+Where: TypeAlias = tuple[str, str]
+"""What decides where a connection came to, and the server name that TLS was asked for."""
+_where: dict[int, tuple[weakref.ref[object], Where]] = {}
+"""By the ``id`` of a socket, as long as it is that one: what it says does not change, and to ask is a call into the system."""
+
+
+def local_facts(sock: object) -> Where:
+    """Of a connection on which a request has come: so TLS is there."""
+    kept = _where.get(id(sock))
+    if kept is not None and kept[0]() is sock:
+        return kept[1]
+    name = _asked(sock, "getsockname")
+    found = str(name), sni_of(sock) if is_tls(sock) else ""
+    if name is None:  # closed by now
+        return found
+    try:
+        who = weakref.ref(sock)
+    except TypeError:  # what stands for a socket in tests
+        return found
+    if len(_where) >= MOST_REMEMBERED:
+        _where.clear()
+    _where[id(sock)] = who, found
+    return found
 
 
 def local_port_of(environ: Environ) -> int:

@@ -116,7 +116,7 @@ class Straight(InboundCall, Head):
         kind: tuple[object, ...] = known, self.status
         if SOCKET in environ and (sock := environ[SOCKET]) is not None:
             local, name = local_facts(sock)
-            kind = known, self.status, name, str(local)
+            kind = known, self.status, name, local
         if apart:
             kind = *kind, self.flags, self.grpc_status, "apart"
         return kind, peer, head_at, self.request_bytes, self.response_bytes

@@ -167,3 +167,47 @@ def test_an_address_that_needs_escapes_is_none(port: str | int | None) -> None:
     assert connection.plain_address(environ(REMOTE_ADDR='a"b', REMOTE_PORT=port)) is None
     fixed = {"werkzeug.proxy_fix.orig": {"REMOTE_ADDR": 'a"b'}}
     assert connection.plain_address(environ(REMOTE_ADDR="10.1.2.3", REMOTE_PORT=port, **fixed)) is None
+
+
+class Asked:
+    """A socket that counts how often it was asked where it is."""
+
+    def __init__(self, name: object) -> None:
+        self.name, self.times = name, 0
+
+    def getsockname(self) -> object:
+        """What it says."""
+        self.times += 1
+        if isinstance(self.name, OSError):
+            raise self.name
+        return self.name
+
+
+def test_a_connection_is_asked_once_where_it_came_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lines are written of its requests; another one in its place in memory is asked itself."""
+    kept: dict[int, Any] = {}
+    monkeypatch.setattr(connection, "_where", kept)
+    sock = Asked(("10.0.0.9", 8000))
+    assert connection.local_facts(sock) == connection.local_facts(sock) == ("('10.0.0.9', 8000)", "")
+    assert sock.times == 1
+    other = Asked(("10.0.0.8", 8000))
+    kept[id(other)] = kept.pop(id(sock))
+    assert connection.local_facts(other) == ("('10.0.0.8', 8000)", "")
+
+
+def test_of_a_connection_that_is_closed_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_where", {})
+    sock = Asked(OSError("gone"))
+    assert connection.local_facts(sock) == ("None", "")
+    sock.name = ("10.0.0.9", 8000)
+    assert connection.local_facts(sock) == ("('10.0.0.9', 8000)", "")
+
+
+def test_so_many_connections_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[int, Any] = {}
+    monkeypatch.setattr(connection, "_where", kept)
+    monkeypatch.setattr(connection, "MOST_REMEMBERED", 10)
+    socks = [Asked(("10.0.0.9", n)) for n in range(25)]
+    for sock in socks:
+        connection.local_facts(sock)
+    assert 0 < len(kept) <= 10
