@@ -124,8 +124,11 @@ class Straight(InboundCall):
     def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
         # in one go, and nothing that its class has where it need not be: asked for one by one, it would take as long again
-        known, scope, apart, head_at = self.known, self.scope, self._apart, self.head_at
-        if type(known) is not MetHead or not head_at or self.made_id or (apart and self.refusal is not None):
+        known = self.known
+        if type(known) is not MetHead:
+            return None
+        scope, apart, head_at = self.scope, self._apart, self.head_at
+        if not head_at or self.made_id or (apart and self.refusal is not None):
             return None
         try:
             version = scope["http_version"]

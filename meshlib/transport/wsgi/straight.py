@@ -107,8 +107,11 @@ class Straight(InboundCall, Head):
     def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
         # nothing that its class has is read where it need not be: of CPython 3.11 that takes four times as long
-        known, apart, head_at, environ = self.known, self._apart, self.head_at, self._environ
-        if not known.tells_peer or not head_at or self.made_id or (apart and self.refusal is not None):
+        known = self.known
+        if not known.tells_peer:
+            return None
+        apart, head_at, environ = self._apart, self.head_at, self._environ
+        if not head_at or self.made_id or (apart and self.refusal is not None):
             return None
         peer = plain_address(environ)
         if peer is None:
