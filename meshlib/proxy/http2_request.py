@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.wire_headers import ATTEMPT_COUNT
 from meshlib.proxy.request import ProxyRequest
+from meshlib.transport.protocol.http2_headers import hidden
 
 if TYPE_CHECKING:
     from meshlib.transport.protocol.http2_codec import Head
@@ -27,18 +28,17 @@ class Http2Request(ProxyRequest):
     host: bytes
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
-        """As HTTP/2 writes it for this attempt, where rules have changed nothing and nothing is secret; else None."""
+        """As HTTP/2 writes it for this attempt, where rules have changed nothing; else None."""
         method = _METHODS.get(self.method)
         if self._headers is not self._received or self.has_envoy_headers or method is None or not self.counts:
             return None
-        if not _SECRETS.isdisjoint(self.special):
-            return None
+        fields = self.fields if _SECRETS.isdisjoint(self.special) else hidden(self.fields)
         # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
         return [
             (b":method", method),
             (b":scheme", scheme),
             (b":authority", self.host),
             (b":path", self.target),
-            *self.fields,
+            *fields,
             _FIRST if attempt == 1 else (ATTEMPT_COUNT, b"%d" % attempt),
         ]

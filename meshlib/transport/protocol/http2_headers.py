@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import compress, repeat
 from operator import itemgetter
@@ -108,6 +108,14 @@ def request_head(
     if authority:
         return [(b":method", method), (b":scheme", scheme), (b":authority", authority), (b":path", target), *written]
     return [(b":method", method), (b":scheme", scheme), (b":path", target), *written]
+
+
+def hidden(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers that came over HTTP/2, with secrets that stay out of the compression table."""
+    return [
+        SecretHeader(*pair) if pair[0] in _SECRETS or (pair[0] == b"cookie" and len(pair[1]) < _SHORT_COOKIE) else pair
+        for pair in fields
+    ]
 
 
 def planned(headers: Sequence[tuple[bytes, bytes]]) -> Written | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshlib.transport.protocol.http2_codec import SecretHeader
-from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC, request_head
+from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC, hidden, request_head
 from meshlib.transport.protocol.request_head import InvalidHead
 
 
@@ -67,3 +67,15 @@ def test_what_could_be_guessed_stays_out_of_the_compression_table(name, value, s
 def test_what_could_be_read_in_two_ways_is_refused(headers, method, said):
     with pytest.raises(InvalidHead, match=said):
         head(*headers, method=method)
+
+
+def test_secrets_among_headers_that_came_over_http2_are_hidden_and_nothing_else():
+    came = [
+        (b"a", b"1"),
+        (b"authorization", b"x"),
+        (b"cookie", b"a=b"),
+        (b"cookie", b"c" * 20),
+        (b"proxy-authorization", b"y"),
+    ]
+    assert hidden(came) == came
+    assert [pair[1] for pair in hidden(came) if type(pair) is SecretHeader] == [b"x", b"a=b", b"y"]
