@@ -129,7 +129,11 @@ class FileOutput(_Descriptor):
 
     def write(self, items: Sequence[Line], stopping: Callable[[], bool], /) -> int:
         """As ``Output``. Raises OSError."""
-        return self._put(self._current(stopping), items, self._most, stopping)
+        try:
+            return self._put(self._current(stopping), items, self._most, stopping)
+        except BrokenPipeError:
+            self.close()  # what comes next waits for the next reader
+            raise
 
     def _current(self, stopping: Callable[[], bool]) -> int:
         if self._fd >= 0:

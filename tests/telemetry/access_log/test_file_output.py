@@ -181,6 +181,24 @@ def test_stopping_nobody_waits_for_the_reader_of_a_pipe(tmp_path: Path) -> None:
         FileOutput(str(path)).write(["1\n"], lambda: True)
 
 
+def test_when_the_reader_of_a_pipe_has_gone_what_comes_next_waits_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    output = FileOutput(str(path))
+    assert output.write(["1\n"], never) == 0
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        output.write(["2\n"], never)
+    with pytest.raises(OSError, match="it is a pipe that nobody reads"):
+        output.write(["3\n"], lambda: True)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    assert output.write(["4\n"], never) == 0
+    assert os.read(reading, 100) == b"4\n"
+    output.close()
+    os.close(reading)
+
+
 def test_calls_do_not_wait_for_the_reader_of_a_pipe_and_what_has_no_room_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
