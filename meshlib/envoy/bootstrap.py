@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 CONTROL = "meshlib-ads"
 """The cluster that is our ADS server."""
+HEAP_MONITOR = "envoy.resource_monitors.fixed_heap"
+NO_MORE_REQUESTS = "envoy.overload_actions.stop_accepting_requests"
+SHRINK = "envoy.overload_actions.shrink_heap"
+SHRINK_AT = 0.9
+"""Of the heap that is allowed: what is free goes back to the system before requests are turned away."""
 CONNECTIONS_MONITOR = "envoy.resource_monitors.global_downstream_max_connections"
 
 CLUSTER_TAG: Json = {"tag_name": "envoy.cluster_name", "regex": r"^cluster\.((.+?);\.)"}
@@ -39,8 +44,11 @@ class Sockets:
     ads: str
 
 
-def bootstrap(workload: Workload, sockets: Sockets, most_connections: int | None = None) -> Json:
-    """``envoy.config.bootstrap.v3.Bootstrap``. ``most_connections``: of clients, over all workers; None: no limit."""
+def bootstrap(
+    workload: Workload, sockets: Sockets, most_connections: int | None = None, most_memory: int | None = None
+) -> Json:
+    """``envoy.config.bootstrap.v3.Bootstrap``. ``most_connections``: of clients, over all workers; None: no limit.
+    ``most_memory``: bytes of heap from which on new requests get 503; None: no limit."""
     made: Json = {
         "node": {
             "id": f"meshlib~{workload.name}.{workload.namespace}",
@@ -67,13 +75,32 @@ def bootstrap(workload: Workload, sockets: Sockets, most_connections: int | None
             "layers": [{"name": "istio", "static_layer": RUNTIME}, {"name": "admin", "admin_layer": {}}]
         },
     }
-    if most_connections is not None:
-        monitor = {
-            "@type": f"{TYPES}envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-            "max_active_downstream_connections": most_connections,
-        }
-        made["overload_manager"] = {"resource_monitors": [{"name": CONNECTIONS_MONITOR, "typed_config": monitor}]}
+    limits = _limits(most_connections, most_memory)
+    if limits:
+        made["overload_manager"] = limits
     return made
+
+
+def _limits(connections: int | None, memory: int | None) -> Json:
+    """An ``OverloadManager``; empty where nothing is limited."""
+    monitors, actions = [], []
+    if connections is not None:
+        kind, most = "downstream_connections.v3.DownstreamConnectionsConfig", "max_active_downstream_connections"
+        monitors.append(_monitor(CONNECTIONS_MONITOR, kind, {most: connections}))
+    if memory is not None:
+        kind, most = "fixed_heap.v3.FixedHeapConfig", "max_heap_size_bytes"
+        monitors.append(_monitor(HEAP_MONITOR, kind, {most: memory}))
+        actions = [
+            {"name": name, "triggers": [{"name": HEAP_MONITOR, "threshold": {"value": value}}]}
+            for name, value in ((SHRINK, SHRINK_AT), (NO_MORE_REQUESTS, 1.0))
+        ]
+    if not monitors:
+        return {}
+    return {"resource_monitors": monitors, **({"actions": actions} if actions else {})}
+
+
+def _monitor(name: str, message: str, settings: Json) -> Json:
+    return {"name": name, "typed_config": {"@type": f"{TYPES}envoy.extensions.resource_monitors.{message}", **settings}}
 
 
 def _control(path: str) -> Json:

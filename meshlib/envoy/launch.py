@@ -69,7 +69,6 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
         ("--dns-capture", options.dns is not None, "names are told by meshlib's own engine alone"),
         ("--otlp", otlp is not None, "it sends no spans"),
         ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
-        ("--max-memory", options.max_memory is not None, "give the container a limit"),
         ("--max-lag", options.max_lag is not None, "it has no event loop of ours"),
     )
     found = [f"{name} is not for --engine envoy: {why}" for name, there, why in given if there]
@@ -144,7 +143,7 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         child = Child(
             binary,
             folder,
-            bootstrap(mesh.workload, sockets, space.connections),
+            bootstrap(mesh.workload, sockets, space.connections, options.max_memory),
             workers=options.workers,
             drain=whole_seconds(options.drain * ACCEPTING),
             log_level=log_level,

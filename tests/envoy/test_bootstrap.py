@@ -27,3 +27,16 @@ def test_all_but_the_way_to_us_is_asked_over_ads() -> None:
 def test_connections_of_clients_have_a_limit_where_one_is_given() -> None:
     (monitor,) = bootstrap(Workload(), SOCKETS, 100)["overload_manager"]["resource_monitors"]
     assert monitor["typed_config"]["max_active_downstream_connections"] == 100
+
+
+def test_beyond_its_heap_new_requests_are_turned_away_after_what_is_free_was_given_back() -> None:
+    limits = bootstrap(Workload(), SOCKETS, 100, 64 * 1024 * 1024)["overload_manager"]
+    assert [each["name"].rpartition(".")[2] for each in limits["resource_monitors"]] == [
+        "global_downstream_max_connections",
+        "fixed_heap",
+    ]
+    assert limits["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"] == 64 * 1024 * 1024
+    assert [(each["name"], each["triggers"][0]["threshold"]["value"]) for each in limits["actions"]] == [
+        ("envoy.overload_actions.shrink_heap", 0.9),
+        ("envoy.overload_actions.stop_accepting_requests", 1.0),
+    ]

@@ -10,6 +10,7 @@ import pytest
 from meshlib.envoy.launch import unsupported
 from meshlib.proxy.options import Given, checked
 from tests.support.envoy_engine import EnvoyCommand
+from tests.support.eventually import eventually
 from tests.support.servers import EchoServer
 
 RESILIENCE = """
@@ -29,7 +30,6 @@ def test_options_that_envoy_has_no_part_in_are_refused_one_by_one() -> None:
     assert [line.split()[0] for line in unsupported(checked(given), "http://localhost:4318")] == [
         "--otlp",
         "--max-requests",
-        "--max-memory",
         "--max-lag",
     ]
 
@@ -48,6 +48,18 @@ def test_what_envoy_does_not_do_is_said_with_its_place_at_start(tmp_path: Path) 
     with EchoServer() as server, EnvoyCommand(tmp_path, server.port) as proxy:
         said = proxy.says("go without bulkhead")
         assert "more.yaml:3" in said
+
+
+def test_beyond_its_memory_it_turns_new_requests_away(tmp_path: Path) -> None:
+    def refused() -> bool:
+        with proxy.client() as client:
+            response = client.get("/", "GET", "reviews.example")
+            return (response.status, response.body) == (503, b"envoy overloaded")
+
+    (tmp_path / "mesh").mkdir()
+    with EchoServer() as server, EnvoyCommand(tmp_path, server.port, "--max-memory", "1") as proxy:
+        proxy.says("forwarding, listening on")
+        assert eventually(refused)  # Envoy looks once a second
 
 
 def test_check_says_the_same_and_binds_nothing(tmp_path: Path) -> None:
