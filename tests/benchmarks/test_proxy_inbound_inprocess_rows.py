@@ -12,4 +12,5 @@ def test_a_request_is_served_over_kept_connections_and_tls_costs_few_steps_of_by
     assert plain.unit == mutual.unit == "us"
     for few, many in ((plain, plain_many), (mutual, mutual_many)):
         assert 1_000 < few.extra["steps"] < many.extra["steps"] < 10_000
-    assert plain.extra["steps"] < mutual.extra["steps"] < 1.1 * plain.extra["steps"]
+    # not by a share: what a request takes in plain text is made less by others
+    assert plain.extra["steps"] < mutual.extra["steps"] < plain.extra["steps"] + 450
