@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from meshlib.identity.credentials import TICKETS
 from meshlib.proxy.first_words import FirstWords
 from meshlib.proxy.gateway_connection import Gate, GatewayConnection
 from meshlib.proxy.gateway_tcp import GatewayTcp
@@ -55,8 +56,8 @@ class Greeting(FirstWords[Gate]):
             listener.say(str(error))
             self._drop("refused")
             return
-        # browsers resume, and a ticket without a client's certificate costs little
-        tickets = listener.contexts.tickets.next() if tls.asks_clients else None
+        # without a client's certificate they cost little, and browsers use two
+        tickets = TICKETS if tls.asks_clients else None
         shaking = _Handshake(self, chain, tls, hello.sni)
         secured = LoopTls(listener.forwarder.loop, shaking, Accepts(context, tickets), None)
         secured.handshake.add_done_callback(self._shaken)
@@ -81,8 +82,6 @@ class Greeting(FirstWords[Gate]):
         """What serves a connection whose handshake is over; None: nobody does."""
         listener = self._listener
         done = transport.get_extra_info("ssl_object")
-        if tls.asks_clients:
-            listener.contexts.tickets.shaken(bool(done.session_reused))
         try:
             peer = listener.contexts.peer(tls, chain.server, done, sni)
         except NotServed as error:

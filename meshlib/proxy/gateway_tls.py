@@ -19,7 +19,6 @@ from meshlib.identity.credentials import CIPHERS
 from meshlib.identity.memory_file import memory_file
 from meshlib.security.chain import parsed
 from meshlib.security.pem import CERTIFICATE, Unusable, blocks
-from meshlib.serving.tickets import Tickets
 from meshlib.serving.tls_peer import Chains, HandshakeDone, peer_of
 from meshlib.transport.upstream.followed import Followed, UnusableFiles
 
@@ -85,7 +84,6 @@ class Contexts:
         self._read: dict[GatewayTls, Followed[Contents]] = {}
         self._made: dict[GatewayTls, tuple[Contents, ssl.SSLContext]] = {}  # who was asked for last stands last
         self._chains = Chains()
-        self.tickets = Tickets()
 
     def keep(self, wanted: Sequence[GatewayTls]) -> None:
         """A reload has these, and no others."""

@@ -24,7 +24,7 @@ from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Turn, Waiting, accept_turn, usable
 from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.serving.joined_writes import JoinedWrites
-from meshlib.serving.tickets import Accepts, Tickets
+from meshlib.serving.tickets import Accepts, Tickets, acknowledge
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
 from meshlib.transport.upstream.loop_tls import LoopTls
 
@@ -338,7 +338,8 @@ class Acceptor:
         loop = self._loop
         context = credentials.server_context(self._alpn, minimum=self._minimum())
         remember_sni(context)
-        accepts = Accepts(context, self._tickets.next())
+        tickets = self._tickets.next()
+        accepts = Accepts(context, tickets)
         try:
             transport, tls = await self._loop.connect_accepted_socket(
                 lambda: LoopTls(loop, _Greeter(self, credentials), accepts, None), waiting.sock
@@ -349,6 +350,8 @@ class Acceptor:
         try:
             await tls.handshake
             self.counts["tls"] += 1
+            if not tickets:
+                acknowledge(waiting.sock)
         except (OSError, ValueError) as error:  # ssl.SSLError is one, names that cannot be read are the other
             self.counts["handshake_failed"] += 1
             why = getattr(error, "reason", None) or type(error).__name__

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
 import ssl
+from typing import cast
+
+import pytest
 
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.serving.tickets import ENOUGH, ONE_IN, Accepts, Tickets
+from meshlib.serving import acceptor
+from meshlib.serving import tickets as module
+from meshlib.serving.tickets import ENOUGH, ONE_IN, Accepts, Tickets, acknowledge
 from tests.serving.test_acceptor import accepting
 from tests.support.identities import World
+
+on_linux = pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the kernel has no TCP_QUICKACK")
 
 
 def given(tickets: Tickets, handshakes: int, *, resumed: bool = False) -> list[int]:
@@ -24,12 +33,14 @@ def test_each_of_the_first_callers_gets_one() -> None:
     assert given(Tickets(), ENOUGH) == [1] * ENOUGH
 
 
+@on_linux
 def test_where_nobody_resumes_one_in_a_few_still_gets_one() -> None:
     tickets = Tickets()
     given(tickets, ENOUGH)
     assert given(tickets, 3 * ONE_IN) == ([1] + [0] * (ONE_IN - 1)) * 3
 
 
+@on_linux
 def test_one_that_resumes_has_all_given_again() -> None:
     tickets = Tickets()
     given(tickets, 5 * ENOUGH + 1)
@@ -73,6 +84,50 @@ def test_none_is_said_of_it_leaves_what_the_context_has() -> None:
     assert [sent_after_the_handshake(world, tickets) for tickets in (None, 0, None)] == [1, 0, 0]
 
 
+class Sock:
+    def __init__(self, problem: OSError | None = None) -> None:
+        self.set: list[tuple[int, ...]] = []
+        self.problem = problem
+
+    def setsockopt(self, *asked: int) -> None:
+        if self.problem is not None:
+            raise self.problem
+        self.set.append(asked)
+
+
+@on_linux
+def test_what_has_come_is_acknowledged_at_once() -> None:
+    sock = Sock()
+    acknowledge(cast("socket.socket", sock))
+    assert sock.set == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
+
+
+def test_a_socket_that_cannot_or_is_gone_is_left_alone() -> None:
+    acknowledge(cast("socket.socket", Sock(OSError(errno.EOPNOTSUPP, "a unix socket"))))
+
+
+def test_where_it_cannot_be_acknowledged_at_once_all_are_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else clients without TCP_NODELAY would wait before their first request."""
+    monkeypatch.setattr(module, "_QUICK_ACK", None)
+    assert given(Tickets(), 5 * ENOUGH) == [1] * 5 * ENOUGH
+
+
+@on_linux
+async def test_a_handshake_that_gives_none_is_acknowledged_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.rotate()
+    acknowledged: list[int] = []
+    turn = 0
+    monkeypatch.setattr(acceptor, "acknowledge", lambda sock: acknowledged.append(turn))
+    async with accepting(world, MtlsMode.STRICT) as port:
+        for turn in range(ENOUGH + 3):  # noqa: B007 (the lambda reads it)
+            conversation = await port.connect(world.client(), "reviews")
+            await conversation.say("hello")
+            conversation.close()
+    assert acknowledged == [ENOUGH + 1, ENOUGH + 2]
+
+
+@on_linux
 async def test_a_port_gives_fewer_once_its_callers_do_not_resume() -> None:
     world = World()
     world.rotate()
