@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.transport.protocol import http2_stream
+from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_stream import Stream
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 OK = (b":status", b"200")
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen(monkeypatch):
+    """Whether heads are remembered goes by how many others this process has met."""
+    monkeypatch.setattr(http2_stream, "_proper", HeadsSeen())
+    monkeypatch.setattr(http2_stream, "_few", HeadsSeen())
 
 
 def stream(head_request: bool = False) -> Stream:
