@@ -225,20 +225,20 @@ class Http1Downstream(asyncio.Protocol, Straight):
         """Raises ``Refused``."""
         live = self._forwarder.core.live
         mesh = DEFAULTS if live is None else live.snapshot.inbound.default.mesh
-        normalization = mesh.path_normalization
-        authority, target = destination(head, normalization)
-        lines, lower = head.lines, head.lower
-        if authority != head.host:
+        authority, target = destination(head, mesh.path_normalization)
+        lines, lower, special, body = head.lines, head.lower, head.special, None
+        if authority is not head.host and authority != head.host:
             lines = _with_host(lines, lower, authority)
             lower = b"\r\n" + lines.lower()
-        unusual = type(head) is not RequestHead
-        if unusual and head.upgrade:
-            upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
-            lines += upgrade
-            lower += upgrade
-        special, proto = head.special, self._listener.proto
-        if unusual and head.upgrade:
-            special = [*special, UPGRADE]
+        if type(head) is not RequestHead:
+            if head.upgrade:
+                upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
+                lines += upgrade
+                lower += upgrade
+                special = [*special, UPGRADE]
+            if head.length != 0:
+                body = self._body_of(head)
+        proto = self._listener.proto
         if proto:  # else whoever serves it says that, and which request it is
             more = b"" if _PROTO in special else proto
             if _ID not in special and mesh.proxy_headers.request_id:
@@ -246,7 +246,6 @@ class Http1Downstream(asyncio.Protocol, Straight):
             if more:
                 lines += more
                 lower += more
-        body = self._body_of(head) if unusual and head.length != 0 else None
         return ProxyRequest(head.method, authority, target, lines, lower, body, "http", special)
 
     def _body_of(self, head: RequestHead) -> bytes | DuplexBody:

@@ -18,7 +18,7 @@ from meshlib.engine.explanation import Exchange
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.request import UPGRADE
-from meshlib.proxy.sent_headers import MOST_TOOK, TOOK, sent_headers, took_line
+from meshlib.proxy.sent_headers import TOOK, sent_headers, took_line
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.target import Target
@@ -123,7 +123,7 @@ class PlainForwarding:
         connection.start(data, request.method == "HEAD", self, request.sent_head)
         if send.timeout is not None and self._connection is connection:
             self._late = True
-            upstream.deadlines.add(self._no_head, means.loop.time() + send.timeout)
+            upstream.deadlines.add(self, means.loop.time() + send.timeout)
         return True
 
     def cancel(self, refused: Refused | None = None) -> None:
@@ -142,13 +142,15 @@ class PlainForwarding:
         assert responder is not None
         if self._late:
             self._late = False
-            self._means.upstream.deadlines.discard(self._no_head)
+            self._means.upstream.deadlines.discard(self)
         more = self._more = Forwarding(self._means, self._call, responder)
         more.take_over(self._send, self._connection, self._unsent)
         self._connection = None
         return more
 
-    def _no_head(self) -> None:
+    def __call__(self) -> None:
+        """The deadline: no head has come in time. (A method of this would be made, hashed and compared for each request.)"""
+        self._late = False
         self._handed_over().no_head()
 
     # -- Handler ------------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ class PlainForwarding:
         upstream.release(connection)
         if self._late:
             self._late = False
-            upstream.deadlines.discard(self._no_head)
+            upstream.deadlines.discard(self)
         send.outcome = outcome
         responder = self._responder
         assert responder is not None
@@ -193,7 +195,7 @@ class PlainForwarding:
             self._responder = None
             if type(head) is ReceivedHead:
                 took = int(record.upstream_ms or 0)
-                more = (TOOK[took] if 0 <= took < MOST_TOOK else took_line(took)) if self._debug else b""
+                more = (TOOK.get(took) or took_line(took)) if self._debug else b""
                 responder.pass_on(status, outcome.reason, head, more, whole)
                 if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
                     call.request = None  # type: ignore[assignment] # which may be long, as may be the response

@@ -21,8 +21,7 @@ def took_line(took: int) -> bytes:
     return b"%b: %d\r\n" % (SERVICE_TIME, took)
 
 
-MOST_TOOK = 100
-TOOK = [took_line(each) for each in range(MOST_TOOK)]
+TOOK = {each: took_line(each) for each in range(100)}
 """``took_line`` of what most take."""
 
 
