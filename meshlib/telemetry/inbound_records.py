@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST = 1000
 """Connections, and authorities, of which it is remembered how they are written."""
 _METHODS = {method: (method.encode(), attribute("http.request.method", method)) for method in METHODS}
-_STATUSES = {status: attribute("http.response.status_code", status) for status in range(100, 600)}
+_STATUSES: dict[int, bytes] = {}
 
 
 class ServedSpan:
@@ -190,4 +190,9 @@ def address_of(request: InboundRequest) -> tuple[str, int]:
 
 def status_of(status: int) -> bytes:
     """The attribute of a response's status."""
-    return _STATUSES.get(status) or attribute("http.response.status_code", status)
+    found = _STATUSES.get(status)
+    if found is None:
+        found = attribute("http.response.status_code", status)
+        if 100 <= status < 600:  # there are no more
+            _STATUSES[status] = found
+    return found
