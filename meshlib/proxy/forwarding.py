@@ -384,6 +384,8 @@ class Forwarding:
         outcome.reason = reader.reason
         outcome.headers = reader.headers
         outcome.http_version = reader.http_version
+        if self._call.live.tells and self._connection is not None:
+            outcome.stream = self._connection.stream  # whose address an access log may want
         if self._unsent:
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         if reader.complete:

@@ -200,7 +200,7 @@ def test_a_line_that_fails_is_counted_and_its_request_is_served(tmp_path: Path, 
 
 OF_THE_HOP = (
     "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_PROTOCOL% "
-    "%UPSTREAM_REQUEST_ATTEMPT_COUNT% %UPSTREAM_TRANSPORT_FAILURE_REASON% %BYTES_SENT% "
+    "%UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_REQUEST_ATTEMPT_COUNT% %UPSTREAM_TRANSPORT_FAILURE_REASON% %BYTES_SENT% "
     "%REQ(:PATH)% %REQ(X-MINE)% %REQ(X-TWICE)% %REQ(USER-AGENT)% %DOWNSTREAM_REMOTE_ADDRESS%"
 )
 
@@ -215,6 +215,8 @@ def test_a_line_of_a_request_that_was_passed_on_says_where_to_and_how_that_went(
     )
     path = tmp_path / "log"
     with EchoServer("app") as app:
+        came_by = []
+        app.behave = lambda handler: came_by.append(handler.client_address)
         options = {"access_log": path, "access_log_format": OF_THE_HOP}
         with InboundProxy(app.port, **options) as proxy, proxy.client() as client:
             for target in ("/a?token=x", "/a", "/b", "/a"):
@@ -226,11 +228,11 @@ def test_a_line_of_a_request_that_was_passed_on_says_where_to_and_how_that_went(
     wanted = []
     for n, target in enumerate(("/a?token=***", "/a", "/b", "/a", "/a")):
         mine, remote = ("1 a,b caf\xe9", f"{here[0]}:{here[1]}") if n < 4 else ("- - -", "192.0.2.7:0")
-        size = lines[n].split(" ")[8]
+        size, local = lines[n].split(" ")[9], "{}:{}".format(*came_by[n])
         wanted.append(
-            f"200 - via_upstream 127.0.0.1:{port} inbound|{port}|| HTTP/1.1 1 - {size} {target} {mine} {remote}"
+            f"200 - via_upstream 127.0.0.1:{port} inbound|{port}|| HTTP/1.1 {local} 1 - {size} {target} {mine} {remote}"
         )
     assert lines == wanted
-    assert lines[4].split(" ")[8] == str(len(said.body))
+    assert lines[4].split(" ")[9] == str(len(said.body))
     if not PLAIN:
         assert (len(entries) < 5) == (way == "short")
