@@ -10,9 +10,9 @@ from meshlib.demo.shop.play.scenario import Stage, differs
 
 CHAOS = (("x-chaos", "sold-out"),)
 FAULTS = 10
-ROUTE_TIMEOUT = 0.5
+ROUTE_TIMEOUT = 1.5
 """``timeout`` of rule products."""
-LATE = 0.35
+LATE = 1.0
 """Seconds that a call may end after its time limit on a busy machine."""
 OWN_TIMEOUT = 0.2
 FEWEST = 50
