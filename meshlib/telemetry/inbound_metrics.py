@@ -54,15 +54,15 @@ class InboundMetrics:
 
     def finished(self, call: InboundCall, now: float) -> None:
         """A served call is over since ``now``, whichever way."""
-        request = call.request
+        request, series = call.request, self._series  # first: what is made by other tags goes nowhere else
         key = _key(call)
         values: tuple[str, ...] = ()
         if self._evaluated is not None:
             values = self._evaluated.values(call, now, self._labels)
             key = (*key, values)
-        found = self._series.of(key)
+        found = series.of(key)
         if found is None:
-            found = self._series.learn(key, self._make(call, values))
+            found = series.learn(key, self._make(call, values))
         milliseconds = (now - call.started) * 1000.0
         served = found.served
         if served is not None:
@@ -98,7 +98,7 @@ class InboundMetrics:
         """What Telemetries change about the metrics of calls from here on; None: nothing."""
         self._tags = AS_THEY_ARE if tags is None else tags
         self._evaluated = tags if tags is not None and tags.evaluates else None
-        self._series.forget()
+        self._series = ShortCuts()  # last: who makes one by the old tags meanwhile has the old ones
 
     def _labels(self, call: InboundCall) -> tuple[str, ...]:
         request, here = call.request, self._destination

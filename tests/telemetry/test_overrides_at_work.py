@@ -11,6 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import meshlib
+from meshlib.telemetry.inbound_metrics import InboundMetrics
+from meshlib.telemetry.observe import InboundTelemetry
 from meshlib.transport.asgi.middleware import MeshASGIMiddleware
 from tests.support.asgi import Client, body, http_scope
 from tests.support.mesh_config import mesh_config
@@ -97,6 +99,44 @@ def test_calls_served_also_where_calls_like_them_have_taken_the_short_cut() -> N
         for _ in range(4):
             serve(app, x_tenant="blue")
         assert total(registry)["200", "unknown"] == 8
+
+
+def test_a_request_that_ends_while_a_reload_comes_into_force_is_nothing_that_others_are_counted_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, base, reconfigured = CollectorRegistry(), [service("orders")], InboundTelemetry.reconfigured
+    with meshlib.Mesh.from_resources(base, registry=registry) as mesh:
+        app = MeshASGIMiddleware(application, mesh)
+        serve(app, x_tenant="blue")
+
+        def meanwhile(me: InboundTelemetry, settings: Any) -> None:
+            serve(app, x_tenant="blue")
+            reconfigured(me, settings)
+
+        monkeypatch.setattr(InboundTelemetry, "reconfigured", meanwhile)
+        mesh.apply([*base, metric("ALL_METRICS", tagOverrides=TENANT)])
+        serve(app, x_tenant="red")
+        assert total(registry) == {("200", "unknown"): 2, ("red", "200"): 1}
+
+
+WITHOUT_CODE = metric("REQUEST_COUNT", tagOverrides={"response_code": {"operation": "REMOVE"}})
+
+
+def test_a_series_that_was_made_while_a_reload_came_counts_no_request_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, base, make = CollectorRegistry(), [service("orders")], InboundMetrics._make
+    with meshlib.Mesh.from_resources(base, registry=registry) as mesh:
+        app = MeshASGIMiddleware(application, mesh)
+
+        def reloaded(*args: Any) -> Any:
+            series = make(*args)
+            monkeypatch.undo()
+            mesh.apply([*base, WITHOUT_CODE])
+            return series
+
+        monkeypatch.setattr(InboundMetrics, "_make", reloaded)
+        for _ in range(3):
+            serve(app)
+        assert total(registry) == {("200", "unknown"): 1, ("unknown",): 2}
 
 
 def test_one_direction_alone(server: EchoServer) -> None:

@@ -212,12 +212,17 @@ class MeshCore:
             events.ejection,
         )
         live.tells = self.logs or bool(told.client.access_logs)
+        serving = self.serving
+        if serving is not None:
+            # before a request can begin with it, which would learn to count by the old Telemetries; those that end by what was
+            # there before know nothing that outlives it
+            serving.reconfigured(told.server)
         self.live = live
         self.notices.forget()
         self.on_install()
         self.peers.reloaded()
         self.telemetry.reconfigured(told.client)
-        if self.serving is not None:
+        if self.serving is not serving and self.serving is not None:  # it has come meanwhile
             self.serving.reconfigured(told.server)
         if before is None:
             live.check_failures.report = events.check_failure
