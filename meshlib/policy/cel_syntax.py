@@ -67,10 +67,23 @@ def _not_in_logs(tokens: Sequence[tuple[str, str]]) -> str:
             if token in _LOOPS and before[1] == ".":
                 return f"there are no loops, and so no {token}()"
         if (kind, token) == ("sign", "+") and (
-            before[0] == "text" or after[1] == "[" or (after[0] == "text" and tokens[at + 2][1] not in (".", "["))
+            before[0] == "text"
+            or (after[0] == "text" and tokens[at + 2][1] not in (".", "["))
+            or (after[1] == "[" and _after_list(tokens, at + 1) not in (".", "["))
         ):
             return "+ is for numbers, and joins no texts or lists (a format can have several %CEL(...)%)"
     return ""
+
+
+def _after_list(tokens: Sequence[tuple[str, str]], at: int) -> str:
+    """What comes after the list that begins there: it may be only a part of it that is added, or its size."""
+    depth = 0
+    while True:
+        token = tokens[at][1] if tokens[at][0] == "sign" else ""
+        depth += (token == "[") - (token == "]")
+        at += 1
+        if not depth:
+            return tokens[at][1]
 
 
 def _literal_problem(kind: str, token: str, *, negative: bool) -> str:

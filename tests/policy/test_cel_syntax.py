@@ -98,6 +98,7 @@ def test_no_expression(text):
         ("request.path + '?'", "+ is for numbers"),
         ("'?' + request.path", "+ is for numbers"),
         ("request.a + [1]", "+ is for numbers"),
+        ("request.a + [[1], [']'.size()]]", "+ is for numbers"),
     ],
 )
 def test_an_access_log_has_the_functions_that_envoy_gives_it(expression, said):
@@ -106,7 +107,15 @@ def test_an_access_log_has_the_functions_that_envoy_gives_it(expression, said):
 
 @pytest.mark.parametrize(
     "expression",
-    ["response.code + 1 > 400", "request.size + '1'.size() > 2", "request.map == 'string(a)'", "int('4') + x[0] == 5"],
+    [
+        "response.code + 1 > 400",
+        "request.size + '1'.size() > 2",
+        "request.map == 'string(a)'",
+        "int('4') + x[0] == 5",
+        "request.size + [1, [2][0]].size() > 2",
+        "request.size + ['a', ']'].size() > 2",
+        "response.code + [1, 2][0] > 400",
+    ],
 )
 def test_what_envoy_evaluates_for_access_logs(expression):
     assert log_problem(expression) == ""
