@@ -38,16 +38,19 @@ class _Descriptor:
     def __init__(self) -> None:
         self._torn = False
         """Whether what was written last ends amid a line."""
+        self._done = 0
+        """How many lines of those that ``_put`` was given last are written."""
         # the same for each batch: what is given back to the system and asked for again costs more than all copies of it
         self._buffer = bytearray()
 
     def _put(self, fd: int, lines: Sequence[Line], most: int, stopping: Callable[[], bool]) -> int:
         """Returns how many lines are lost."""
-        at = 0
+        at = self._done = 0
         while at < len(lines):
             count, size = self._fill(lines, at, most)
             try:
                 at += self._write(fd, lines[at : at + count], size)
+                self._done = at
             except BlockingIOError:
                 if stopping() or not self._writable(fd, stopping):
                     return len(lines) - at
@@ -128,12 +131,20 @@ class FileOutput(_Descriptor):
         self._most = BATCH
 
     def write(self, items: Sequence[Line], stopping: Callable[[], bool], /) -> int:
-        """As ``Output``. Raises OSError."""
-        try:
-            return self._put(self._current(stopping), items, self._most, stopping)
-        except BrokenPipeError:
-            self.close()  # what comes next waits for the next reader
-            raise
+        """As ``Output``; what the reader of a pipe has not taken when it goes waits for the next one. Raises OSError."""
+        rest = items
+        while True:
+            try:
+                fd = self._current(stopping)
+            except OSError:
+                if rest is items:
+                    raise
+                return len(rest)  # stopping, and no other reader comes: those before are written
+            try:
+                return self._put(fd, rest, self._most, stopping)
+            except BrokenPipeError:
+                self.close()
+                rest = rest[self._done :]
 
     def _current(self, stopping: Callable[[], bool]) -> int:
         if self._fd >= 0:

@@ -181,20 +181,73 @@ def test_stopping_nobody_waits_for_the_reader_of_a_pipe(tmp_path: Path) -> None:
         FileOutput(str(path)).write(["1\n"], lambda: True)
 
 
-def test_when_the_reader_of_a_pipe_has_gone_what_comes_next_waits_for_another(tmp_path: Path) -> None:
+class Leaving:
+    """A reader of a pipe that goes when so many pieces are there, and comes back (``comes``) when it is looked for again."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
+        self.path, self.left = path, pieces
+        self.taken: list[bytes] = []
+        self._write = os.write
+        self.comes()
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, fd: int, data: bytes) -> int:
+        if self.left == 0:
+            self.goes()
+        self.left -= 1
+        return self._write(fd, data)
+
+    def goes(self) -> None:
+        self.taken.append(os.read(self._fd, 65536))
+        os.close(self._fd)
+
+    def comes(self) -> bool:
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        return False
+
+
+def test_when_the_reader_of_a_pipe_goes_the_next_one_gets_the_lines_that_it_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = Leaving(path, monkeypatch, pieces=2)
+    output = FileOutput(str(path))
+    lines = [f"{n}{'x' * 3000}\n" for n in range(5)]  # a piece each
+    assert output.write(lines, reader.comes) == 0
+    reader.goes()
+    output.close()
+    assert [taken.decode() for taken in reader.taken] == ["".join(lines[:2]), "".join(lines[2:])]
+    assert len([each for each in caplog.records if "a pipe that nobody reads" in each.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_stopping_what_the_reader_of_a_pipe_has_not_taken_is_lost_and_no_more_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = Leaving(path, monkeypatch, pieces)
+    output = FileOutput(str(path))
+    lines = [f"{n}{'x' * 3000}\n" for n in range(5)]
+    assert output.write(lines, lambda: True) == 5 - pieces
+    output.close()
+    assert reader.taken[0].decode() == "".join(lines[:pieces])
+
+
+def test_when_the_reader_of_a_pipe_has_gone_with_nothing_taken_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     output = FileOutput(str(path))
     assert output.write(["1\n"], never) == 0
     os.close(reading)
-    with pytest.raises(BrokenPipeError):
-        output.write(["2\n"], never)
+    assert output.write(["2\n", "3\n"], lambda: True) == 2
     with pytest.raises(OSError, match="it is a pipe that nobody reads"):
-        output.write(["3\n"], lambda: True)
+        output.write(["4\n"], lambda: True)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    assert output.write(["4\n"], never) == 0
-    assert os.read(reading, 100) == b"4\n"
+    assert output.write(["5\n"], never) == 0
+    assert os.read(reading, 100) == b"5\n"
     output.close()
     os.close(reading)
 
