@@ -3,11 +3,10 @@ request sees one configuration for all its life."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.routes import Cluster
 from meshlib.engine.cluster_state import FAR, ClusterState
@@ -485,22 +484,3 @@ class BoundCluster:
         if self.retired:
             return True
         return self.spec.resolution != "passthrough" and endpoint not in self.endpoints
-
-
-class LockedCluster(BoundCluster):
-    """For an interpreter without the GIL."""
-
-    __slots__ = ()
-
-    def begin(self, attempt: Attempt) -> None:
-        with self.state.lock:
-            super().begin(attempt)
-
-    def end(self, attempt: Attempt) -> None:
-        with self.state.lock:
-            super().end(attempt)
-
-
-NewCluster: type[BoundCluster] = BoundCluster if getattr(sys, "_is_gil_enabled", lambda: True)() else LockedCluster
-COUNTS_UNLOCKED: Final = NewCluster is BoundCluster
-"""Whether what ``begin`` and ``end`` of a ``BoundCluster`` do may be done in their place (``plain_call.py``)."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.changes import changed_keys
 from meshlib.engine.check_failures import CheckFailures
-from meshlib.engine.cluster import BoundCluster, NewCluster, endpoint_of
+from meshlib.engine.cluster import BoundCluster, endpoint_of
 from meshlib.engine.cluster_state import ClusterState
 from meshlib.engine.guard import Guard, Report, Storage
+from meshlib.engine.locked_cluster import NewCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.before_sending import made_here, no_endpoint
-from meshlib.engine.cluster import COUNTS_UNLOCKED
 from meshlib.engine.effects import Deliver, Send
+from meshlib.engine.locked_cluster import COUNTS_UNLOCKED
 from meshlib.engine.message import R
 from meshlib.engine.plan import INFINITE, Plan
 from meshlib.engine.tally import ABANDONED

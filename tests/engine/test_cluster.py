@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from meshlib.engine.cluster import BoundCluster, LockedCluster
+from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.cluster_state import ClusterState
+from meshlib.engine.locked_cluster import LockedCluster
 from tests.support.resources import pod, service
 from tests.support.scripted import Bench
 
@@ -34,21 +34,3 @@ def test_an_attempt_counts_once_as_long_as_it_is_under_way(kind):
     assert (cluster.state.active, endpoint.active, first.under_way) == (1, 1, False)
     cluster.end(second)
     assert (cluster.state.active, cluster.state.requests, endpoint.active) == (0, 2, 0)
-
-
-class Watched(SimpleNamespace):
-    """An attempt that notes, as its count changes, whether the cluster's lock is held."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        with ThreadPoolExecutor(1) as other:
-            self.held.append(not other.submit(self.lock.acquire, blocking=False).result())
-        super().__setattr__(name, value)
-
-
-def test_without_the_gil_the_counts_change_under_the_lock():
-    cluster = bound(LockedCluster)
-    held: list[bool] = []
-    attempt = Watched(endpoint=cluster.endpoints[0], under_way=False, held=held, lock=cluster.state.lock)
-    cluster.begin(attempt)
-    cluster.end(attempt)
-    assert held == [True, True]
