@@ -13,29 +13,23 @@ from __future__ import annotations
 
 import contextlib
 from itertools import chain
-from typing import cast
 
 import ngh2
 from ngh2.events import (
-    ConnectionClosed,
     DataReceived,
-    Event,
-    GoAwayReceived,
-    PingAcknowledged,
     RequestReceived,
-    SettingsReceived,
     StreamClosed,
     StreamReset,
     TrailersReceived,
-    WindowUpdated,
 )
 
 from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
-from meshlib.transport.protocol.http2_client_frames import ClientFrames, never
+from meshlib.transport.protocol.http2_client_frames import ClientFrames
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
 from meshlib.transport.protocol.http2_frames import BUDGET_A_FRAME, FRAMES_AT_ONCE, TINY
 from meshlib.transport.protocol.http2_request import read_head
+from meshlib.transport.protocol.http2_server_connection import ServerConnection
 from meshlib.transport.protocol.http2_server_limits import (
     AT_ONCE,
     CONFIGURATION,
@@ -48,26 +42,20 @@ from meshlib.transport.protocol.http2_server_limits import (
     UNWRITTEN,
 )
 from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
-from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
 from meshlib.transport.protocol.shortcuts import PLAIN
 
-_DRAIN = b"draining"  # of the PING whose acknowledgement says that the client has seen the first GOAWAY
 _SERVER = ngh2.Role.SERVER
 _flat = chain.from_iterable
 
 
-class ServerSession(Ngh2Connection):
+class ServerSession(ServerConnection):
     """One connection. Not thread-safe. After every call, or after a few of them, what ``outgoing`` returns must be written; and
     when ``over``, the connection be closed.
 
     ``broken``: why the connection is over before its time; ``bug``: by a fault of ours. ``draining``: no new streams are taken.
     """
 
-    __slots__ = (
-        *("_blocked", "_budget", "_closed", "_closing", "_final", "_frames", "_last", "_now", "_overflowed"),
-        *("_peer_left", "_premature", "_resets", "_sink", "_tunnels", "_unwritten"),
-        *("broken", "bug", "draining", "streams", "writable"),
-    )
+    __slots__ = ("_budget", "_closed", "_now", "_overflowed", "_premature", "_resets", "_tunnels", "_unwritten", "bug")
 
     def __init__(
         self,
@@ -80,8 +68,7 @@ class ServerSession(Ngh2Connection):
     ) -> None:
         """``tunnels``: CONNECT, RFC 8441's too, is taken. Windows in bytes, 65535 at least for the connection."""
         connection = ngh2.Connection(_SERVER, CONFIGURATION)
-        super().__init__(connection)
-        self._sink = sink
+        super().__init__(connection, sink, ClientFrames(now, self._overflows))
         settings = {
             ngh2.Setting.HEADER_TABLE_SIZE: HEADER_TABLE,
             ngh2.Setting.MAX_CONCURRENT_STREAMS: max_streams,
@@ -95,19 +82,13 @@ class ServerSession(Ngh2Connection):
         if connection_window > 65535:
             connection.set_local_window_size(connection_window)
         self._tunnels = tunnels
-        self._frames = ClientFrames(now, self._overflows)
         self._overflowed: list[int] = []  # streams
         self._budget = self._frames.budget
         self._unwritten = 0  # bytes of bodies since ``outgoing``
-        self._blocked: dict[ServerStream, None] = {}
-        self._last = 0  # the newest stream
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
         self._closed = self._premature = 0  # streams that ended, and those given up at once
-        self._closing = self._final = self._peer_left = self.draining = self.bug = False
+        self.bug = False
         self._now = now
-        self.streams: dict[int, ServerStream] = {}
-        self.broken: str | None = None
-        self.writable = True
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -231,54 +212,6 @@ class ServerSession(Ngh2Connection):
                 self._connection.acknowledge_received_data(size, stream.id)
             except ngh2.NGH2Error:
                 return  # of a connection that is over nobody sends more
-
-    def set_writable(self, writable: bool) -> None:
-        """Whether the socket takes more than it has; while not, no bodies are sent."""
-        woken = writable and not self.writable
-        self.writable = writable
-        if woken:
-            self._wake_blocked()
-
-    def go_on(self) -> None:
-        """What ``outgoing`` returned has been written: bodies that waited for that go on, if the socket takes more."""
-        if self.writable and self.broken is None:
-            self._wake_blocked()
-
-    def drain(self) -> None:
-        """Say that there will be no new streams here: first that the client should open none, and what it has opened meanwhile
-        is still taken; ``drained`` when it has seen that. Those under way go on."""
-        if not self.draining and self.broken is None:
-            self.draining = True
-            with contextlib.suppress(ngh2.NGH2Error):
-                self._connection.send_shutdown_notice()
-                self._connection.ping(_DRAIN)
-
-    def drained(self) -> None:
-        """From now on, new streams are not taken. For a client that does not acknowledge ``drain`` in time, too."""
-        if not self._final and self.broken is None:
-            self.draining = self._final = True
-            with contextlib.suppress(ngh2.NGH2Error):
-                self._connection.send_goaway(Code.NO_ERROR, last_stream_id=self._last)
-
-    def close(self, why: str, code: int = Code.NO_ERROR) -> None:
-        """The connection is over now, with all its streams."""
-        if self.broken is None:
-            self._closing = True
-            self._say_goodbye(code, self._last)
-            self._break(why)
-
-    def lost(self, error: BaseException | None) -> None:
-        """The connection is gone: closed by the client (None) or broken."""
-        if self.broken is None:
-            self._break("the client closed the connection" if error is None else f"the connection broke: {said(error)}")
-        # they refer to this: with what nghttp2 keeps of a connection it would stay until the garbage collector comes
-        self._sink = cast("Sink", None)  # is told nothing more
-        self._frames.overflows = never
-
-    @property
-    def over(self) -> bool:
-        """Nothing more will happen here."""
-        return self.broken is not None or ((self._final or self._peer_left) and not self.streams)
 
     @property
     def holds_back(self) -> bool:
@@ -444,20 +377,6 @@ class ServerSession(Ngh2Connection):
         if stream.id in self.streams:
             self._sink.on_end(stream)
 
-    def _control(self, event: Event) -> None:
-        """Of a frame that carries nothing of a request."""
-        if isinstance(event, ConnectionClosed):
-            if event.error_code and not self._closing:
-                raise closed_by(event)
-            return
-        if isinstance(event, WindowUpdated | SettingsReceived):
-            self._wake_blocked()
-        elif isinstance(event, PingAcknowledged):
-            if self.draining and event.opaque_data == _DRAIN:
-                self.drained()
-        elif isinstance(event, GoAwayReceived):
-            self._peer_left = True
-
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def _response_over(self, stream: ServerStream) -> None:
@@ -513,15 +432,3 @@ class ServerSession(Ngh2Connection):
             self._closed += 1
             self._sink.on_malformed()
             self._wasted()
-
-    def _break(self, why: str) -> None:
-        self.broken = why
-        for stream in list(self.streams.values()):
-            del self.streams[stream.id]
-            self._sink.on_reset(stream, why)
-        self._blocked.clear()
-
-    def _wake_blocked(self) -> None:
-        for stream in list(self._blocked):
-            if self._blocked.pop(stream, self) is None:
-                self._sink.on_room(stream)
