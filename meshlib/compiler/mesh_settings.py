@@ -103,9 +103,8 @@ class MeshSettings:
     resource: str = ""
     auto_mtls: bool = True
     tls13: bool = False  # whether our servers take no older TLS under mTLS of the mesh
-    protocol_detection_timeout: float = (
-        0.0  # seconds that a client is waited for whose first bytes decide; 0: without end
-    )
+    # seconds that a client is waited for whose first bytes decide; 0: without end
+    protocol_detection_timeout: float = 0.0
     inbound_retry: RetryPolicy = INBOUND_RETRY  # of requests that a proxy hands to its application
     proxy_headers: ProxyHeaders = DEFAULT_HEADERS  # of what it hands on
     edge: Edge = NO_PROXIES  # what stands before it where it is a gateway

@@ -93,9 +93,8 @@ class Fleet:
             self._let_go,
         )
         self._ending = False  # from the moment that it is asked to
-        self._drained: bool | None = (
-            None  # whether listeners are to accept no more: those for callers alone, or (False) all
-        )
+        # whether listeners are to accept no more: those for callers alone, or (False) all
+        self._drained: bool | None = None
         self._admin = AdminEndpoint(_one(settings.admin), self._pages.respond, CHANGING) if settings.admin else None
         self._port = None if health is None else HealthPort(health, self._pages.respond)
 

@@ -38,14 +38,12 @@ class Checked:
     resource: Resource | None
     findings: list[Finding]
     would_be: str
-    content: bytes | None = (
-        None  # its hash, of documents without findings: who says the same later is the same resource
-    )
+    # its hash, of documents without findings: who says the same later is the same resource
+    content: bytes | None = None
     refused: tuple[type[Resource], dict[str, str]] | None = None
     notices: list[Notice] | None = None  # the resource's, once asked
-    places: dict[tuple[str | int, ...], tuple[int, int]] | None = (
-        None  # of what is said of the document, once looked for
-    )
+    # of what is said of the document, once looked for
+    places: dict[tuple[str | int, ...], tuple[int, int]] | None = None
 
     def place(self, loc: tuple[str | int, ...]) -> tuple[int, int]:
         """Line and column of a field. To find one may take reading the document again, so it is found once."""

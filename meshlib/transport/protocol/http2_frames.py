@@ -22,9 +22,8 @@ FRAME_HEAD = 9  # bytes before a frame's payload
 BUDGET = 2000.0  # frames that carry nothing which a new connection may send
 BUDGET_MOST = 10_000.0
 BUDGET_A_SECOND = 100.0
-BUDGET_A_FRAME = (
-    10.0  # given for each stream opened and each DATA frame sent (Envoy allows ten WINDOW_UPDATEs for each)
-)
+# given for each stream opened and each DATA frame sent (Envoy allows ten WINDOW_UPDATEs for each)
+BUDGET_A_FRAME = 10.0
 
 TINY = 16  # bytes of body; a DATA frame with less costs far more to handle than it brings
 TINY_BUDGET = 10_000.0  # such frames which a new connection may send

@@ -28,9 +28,8 @@ from meshlib.transport.upstream.problems import MESH_CLOSED, no_head
 from meshlib.transport.upstream.target import Target, worn_out
 
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
-UNUSED_SECONDS = (
-    1.0  # how long a new connection waits for its first call, whatever the client's limits say of idle ones
-)
+# how long a new connection waits for its first call, whatever the client's limits say of idle ones
+UNUSED_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -63,9 +62,8 @@ class Connection(asyncio.Protocol):
         self.target = target
         self.tls: object = None  # what asyncio calls the "ssl_object"
         self.vouched: Vouched | None = None  # of mTLS of the mesh
-        self.transport: asyncio.Transport | None = (
-            None  # set when the server has been judged: nothing is written before
-        )
+        # set when the server has been judged: nothing is written before
+        self.transport: asyncio.Transport | None = None
         self.stream: AsyncPooledStream | None = None
         self.requests = 0
         self._now = owner.now

@@ -24,9 +24,8 @@ from meshlib.transport.upstream.tls_socket import AnySocket, ssl_object
 
 READS = 8  # of RECEIVE bytes, before the threads they are for get to run
 BACKLOG_MOST = 4 * 1024 * 1024  # bytes that a server leaves unread before it counts as hostile
-UNUSED_SECONDS = (
-    1.0  # how long a new connection waits for its first call, whatever the client's limits say of idle ones
-)
+# how long a new connection waits for its first call, whatever the client's limits say of idle ones
+UNUSED_SECONDS = 1.0
 INTERRUPTED = ConnectionAbortedError("a thread was interrupted while it used the connection")
 
 

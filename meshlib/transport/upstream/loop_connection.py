@@ -243,9 +243,8 @@ class Connection(asyncio.Protocol):
         if not self._head_sent:
             self._head_sent = True
             if reader.complete:
-                self._handler = (
-                    None  # the connection is free before the handler runs, so that what it starts next can use it
-                )
+                # the connection is free before the handler runs, so that what it starts next can use it
+                self._handler = None
                 handler.on_head(reader)
                 handler.on_end(reader)
                 return

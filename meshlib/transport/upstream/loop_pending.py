@@ -84,9 +84,8 @@ class Pending:
         if self._upload is None and (self._sending or not self.writable):
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         elif type(reader) is not ResponseReader and asks_for_websocket(reader.request_headers):
-            reader.poisoned = (
-                True  # as in Envoy, one that asks for another protocol is not over, even where that is declined
-            )
+            # as in Envoy, one that asks for another protocol is not over, even where that is declined
+            reader.poisoned = True
         connection = self._connection
         outcome.stream = connection.stream
         if reader.complete and connection.slot is None:

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.grpcio.contracts import Pairs
 
-NO_DEADLINE = (
-    1e9  # seconds; grpcio tells callers without a deadline by None (asyncio) or by hundreds of years (threads)
-)
+# seconds; grpcio tells callers without a deadline by None (asyncio) or by hundreds of years (threads)
+NO_DEADLINE = 1e9
 MAX_METHODS = 4096
 """Methods whose wrapped handlers are kept; only generic handlers that serve any name get there."""
 
