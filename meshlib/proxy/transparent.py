@@ -30,6 +30,7 @@ from meshlib.proxy.protocol_detection import (
     reading_of,
 )
 from meshlib.proxy.slow_clients import Wait
+from meshlib.proxy.splice import Splice
 from meshlib.serving.hello_names import NotTls, hello_of
 from meshlib.transport.asgi.peer import address
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.connect import Connecting
-    from meshlib.proxy.connect_tunnel import ConnectTunnel
     from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Responder, UnderWay
 
@@ -62,8 +62,7 @@ class TransparentListener(Listener):
 
 
 class Led(asyncio.Protocol):
-    """A connection, until it is known what reads it; after that, the client of a tunnel, if bytes are all that is known.
-    ``alarm`` rings when its first bytes are waited for no longer."""
+    """A connection, until it is known what reads it. ``alarm`` rings when its first bytes are waited for no longer."""
 
     def __init__(self, listener: TransparentListener) -> None:
         self._listener = listener
@@ -71,9 +70,6 @@ class Led(asyncio.Protocol):
         self._meant = ("", 0)
         self._reading = Reading.BYTES
         self._first = b""
-        self._connecting: Connecting | None = None
-        self._tunnel: ConnectTunnel | None = None
-        self._decided = False
         self.alarm: Cancellable | None = None
 
     # -- asyncio's callbacks --------------------------------------------------------------------------------------------
@@ -97,33 +93,12 @@ class Led(asyncio.Protocol):
             self._wait_for_first_bytes(live.snapshot)
 
     def data_received(self, data: bytes) -> None:
-        if self._tunnel is not None:
-            self._tunnel.received(data)
-            return
         self._first += data
-        if not self._decided:
-            self._decide()
-
-    def eof_received(self) -> bool:
-        if self._tunnel is not None:
-            return self._tunnel.ended()
-        return False
+        self._decide()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.closed(self)
         self._wait_no_longer()
-        if self._tunnel is not None:
-            self._tunnel.lost()
-        elif self._connecting is not None:
-            self._connecting.cancel()
-
-    def pause_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.writable(False)
-
-    def resume_writing(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.writable(True)
 
     # -- what it is -----------------------------------------------------------------------------------------------------
 
@@ -136,7 +111,7 @@ class Led(asyncio.Protocol):
 
     def _too_late(self) -> None:
         """It may be the server who speaks first: it is one of TCP."""
-        if not self._decided and not self.transport.is_closing():
+        if not self.transport.is_closing():
             self._splice(address(*self._meant))
 
     def _wait_no_longer(self) -> None:
@@ -178,62 +153,56 @@ class Led(asyncio.Protocol):
         made = Chosen(port, port.reader)
         self._listener.passed_on(self)
         self._pass_on(made)
-
-    def _pass_on(self, reader: Chosen) -> None:
-        self._decided = True
-        self._wait_no_longer()
-        transport = self.transport
-        transport.set_protocol(reader)
-        reader.connection_made(transport)
-        if self._first:
-            reader.data_received(self._first)
+        made.data_received(self._first)
 
     def _splice(self, authority: str) -> None:
-        self._decided = True
+        self._listener.passed_on(self)
+        self._pass_on(Bytes(self._listener, authority, self._meant, self._first))
+
+    def _pass_on(self, reader: asyncio.Protocol) -> None:
         self._wait_no_longer()
-        self.transport.pause_reading()
-        request = ConnectRequest(authority.encode("latin-1"), b"", b"\r\n")
-        request.came_by = (self._peer(), address(*self._meant))
-        self._connecting = connect(self._listener.forwarder, request, self)
-
-    # -- as the client of a tunnel --------------------------------------------------------------------------------------
-
-    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
-        """There is no tunnel: nothing can be said to who has asked for none."""
-        self._connecting = None
-        log.debug("no connection to %s for %s: %d", address(*self._meant), self._peer(), status)
-        self.transport.abort()
-
-    def connected(self, tunnel: ConnectTunnel) -> None:
-        """There is one."""
-        self._connecting = None
-        self._tunnel = tunnel
-        first, self._first = self._first, b""
-        if first:
-            tunnel.received(first)
-        tunnel.join(self.transport)
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def _peer(self) -> str:
-        return where(self.transport.get_extra_info("peername"))
+        self.transport.set_protocol(reader)
+        reader.connection_made(self.transport)
 
     # -- as a client's connection ---------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """It has said nothing yet; or it is bytes, of which nobody knows when they are over."""
-        if not self._decided:
-            self.transport.close()
+        """It has said nothing yet, or too little."""
+        self.transport.close()
 
     def waits(self) -> tuple[Wait, int] | None:
         """What the client is waited for (``slow_clients.py``)."""
-        if self._decided:
-            return None
         return (Wait.HEAD if self._first else Wait.NEXT), 0
 
     def give_up(self, wait: Wait) -> None:
         """It is not waited for any longer."""
         self.transport.close()
+
+
+class Bytes(Splice):
+    """A connection whose bytes nobody reads, to ``authority``. ``meant``: where it was meant to go; ``first``: what has been
+    read of it."""
+
+    _listener: TransparentListener
+
+    def __init__(self, listener: TransparentListener, authority: str, meant: tuple[str, int], first: bytes) -> None:
+        super().__init__(listener, first)
+        self._authority = authority
+        self._meant = meant
+
+    def begun(self) -> Connecting | None:
+        """By the rules of the host that the address is of, or to the address itself."""
+        request = ConnectRequest(self._authority.encode("latin-1"), b"", b"\r\n")
+        request.came_by = (self._peer(), address(*self._meant))
+        return connect(self._listener.forwarder, request, self)
+
+    def respond(self, status: int, reason: bytes, headers: Headers, whole: bytes, trailers: RawHeaders | None) -> None:
+        """There is no tunnel: nothing can be said to who has asked for none."""
+        log.debug("no connection to %s for %s: %d", address(*self._meant), self._peer(), status)
+        super().respond(status, reason, headers, whole, trailers)
+
+    def _peer(self) -> str:
+        return where(self.transport.get_extra_info("peername"))
 
 
 class RequestsTo(HttpConnection[TransparentListener]):

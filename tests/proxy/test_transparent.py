@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +20,7 @@ from meshlib.proxy import transparent
 from meshlib.proxy.process import ProxySettings
 from meshlib.proxy.slow_clients import Wait
 from tests.support.envoy_engine import require_envoy
+from tests.support.event_loops import event_loops
 from tests.support.eventually import eventually
 from tests.support.fake_clock import FakeClock
 from tests.support.h2_client import H2Client
@@ -330,8 +332,8 @@ def meant(monkeypatch):
     return place
 
 
-def led(resources: list[dict], **mesh: object) -> Proxy:
-    return Proxy(resources, ProxySettings(drain=2, transparent=True), **mesh)
+def led(resources: list[dict], **options: Any) -> Proxy:
+    return Proxy(resources, ProxySettings(drain=2, transparent=True), **options)
 
 
 def mesh_of(http: int, tcp: int) -> list[dict]:
@@ -357,6 +359,17 @@ def test_bytes_go_both_ways_and_ends_are_told(meant, echo):
         assert client.closed()
         assert proxy.metric("istio_tcp_connections_opened_total") == 1
         eventually(lambda: proxy.metric("istio_tcp_connections_closed_total") == 1)
+
+
+@pytest.mark.parametrize("loops", event_loops())
+def test_a_client_that_says_all_at_once_is_heard_and_hears_the_answer(meant, echo, loops):
+    """Before there is an upstream, and whether or not the loop can be told in ``connection_made`` to read nothing yet."""
+    meant[0] = ("10.1.0.6", 3306)
+    with led(mesh_of(1, echo), loops=loops) as proxy, proxy.client() as client:
+        client.send(b"all")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.exactly(6) == b"hi\nall"
+        assert client.closed()
 
 
 def test_a_name_of_the_mesh_is_not_asked_of_a_port_that_has_it_not(meant, echo):
@@ -512,7 +525,7 @@ def test_a_client_that_says_too_little_within_the_detection_timeout_is_one_of_tc
         (waiting,) = proxy.process.listener._connections
         clock.advance(4.9)
         assert eventually(lambda: waiting._first == first)
-        assert not waiting._decided
+        assert waiting in proxy.process.listener._connections
 
         def heard() -> bool:
             clock.advance(0.2)

@@ -21,6 +21,7 @@ from meshlib.proxy.connect_tunnel import ConnectTunnel
 from meshlib.proxy.zero_copy import PATIENCE, Pipes
 from meshlib.telemetry.tables import CountSeries
 from meshlib.telemetry.tcp_series import TcpSeries
+from tests.support.event_loops import event_loops
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "splice"), reason="the kernel's splice is Linux's alone")
 MB = 1024 * 1024
@@ -28,16 +29,7 @@ STREAM = os.urandom(MB) * 24
 SECONDS = 60
 
 
-def loops() -> list[Any]:
-    found = [pytest.param(asyncio.new_event_loop, id="asyncio")]
-    try:
-        import uvloop
-    except ImportError:
-        return found
-    return [*found, pytest.param(uvloop.new_event_loop, id="uvloop")]
-
-
-@pytest.fixture(params=loops())
+@pytest.fixture(params=event_loops())
 def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[None]], None]:
     def play(scene: Any) -> None:
         with asyncio.Runner(loop_factory=request.param) as runner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Self
 
 from prometheus_client import CollectorRegistry
@@ -23,9 +24,10 @@ class Proxy:
         resources: list[dict[str, Any]],
         settings: ProxySettings = ProxySettings(drain=2),
         port: int = 0,
+        loops: Callable[[], asyncio.AbstractEventLoop] | None = None,
         **mesh: Any,
     ) -> None:
-        """``port``: where it listens, 0: anywhere."""
+        """``port``: where it listens, 0: anywhere. ``loops``: makes its event loop, None: as asyncio does."""
         self.registry = CollectorRegistry()
         self.mesh = meshlib.Mesh.from_resources(resources, registry=self.registry, **{"https_rules": "istio", **mesh})
         self._sock = listen("127.0.0.1", port, "--outbound")
@@ -34,7 +36,11 @@ class Proxy:
         self._up = threading.Event()
         self.process: ProxyProcess
         self.loop: asyncio.AbstractEventLoop
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=self._runs, args=(loops,), daemon=True)
+
+    def _runs(self, loops: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+        with asyncio.Runner(loop_factory=loops) as runner:
+            runner.run(self._run())
 
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
