@@ -56,7 +56,7 @@ def is_of(call: RecentCall, match: str) -> bool:
     if "." in match and host.startswith(f"{match}."):
         return True
     resource, _, rule = route.partition(" ")
-    named = call["rule_name"]
+    named = call.get("rule_name")  # an older process does not say it
     if match == route or (named and match == named):
         return True
     if not resource.startswith("VirtualService/"):  # of a call that was served: the application's own

@@ -9,8 +9,8 @@ from meshlib.engine.exchange import exchange_of
 from meshlib.engine.route import route
 from meshlib.policy.sidecar_headers import outbound_lines
 from meshlib.proxy.forwarding import Forwarding
+from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.http2_forwarding import Http2Forwarding
-from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.means import Means
 from meshlib.proxy.plain_forwarding import PlainForwarding
 from meshlib.proxy.responder import Straight, mesh_closed
@@ -55,9 +55,10 @@ class Forwarder(Means):
             return plain.begin(request, live, responder, headers)
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
-        if type(request) is Http2Request:
-            forwarding: Forwarding = Http2Forwarding(self, call, responder)  # type: ignore[arg-type]  # its ``Http2Call``
-        else:
-            forwarding = Forwarding(self, call, responder)
+        forwarding = (
+            Http2Forwarding(self, call, responder)
+            if type(responder) is Http2Call
+            else Forwarding(self, call, responder)
+        )
         forwarding.start()
         return forwarding

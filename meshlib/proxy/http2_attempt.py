@@ -111,6 +111,7 @@ class Http2Attempt:
             return
         if stream.head_done:
             outcome = response_of(stream)
+            outcome.stream = connection.stream
             if self._rest is None or stream.settled:
                 stream.wake = _deaf  # else they would refer to each other
             if outcome.whole is None and outcome.failure is None:

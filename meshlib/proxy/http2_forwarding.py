@@ -108,6 +108,8 @@ class Http2Forwarding(Forwarding):
         outcome.whole = whole = stream.rest()
         outcome.size = head.size + len(whole)
         outcome.usual = True
+        if call.live.tells:
+            outcome.stream = self._upstream.stream
         send.outcome = outcome
         try:
             plain_call.ended(call, send)

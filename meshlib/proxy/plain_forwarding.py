@@ -62,9 +62,8 @@ class PlainForwarding:
         self._more: Forwarding | None = None  # which goes on with it
         self._debug = False  # whether the client is told how long the upstream has taken
         self._late = False  # whether a deadline is set
-        self._unsent = (
-            False  # the request is not over: the system has not taken all of it, or it asks for another protocol
-        )
+        # the request is not over: the system has not taken all of it, or it asks for another protocol
+        self._unsent = False
 
     def begin(
         self, request: ProxyRequest, live: Live, responder: StraightResponder, headers: ProxyHeaders
@@ -172,6 +171,7 @@ class PlainForwarding:
         outcome.size = reader.response_size
         chunks = reader.chunks
         outcome.whole = whole = chunks.pop() if len(chunks) == 1 else reader.take()
+        outcome.stream = connection.stream if call.live.tells else None  # whose address an access log may want
         if self._unsent:
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         # the connection is free before anything else is done: what is done may want one
@@ -201,6 +201,11 @@ class PlainForwarding:
                     call.request = None  # type: ignore[assignment] # which may be long, as may be the response
                     outcome.whole = None
                     outcome.headers = _NO_HEADERS
+                    # all that a plain call leaves: the next one may come to an end before it has any of it
+                    call.outcome = record.destination = record.attempted = record.upstream_ms = None
+                    record.peer_metadata = record.grpc_status = None
+                    record.endpoint = ""
+                    record.status = 0
                     self._spares.append(self)
             else:
                 responder.respond(status, outcome.reason, sent_headers(call, outcome, False), whole, outcome.trailers)

@@ -13,6 +13,7 @@ from meshlib.telemetry.custom_tags import LONGEST
 from meshlib.telemetry.otlp_spans import attribute
 from meshlib.telemetry.own_spans import now
 from meshlib.telemetry.spans import (
+    LONGEST_PLACE,
     METHODS,
     REQUEST_ID_TAG,
     Attributes,
@@ -109,7 +110,8 @@ class InboundRecords:
         request = call.request
         method = _METHODS.get(request.method)
         if method is None or request.protocol == "grpc":
-            name, told = name_of(request).encode("utf-8", "replace"), otlp.attributes(self._described(request, span))
+            name = name_of(request)[:LONGEST].encode("utf-8", "replace")
+            told = otlp.attributes(self._described(request, span))
         else:
             name, told = method[0], self._usual(request, span, method[1])
         if call.route:
@@ -168,7 +170,8 @@ class InboundRecords:
         if port:
             found["network.peer.port"] = port
         forwarded = otlp.attributes(found)
-        made = forwarded + attribute("client.address", address) if address else forwarded, forwarded
+        client = request.source_ip or address
+        made = forwarded + attribute("client.address", client) if client else forwarded, forwarded
         if len(self._connections) >= MOST:
             self._connections.clear()
         self._connections[request.peer, request.scheme, request.version, request.principal] = made
@@ -177,6 +180,8 @@ class InboundRecords:
     def _of_place(self, scheme: str, authority: str) -> bytes:
         host, port = self._place(scheme, authority)
         made = otlp.attributes({"server.address": host, "server.port": port})
+        if len(authority) > LONGEST_PLACE:
+            return made
         if len(self._places) >= MOST:
             self._places.clear()
         self._places[scheme, authority] = made

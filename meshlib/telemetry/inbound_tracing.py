@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from meshlib.telemetry.own_spans import OwnTracer
     from meshlib.workload import Workload
 
+BUILT_IN = ("client.", "error.", "guid:", "http.", "meshlib.", "network.", "rpc.", "server.", "url.", "user_agent.")
+"""How attributes begin that a span has by itself."""
 TRACEPARENT = (b"traceparent",)
 NO_TAGS: Attributes = {}
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
@@ -64,18 +66,24 @@ class InboundTracing(Spans):
 
     __slots__ = ("_own", "_records")
 
+    _own: Callable[[], OwnTracer | None] | None
+
     def __init__(
         self, provider: TracerProvider | None, workload: Workload | None = None, seed: int | None = None
     ) -> None:
         from opentelemetry.trace import SpanKind
 
         super().__init__(provider, SpanKind.SERVER, workload, seed)
-        self._own: Callable[[], OwnTracer | None] | None = getattr(self._tracer, "own", None)
 
     def reconfigured(self, settings: TracingSettings) -> None:
         """Spans are made by ``settings`` from now on."""
         super().reconfigured(settings)
         self._records = InboundRecords(self._described, self.path_shown, self.place, self._static)
+        tags = self._tags
+        names = [*self._static, *(tag[0] for tag in tags.by_header), *(tag[0] for tag in tags.formatted)]
+        # what is written piece by piece is not replaced by what comes later: of tags that have one name the last counts
+        replace = len(set(names)) < len(names) or any(name.startswith(BUILT_IN) for name in names)
+        self._own = None if replace else getattr(self._tracer, "own", None)
 
     def started(self, call: InboundCall) -> ServedSpan | None:
         """Begin the span (or find the one begun); returns it, or None when nobody records. ``call.around`` makes it
@@ -141,6 +149,8 @@ class InboundTracing(Spans):
             if not sampled:
                 return None  # nor anything that is called for it: it goes on as it came
             state = header("tracestate") or ""
+            if state:
+                state = self._trace.TraceState.from_header([state]).to_header()  # strangers write what they like
             made = self._record(request, tracer, trace_id, parent_id, state, request_id)
             if self._settings.propagates:
                 request.goes_on_in(TRACEPARENT, (write_traceparent(trace_id, made.span_id, flags),))

@@ -47,6 +47,7 @@ class SpanQueue:
         "_close",
         "_delay",
         "_most",
+        "_over",
         "_resource",
         "_send",
         "_thread",
@@ -72,6 +73,7 @@ class SpanQueue:
         self._most = most
         self._batch = min(batch, most)
         self._delay = delay
+        self._over = False
         self._until = float("inf")
         self._waiting: deque[bytes] = deque()
         # its ``put`` may come amid another one of the same thread: the garbage collector ends spans at any allocation
@@ -86,21 +88,28 @@ class SpanQueue:
         if len(waiting) >= self._most:
             dropped.add(NOT_SENT)
             return
+        if self._over:
+            dropped.add(NOT_TAKEN)
+            return
         waiting.append(span)
         if len(waiting) >= self._batch and not self._woken:
             self._woken = True
             self._wake.put(None)
 
     def flush(self, timeout: float) -> bool:
-        """Send what waits now, for at most so many seconds. False: it is not all sent."""
+        """Send what waits now, for at most so many seconds. False: some of it was not sent; what a collector has not taken was,
+        and is counted."""
+        if self._over:
+            return False
         done = threading.Event()
         self._wake.put(done)
         return done.wait(timeout)
 
     def shutdown(self) -> None:
         """Send what waits, and end. The second time nothing happens."""
-        if self._until != float("inf"):
+        if self._over:
             return
+        self._over = True
         self._until = now() + GRACE
         self._wake.put(_END)
         self._thread.join(GRACE)
@@ -118,15 +127,16 @@ class SpanQueue:
             except Empty:
                 order = self  # all that waits
             self._woken = False
-            least = self._batch if order is None else 1
-            while len(self._waiting) >= least and now() <= self._until:
-                self._send_some()
+            due = 0 if order is None else len(self._waiting)  # not what comes meanwhile: that may wait
+            while (due > 0 or len(self._waiting) >= self._batch) and now() <= self._until:
+                due -= self._send_some()
             if isinstance(order, threading.Event):
                 order.set()
             if order is _END:
                 return
 
-    def _send_some(self) -> None:
+    def _send_some(self) -> int:
+        """One batch, or all that there is. How many."""
         waiting = self._waiting
         spans = [waiting.popleft() for _ in range(min(len(waiting), self._batch))]
         try:
@@ -136,3 +146,4 @@ class SpanQueue:
             taken = False
         if not taken:
             dropped.add(NOT_TAKEN, len(spans))
+        return len(spans)

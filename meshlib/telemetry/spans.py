@@ -35,6 +35,8 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS
 """Methods that OpenTelemetry's conventions know; any other is "_OTHER" there."""
 
 MAX_PLACES = 1000
+LONGEST_PLACE = 255
+"""Characters of an authority that is remembered."""
 AS_IT_IS = TracingSettings()
 
 Attributes = dict[str, str | int | bool]
@@ -226,6 +228,8 @@ class Spans:
         if found is None:
             host, port = split_authority(authority)
             found = host, port or (443 if scheme == "https" else 80)
+            if len(authority) > LONGEST_PLACE:  # callers choose what they send
+                return found
             if len(self._places) >= MAX_PLACES:
                 self._places.clear()
             self._places[scheme, authority] = found

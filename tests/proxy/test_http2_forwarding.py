@@ -9,6 +9,7 @@ import pytest
 
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.http2_forwarding import Http2Forwarding
+from meshlib.proxy.process import ProxySettings
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
 from tests.support.h2_client import H2Client
@@ -195,3 +196,31 @@ def test_a_websocket_over_http2_is_told_why_it_cannot_be(tasks):
         assert connection.getresponse().status == 503
         connection.close()
     assert "/socket" in tasks
+
+
+def test_calls_that_are_counted_are_calls(steps):
+    """With ``--max-requests`` somebody stands between a call and its client."""
+    settings = ProxySettings(drain=2, most_requests=8)
+    with H2Server(status(b"0")) as server, Proxy(resources(server), settings) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            answer = call(client, MESSAGE)
+            assert (answer.status, answer.body) == (200, MESSAGE)
+        assert steps == []
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == CALLS)
+        assert proxy.metric("istio_requests_total") == CALLS
+
+
+def test_a_line_of_the_access_log_says_from_where_a_call_went_out(tmp_path):
+    came_by = []
+
+    def answers(peer, request) -> None:
+        came_by.append(peer.sock.getpeername())
+        at_once(peer, request, bytes(request.body), [(b"grpc-status", b"0")])
+
+    log = {"access_log": tmp_path / "log", "access_log_format": "%UPSTREAM_LOCAL_ADDRESS%"}
+    with H2Server(answers) as server, Proxy(resources(server), **log) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            call(client, MESSAGE)
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == CALLS)
+        assert proxy.mesh.flush_access_logs()
+    assert (tmp_path / "log").read_text().split() == [f"{ip}:{port}" for ip, port in came_by]

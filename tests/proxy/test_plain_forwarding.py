@@ -10,6 +10,7 @@ import pytest
 from meshlib.proxy import plain_forwarding
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
+from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
@@ -139,6 +140,37 @@ def test_a_response_that_does_not_come_in_time_is_a_504(server):
         go.set()
 
 
+RULES = (
+    {"match": [{"uri": {"exact": "/redirected"}}], "redirect": {"uri": "/there"}},
+    {"match": [{"uri": {"exact": "/said"}}], "directResponse": {"status": 418}},
+    {"match": [{"uri": {"prefix": "/plain"}}], "route": [to("reviews")]},
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status", "flags"),
+    [
+        ("/redirected", "reviews:9080", 301, "-"),
+        ("/said", "reviews:9080", 418, "-"),
+        ("/nowhere", "reviews:9080", 404, "NR"),
+        ("/plain", "unknown.test", 502, "-"),
+    ],
+)
+def test_what_is_no_plain_call_after_one_that_was_has_nothing_of_it(server, target, host, status, flags):
+    only = mesh_config(outboundTrafficPolicy={"mode": "REGISTRY_ONLY"})
+    resources = [*mesh_of(server), virtual_service("reviews", *RULES), only]
+    with Proxy(resources) as proxy, proxy.client() as client, proxy.client() as other:
+        client.get("/plain")
+        client.get("/plain")
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        for each in (client, other):
+            assert each.get(target, "GET", host).status == status
+        wanted = {"response_code": str(status), "response_flags": flags}
+        assert eventually(lambda: proxy.metric("istio_requests_total", **wanted) == 2)
+        called = proxy.metric("istio_requests_total", **wanted, destination_service="reviews.default.svc.cluster.local")
+        assert called == (0 if status == 502 else 2)
+
+
 def test_a_client_that_goes_is_one_that_went_and_the_next_one_gets_its_own_response(server):
     asked, go = threading.Event(), threading.Event()
 
@@ -159,4 +191,22 @@ def test_a_client_that_goes_is_one_that_went_and_the_next_one_gets_its_own_respo
         with proxy.client() as second:
             for path in ("/second", "/third"):
                 assert path.encode() in second.get(path).body
-        assert eventually(lambda: proxy.metric("istio_requests_total", response_flags="DC") == 1)
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_flags="DC", response_code="0") == 1)
+        assert proxy.metric("istio_response_bytes_sum", response_flags="DC") == 0
+
+
+def test_a_line_of_the_access_log_says_from_where_a_request_went_out(server, tmp_path):
+    came_by = []
+
+    def noted(handler):
+        came_by.append(handler.client_address)
+        return whole(handler)
+
+    server.behave = noted
+    log = {"access_log": tmp_path / "log", "access_log_format": "%UPSTREAM_LOCAL_ADDRESS%"}
+    with Proxy(mesh_of(server), **log) as proxy, proxy.client() as client:
+        for _ in range(4):
+            client.get()
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == 4)
+        assert proxy.mesh.flush_access_logs()
+    assert (tmp_path / "log").read_text().split() == [f"{ip}:{port}" for ip, port in came_by]

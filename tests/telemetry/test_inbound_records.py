@@ -44,23 +44,26 @@ class Told(InboundRequest):
 
 
 class _Own(Tracer):
-    def __init__(self, tracer: OwnTracer) -> None:
+    def __init__(self, tracer: OwnTracer, *, objects: bool) -> None:
         self.own = lambda: tracer
+        self._objects = objects
 
-    def start_span(self, *_: Any, **__: Any) -> Any:
-        pytest.fail("no object is made for a span")
+    def start_span(self, *arguments: Any, **named: Any) -> Any:
+        assert self._objects, "no object is made for a span"
+        return self.own().start_span(*arguments, **named)
 
     start_as_current_span = start_span
 
 
 class Ours(TracerProvider):
-    """Keeps what is written."""
+    """Keeps what is written. ``objects``: of spans that are objects, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, objects: bool = False) -> None:
         self.written: list[bytes] = []
+        self._objects = objects
 
     def get_tracer(self, *_: Any, **__: Any) -> Tracer:
-        return _Own(OwnTracer(self.written.append))
+        return _Own(OwnTracer(self.written.append), objects=self._objects)
 
     @property
     def spans(self) -> list[Any]:
@@ -92,9 +95,11 @@ def serve(tracing: InboundTracing, made: Told, ended: Ended | Refusal = Ended(20
         tracing.finished(call, span)
 
 
-def both(settings: TracingSettings, made: dict[str, Any], headers: Any, **how: Any) -> tuple[Any, Any]:
+def both(
+    settings: TracingSettings, made: dict[str, Any], headers: Any, objects: bool = False, **how: Any
+) -> tuple[Any, Any]:
     """What is sent of one request: by the SDK, by ourselves. Ids and times, which no two have in common, left out."""
-    kept, ours = Kept(), Ours()
+    kept, ours = Kept(), Ours(objects=objects)
     for provider in (kept.provider, ours):
         tracing = InboundTracing(provider, REVIEWS, 1)
         tracing.reconfigured(settings)
@@ -125,8 +130,9 @@ def both(settings: TracingSettings, made: dict[str, Any], headers: Any, **how: A
         {"method": "BREW", "query": "secret=1", "authority": None},
         {"peer": "unix:", "version": "HTTP/2", "authority": "[::1]:80", "path": "/" + "x" * 500},
         {"protocol": "grpc", "path": "/a.B/C", "version": "HTTP/2"},
+        {"peer": "[::ffff:10.0.0.7]:4711", "authority": "a" * 300},
     ],
-    ids=["plain", "mTLS", "an odd method", "a socket", "gRPC"],
+    ids=["plain", "mTLS", "an odd method", "a socket", "gRPC", "IPv4 at a port of IPv6"],
 )
 @pytest.mark.parametrize(
     "headers",
@@ -175,6 +181,33 @@ def test_tags_of_the_resources_are_written():
     told = {pair.key: pair.value.string_value for pair in mine.attributes}
     assert (told["always"], told["from"], told["took"]) == ("yes", "here", "200")
     assert "Bearer" not in told["token"]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        CustomTag("http.request.method", "literal", "mine"),
+        CustomTag("client.address", "header", "x-from", ""),
+        CustomTag("url.scheme", "literal", "gopher"),
+        CustomTag("http.response.status_code", "literal", "none"),
+        CustomTag("meshlib.flags", "formatter", "%RESPONSE_CODE%"),
+        CustomTag("always", "header", "x-from", ""),
+    ],
+    ids=lambda tag: f"{tag.name} {tag.kind}",
+)
+def test_a_tag_with_the_name_of_another_attribute_is_told_once_as_by_the_sdk(tag):
+    settings = TracingSettings(custom_tags=(CustomTag("always", "literal", "yes"), tag))
+    theirs, mine = both(settings, {}, (SAMPLED, IDENTIFIED, ("x-from", "here")), True, ended=Ended(503, None, "UF"))
+    assert mine == theirs
+    keys = [pair.key for pair in mine.attributes]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("state", ["a=\xe9", "a=" + "x" * 60_000, "=,=", ",".join(f"k{n}=v" for n in range(40))])
+def test_a_state_of_the_trace_that_is_none_is_told_as_by_the_sdk(state):
+    theirs, mine = both(TracingSettings(), {}, (SAMPLED, IDENTIFIED, ("tracestate", state)))
+    assert mine == theirs
+    assert len(mine.trace_state) < 20_000
 
 
 def test_requests_of_one_connection_are_each_told_by_what_is_their_own():

@@ -71,6 +71,27 @@ def test_what_waits_too_long_is_sent_before_the_batch_is_full():
     queue.shutdown()
 
 
+def test_what_comes_while_a_flush_is_sent_waits_for_the_next_one():
+    collector = Collector(lambda: queue.put(span("late")) is None)
+    queue = collector.queue()
+    queue.put(span("a"))
+    assert queue.flush(60)
+    assert collector.batches == [["a"]]
+    assert queue.flush(60)
+    assert collector.batches == [["a"], ["late"]]
+    queue.shutdown()
+
+
+def test_after_the_end_nothing_is_taken_and_nobody_waits():
+    collector = Collector()
+    queue = collector.queue()
+    queue.shutdown()
+    queue.put(span("a"))
+    assert not queue.flush(60)
+    assert collector.batches == []
+    assert dropped.counts() == {NOT_TAKEN: 1}
+
+
 def test_what_there_is_no_room_for_is_counted_and_nobody_waits():
     held, asked = threading.Event(), threading.Event()
 
