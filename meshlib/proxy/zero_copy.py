@@ -60,8 +60,13 @@ class Pipes:
     def take(self, way: Way, loop: asyncio.AbstractEventLoop) -> None:
         """One more. Raises OSError."""
         if self._epoll is None:
-            self._epoll = select.epoll()
-            loop.add_reader(self._epoll.fileno(), self._look)
+            made = select.epoll()
+            try:
+                loop.add_reader(made.fileno(), self._look)
+            except BaseException:  # one that nobody looks at would stop a stream for ever
+                made.close()
+                raise
+            self._epoll = made
         self.taken[way] = None
 
     def give_back(self, way: Way, loop: asyncio.AbstractEventLoop) -> None:
@@ -73,10 +78,11 @@ class Pipes:
             self._epoll = None
 
     def watch(self, descriptor: int, events: int, then: Callable[[], None]) -> None:
-        """Call ``then`` each time that there are ``events``, or an error."""
+        """Call ``then`` each time that there are ``events``, or an error. Raises OSError where the system watches no more
+        (``fs.epoll.max_user_watches``)."""
         assert self._epoll is not None
-        self._then[descriptor] = then
         self._epoll.register(descriptor, events)
+        self._then[descriptor] = then
 
     def watch_no_more(self, descriptor: int) -> None:
         """As before ``watch``."""
@@ -182,7 +188,8 @@ class Way:
             return False
         opened: list[int] = []
         try:
-            opened += [os.dup(source), os.dup(sink)]  # the loop lets nobody else look at those of its transports
+            opened.append(os.dup(source))  # the loop lets nobody else look at those of its transports
+            opened.append(os.dup(sink))
             opened += os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._pipes.take(self, self._loop)
         except OSError:  # there are no descriptors left
@@ -190,13 +197,17 @@ class Way:
                 os.close(each)
             return False
         self._from, self._to, self._out, self._into = opened
+        try:
+            self._pipes.watch(self._from, select.EPOLLIN, self._readable)
+        except OSError:
+            self._let_go()
+            return False
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._into, fcntl.F_SETPIPE_SZ, PIPE)
         self._source.pause_reading()
         self._small = 0
         self.carried = True
         self._waits = False
-        self._pipes.watch(self._from, select.EPOLLIN, self._readable)
         return True
 
     def _let_go(self) -> None:
@@ -242,12 +253,15 @@ class Way:
             return
         if there is self._waits:
             self._waits = not there
-            if there:
-                self._pipes.watch_no_more(self._to)
-                self._pipes.watch(self._from, select.EPOLLIN, self._readable)
-            else:
-                self._pipes.watch_no_more(self._from)
-                self._pipes.watch(self._to, select.EPOLLOUT, self._go_on)
+            try:
+                if there:
+                    self._pipes.watch_no_more(self._to)
+                    self._pipes.watch(self._from, select.EPOLLIN, self._readable)
+                else:
+                    self._pipes.watch_no_more(self._from)
+                    self._pipes.watch(self._to, select.EPOLLOUT, self._go_on)
+            except OSError:  # it cannot be waited for here
+                self.hand_back()
 
     def _give(self) -> bool:
         """Whether the sink has taken all. Raises OSError."""

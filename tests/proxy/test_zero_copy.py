@@ -8,9 +8,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import select
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import pytest
 from meshlib.alarms import Alarms
 from meshlib.proxy import zero_copy
 from meshlib.proxy.connect_tunnel import ConnectTunnel
-from meshlib.proxy.zero_copy import PATIENCE, Pipes
+from meshlib.proxy.zero_copy import LARGE, OFTEN, PATIENCE, Pipes
 from meshlib.telemetry.tables import CountSeries
 from meshlib.telemetry.tcp_series import TcpSeries
 from tests.support.event_loops import event_loops
@@ -367,6 +369,108 @@ def test_without_descriptors_it_stays_the_loops(run: Any, monkeypatch: Any) -> N
             assert there.carried == (False, False)
 
     run(scene())
+
+
+class Watched:
+    """An epoll that watches so many descriptors, one after the other, and then no more."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.refused = 0
+        self.real = select.epoll()
+
+    def register(self, descriptor: int, events: int) -> None:
+        if not self.left:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.left -= 1
+        self.real.register(descriptor, events)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+@pytest.mark.parametrize("most", [0, 1], ids=["beginning", "waiting for the sink"])
+def test_where_the_system_watches_no_more_it_is_the_loops_again(run: Any, monkeypatch: Any, most: int) -> None:
+    made: list[Watched] = []
+
+    def epoll() -> Watched:
+        made.append(Watched(most))
+        return made[-1]
+
+    monkeypatch.setattr(
+        zero_copy, "select", SimpleNamespace(epoll=epoll, EPOLLIN=select.EPOLLIN, EPOLLOUT=select.EPOLLOUT)
+    )
+
+    async def scene() -> None:
+        async with Scene() as there:
+            sent(there.upstream, STREAM)
+            found = bytearray()
+            there.client.setblocking(False)
+            while not any(each.refused for each in made):
+                if not there.carried[1]:
+                    with contextlib.suppress(BlockingIOError):
+                        found += there.client.recv(MB)
+                await asyncio.sleep(0.001)
+            there.client.settimeout(SECONDS)
+            assert most or there.carried == (False, False)  # where it may begin, it may begin anew
+            assert same(bytes(found) + await exactly(there.client, len(STREAM) - len(found)), STREAM)
+            assert there.series.sent.value == len(STREAM)
+            there.client.sendall(b"and back")
+            assert await exactly(there.upstream, 8) == b"and back"
+        assert (there.pipes.taken, there.pipes._then) == ({}, {})
+        assert all(each.real.closed for each in made)
+
+    run(scene())
+
+
+def test_an_epoll_that_the_loop_does_not_look_at_is_not_kept() -> None:
+    class Full:
+        def add_reader(self, descriptor: int, look: Callable[[], None]) -> None:
+            seen.append(descriptor)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    seen: list[int] = []
+    pipes = Pipes()
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            pipes.take(object(), Full())  # type: ignore[arg-type]
+    assert len(seen) == 2
+    assert (pipes.taken, pipes._epoll) == ({}, None)
+
+
+def test_of_two_descriptors_the_first_is_closed_where_there_is_no_second(monkeypatch: Any) -> None:
+    real, got = os.dup, []
+
+    def dup(descriptor: int) -> int:
+        if got:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        got.append(real(descriptor))
+        return got[0]
+
+    class Plain:
+        """A transport."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock = sock
+
+        def get_extra_info(self, name: str) -> Any:
+            return self.sock if name == "socket" else None
+
+        def is_closing(self) -> bool:
+            return False
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+    monkeypatch.setattr(os, "dup", dup)
+    one, other = socket.socketpair()
+    with one, other:
+        way = zero_copy.Way(None, Pipes(), Plain(one), Plain(other), lambda size: None)  # type: ignore[arg-type]
+        assert not any(way.takes(b"x" * LARGE) for _ in range(OFTEN))
+        (first,) = got
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(first)
 
 
 def test_what_is_more_than_its_socket_is_left_alone() -> None:
