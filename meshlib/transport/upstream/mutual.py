@@ -30,11 +30,13 @@ WORTHLESS = "the certificates of the mTLS connection are no longer valid: a root
 """Why a call is cut."""
 
 FUTILE = 8
-"""Sessions in a row that a server has not resumed, after which no more are kept nor offered: to copy one costs half a
-handshake, and CPython before 3.13 never frees one of the two copies that it makes. (A server without tickets, as nginx has
-it, gives sessions over TLS 1.3 all the same, and knows them no more.)"""
+"""Sessions in a row that were offered to a server and that it has not resumed, after which no more are kept nor offered: to
+copy one costs half a handshake, and CPython before 3.13 never frees one of the two copies that it makes. (A server without
+tickets, as nginx has it, gives sessions over TLS 1.3 all the same, and knows them no more. Handshakes that offered nothing
+do not count: a server may give a ticket now and then, as ``serving/tickets.py`` does.)"""
 
 _NOTE = "_meshlib_vouched"
+_OFFERED = "_meshlib_offered"
 
 
 class _Kept(NamedTuple):
@@ -59,7 +61,7 @@ class MutualTls:
         self.told = told
         self._kept: dict[ssl.SSLContext, _Kept] = {}  # contexts are those of one version and offer
         self._counted: Credentials | None = None
-        self._futile = 0  # handshakes by these that resumed nothing, since the last that did
+        self._futile = 0  # sessions of these that were offered and not resumed, since the last that was
 
     def begin(self, http2: bool, opaque: bool = False) -> Handshake:
         """A handshake by the current credentials, for HTTP or for bytes of whatever kind. Raises ``NoCertificate``."""
@@ -78,27 +80,30 @@ class MutualTls:
     def keep_session(self, peer: ssl.SSLObject, vouched: Vouched) -> None:
         """Of a connection that no other thread uses at this moment: the next handshake may resume its session. Tickets come
         after the handshake, so ask once a response has been read."""
+        context = peer.context
         if peer.session_reused:
             self._futile = 0
-            if peer.context in self._kept:
-                return  # its ticket may be used again, and to copy a session takes Python as long as half a handshake
         else:
             if self._counted is not vouched.credentials:
                 self._counted, self._futile = vouched.credentials, 0
+            offered = peer.__dict__.get(_OFFERED)
+            if offered is not None and self._kept.get(context) is offered:  # once, however many handshakes offered it
+                self._futile += 1
+                self._kept.pop(context, None)  # to offer it costs a fifth of a handshake, each time
             if self._futile >= FUTILE:
-                self._kept.pop(peer.context, None)  # to offer it costs a fifth of a handshake, each time
                 return
-            self._futile += 1
+        if context in self._kept:
+            return  # its ticket may be used again, and to copy a session takes Python as long as half a handshake
         try:
             session = peer.session
         except (OSError, ValueError):
             return
         if session is None or not session.has_ticket:
             return
-        for context, kept in list(self._kept.items()):
+        for other, kept in list(self._kept.items()):
             if kept.vouched.credentials is not vouched.credentials:
-                self._kept.pop(context, None)
-        self._kept[peer.context] = _Kept(session, vouched)
+                self._kept.pop(other, None)
+        self._kept[context] = _Kept(session, vouched)
 
     def forget_sessions(self) -> None:
         """The server was refused: connections made with it before do not speak for it."""
@@ -146,6 +151,8 @@ class Handshake:
             raise
         # on the object itself: between the handshake and the pool nobody else has a place for it
         peer.__dict__[_NOTE] = vouched
+        if self._kept is not None and not peer.session_reused:
+            peer.__dict__[_OFFERED] = self._kept
         if self._tls.told is not None:
             self._tls.told(vouched)
         note_handshake(peer)

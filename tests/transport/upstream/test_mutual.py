@@ -235,6 +235,48 @@ def test_a_session_is_copied_once_and_again_when_the_server_takes_it_no_more(run
     assert kept[2] is kept[3]
 
 
+@both
+def test_a_server_that_gives_a_ticket_seldom_is_resumed_once_it_has_given_one(runtime: Runtime, http2: bool) -> None:
+    client, gate = Client(), Gate(credentials())
+    context = gate.shown.server_context(gate.offer)
+    with serving(gate, http2) as server:
+        target = client.target(server.port, REVIEWS, http2=http2)
+        context.num_tickets = 0
+        one_after_the_other(runtime, target, FUTILE + 1)
+        context.num_tickets = 1
+        one_after_the_other(runtime, target, 2)
+    assert gate.resumed == [False] * (FUTILE + 2) + [True]
+
+
+def test_a_session_that_was_not_resumed_is_not_offered_again(runtime: Runtime) -> None:
+    """By a server that has new keys and gives no ticket at first: it would be as if it never resumed."""
+    client, gate = Client(), Gate(credentials())
+    with MutualServer(gate) as server:
+        target = client.target(server.port, REVIEWS)
+        one_after_the_other(runtime, target, 1)
+        gate.shown = credentials()
+        context = gate.shown.server_context(gate.offer)
+        context.num_tickets = 0
+        one_after_the_other(runtime, target, FUTILE + 1)
+        context.num_tickets = 1
+        one_after_the_other(runtime, target, 2)
+    assert gate.resumed == [False] * (FUTILE + 3) + [True]
+
+
+def test_handshakes_that_offer_one_session_together_count_as_one(runtime: Runtime) -> None:
+    client, gate = Client(), Gate(credentials())
+    with MutualServer(gate) as server:
+        target = client.target(server.port, REVIEWS)
+        one_after_the_other(runtime, target, 1)
+        gate.shown = credentials()
+        gate.shown.server_context(gate.offer)  # before many threads make one each, of other keys
+        runtime.many(target, [Call() for _ in range(2 * FUTILE)])
+        runtime.upstream.close_idle()
+        runtime.settle()
+        one_after_the_other(runtime, target, 1)
+    assert gate.resumed[-1] is True
+
+
 def test_a_server_that_never_resumes_is_not_asked_for_sessions_for_ever(runtime: Runtime) -> None:
     client, gate = Client(), Gate(credentials())
     with MutualServer(gate) as server:
