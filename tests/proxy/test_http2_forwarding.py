@@ -136,15 +136,23 @@ def test_a_bug_is_500_to_its_stream_and_to_no_other(monkeypatch, caplog):
 
 def test_who_leaves_while_it_is_on_its_way_is_told_upstream():
     def answer(peer, request) -> None:
-        if request.path != "/never":
+        if request.path not in ("/never", "/gone"):
             status(b"0")(peer, request)
 
-    rule = {"route": [to("reviews")], "timeout": "0.3s"}
-    with H2Server(answer) as server, Proxy(resources(server, rule)) as proxy, H2Client(proxy.port) as client:
+    def told(path: str) -> bool:
+        (request,) = (each for each in server.requests if each.path == path)
+        return request.stream in [stream for stream, _ in server.peers[0].resets]
+
+    never = {"match": [{"uri": {"exact": "/never"}}], "route": [to("reviews")], "timeout": "0.3s"}
+    others = {"route": [to("reviews")]}
+    with H2Server(answer) as server, Proxy(resources(server, never, others)) as proxy, H2Client(proxy.port) as client:
         assert client.get("/").status == 200
         assert client.get("/never").status == 504  # its time is over
-        client.reset(client.open("/never"))
-        eventually(lambda: len(server.peers[0].resets) == 2)
+        assert eventually(lambda: told("/never"))
+        stream = client.open("/gone")
+        assert eventually(lambda: server.requests[-1].path == "/gone")
+        client.reset(stream)
+        assert eventually(lambda: told("/gone"))
         assert client.get("/").status == 200
 
 

@@ -131,10 +131,14 @@ def test_a_response_that_does_not_come_in_time_is_a_504(server):
         go.wait(20)
         return True
 
-    with Proxy(mesh_of(server, timeout="0.5s")) as proxy, proxy.client() as client:
-        client.get()
+    rules = [
+        {"match": [{"uri": {"exact": "/never"}}], "route": [to("reviews")], "timeout": "0.5s"},
+        {"route": [to("reviews")]},
+    ]
+    with Proxy([*mesh_of(server), virtual_service("reviews", *rules)]) as proxy, proxy.client() as client:
+        assert client.get().status == 200
         server.behave = never
-        assert client.get().status == 504
+        assert client.get("/never").status == 504
         assert spares(proxy) == []
         assert proxy.metric("istio_requests_total", response_code="504", response_flags="UT") >= 1
         go.set()
