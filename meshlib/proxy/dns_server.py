@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from meshlib.proxy.dns_upstream import Resolvers
     from meshlib.transport.core.mesh_core import MeshCore
 
+BACKLOG = 256
+"""Clients over TCP that may wait to be accepted."""
 CONNECTIONS = 256
 """Clients over TCP at once; more are closed."""
 IDLE = 10.0
@@ -75,7 +77,7 @@ class DnsServer:
             transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self), sock=sock)
             self._transports.append(transport)
         for sock in self._sockets.tcp:
-            self._servers.append(await asyncio.start_server(self._serve, sock=sock))
+            self._servers.append(await asyncio.start_server(self._serve, sock=sock, backlog=BACKLOG))
 
     async def close(self) -> None:
         """Respond no more; what is asked of resolvers is given up."""

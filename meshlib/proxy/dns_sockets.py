@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 
 from meshlib.problems import MeshError
-from meshlib.proxy.dns_server import DnsSockets
+from meshlib.proxy.dns_server import BACKLOG, DnsSockets
 from meshlib.proxy.places import TcpPlace
 from meshlib.proxy.sockets import why_not
 from meshlib.registry import automatic
@@ -18,7 +18,6 @@ from meshlib.registry import automatic
 OPTION = "--dns-port"
 TRIES = 20
 """Free ports that are tried until one is free for all sockets."""
-BACKLOG = 256
 WAITING = 4 * 1024 * 1024
 """Bytes of queries that may wait in the kernel; its net.core.rmem_max bounds it."""
 IPV4, IPV6 = "127.0.0.1", "::1"

@@ -15,6 +15,7 @@ from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.shedding import turn_away
 from meshlib.proxy.slow_clients import EVERY, ClientLimits, SlowClients
+from meshlib.proxy.sockets import BACKLOG
 from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Listener:
     async def start(self) -> None:
         """Accept from now on."""
         self.forwarder.upstream.own.add(self._sock.getsockname()[:2])
-        self._server = await self.forwarder.loop.create_server(self.protocol, sock=self._sock)
+        self._server = await self.forwarder.loop.create_server(self.protocol, sock=self._sock, backlog=BACKLOG)
 
     def protocol(self) -> asyncio.Protocol:
         """For a connection that has just come."""

@@ -30,6 +30,7 @@ from meshlib.proxy.protocol_detection import (
     reading_of,
 )
 from meshlib.proxy.slow_clients import Wait
+from meshlib.proxy.sockets import BACKLOG
 from meshlib.proxy.splice import Splice
 from meshlib.serving.hello_names import NotTls, hello_of
 from meshlib.transport.asgi.peer import address
@@ -54,7 +55,8 @@ class TransparentListener(Listener):
     async def start(self) -> None:
         """Accept from now on."""
         self.forwarder.upstream.own.add(self._sock.getsockname()[:2])
-        self._server = await self.forwarder.loop.create_server(lambda: Led(self), sock=self._sock)
+        loop = self.forwarder.loop
+        self._server = await loop.create_server(lambda: Led(self), sock=self._sock, backlog=BACKLOG)
 
     def explicit(self) -> Chosen:
         """What reads a connection to this very port."""

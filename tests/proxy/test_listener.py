@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from meshlib.proxy.listener import Listener
 from meshlib.proxy.process import ProxySettings
+from meshlib.proxy.sockets import BACKLOG
+from tests.support.event_loops import event_loops
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
@@ -32,6 +37,17 @@ def test_it_knows_its_connections(server):
         with proxy.client() as one, proxy.client() as other:
             assert (one.get().status, other.get().status, listener.connections, listener.accepted) == (200, 200, 2, 2)
         assert eventually(lambda: listener.connections == 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how many may wait is told by Linux alone")
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("loops", event_loops())
+def test_as_many_clients_may_wait_to_be_accepted_as_its_socket_was_made_for(server, loops, transparent):
+    """An event loop that takes a socket over sets it to 100 of its own; who is one too many tries again after a second."""
+    with Proxy(mesh_of(server), ProxySettings(drain=2, transparent=transparent), loops=loops) as proxy:
+        told = proxy._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+        most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+        assert int.from_bytes(told[28:32], sys.byteorder) == min(BACKLOG, most)  # tcpi_sacked of a socket that listens
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
