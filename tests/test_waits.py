@@ -68,3 +68,43 @@ def test_it_is_found(code: str) -> None:
 )
 def test_what_ends_is_not(code: str) -> None:
     assert not list(endless(ast.parse(code)))
+
+
+def unheard(tree: ast.AST) -> Iterator[ast.Expr]:
+    """Waits with an end whose word for how that came nobody hears: such a test waits, and passes all the same."""
+    waits = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.support")
+        for name in node.names
+        if name.name in ("eventually", "soon")
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            call = node.value.value if isinstance(node.value, ast.Await) else node.value
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in waits:
+                yield node
+
+
+def test_what_a_wait_has_come_to_is_heard() -> None:
+    found = []
+    for file in sorted(TESTS.rglob("*.py")):
+        text = file.read_text()
+        if "eventually(" in text or "soon(" in text:
+            where = file.relative_to(TESTS).as_posix()
+            found += [f"tests/{where}:{each.lineno}: assert it" for each in unheard(ast.parse(text))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("source", "heard"),
+    [
+        ("eventually(there)", False),
+        ("async def test(): await soon(there)", False),
+        ("assert eventually(there)", True),
+        ("_ = eventually(there)", True),
+    ],
+)
+def test_the_look_at_waits_sees(source: str, heard: bool) -> None:
+    imported = "from tests.support.eventually import eventually, soon\n"
+    assert (not list(unheard(ast.parse(imported + source)))) is heard

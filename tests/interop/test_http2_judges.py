@@ -96,7 +96,7 @@ def interop_server(*options: str) -> Iterator[int]:
     port = free_port()
     process = subprocess.Popen([found("interop-server") or "", "-port", str(port), *options])
     try:
-        eventually(lambda: _listens(port))
+        assert eventually(lambda: _listens(port))
         yield port
     finally:
         process.kill()

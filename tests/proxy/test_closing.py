@@ -87,7 +87,7 @@ def test_a_client_that_never_closes_is_left_in_the_end(proxy, monkeypatch):
     with Client(proxy.port) as client:
         client.send(b"nonsense\r\n\r\n")
         rest(client.sock)
-        eventually(lambda: resets(client))  # what comes after the close
+        assert eventually(lambda: resets(client))  # what comes after the close
 
 
 class Transport(asyncio.Transport):

@@ -484,7 +484,7 @@ def time_until(proxy: Proxy, clock: WallClock, over: Callable[[], bool]) -> floa
     while not over() and clock.now - began < 10 * LIMIT:
         clock.advance(LOOK)
         proxy.mesh._core.trust_watch.ring()
-        eventually(over, 0.2 if clock.now - began < LIMIT else 20)
+        _ = eventually(over, 0.2 if clock.now - began < LIMIT else 20)  # the loop looks
     return clock.now - began
 
 

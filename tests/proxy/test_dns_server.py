@@ -170,7 +170,7 @@ def test_what_is_malformed_is_dropped_and_counted():
                 dns.message.make_response(dns.message.make_query("a", "A")).to_wire(),
             ):
                 client.sendto(garbage, ("127.0.0.1", dns_port.port))
-        eventually(lambda: dns_port.server.requests["udp", "malformed"] == 4)
+        assert eventually(lambda: dns_port.server.requests["udp", "malformed"] == 4)
         with socket.create_connection(("127.0.0.1", dns_port.port), SECONDS) as client:
             client.sendall(b"\x00\x03abc")
             assert client.recv(1) == b""
@@ -199,7 +199,7 @@ def test_a_client_over_tcp_that_asks_nothing_is_closed(monkeypatch):
 def test_clients_over_tcp_are_bounded(monkeypatch):
     monkeypatch.setattr(dns_server, "CONNECTIONS", 1)
     with served() as dns_port, socket.create_connection(("127.0.0.1", dns_port.port), SECONDS) as one:
-        eventually(lambda: dns_port.server._clients == 1)
+        assert eventually(lambda: dns_port.server._clients == 1)
         with socket.create_connection(("127.0.0.1", dns_port.port), SECONDS) as other:
             with contextlib.suppress(ConnectionResetError):
                 assert other.recv(1) == b""
@@ -213,7 +213,7 @@ def test_a_server_that_ends_gives_up_what_is_asked():
         query = dns.message.make_query("example.org", "A")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.sendto(query.to_wire(), ("127.0.0.1", dns_port.port))
-            eventually(lambda: dns_port.server.resolvers.outstanding == 1)
+            assert eventually(lambda: dns_port.server.resolvers.outstanding == 1)
     assert dns_port.server.resolvers.outstanding == 0
 
 

@@ -87,7 +87,7 @@ def test_a_name_with_a_final_dot_is_another_name_as_in_envoy(app):
 def test_calls_are_told_as_a_caller_tells_them(app):
     with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw:
         gw.get("shop.test")
-        eventually(lambda: gw.metric("istio_requests_total") == 1)
+        assert eventually(lambda: gw.metric("istio_requests_total") == 1)
         assert gw.metric("istio_requests_total", reporter="source", source_workload="ingress", response_code="200") == 1
         assert gw.metric("istio_requests_total", reporter="destination") == 0
 

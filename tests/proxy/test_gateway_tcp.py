@@ -122,7 +122,7 @@ def test_bytes_of_tcp_go_where_the_tcp_rule_leads_both_ways_and_are_counted():
                 got += made.sock.recv(1 << 20)
             sender.join(60)
         assert bytes(got) == b"db:" + big
-        eventually(lambda: gw.metric("istio_tcp_connections_closed_total", reporter="source") == 2)
+        assert eventually(lambda: gw.metric("istio_tcp_connections_closed_total", reporter="source") == 2)
         assert gw.metric("istio_tcp_received_bytes_total") == len(big) + 5
         assert gw.metric("istio_tcp_sent_bytes_total") == len(big) + 5 + 6
 

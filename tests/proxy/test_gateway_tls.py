@@ -185,7 +185,7 @@ def test_a_server_may_demand_more_of_clients(app, demand):
         with pytest.raises(GONE):
             get(gw, client(OTHER))
         assert len(app.seen) == 1
-        eventually(lambda: gw.process.listener.counts["refused_peer"] == 1)
+        assert eventually(lambda: gw.process.listener.counts["refused_peer"] == 1)
 
 
 def test_istio_mutual_takes_certificates_of_the_mesh(app):
@@ -251,7 +251,7 @@ def test_a_rotation_shows_the_new_certificate_and_leaves_connections_and_other_s
         assert len(contexts) == 2
         before = dict(contexts._made)
         gw.mesh.apply([*resources, tls_secret("shop", renewed)])
-        eventually(lambda: len(contexts) == 1)
+        assert eventually(lambda: len(contexts) == 1)
         after = client().wrap_socket(gw.client(443).sock, server_hostname="shop.test")
         with bank, shop, after:
             assert len(after.getpeercert()["subjectAltName"]) == 2

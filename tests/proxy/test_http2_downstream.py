@@ -265,17 +265,17 @@ def test_both_directions_of_a_stream_go_on_at_once():
     with H2Server(lambda peer, request: peers.append((peer, request)), early=True) as server:
         with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
             stream = client.open("/shop.Catalog/Chat", "POST", end=False, **GRPC)
-            eventually(lambda: peers)
+            assert eventually(lambda: peers)
             peer, request = peers[0]
             peer.head(request, headers=[(b"content-type", b"application/grpc")])
             client.until(lambda: client.answers[stream].headers)
             for piece in (b"one", b"two", b"three"):
                 client.send(stream, piece)
-                eventually(lambda piece=piece: bytes(request.body).endswith(piece))
+                assert eventually(lambda piece=piece: bytes(request.body).endswith(piece))
                 peer.some(request, b"re:" + piece)
                 client.until(lambda piece=piece: client.answers[stream].body.endswith(b"re:" + piece))
             client.send(stream, b"", end=True)
-            eventually(lambda: request.ended)
+            assert eventually(lambda: request.ended)
             peer.data(request, b"", [(b"grpc-status", b"0")])
             assert client.answer(stream).trailers == {"grpc-status": "0"}
 
@@ -345,7 +345,7 @@ def test_a_stream_that_the_client_resets_is_reset_upstream():
         with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
             stream = client.open("/", "POST", end=False, **GRPC)
             client.send(stream, b"some")
-            eventually(lambda: server.requests and bytes(server.requests[0].body) == b"some")
+            assert eventually(lambda: server.requests and bytes(server.requests[0].body) == b"some")
             client.reset(stream)
             assert server.changed.wait(10)
             assert server.peers[0].resets[0][1] == 8
@@ -356,10 +356,10 @@ def test_a_client_that_goes_away_takes_its_calls_with_it():
         with H2Client(proxy.port) as client:
             client.open("/", "POST", end=False, **GRPC)
             client.open("/2")
-            eventually(lambda: len(server.requests) == 2)
-        eventually(lambda: server.peers and len(server.peers[0].resets) == 2)
+            assert eventually(lambda: len(server.requests) == 2)
+        assert eventually(lambda: server.peers and len(server.peers[0].resets) == 2)
         assert proxy.process.listener is not None
-        eventually(lambda: proxy.process.listener.connections == 0)
+        assert eventually(lambda: proxy.process.listener.connections == 0)
 
 
 def test_a_response_before_the_request_is_over_ends_it():
@@ -382,7 +382,7 @@ def test_a_drain_finishes_what_is_under_way():
 
     with H2Server(answer) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
         stream = client.open()
-        eventually(lambda: server.requests)
+        assert eventually(lambda: server.requests)
         proxy.stop()
         client.until(lambda: client.goaway is not None)
         release.set()
@@ -523,7 +523,7 @@ def test_a_head_that_does_not_come_in_time_resets_the_stream():
         answer = client.get("/never", "POST", **GRPC)
         assert answer.headers["grpc-status"] == "14"
         assert client.get("/never").status == 504
-        eventually(lambda: len(server.peers[0].resets) == 2)
+        assert eventually(lambda: len(server.peers[0].resets) == 2)
 
 
 def test_a_client_that_resets_a_call_without_a_task_resets_it_upstream():
@@ -531,7 +531,7 @@ def test_a_client_that_resets_a_call_without_a_task_resets_it_upstream():
         with Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
             client.get("/first")
             stream = client.open("/never")
-            eventually(lambda: len(server.requests) == 2)
+            assert eventually(lambda: len(server.requests) == 2)
             client.reset(stream)
             assert server.changed.wait(10)
 

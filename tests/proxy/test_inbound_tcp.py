@@ -57,7 +57,7 @@ def test_an_application_that_is_not_there_is_a_503_or_the_end(meant):
         with proxy.client() as client:
             client.send(b"\x00")
             assert client.closed()
-        eventually(lambda: proxy.metric("istio_tcp_connections_closed_total", response_flags="UF") == 1)
+        assert eventually(lambda: proxy.metric("istio_tcp_connections_closed_total", response_flags="UF") == 1)
 
 
 def test_the_principal_of_mtls_counts_and_is_told(meant, tcp):
@@ -92,7 +92,7 @@ def test_a_line_of_the_access_log_tells_of_a_connection(meant, tcp):
             with proxy.client() as client:
                 client.send(b"hello\n")
                 assert client.exactly(6) == b"hello\n"
-            eventually(lambda: len(lines) == 1)
+            assert eventually(lambda: len(lines) == 1)
     finally:
         log.removeHandler(handler)
     assert lines == [f"6 6 127.0.0.1:{tcp.port} inbound|{tcp.port}|| 0"]

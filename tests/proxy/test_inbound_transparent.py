@@ -358,7 +358,7 @@ def test_a_port_of_tcp_is_bytes_whoever_speaks_first(meant):
                 client.send(b"GET / HTTP/1.1\r\n\r\n")
                 assert client.until(b"\r\n\r\n") == b"GET / HTTP/1.1\r\n\r\n"
             labels = {"reporter": "destination", "request_protocol": "tcp", "destination_service_name": "reviews"}
-            eventually(lambda: proxy.metric("istio_tcp_connections_closed_total", **labels) == 1)
+            assert eventually(lambda: proxy.metric("istio_tcp_connections_closed_total", **labels) == 1)
             assert proxy.metric("istio_tcp_sent_bytes_total", **labels) == 21
             assert proxy.metric("istio_tcp_received_bytes_total", **labels) == 18
 
@@ -386,7 +386,7 @@ def test_a_clients_own_tls_that_comes_in_pieces_is_passed_through(meant, tcp):
         listener = proxy.listener
         assert isinstance(listener, TransparentInbound)
         client.send(whole[:1])
-        eventually(lambda: listener.acceptor.waiting == 1)
+        assert eventually(lambda: listener.acceptor.waiting == 1)
         client.send(whole[1:50])
         client.send(whole[50:])
         assert client.exactly(len(whole)) == whole
@@ -399,8 +399,8 @@ def test_a_client_that_leaves_amid_its_hello_is_forgotten(meant, tcp):
         assert isinstance(listener, TransparentInbound)
         with proxy.client() as client:
             client.send(hello("x.example.com")[:40])
-            eventually(lambda: listener.acceptor.waiting == 1)
-        eventually(lambda: listener.acceptor.waiting == 0)
+            assert eventually(lambda: listener.acceptor.waiting == 1)
+        assert eventually(lambda: listener.acceptor.waiting == 0)
         assert tcp.accepted == []
 
 
@@ -447,7 +447,7 @@ def test_what_is_meant_for_the_proxy_itself_is_reset_with_a_message(meant, caplo
             for _ in range(2):
                 with contextlib.suppress(ConnectionResetError), proxy.client() as client:  # as it connects, perhaps
                     assert client.closed()
-            eventually(lambda: proxy.listener.counts["meant_for_the_proxy"] == 2)
+            assert eventually(lambda: proxy.listener.counts["meant_for_the_proxy"] == 2)
     (said,) = [record.getMessage() for record in caplog.records if "proxy's own" in record.getMessage()]
     assert re.search(rf"was meant for port {proxy.port}, which is the proxy's own, and was reset", said)
 
@@ -464,7 +464,7 @@ def test_places_that_nobody_is_connected_to_are_forgotten_when_there_are_many(me
                 meant[0] = (f"127.0.0.{last}", 1)
                 with proxy.client() as client:
                     assert client.get().status == 503
-                eventually(lambda: sum(each.users for each in listener._places.values()) == 1)
+                assert eventually(lambda: sum(each.users for each in listener._places.values()) == 1)
             assert len(listener._places) <= 3
             assert kept.get("/again").status == 200
         assert all(isinstance(each, MeantFor) for each in listener._places.values())

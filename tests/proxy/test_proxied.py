@@ -130,8 +130,8 @@ def test_a_client_that_leaves_before_its_header_is_forgotten(app):
     with Gateway(BEHIND, backend(app), gateway(server("*")), bound("shop.test")) as gw:
         with gw.client() as sock:
             sock.send(b"PROX")
-            eventually(lambda: gw.process.connections == 1)
-        eventually(lambda: gw.process.connections == 0)
+            assert eventually(lambda: gw.process.connections == 1)
+        assert eventually(lambda: gw.process.connections == 0)
 
 
 def test_nobody_reads_a_header_where_the_topology_does_not_say_so(app):

@@ -358,7 +358,7 @@ def test_bytes_go_both_ways_and_ends_are_told(meant, echo):
         client.sock.shutdown(socket.SHUT_WR)
         assert client.closed()
         assert proxy.metric("istio_tcp_connections_opened_total") == 1
-        eventually(lambda: proxy.metric("istio_tcp_connections_closed_total") == 1)
+        assert eventually(lambda: proxy.metric("istio_tcp_connections_closed_total") == 1)
 
 
 @pytest.mark.parametrize("loops", event_loops())
@@ -427,14 +427,14 @@ def test_a_client_that_says_nothing_or_leaves_is_let_go(meant):
     with led(mesh_of(1, 1)) as proxy:
         with proxy.client() as client:
             client.send(b"G")
-            eventually(lambda: proxy.process.connections == 1)
-        eventually(lambda: proxy.process.connections == 0)
+            assert eventually(lambda: proxy.process.connections == 1)
+        assert eventually(lambda: proxy.process.connections == 0)
         with proxy.client() as client:
-            eventually(lambda: proxy.process.connections == 1)
+            assert eventually(lambda: proxy.process.connections == 1)
             (led_one,) = proxy.process.listener._connections
             assert led_one.waits() == (Wait.NEXT, 0)
             client.send(b"G")
-            eventually(lambda: led_one.waits() == (Wait.HEAD, 0))
+            assert eventually(lambda: led_one.waits() == (Wait.HEAD, 0))
             proxy.loop.call_soon_threadsafe(led_one.give_up, Wait.HEAD)
             assert client.closed()
 
@@ -442,7 +442,7 @@ def test_a_client_that_says_nothing_or_leaves_is_let_go(meant):
 def test_a_connection_that_has_said_nothing_is_closed_by_a_drain(meant):
     meant[0] = ("10.1.0.5", 9080)
     with led(mesh_of(1, 1)) as proxy, proxy.client() as client:
-        eventually(lambda: proxy.process.connections == 1)
+        assert eventually(lambda: proxy.process.connections == 1)
         proxy.stop()
         assert client.closed()
         assert proxy.join()
@@ -504,7 +504,7 @@ def test_requests_over_http2_at_an_undeclared_port_go_on_over_http2(meant):
 def test_a_server_that_speaks_first_at_an_undeclared_port_waits_for_its_client_without_a_timeout(meant, echo):
     meant[0] = ("10.1.0.7", 9000)
     with led(undeclared("raw", "10.1.0.7", echo)) as proxy, proxy.client() as client:
-        eventually(lambda: proxy.process.connections == 1)
+        assert eventually(lambda: proxy.process.connections == 1)
         (waiting,) = proxy.process.listener._connections
         assert waiting.alarm is None
         assert proxy.metric("istio_tcp_connections_opened_total") == 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60.0) -> bool:
-    """Whether the condition holds, at the latest after so long."""
+    """Whether the condition holds, at the latest after so long. Somebody must look at that (``tests/test_laws.py``)."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

@@ -99,7 +99,7 @@ class Gateway:
             found[:] = [where for name, where, _ in self.process.listeners() if name == f"gateway:{number}"]
             return bool(found)
 
-        eventually(there)
+        assert eventually(there)
         return int(found[0].rpartition(":")[2])
 
     def has(self, number: int) -> bool:

@@ -116,6 +116,7 @@ class RequestReader:
     __slots__ = (
         "_after_empty_line",
         "_chunks",
+        "_closed",
         "_ends",
         "_heads",
         "_left",
@@ -131,6 +132,7 @@ class RequestReader:
         self.rest = b""  # what has come and was not asked for
         self._heads = 0  # that llhttp has taken of what it was given last
         self._after_empty_line = False
+        self._closed = False  # a request has said that it is the last one
         self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
         self._ends = 0  # of lines among them
         self._looked_at = 0  # bytes of such lines that were looked at
@@ -153,7 +155,7 @@ class RequestReader:
     def head(self) -> RequestHead | None:
         """The next request, None while its head is not whole. Raises ``Refused``."""
         data = self.rest
-        if data[-4:] != _END_OF_HEAD or self._seen or not REFUSES_ODD_REQUESTS:
+        if data[-4:] != _END_OF_HEAD or self._seen or self._closed or not REFUSES_ODD_REQUESTS:
             return self._looked_through(data)
         # nearly always it is all of the data, says of no body and has nothing for this connection: then as ``_looked_through``,
         # with fewer looks at the bytes (row "proxy-inprocess"). What is to be refused, is so there
@@ -333,6 +335,7 @@ class RequestReader:
         if not named.isdisjoint(_NOT_TO_BE_NAMED):
             raise Refused(400, f"Connection names {min(named & _NOT_TO_BE_NAMED)!r}, which must not be removed")
         made.close = b"close" in named or any(b"close" in value for value in values_of(lower, _PROXY_CONNECTION))
+        self._closed = self._closed or made.close
         expected = values_of(lower, _EXPECT)
         if expected:
             if expected != [b"100-continue"]:

@@ -84,7 +84,9 @@ def perform(channel: Any, ask: Ask, ledger: Ledger, side: str) -> Heard:
     seconds = time.monotonic() - begin
     heard = (code.name, call.details() or "", pairs(call.initial_metadata()), pairs(call.trailing_metadata()))
     if ask.copies:
-        eventually(lambda: len(ledger.of(name)) >= ask.copies, 2)
+        _ = eventually(
+            lambda: len(ledger.of(name)) >= ask.copies, 2
+        )  # whether they are there is told by the comparison
     return Heard(*heard, tuple(texts), tuple(ledger.of(name)), seconds)
 
 

@@ -414,3 +414,19 @@ def test_what_else_is_said_of_the_connection_is_heard_beside_keep_alive(other):
     assert (b"x-mine" in head.lower) == (b"x-mine" not in other)
     assert b"connection" not in head.lower
     assert b"keep-alive" not in head.lower
+
+
+@pytest.mark.parametrize("last", [b"Connection: close", b"Proxy-Connection: close"])
+def test_what_follows_the_last_request_is_none_whether_it_came_with_it_or_not(last: bytes) -> None:
+    first = b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % last
+    second = b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n"
+    for pieces in ([first + second], [first, second], [first, second[:5], second[5:]]):
+        reader = RequestReader()
+        reader.feed(pieces[0])
+        head = reader.head()
+        assert head is not None
+        assert head.close
+        for piece in pieces[1:]:
+            reader.feed(piece)
+        with pytest.raises(Refused):
+            reader.head()

@@ -170,7 +170,7 @@ async def test_a_server_that_goes_with_grace_loses_no_call(runtime_class):
         await runtime.unary()
         a.echo.script = [0.2]
         under_way = [asyncio.create_task(runtime.server()) for _ in range(6)]
-        await soon(lambda: len(a.seen) >= 2)
+        assert await soon(lambda: len(a.seen) >= 2)
         stopping = asyncio.create_task(asyncio.to_thread(a.stop, 3.0))
         more = [await runtime.server() for _ in range(20)]
         assert set(more) == {"b"} or set(more) == {"a", "b"}
