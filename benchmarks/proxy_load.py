@@ -86,7 +86,7 @@ def read_wrk(said: str) -> Load:
             raise NotMeasured(f"the load was not served: {wrong[0]}")
     times = {
         percent: float(number) * _TIMES[unit]
-        for percent, number, unit in re.findall(r"^ +(50|99)% +([\d.]+)(us|ms|s|m)$", said, re.MULTILINE)
+        for percent, number, unit in re.findall(r"^ +(50|99)% +([\d.]+)(us|ms|s|m) *$", said, re.MULTILINE)
     }
     requests, rate = re.search(r"(\d+) requests in", said), re.search(r"Requests/sec: +([\d.]+)", said)
     if requests is None or rate is None or int(requests[1]) == 0:
