@@ -17,6 +17,7 @@ their place, wherever they stand.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import io
 import os
@@ -40,6 +41,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from benchmarks.free_ports import free_port
 from meshlib.cli.main import main
+from meshlib.mesh import Mesh
 from meshlib.problems import Severity
 from meshlib.resources.loader import load_text
 
@@ -73,6 +75,9 @@ class Page:
             self.document.add(region)
 
     def __enter__(self) -> Self:
+        # pages show the metrics of the whole process: what other tests have left there is not the page's
+        for left in [each for each in gc.get_objects() if type(each) is Mesh]:
+            left.close()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
