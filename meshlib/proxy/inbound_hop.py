@@ -3,7 +3,7 @@ told but by the request that it is for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.explanation import Exchange
@@ -14,7 +14,9 @@ from meshlib.proxy.sent_headers import sent_headers
 from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
+    from meshlib.compiler.routes import VirtualHost
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.live import Live
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.header_ops import Headers
     from meshlib.proxy.inbound_application import Application
@@ -73,30 +75,38 @@ class HopForwarder(Forwarder):
     def __init__(self, core: MeshCore) -> None:
         super().__init__(core)
         self.telemetry = UNTOLD
+        self.serving_spares: list[Any] = []  # ``PlainServing``s, whose module needs this one
 
 
 class Hop:
     """Forwards to ``application``, by the connections of ``forwarder``."""
 
-    __slots__ = ("_application", "_forwarder", "loop")
+    __slots__ = ("application", "forwarder", "loop")
 
     def __init__(self, forwarder: HopForwarder, application: Application) -> None:
-        self._forwarder = forwarder
-        self._application = application
+        self.forwarder = forwarder
+        self.application = application
         self.loop = forwarder.loop
+
+    def leads(self) -> tuple[Live, VirtualHost] | None:
+        """Where requests of HTTP/1.1 go now; None: the mesh is closed."""
+        try:
+            return self.application.path(False)
+        except LookupError:
+            return None
 
     def serve(self, request: ProxyRequest, waiting: Waiting, http2: bool) -> Forwarding | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
         and the client was told."""
         try:
-            live, path = self._application.path(http2)
+            live, path = self.application.path(http2)
         except LookupError:
             mesh_closed(waiting)
             return None
-        core = self._forwarder.core
+        core = self.forwarder.core
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = Exchange(path, path.single, live.snapshot.version)
         waiting.call.hop = call
-        forwarding = HopForwarding(self._forwarder, call, waiting)
+        forwarding = HopForwarding(self.forwarder, call, waiting)
         forwarding.start()
         return forwarding

@@ -10,15 +10,18 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from meshlib.compiler.mesh_settings import DEFAULTS
+from meshlib.engine.exchange import exchange_of
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import at_the_sidecar, proto_line
-from meshlib.proxy.http_connection import DEADLINE, TIMEOUT, UPGRADE, Accepts, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import DEADLINE, TIMEOUT, Accepts, ServedConnection, deadline_of
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.inbound_serving import Serving
+from meshlib.proxy.plain_serving import PlainServing
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
-from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.request import UPGRADE, ProxyRequest
+from meshlib.proxy.responder import Straight
 from meshlib.proxy.tls_listener import TlsListener
 from meshlib.security.shown_certificate import element_of
 from meshlib.serving.port_mode import mode_of
@@ -124,6 +127,7 @@ class InboundConnection(ServedConnection[Inbound]):
         "_mine",
         "_peer",
         "_place",
+        "_plain",
         "_seen",
         "_settings",
         "_straight",
@@ -142,6 +146,7 @@ class InboundConnection(ServedConnection[Inbound]):
         self._mesh: MeshSettings
         self._settings: ProxyHeaders
         self._straight: BoundInbound | None
+        self._plain = False  # whether nothing is in the way of a ``PlainServing``
         self._headers: AtTheSidecar  # and by ``_mine``
 
     # -- as a listener --------------------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ class InboundConnection(ServedConnection[Inbound]):
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def _serve(self, request: ProxyRequest, responder: Responder) -> Serving:
+    def _serve(self, request: ProxyRequest, responder: Responder) -> PlainServing | Serving:
         live, tls = self.core.live, self._tls
         if live is None or live.inbound is not self._seen:
             self._look(live)
@@ -189,12 +194,26 @@ class InboundConnection(ServedConnection[Inbound]):
         request.to_application(*self._headers.of(request.lines, request.lower))
         served = self._served(request, found)
         lower, server, straight = request.lower, self._listener.server, self._straight
-        deadline, upgrade = None, lower.find(UPGRADE) >= 0
+        deadline, upgrade = None, UPGRADE in request.special
         if not upgrade and (straight is None or lower.find(DEADLINE) >= 0 or lower.find(TIMEOUT) >= 0):  # few
             deadline = deadline_of(request, server)
             if deadline is not None:
                 straight = None
-        serving = Serving(server, self._place.hop, self._settings, served, responder, deadline, upgrade, straight)
+        hop = self._place.hop
+        body = request.body
+        if (
+            self._plain
+            and straight is not None
+            and isinstance(responder, Straight)
+            and not upgrade
+            and (body is None or type(body) is bytes)
+            and request.protocol == "http"
+            and (to := hop.leads()) is not None
+        ):  # nearly always
+            spares: list[PlainServing] = hop.forwarder.serving_spares
+            plain = spares.pop() if spares else PlainServing(hop, server, served, straight, *to)
+            return plain.begin(hop, served, straight, *to, responder, self._settings)
+        serving = Serving(server, hop, self._settings, served, responder, deadline, upgrade, straight)
         serving.start()
         return serving
 
@@ -203,7 +222,9 @@ class InboundConnection(ServedConnection[Inbound]):
         self._seen = None if live is None else live.inbound
         self._mesh = mesh = DEFAULTS if live is None else live.inbound.of(self._place.port).settings.mesh
         self._settings = mesh.proxy_headers
-        self._straight = self._listener.server.straight(self._place.port)
+        server = self._listener.server
+        self._straight = server.straight(self._place.port)
+        self._plain = self._straight is not None and server.telemetry.notes and self.core.exchange_of is exchange_of
         self._headers = self._headers_by(self._mine)
 
     def _headers_by(self, mine: bytes | None) -> AtTheSidecar:

@@ -24,6 +24,7 @@ from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
+    from meshlib.engine.check import Check
     from meshlib.engine.effects import Step
     from meshlib.engine.inbound import InboundCall, InboundExchange
     from meshlib.engine.inbound_state import BoundInbound, Noting
@@ -87,6 +88,7 @@ class Serving:
         deadline: float | None,
         lasts: bool,
         bound: BoundInbound | None,
+        begun: StraightCall | None = None,
     ) -> None:
         self._server = server
         self._forwarder = forwarder
@@ -105,8 +107,8 @@ class Serving:
         self._straight = bound is not None
         self.call: InboundCall
         self._noting: dict[int, Noting] | None = None
-        if bound is not None:  # nearly always
-            self.call = StraightCall(request, bound, server)
+        if bound is not None:
+            self.call = StraightCall(request, bound, server) if begun is None else begun
             if server.telemetry.notes and request.protocol != "grpc":
                 self._noting = bound.noting(request.principal, True) if request.mutual else bound.of_nobody
             return
@@ -116,29 +118,65 @@ class Serving:
                 call, NO_THREADS, "maxLag looks at the proxy's event loop, maxConcurrent at the application"
             )
 
+    @classmethod
+    def of(
+        cls,
+        server: Server,
+        forwarder: Hops,
+        settings: ProxyHeaders,
+        call: StraightCall,
+        span: ServedSpan | None,
+        bound: BoundInbound,
+        responder: Responder,
+    ) -> Serving:
+        """Go on with a call that has begun, of a request whose body is all here. ``decide`` it; or it is ``forwarded_by``
+        somebody already."""
+        made = cls(server, forwarder, settings, call.request, responder, None, False, bound, call)
+        made._span = span
+        return made
+
+    def forwarded_by(self, forwarding: Forwarding) -> None:
+        """It was let in, and is on its way to the application."""
+        self._forwarding = forwarding
+
     def start(self) -> None:
         """Ask the checks; the response may be on its way before this returns."""
-        server, request, call = self._server, self.request, self.call
+        request, call = self.request, self.call
         body = request.sent_on.body
         if body is not None and not isinstance(body, bytes):
             self._body = ServedBody(aiter(body), call.received)
-        self._span = server.telemetry.began(call)
+        self._span = self._server.telemetry.began(call)
         try:
-            if self._straight:  # nearly always: as the exchange would go
-                left = asked_at_once(request, call.checks)
-                if left is None:
-                    self._decided(SERVE)
-                    return
-                call.checks = left
-            request.body_source = self._body or (WholeBody(body) if isinstance(body, bytes) else NO_BODY)
-            self._exchange = exchange = inbound(call)
-            effect = next(exchange)
-            if type(effect) is Serve:
-                self._decided(effect)
+            if self._straight:
+                self._let_in(asked_at_once(request, call.checks))  # as the exchange would go
             else:
-                self._task = self._forwarder.loop.create_task(self._ask(exchange, effect))
+                self._ask_all()
         except Exception:  # noqa: BLE001 (a bug: nobody comes in, the client gets a response and we the traceback)
-            self._broken()
+            self.broken()
+
+    def decide(self, left: tuple[Check, ...] | None) -> None:
+        """Ask the checks that are ``left``. None: it is let in."""
+        try:
+            self._let_in(left)
+        except Exception:  # noqa: BLE001 (as in ``start``)
+            self.broken()
+
+    def _let_in(self, left: tuple[Check, ...] | None) -> None:
+        if left is None:
+            self._decided(SERVE)
+        else:
+            self.call.checks = left
+            self._ask_all()
+
+    def _ask_all(self) -> None:
+        request, body = self.request, self.request.sent_on.body
+        request.body_source = self._body or (WholeBody(body) if isinstance(body, bytes) else NO_BODY)
+        self._exchange = exchange = inbound(self.call)
+        effect = next(exchange)
+        if type(effect) is Serve:
+            self._decided(effect)
+        else:
+            self._task = self._forwarder.loop.create_task(self._ask(exchange, effect))
 
     async def _ask(self, exchange: InboundExchange, begun: Step[PlainRequest]) -> None:
         """In a task: a check waits for something."""
@@ -153,7 +191,7 @@ class Serving:
         except (ConnectionError, Refused):  # it has gone, or sent nonsense, while its body was looked at
             self._drop()
         except Exception:  # noqa: BLE001 (as in ``start``)
-            self._broken()
+            self.broken()
 
     def _decided(self, serve: Serve) -> None:
         request = self.request
@@ -390,7 +428,7 @@ class Serving:
             self.over = True
             self._server.telemetry.broken(self.call, self._span)
 
-    def _broken(self) -> None:
+    def broken(self) -> None:
         """A bug of ours."""
         log.exception(
             "a request to %s could not be served: a fault of meshlib, please report it", self.request.authority

@@ -27,6 +27,7 @@ class StraightCall(InboundCall):
         "checks",
         "flags",
         "grpc_status",
+        "head_at",
         "hop",
         "request_bytes",
         "request_head_bytes",
@@ -40,6 +41,8 @@ class StraightCall(InboundCall):
         "tells",
     )
 
+    request: ServedRequest
+
     def __init__(self, request: ServedRequest, bound: BoundInbound, server: Server) -> None:
         self.request = request
         self.inbound = bound.settings
@@ -50,6 +53,7 @@ class StraightCall(InboundCall):
         self.tells = bound.tells
         self.request_bytes = self.response_bytes = self.request_head_bytes = self.response_head_bytes = 0
         self.sent = self.status = 0
+        self.head_at = 0.0
         self.grpc_status: int | None = None
         self.flags = ""
         self.response_head: Iterable[tuple[bytes | str, bytes | str]] = ()

@@ -195,13 +195,15 @@ def test_a_fault_of_ours_is_a_500_in_both(server, tmp_path, monkeypatch, where):
         assert proxy.metric("istio_requests_total", response_code="500", response_flags="-") == 1
 
 
-def test_a_fault_of_ours_inbound_is_a_500_in_both(server, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["engine.plain_call.begun", "proxy.plain_serving.PlainServing._begin"])
+def test_a_fault_of_ours_inbound_is_a_500_in_both(server, tmp_path, monkeypatch, where):
     def broken(*_):
         raise RuntimeError("a bug")
 
     log = tmp_path / "log"
     with inbound(server, log) as proxy:
-        monkeypatch.setattr("meshlib.proxy.inbound_serving.Serving._decided", broken)
+        monkeypatch.setattr("meshlib.proxy.inbound_serving.Serving._decided", broken)  # of the long way
+        monkeypatch.setattr(f"meshlib.{where}", broken)
         with proxy.client() as client:
             assert client.get("/a").status == 500
         assert eventually(lambda: lines(log) == ["GET /a HTTP/1.1 500 - proxy_failed"])

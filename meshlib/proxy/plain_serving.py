@@ -1,0 +1,331 @@
+"""Nearly all requests to the application behind the proxy, from end to end without a task: checks that say at once what they
+have to say, one attempt on an HTTP/1.1 connection to the application that is there, a response that comes whole.
+
+It does and tells what ``Serving`` and the hop below it do of such a request, with what it needs made once and used again, as
+``PlainForwarding`` has it of the outbound side. As soon as anything else is asked for, before the attempt or after it, a
+``Serving`` goes on with the call (row "proxy-inbound-inprocess"). With ``MESHLIB_PLAIN=1`` it has all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from meshlib.engine import plain_call
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.effects import Send
+from meshlib.engine.explanation import Exchange
+from meshlib.engine.inbound import asked_at_once
+from meshlib.engine.outcome import Outcome
+from meshlib.proxy.inbound_hop import HopForwarding
+from meshlib.proxy.inbound_serving import Serving
+from meshlib.proxy.plain_forwarding import MOST_SPARES
+from meshlib.proxy.sent_headers import TOOK, took_line
+from meshlib.proxy.server_headers import as_server
+from meshlib.proxy.straight_call import StraightCall
+from meshlib.telemetry.inbound_records import Recorded
+from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.transport.runtimes.targets import find_target
+from meshlib.transport.upstream.target import Target
+
+if TYPE_CHECKING:
+    from meshlib.compiler.routes import VirtualHost
+    from meshlib.engine.inbound_state import BoundInbound
+    from meshlib.engine.live import Live
+    from meshlib.engine.outcome import Failure
+    from meshlib.policy.header_ops import Headers
+    from meshlib.policy.sidecar_headers import ProxyHeaders
+    from meshlib.proxy.inbound_hop import Hop
+    from meshlib.proxy.inbound_request import ServedRequest
+    from meshlib.proxy.request import ProxyRequest
+    from meshlib.proxy.responder import StraightResponder
+    from meshlib.telemetry.inbound_records import ServedSpan
+    from meshlib.transport.protocol.http1 import ResponseReader
+    from meshlib.transport.protocol.http1_request import Refused
+    from meshlib.transport.runtimes.serving import Server
+    from meshlib.transport.upstream.loop_connection import Connection
+
+log = logging.getLogger("meshlib.proxy")
+
+_NO_HEADERS: Headers = []
+
+
+class PlainServing:
+    """One request that is served, and the handler of the connection that it is on. ``begin`` it; once it is over, it may be
+    begun again, for any port of ``server``. Not thread-safe: of an event loop."""
+
+    __slots__ = (
+        *("_bound", "_call", "_connection", "_hop", "_hops", "_more", "_outcome", "_responder"),
+        *("_send", "_server", "_settings", "_span", "_unsent"),
+    )
+
+    def __init__(
+        self,
+        hops: Hop,
+        server: Server,
+        request: ServedRequest,
+        bound: BoundInbound,
+        live: Live,
+        path: VirtualHost,
+    ) -> None:
+        core = server.core
+        self._server = server
+        self._hops = hops
+        self._bound = bound
+        self._call = StraightCall(request, bound, server)
+        self._hop: Call[ProxyRequest] = Call(request.sent_on, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
+        self._hop.record = Exchange(path, None, live.snapshot.version)
+        self._call.hop = self._hop
+        self._settings: ProxyHeaders
+        self._span: ServedSpan | None = None
+        self._outcome: Outcome | None = None  # of the last request, to be used again
+        self._send: Send[ProxyRequest] | None = None  # also of the last request, to be used again
+        self._connection: Connection | None = None  # that it is on
+        self._responder: StraightResponder | None = None  # None: it is over
+        self._more: Serving | None = None  # which goes on with it
+        self._unsent = False  # the system has not taken all of the request
+
+    def begin(
+        self,
+        hops: Hop,
+        request: ServedRequest,
+        bound: BoundInbound,
+        live: Live,
+        path: VirtualHost,
+        responder: StraightResponder,
+        settings: ProxyHeaders,
+    ) -> PlainServing | Serving:
+        """What this returns cancels it; the response may be on its way already. ``bound`` is what ``Server.straight`` says of
+        the port; ``live`` and ``path`` are where ``hops`` lead now, ``settings`` the mesh's."""
+        call, hop, server, sent = self._call, self._hop, self._server, request.sent_on
+        call.request = request
+        call.inbound = bound.settings
+        call.tells = bound.tells
+        self._hops = hops
+        self._bound = bound
+        self._responder = responder
+        self._settings = settings
+        call.started = server.now()
+        self._span = span = server.telemetry.began(call)
+        begun = None
+        try:
+            checks = bound.checks
+            left = asked_at_once(request, checks) if checks else None
+            if (
+                left is not None
+                or request.for_application is not None
+                or (span is not None and type(span) is not Recorded)
+            ):
+                call.hop = None
+                serving = self._serving()
+                serving.decide(left)
+                return serving
+            hop.request = sent
+            hop.live = live
+            record = hop.record
+            record.virtual_host = path
+            record.rule_object = path.single
+            record.version = live.snapshot.version
+            record._attempts = None
+            begun = plain_call.begun(hop, self._send)
+            if type(begun) is Send and begun.timeout is None and self._begin(begun, sent):
+                return self
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            if type(begun) is Send:
+                self._send = begun
+                self._handed_over().broken()
+                assert self._more is not None
+                return self._more
+            call.hop = None
+            serving = self._serving()
+            serving.broken()
+            return serving
+        serving = self._serving()
+        forwarding = HopForwarding(hops.forwarder, hop, serving)
+        serving.forwarded_by(forwarding)
+        forwarding.go(None, begun)
+        return serving
+
+    def _begin(self, send: Send[ProxyRequest], sent: ProxyRequest) -> bool:
+        """Begin the attempt on a connection that is there. False: it is not that simple, and nothing has happened."""
+        means, cluster, endpoint = self._hops.forwarder, send.cluster, send.endpoint
+        target = cluster.targets.get(endpoint) if cluster.straight else None
+        if type(target) is not Target or target.label != endpoint.key:
+            target = find_target(means.core, cluster, endpoint, sent, means.settings)
+        upstream = means.upstream
+        if target.http2 or upstream.closed:
+            return False
+        data = sent.encoded(1)
+        if data is None:
+            return False
+        connection = upstream.take(target)
+        if connection is None:
+            return False
+        self._send = send
+        self._connection = connection
+        connection.start(data, sent.method == "HEAD", self, sent.sent_head)
+        return True
+
+    # -- what whoever brought the request tells of its client -----------------------------------------------------------
+
+    def cancel(self, refused: Refused | None = None) -> None:
+        """It has gone, or is refused."""
+        if self._more is None and self._responder is not None:
+            self._handed_over()
+        if self._more is not None:
+            self._more.cancel(refused)
+
+    def client_takes(self, writable: bool) -> None:
+        """It takes (or for now does not take) what is written to it."""
+        if self._more is not None:
+            self._more.client_takes(writable)
+
+    def _serving(self) -> Serving:
+        """A ``Serving`` goes on from here."""
+        responder, self._responder = self._responder, None
+        assert responder is not None
+        call = self._call
+        # of the request that this was used for before
+        call.sent = call.status = call.request_head_bytes = call.response_head_bytes = call.response_bytes = 0
+        call.response_head = ()
+        call.head_at = 0.0
+        body = call.request.sent_on.body
+        call.request_bytes = len(body) if call.hop is not None and type(body) is bytes else 0
+        call.checks = self._bound.checks
+        self._more = serving = Serving.of(
+            self._server, self._hops, self._settings, call, self._span, self._bound, responder
+        )
+        return serving
+
+    def _handed_over(self) -> HopForwarding:
+        """The same of an attempt that may be on a connection, of which a ``Forwarding`` hears what that has to say."""
+        serving = self._serving()
+        forwarding = HopForwarding(self._hops.forwarder, self._hop, serving)
+        serving.forwarded_by(forwarding)
+        forwarding.take_over(self._send, self._connection, self._unsent)
+        self._connection = None
+        return forwarding
+
+    # -- Handler ------------------------------------------------------------------------------------------------------
+
+    def on_head(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        send, connection, call = self._send, self._connection, self._call
+        head: Headers = reader.headers
+        request = call.request
+        if (
+            not reader.complete
+            or send is None
+            or connection is None
+            or type(head) is not ReceivedHead
+            or request.changes_response
+        ):
+            self._handed_over().on_head(reader)
+            return
+        outcome, hop, hops = self._outcome, self._hop, self._hops
+        if outcome is None:
+            outcome = self._outcome = Outcome()
+        outcome.status = status = reader.status
+        outcome.reason = reason = reader.reason
+        outcome.headers = head
+        outcome.http_version = reader.http_version
+        outcome.size = reader.response_size
+        chunks = reader.chunks
+        outcome.whole = whole = chunks.pop() if len(chunks) == 1 else reader.take()
+        outcome.stream = connection.stream if hop.live.tells else None  # whose address an access log may want
+        if self._unsent:
+            reader.poisoned = True  # a response before the request was over: what is left of it was never sent
+        # the connection is free before anything else is done: what is done may want one
+        self._connection = None
+        hops.forwarder.upstream.release(connection)
+        send.outcome = outcome
+        responder = self._responder
+        assert responder is not None
+        told = False
+        try:
+            if not plain_call.ended(hop, send):
+                self._handed_over().ended(outcome)
+                return
+            record = hop.record
+            record.status = status
+            settings = self._settings
+            made = as_server(head, settings, call.clock)
+            assert type(made) is ReceivedHead
+            took = int(record.upstream_ms or 0)
+            more = (TOOK.get(took) or took_line(took)) if settings.debug else b""
+            self._responder = None
+            told = True
+            self._tell(status, made, more, 0 if request.method == "HEAD" else len(whole))
+            responder.pass_on(status, reason, made, more, whole)
+        except Exception:
+            if told:
+                log.exception("a response could not be sent: a fault of meshlib, please report it")
+                responder.cut()
+                return
+            self._handed_over().broken()
+            return
+        spares = hops.forwarder.serving_spares
+        if self._server.telemetry.remember is None and len(spares) < MOST_SPARES:
+            # which may be long, as may be the response
+            hop.request = call.request = outcome.whole = self._span = None  # type: ignore[assignment]
+            outcome.headers = _NO_HEADERS
+            call.response_head = ()
+            # all that a plain call leaves: the next one may come to an end before it has any of it
+            hop.outcome = record.destination = record.attempted = record.upstream_ms = None
+            record.peer_metadata = record.grpc_status = None
+            record.endpoint = ""
+            record.status = 0
+            spares.append(self)
+
+    def _tell(self, status: int, made: ReceivedHead, more: bytes, size: int) -> None:
+        """The request is over: what became of it. ``size``: of the response's body."""
+        call, hop, telemetry = self._call, self._hop, self._server.telemetry
+        request, ended = call.request, hop.record.attempted
+        assert ended is not None
+        now = ended[3]  # when its response came
+        call.sent = call.status = status
+        head = made.size
+        if more:
+            head += len(more) - 4  # as ``ReceivedHead.size``
+        call.response_head_bytes = head
+        call.response_bytes = head + size
+        sent = request.sent_on
+        call.request_head_bytes = call.request_bytes = head = sent.head_bytes()
+        body = sent.body
+        if type(body) is bytes:
+            call.request_bytes = head + len(body)
+        bound, span = self._bound, self._span
+        noting = bound.noting(request.principal, True) if request.mutual else bound.of_nobody
+        series = noting.get(status) if request.peer_metadata is None else None
+        if call.tells:
+            call.head_at = now
+        if series is None or span is not None or telemetry.tells:
+            call.response_head = made.with_lines(more) if more else made
+        if series is not None:  # it has ended like nearly all do
+            series.note((now - call.started) * 1000.0, call.request_bytes, call.response_bytes)
+            if span is not None or telemetry.tells:
+                telemetry.told(call, span, now, series)
+            return
+        telemetry.ended(call, span)
+        if request.peer_metadata is None:
+            found = telemetry.series_of(call)
+            if found is not None:
+                noting[status] = found
+
+    def on_data(self, reader: ResponseReader) -> None:
+        """The connection's."""
+        self._handed_over().on_data(reader)
+
+    def on_end(self, reader: ResponseReader) -> None:
+        """The connection's. (Of a response that did not come whole, the connection has another handler.)"""
+
+    def on_failure(self, failure: Failure, detail: str, error: BaseException | None, stale: bool) -> None:
+        """The connection's."""
+        self._handed_over().on_failure(failure, detail, error, stale)
+
+    def on_writable(self, writable: bool) -> None:
+        """The connection's."""
+        self._unsent = not writable
+
+    def on_interim(self, reader: ResponseReader) -> None:
+        """The connection's: what comes before the response is not passed on."""
