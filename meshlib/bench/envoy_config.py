@@ -70,7 +70,8 @@ def tracing(collector: int) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]
 def admitting(count: int) -> dict[str, Any]:
     """The filter that says what ``resources.admitting`` says."""
     policies = {}
-    for n, rule in enumerate(resources.admitting(count)[0]["spec"]["rules"]):
+    allowed = [rule for policy in resources.admitting(count) for rule in policy["spec"]["rules"]]
+    for n, rule in enumerate(allowed):
         (path,) = rule["to"][0]["operation"]["paths"]
         method = {"header": {"name": ":method", "string_match": {"exact": "GET"}}}
         url = {"url_path": {"path": {"prefix": path.removesuffix("*")}}}

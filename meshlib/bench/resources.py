@@ -112,15 +112,20 @@ def measured(port: int, protocol: str = "http", more_rules: int = 0, principal: 
     return made
 
 
+MOST_IN_A_POLICY = 512
+"""Rules of an AuthorizationPolicy that the API server takes."""
+
+
 def admitting(count: int) -> list[Resource]:
-    """Of a server: an AuthorizationPolicy of ``count`` rules, of which the last lets in what is asked for."""
+    """Of a server: AuthorizationPolicies of ``count`` rules together, of which the last lets in what is asked for."""
     paths = [*(f"/service-{n}/*" for n in range(count - 1)), "/size/*"]
     allowed = [{"to": [{"operation": {"paths": [path], "methods": ["GET"]}}]} for path in paths]
     return [
         {
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
-            "metadata": {"name": "allow", "namespace": "default"},
-            "spec": {"action": "ALLOW", "rules": allowed},
+            "metadata": {"name": f"allow-{number}", "namespace": "default"},
+            "spec": {"action": "ALLOW", "rules": allowed[at : at + MOST_IN_A_POLICY]},
         }
+        for number, at in enumerate(range(0, count, MOST_IN_A_POLICY))
     ]

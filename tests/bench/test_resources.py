@@ -26,6 +26,15 @@ def test_a_server_lets_in_what_is_asked_for_by_the_last_of_its_rules() -> None:
     assert (len(others), last) == (99, ["/size/*"])
 
 
+def test_ten_thousand_rules_of_a_server_are_policies_that_a_mesh_takes() -> None:
+    """One AuthorizationPolicy may have 512: rows of 10,000 were left out of every report."""
+    made = resources.admitting(10_000)
+    assert sum(len(policy["spec"]["rules"]) for policy in made) == 10_000
+    assert made[-1]["spec"]["rules"][-1]["to"][0]["operation"]["paths"] == ["/size/*"]
+    with meshlib.Mesh.from_resources(made):
+        pass
+
+
 def test_with_a_principal_callers_speak_mtls_to_it() -> None:
     made = resources.measured(1, principal="server")
     assert made[-2]["spec"]["trafficPolicy"]["tls"] == {"mode": "ISTIO_MUTUAL"}
