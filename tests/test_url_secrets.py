@@ -123,7 +123,7 @@ def test_a_call_that_fails_shows_neither_password_nor_query(heard, runtime, url)
 @pytest.mark.parametrize("runtime", ["sync", "async"])
 @pytest.mark.parametrize("behave", [b"not http\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", b""])
 def test_a_broken_response_shows_neither(heard, runtime, behave):
-    with EvilServer([behave]) as server:
+    with EvilServer([behave, "close"]) as server:
         with meshlib.Mesh.from_resources([service("reviews"), pod("reviews", "v1", server.port)]) as mesh:
             said = list(call(mesh, runtime, f"http://{USER}reviews:9080/x{QUERY}"))
     assert said[0]

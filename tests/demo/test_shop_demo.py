@@ -33,6 +33,9 @@ def _run(**arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("MESHLIB_FAULTS"), reason="a whole run: MESHLIB_FAULTS=1; CI plays the demo itself"
+)
 def test_every_scenario_passes() -> None:
     code, said = _run(calls=60)
     assert code == 0, said
@@ -121,13 +124,12 @@ def test_no_calls_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle_ends_every_process(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_in_the_middle_ends_every_process(tmp_path: Path) -> None:
     with _started(tmp_path, "--calls", "100000") as run:
         said = _until(run, "1. canary by metadata")
         children = _children(run.pid)
         assert len(children) == 4
-        run.send_signal(number)
+        run.send_signal(signal.SIGTERM)  # SIGINT ends the one that stays open, below
         assert run.stdout is not None
         said += run.stdout.read()
         assert run.wait(120) == 2, said

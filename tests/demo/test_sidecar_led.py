@@ -1,5 +1,5 @@
 """``meshlib demo sidecar`` in transparent mode: pods in network namespaces, whose services know of no proxy. CI plays it in
-full, as root."""
+full, as root, on both engines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ print("judged", report.judged, "failed", report.failed)
 
 
 @pytest.mark.skipif(bool(NONE), reason=f"transparent mode is NOT tested: {NONE}")
-@pytest.mark.parametrize("kind", [pytest.param("Led", marks=PLAYED), "LedOnEnvoy"])
+@PLAYED
+@pytest.mark.parametrize("kind", ["Led", "LedOnEnvoy"])
 def test_services_that_know_of_no_proxy_are_entered_and_left_through_the_gateways(kind):
     if kind == "LedOnEnvoy":
         require_envoy()

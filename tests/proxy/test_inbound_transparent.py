@@ -251,7 +251,10 @@ def test_mtls_of_the_mesh_ends_before_the_application(before_it, issued, port, p
 def test_plain_text_is_not_let_in_at_a_port_that_is_strict(before_it):
     done = before_it[1].run(sys.executable, "-c", GET, "10.1.0.1", "8082", "app", "/x")
     assert "ConnectionResetError" in done.stderr or "RemoteDisconnected" in done.stderr
-    assert before_it[1].run(sys.executable, "-c", TALK, "10.1.0.1", "3307", b"a\n".hex(), "1").stdout.strip() == ""
+    assert (
+        before_it[1].run(sys.executable, "-c", TALK, "10.1.0.1", "3307", b"\x00binary\n".hex(), "1").stdout.strip()
+        == ""
+    )
 
 
 @kernel

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from meshlib.clock import SystemClock
+from meshlib.transport.upstream import tls_socket
 from meshlib.transport.upstream.tls_socket import CLOSED_EARLY, PIECE, RECORD, TlsSocket, holds, is_unsent, plain_socket
 from tests.support.lender import AUTHORITY, CLIENT, NAME, SERVER, secured
 
@@ -135,15 +136,31 @@ def test_a_server_that_dribbles_does_not_begin_the_timeout_again(ends, monkeypat
     ends.shake()
     ends.tls.seconds = 5.0
     ends.far.sendall(ends.records(b"hello")[:10])
-    feed = ends.tls._decrypted
+    took, waits = ends.tls._took, _Waits()
 
-    def later() -> bytes:
-        ends.at += 5.0
-        return feed()
+    def later(data: bytes) -> None:
+        ends.at += 3.0
+        took(data)
 
-    monkeypatch.setattr(TlsSocket, "_decrypted", lambda self: later())
+    ends.tls._took = later
+    monkeypatch.setattr(tls_socket, "waiting_poll", lambda _: waits)
     with pytest.raises(TimeoutError):
         ends.tls.recv(PIECE)
+    assert waits.asked == [2000.0], "milliseconds: what is left of the five seconds"
+
+
+class _Waits:
+    """A poll that sees nothing come."""
+
+    def __init__(self) -> None:
+        self.asked: list[float | None] = []
+
+    def register(self, *_: object) -> None:
+        """Nothing to do."""
+
+    def poll(self, left: float | None) -> list[tuple[int, int]]:
+        self.asked.append(left)
+        return []
 
 
 def test_nothing_is_waited_for_by_one_that_does_not_block(ends):
