@@ -29,7 +29,8 @@ class Forwarder(Means):
 
     def __init__(self, core: MeshCore) -> None:
         super().__init__(core)
-        self._spares: list[PlainForwarding] = []  # those used last come first: what they have is in the caches
+        self.spares: list[PlainForwarding] = []
+        """To be used again. Those used last come first: what they have is in the caches."""
 
     def forward(self, request: ProxyRequest, responder: Responder) -> PlainForwarding | Forwarding | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
@@ -50,9 +51,18 @@ class Forwarder(Means):
             and not PLAIN
             and core.exchange_of is exchange_of
         ):
-            spares = self._spares
+            snapshot = live.snapshot
+            vhost = snapshot.seen.get((request.dialled, request.authority, request.scheme)) or snapshot.virtual_host(
+                request.dialled, request.scheme, request.authority
+            )
+            rule = vhost.single
+            if rule is None:  # as ``route``
+                found = vhost.index.find(request)
+                if found >= 0:
+                    rule = vhost.rules[found]
+            spares = self.spares
             plain = spares.pop() if spares else PlainForwarding(self, spares, request, live)
-            return plain.begin(request, live, responder, headers)
+            return plain.begin(request, live, responder, headers, vhost, rule)
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
         forwarding = (

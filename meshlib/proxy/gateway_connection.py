@@ -5,18 +5,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.call import NO_TIMEOUTS, Call
-from meshlib.engine.route import route_in
+from meshlib.engine.inbound import asked_at_once
+from meshlib.engine.route import route_in, rule_in
 from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, AtTheEdge
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
-from meshlib.proxy.http_connection import UPGRADE, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import DEADLINE, TIMEOUT, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import UPGRADE as ASKS_UPGRADE
 from meshlib.proxy.inbound_hop import HopForwarding
 from meshlib.proxy.inbound_serving import Serving
+from meshlib.proxy.plain_forwarding import PlainForwarding
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
-from meshlib.proxy.responder import mesh_closed
+from meshlib.proxy.request import UPGRADE
+from meshlib.proxy.responder import Straight, mesh_closed
+from meshlib.proxy.served_responses import ServedResponses
 from meshlib.proxy.splice import DIRECT
 from meshlib.security.shown_certificate import element_of
 from meshlib.transport.asgi.peer import address
@@ -25,9 +29,13 @@ if TYPE_CHECKING:
     import asyncio
     import random
     from collections import Counter
+    from collections.abc import Mapping
 
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort
     from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.engine.check import Check
+    from meshlib.engine.inbound_state import BoundInbound
+    from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
@@ -37,10 +45,26 @@ if TYPE_CHECKING:
     from meshlib.proxy.overload import Overload
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Downstream, Responder
+    from meshlib.proxy.responder import Downstream, Responder, StraightResponder, UnderWay
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
+
+
+class PortNow:
+    """Of a port and a configuration (None: the mesh is closed): ``bound``, as ``Server.straight`` has it, the settings of the
+    mesh, and what connections are served by, by the names of their chains. Connections ask for it anew at each request: one
+    that is idle keeps no configuration."""
+
+    __slots__ = ("bound", "chains", "live", "mesh")
+
+    def __init__(
+        self, live: LiveMesh | None, bound: BoundInbound | None, mesh: MeshSettings, chains: Mapping[str, GatewayChain]
+    ) -> None:
+        self.live = live
+        self.bound = bound
+        self.mesh = mesh
+        self.chains = chains
 
 
 class Gate(Protocol):
@@ -59,7 +83,7 @@ class Gate(Protocol):
     def number(self) -> int: ...
     @property
     def port(self) -> GatewayPort | None: ...
-    def chain(self, name: str, /) -> GatewayChain | None: ...
+    def now(self) -> PortNow: ...
     def opened(self, connection: Downstream, /) -> None: ...
     def passed_on(self, connection: Downstream, /) -> None: ...
     def closed(self, connection: Downstream, /) -> None: ...
@@ -76,6 +100,7 @@ class GatewayConnection(ServedConnection[Gate]):
     text."""
 
     __slots__ = (
+        "_came_by",
         "_chain",
         "_client",
         "_client_ip",
@@ -88,8 +113,11 @@ class GatewayConnection(ServedConnection[Gate]):
         "_local_ip",
         "_local_port",
         "_peer",
+        "_responses",
         "_tls",
     )
+
+    request_type = GatewayRequest
 
     def __init__(self, listener: Gate, chain: GatewayChain, tls: GatewayPeer | None) -> None:
         super().__init__(listener, b"")
@@ -102,13 +130,16 @@ class GatewayConnection(ServedConnection[Gate]):
         self._edge_by: MeshSettings | None = None  # by which the edge was made
         self._facts: ClientFacts | None = None
         self._facts_by: tuple[str, str] | None = None
+        self._came_by = ("", "")
+        self._responses: ServedResponses | None = None
 
     # -- as a listener --------------------------------------------------------------------------------------------------
 
     @property
     def draining(self) -> bool:
         """Whether responses are the last of their connection: also where its server is no more."""
-        return self._listener.draining or self._listener.chain(self._chain) is None
+        listener = self._listener
+        return listener.draining or self._chain not in listener.now().chains
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""
@@ -122,6 +153,7 @@ class GatewayConnection(ServedConnection[Gate]):
         self._local_ip = name[0] if isinstance(name, tuple) else ""
         self._local = address(name[0], name[1]) if isinstance(name, tuple) else ""
         self._local_port = name[1] if isinstance(name, tuple) else None
+        self._came_by = self._client, self._local
         self._listener.opened(connection)
 
     # -- requests -------------------------------------------------------------------------------------------------------
@@ -129,46 +161,97 @@ class GatewayConnection(ServedConnection[Gate]):
     def _turned_away(self, request: ProxyRequest) -> None:
         told_of_outbound(self.core, TURNED_AWAY, asked_of(request))
 
-    def _serve(self, request: ProxyRequest, responder: Responder) -> Serving:
-        listener, mesh, tls = self._listener, _settings(self), self._tls
-        server = listener.server
+    def _serve(self, request: ProxyRequest, responder: Responder) -> UnderWay:
+        listener, tls = self._listener, self._tls
+        now = listener.now()
+        mesh = now.mesh
         if mesh is not self._edge_by:  # the first request, or a reload
             self._edge, self._edge_by = self._edge_of(mesh), mesh
+        found = None if tls is None else tls.identity()
         lines, lower, client_ip, scheme, asks = self._edge.of(request.lines, request.lower, new_request_id(self.rng))
-        sent = GatewayRequest.of(request, lines, lower, scheme, asks)
-        served = GatewayServed(
-            sent,
-            self._peer,
-            self._local_ip,
-            listener.number,
-            "" if tls is None else tls.sni,
-            tls is not None,
-            client_ip,
-        )
-        if request.version is not None:
-            served.version = request.version
-            served.http2 = request.version[:6] == "HTTP/2"
-        if tls is not None:
-            _note(served, tls, tls.identity())
-        sent.came_by = (self._client, self._local)
-        facts_by = client_ip, served.principal
+        facts_by = client_ip, "" if found is None else found.text
         if facts_by != self._facts_by:  # nearly all requests of a connection have the same
             self._facts, self._facts_by = self._facts_of(*facts_by), facts_by
-        sent.client = self._facts
-        upgrade = sent.lower.find(UPGRADE) >= 0
+        sent = request if type(request) is GatewayRequest else GatewayRequest.of(request)
+        sent.at_the_edge(lines, lower, scheme, asks, self._came_by, self._facts)
+        bound, checks = now.bound, None
+        if (
+            bound is not None
+            and isinstance(responder, Straight)
+            and request.protocol == "http"
+            and UPGRADE not in request.special
+            and lower.find(DEADLINE) < 0
+            and lower.find(TIMEOUT) < 0
+        ):  # nearly all
+            served: GatewayServed | None = None
+            checks = bound.checks
+            if checks:
+                served = self._served(sent, request.version, client_ip, found)
+                checks = asked_at_once(served, checks) or ()
+                sent.claims = served.claims
+            if served is None or not (checks or served.changes_response or served.for_application is not None):
+                begun = self._forwarded(now, sent, responder)
+                if begun is not None:
+                    return begun
+        else:
+            served = None
+        if served is None:
+            served = self._served(sent, request.version, client_ip, found)
+        return self._judged(now, served, responder, checks)
+
+    def _forwarded(self, now: PortNow, sent: GatewayRequest, responder: StraightResponder) -> UnderWay | None:
+        """Go on with a request that was let in. None: its host is nobody's, and nothing has happened."""
+        chain = now.chains.get(self._chain)
+        hosts = None if chain is None else chain.http
+        live = now.live
+        if hosts is None or live is None:
+            return None
+        vhost, rule = rule_in(hosts.secure if sent.scheme == "https" else hosts.plain, sent)
+        if vhost is None:
+            return None
+        if rule is None or (rule.redirect is None and rule.direct is None):
+            sent.scheme = "http"  # as in ``serve``
+        headers = now.mesh.proxy_headers
+        if not headers.attempt_count:
+            sent.counts = False
+        responses = self._responses
+        if responses is None:
+            responses = self._responses = ServedResponses(responder, self.core.clock)
+        responses.settings = headers
+        forwarder = self._listener.forwarder
+        spares = forwarder.spares
+        plain = spares.pop() if spares else PlainForwarding(forwarder, spares, sent, live)
+        return plain.begin(sent, live, responses, headers, vhost, rule)
+
+    def _judged(
+        self, now: PortNow, served: GatewayServed, responder: Responder, checks: tuple[Check, ...] | None
+    ) -> Serving:
+        """The same by the long way. ``checks``: those that are left to be asked, None: nothing was asked."""
+        server, sent = self._listener.server, served.sent_on
+        upgrade = sent.lower.find(ASKS_UPGRADE) >= 0
         deadline = None if upgrade else deadline_of(sent, server)
-        serving = Serving(
-            server,
-            self,
-            mesh.proxy_headers,
-            served,
-            responder,
-            deadline,
-            upgrade,
-            None if deadline is not None else server.straight(listener.number),
-        )
+        bound = now.bound if deadline is None else None
+        serving = Serving(server, self, now.mesh.proxy_headers, served, responder, deadline, upgrade, bound)
+        if checks is not None:
+            serving.call.checks = checks
         serving.start()
         return serving
+
+    def _served(
+        self, sent: GatewayRequest, version: str | None, client_ip: str, found: SpiffeId | None
+    ) -> GatewayServed:
+        """As policies see it."""
+        tls = self._tls
+        sni = "" if tls is None else tls.sni
+        number = self._listener.number
+        served = GatewayServed(sent, self._peer, self._local_ip, number, sni, tls is not None, client_ip)
+        if version is not None:
+            served.spoke(version)
+        if tls is not None:
+            served.mutual = bool(tls.leaf)
+            if found is not None:
+                served.peer_id, served.principal = found, found.text
+        return served
 
     def serve(self, request: GatewayRequest, waiting: Waiting, _http2: bool) -> Forwarding | None:
         """Policies have let it in: forward it by the routes of its server. As of ``Hop``."""
@@ -181,7 +264,7 @@ class GatewayConnection(ServedConnection[Gate]):
         if not live.snapshot.inbound.default.mesh.proxy_headers.attempt_count:
             request.counts = False
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
-        chain = self._listener.chain(self._chain)
+        chain = self._listener.now().chains.get(self._chain)
         hosts = None if chain is None else chain.http
         table = None if hosts is None else hosts.secure if request.scheme == "https" else hosts.plain
         call.record = route_in(table, live.snapshot, request)
@@ -214,14 +297,3 @@ class GatewayConnection(ServedConnection[Gate]):
         if self._element is None:
             self._element = element_of(tls.ours, tls.leaf, tls.chain, DETAILS)
         return self._element
-
-
-def _note(served: GatewayServed, tls: GatewayPeer, found: SpiffeId | None) -> None:
-    served.mutual = bool(tls.leaf)
-    if found is not None:
-        served.peer_id, served.principal = found, found.text
-
-
-def _settings(connection: GatewayConnection) -> MeshSettings:
-    live = connection.core.live
-    return DEFAULTS if live is None else live.inbound.default.settings.mesh

@@ -7,7 +7,8 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from meshlib.proxy.gateway_connection import GatewayConnection
+from meshlib.compiler.mesh_settings import DEFAULTS
+from meshlib.proxy.gateway_connection import GatewayConnection, PortNow
 from meshlib.proxy.gateway_greeting import Greeting
 from meshlib.proxy.gateway_refusals import Refusals
 from meshlib.proxy.gateway_tcp import GatewayTcp
@@ -17,10 +18,8 @@ from meshlib.transport.runtimes.serving import Server
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping
 
-    from meshlib.compiler.gateway_model import GatewayChain, GatewayPort, Place
-    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.compiler.gateway_model import GatewayPort, Place
     from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.gateway_connection import Gate
@@ -55,8 +54,7 @@ class GatewayListener(Listener):
         self.contexts = contexts
         self._greetings: dict[Greets, None] = {}
         self._said: set[str] = set()
-        self._seen: Snapshot | None = None
-        self._chains: Mapping[str, GatewayChain] = {}  # of that, by name
+        self._now = PortNow(None, None, DEFAULTS, {})
 
     @property
     def number(self) -> int:
@@ -69,15 +67,15 @@ class GatewayListener(Listener):
         live = self.core.live
         return None if live is None else live.snapshot.gateway.get(self.place)
 
-    def chain(self, name: str) -> GatewayChain | None:
-        """What a connection that came to this chain is served by now; None: there is none any more. Asked twice a request."""
-        live = self.core.live
-        if live is None:
-            return None
-        if live.snapshot is not self._seen:
+    def now(self) -> PortNow:
+        """What the configuration of this moment says of it. Asked twice a request."""
+        now, live = self._now, self.core.live
+        if now.live is not live:
             port = self.port
-            self._seen, self._chains = live.snapshot, {} if port is None else port.by_name
-        return self._chains.get(name)
+            mesh = DEFAULTS if live is None else live.inbound.default.settings.mesh
+            chains = {} if port is None else port.by_name
+            self._now = now = PortNow(live, self.server.straight(self.number), mesh, chains)
+        return now
 
     def why_not_ready(self) -> str:
         """Why nobody can be served here, in words; "" when somebody can. From any thread."""

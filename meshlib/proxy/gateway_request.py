@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.client_address import ClientFacts
-    from meshlib.transport.protocol.request_body import ReplayBody
 
 
 class GatewayRequest(ProxyRequest):
@@ -25,45 +24,46 @@ class GatewayRequest(ProxyRequest):
 
     __slots__ = ("came_by", "claims", "client")
 
-    def __init__(
+    claims: Mapping[str, object] | None
+    client: ClientFacts | None
+
+    def at_the_edge(
         self,
-        method: bytes,
-        authority: bytes,
-        target: bytes,
         lines: bytes,
-        body: bytes | ReplayBody | None,
+        lower: bytes,
         scheme: str,
+        asks: bool,
+        came_by: tuple[str, str] = ("", ""),
+        client: ClientFacts | None = None,
     ) -> None:
-        super().__init__(method, authority, target, lines, b"\r\n" + lines.lower(), body, scheme)
-        self.claims: Mapping[str, object] | None = None
-        self.came_by = ("", "")
-        self.client: ClientFacts | None = None
+        """It came with these header lines, those that the edge makes of its own: before anybody asks for anything. ``asks``:
+        some of them are Envoy's (``x-envoy-``) and may say how to route it. What the edge adds is nothing that is looked for
+        among ``special``."""
+        self.scheme = scheme
+        self.lower = lower
+        self.has_envoy_headers = asks
+        self._headers = self._received = RawHead(lines)
+        self.came_by = came_by
+        self.client = client
+        self.claims = None
 
     @classmethod
-    def of(cls, request: ProxyRequest, lines: bytes, lower: bytes, scheme: str, asks: bool) -> GatewayRequest:
-        """What a client has sent, with the header lines that the edge makes of its own. ``asks``: some of them are Envoy's
-        (``x-envoy-``) and may say how to route it. What the edge adds is nothing that is looked for among ``special``."""
+    def of(cls, request: ProxyRequest) -> GatewayRequest:
+        """What a client has sent, by another version of HTTP: ``at_the_edge`` is still to come."""
         made = cls.__new__(cls)
         made.verb = request.verb
         made.method = request.method
-        made.scheme = scheme
         made.authority = made.dialled = request.authority
         made.target = request.target
         made.full_path = request.full_path
         made.path = request.path
         made.query = request.query
-        made.lower = lower
         made.special = request.special
-        made.has_envoy_headers = asks
         made.protocol = request.protocol
-        made._headers = made._received = RawHead(lines)
         made.body = request.body
         made._framed = request._framed
         made.counted = False
         made.counts = True
-        made.claims = None
-        made.came_by = ("", "")
-        made.client = None
         return made
 
     def header(self, name: str) -> str | None:

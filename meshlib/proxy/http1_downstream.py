@@ -72,6 +72,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
         "_forwarding",
         "_head",
         "_listener",
+        "_makes",
         "_paused",
         "_reader",
         "_source",
@@ -82,8 +83,10 @@ class Http1Downstream(asyncio.Protocol, Straight):
         "writable",
     )
 
-    def __init__(self, listener: Port) -> None:
+    def __init__(self, listener: Port, makes: type[ProxyRequest] = ProxyRequest) -> None:
+        """``makes``: what its requests are."""
         self._listener = listener
+        self._makes = makes
         self._forwarder = listener.forwarder
         self._reader = RequestReader()
         self.transport: Any = None
@@ -246,7 +249,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
             if more:
                 lines += more
                 lower += more
-        return ProxyRequest(head.method, authority, target, lines, lower, body, "http", special)
+        return self._makes(head.method, authority, target, lines, lower, body, "http", special)
 
     def _body_of(self, head: RequestHead) -> bytes | DuplexBody:
         """All of it where it has come with its head. Raises ``Refused``."""

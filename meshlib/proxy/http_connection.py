@@ -9,6 +9,7 @@ from meshlib.policy import deadline as deadlines
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.listener import http2_reader
+from meshlib.proxy.request import ProxyRequest
 from meshlib.proxy.shedding import counted, turn_away
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from meshlib.proxy.means import Means
     from meshlib.proxy.overload import Overload
     from meshlib.proxy.refusals import Asked
-    from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Downstream, Responder, UnderWay
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.runtimes.serving import Server
@@ -67,6 +67,8 @@ class HttpConnection(Generic[Listens]):
 
     tunnels = None
     """CONNECT is for outbound ports."""
+    request_type: type[ProxyRequest] = ProxyRequest
+    """What its requests over HTTP/1.1 are."""
 
     def __init__(self, listener: Listens, proto: bytes) -> None:
         self._listener = listener
@@ -91,7 +93,9 @@ class HttpConnection(Generic[Listens]):
 
     def reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
         """What reads it, as it speaks this version."""
-        return Http1Downstream(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
+        if version is HttpVersion.HTTP1 or not speaks_http2():
+            return Http1Downstream(self, self.request_type)
+        return http2_reader(self)
 
     def passed_on(self, connection: Downstream) -> None:
         """It goes on as another object."""

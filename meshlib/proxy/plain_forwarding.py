@@ -24,6 +24,7 @@ from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
+    from meshlib.compiler.routes import Rule, VirtualHost
     from meshlib.engine.live import Live
     from meshlib.engine.outcome import Failure
     from meshlib.policy.header_ops import Headers
@@ -66,23 +67,23 @@ class PlainForwarding:
         self._unsent = False
 
     def begin(
-        self, request: ProxyRequest, live: Live, responder: StraightResponder, headers: ProxyHeaders
+        self,
+        request: ProxyRequest,
+        live: Live,
+        responder: StraightResponder,
+        headers: ProxyHeaders,
+        vhost: VirtualHost,
+        rule: Rule | None,
     ) -> PlainForwarding | Forwarding:
-        """What this returns cancels it; the response may be on its way already. ``headers``: of the mesh's settings."""
-        call, means, snapshot = self._call, self._means, live.snapshot
+        """What this returns cancels it; the response may be on its way already. ``headers``: of the mesh's settings; ``rule``:
+        the one that the request takes of ``vhost``, None: there is none for it."""
+        call, means = self._call, self._means
         call.request = request
         call.live = live
         record = call.record
-        record.virtual_host = vhost = snapshot.seen.get(
-            (request.dialled, request.authority, request.scheme)
-        ) or snapshot.virtual_host(request.dialled, request.scheme, request.authority)
-        rule = vhost.single
-        if rule is None:  # as ``route``
-            found = vhost.index.find(request)
-            if found >= 0:
-                rule = vhost.rules[found]
+        record.virtual_host = vhost
         record.rule_object = rule
-        record.version = snapshot.version
+        record.version = live.snapshot.version
         record._attempts = None
         self._responder = responder
         span, begun = means.telemetry.began(call), None

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import meshlib
+from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
 from tests.support.gateway_proxy import INGRESS, Gateway, gateway, server
 from tests.support.inbound_policies import authorization_policy
@@ -268,3 +269,68 @@ def test_limits_are_those_of_filters_for_gateways(app):
         assert [gw.get("shop.test").status for _ in range(3)] == [200, 200, 429]
         (notice,) = [p for p in gw.mesh.problems if p.code == "no-effect"]
         assert "context SIDECAR_INBOUND: what acts here is of a gateway (GATEWAY)" in notice.message
+
+
+# -- the short way -------------------------------------------------------------------------------------------
+
+
+def whole(handler):
+    """The response in one write: one that comes in two is none that is passed on at once."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nserver: app\r\ncontent-length: 2\r\n\r\nhi")
+    return True
+
+
+def let_in(where="/cart*"):
+    made = authorization_policy("some", "ALLOW", {"to": [{"operation": {"paths": [where]}}]})
+    made["spec"]["selector"] = {"matchLabels": {"istio": "ingress"}}
+    return made
+
+
+@pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: all requests go the long way")
+@pytest.mark.parametrize("policies", [(), (let_in(),)])
+def test_what_is_let_in_and_needs_no_more_than_a_connection_that_is_there_is_forwarded_with_the_same_objects(policies):
+    with (
+        EchoServer("app", behave=whole) as app,
+        Gateway(backend(app), *policies, gateway(server("*")), bound("shop.test")) as gw,
+        gw.client() as client,
+    ):
+        assert client.get("/cart", "GET", "shop.test").status == 200  # and a connection to the upstream is there
+        (spares,) = [listener.forwarder.spares for listener in gw.process._listeners.values()]
+        made = set()
+        for _ in range(3):
+            response = client.get("/cart", "GET", "shop.test")
+            assert (response.status, response.body, response.header("server")) == (200, b"hi", "istio-envoy")
+            assert response.header("x-envoy-upstream-service-time") is not None
+            assert eventually(lambda: len(spares) == 1)
+            made.add(id(spares[0]))
+        assert len(made) == 1
+        assert eventually(lambda: gw.metric("istio_requests_total", response_code="200") == 4)
+
+
+@pytest.mark.parametrize("lines", [b"", b"grpc-timeout: 9S\r\n"])
+def test_a_policy_is_asked_once_whichever_way_a_request_goes(lines):
+    limits = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "limits", "namespace": "default"},
+        "spec": {
+            "workloadSelector": {"labels": {"istio": "ingress"}},
+            "configPatches": [insert(local(bucket(2)), context="GATEWAY")],
+        },
+    }
+    with (
+        EchoServer("app", behave=whole) as app,
+        Gateway(backend(app), limits, let_in(), gateway(server("*")), bound("shop.test")) as gw,
+    ):
+        found = []
+        for _ in range(3):
+            with gw.client() as client:
+                client.send(b"GET /cart HTTP/1.1\r\nHost: shop.test\r\n%b\r\n" % lines)
+                found.append(client.response().status)
+        assert found == [200, 200, 429]
+
+
+def test_a_request_that_a_policy_lets_in_and_no_rule_is_for_is_404(app):
+    with Gateway(backend(app), let_in("*"), gateway(server("*")), bound("shop.test")) as gw, gw.client() as client:
+        assert client.get("/", "GET", "other.test").status == 404
+        assert client.get("/", "GET", "shop.test").status == 200

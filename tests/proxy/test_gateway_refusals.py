@@ -20,7 +20,7 @@ def begun():
     mesh = meshlib.Mesh.from_resources([], registry=registry)
     core = mesh._core
     refusals = Refusals(core)
-    sent = GatewayRequest(b"GET", b"a.test", b"/", b"Host: a.test\r\n", None, "http")
+    sent = GatewayRequest(b"GET", b"a.test", b"/", b"Host: a.test\r\n", b"\r\nhost: a.test\r\n", None)
     call = Server(core, refusals).call(GatewayServed(sent, "127.0.0.1:1", "127.0.0.1", 80, "", False, "127.0.0.1"))
     return mesh, registry, refusals, call
 

@@ -9,7 +9,8 @@ from meshlib.proxy.request import ProxyRequest
 
 
 def served(lines=b"Host: a.test\r\nX-A: 1\r\n", client_ip="7.7.7.7"):
-    sent = GatewayRequest(b"GET", b"a.test", b"/x?q=1", lines, None, "https")
+    sent = GatewayRequest(b"GET", b"a.test", b"/x?q=1", lines, b"\r\n" + lines.lower(), None)
+    sent.at_the_edge(lines, sent.lower, "https", False)
     return GatewayServed(sent, "127.0.0.1:1", "127.0.0.1", 443, "a.test", True, client_ip)
 
 
@@ -44,8 +45,10 @@ def test_what_a_client_has_sent_is_what_it_would_be_of_its_bytes(asks, body):
     more = b"x-envoy-mine: 1\r\n" if asks else b"x-mine: 1\r\n"
     lines = came + more
     client = ProxyRequest(b"POST", b"a.test", b"/x?q=1", came, b"\r\n" + came.lower(), body)
-    made = GatewayRequest.of(client, lines, b"\r\n" + lines.lower(), "https", asks)
-    read = GatewayRequest(b"POST", b"a.test", b"/x?q=1", lines, body, "https")
+    made = GatewayRequest.of(client)
+    read = GatewayRequest(b"POST", b"a.test", b"/x?q=1", came, b"\r\n" + came.lower(), body)
+    for each in (made, read):
+        each.at_the_edge(lines, b"\r\n" + lines.lower(), "https", asks, ("1.1.1.1:1", "2.2.2.2:2"))
     for name in (*ProxyRequest.__slots__, *GatewayRequest.__slots__):
         if name not in ("_headers", "_received", "special"):
             assert getattr(made, name) == getattr(read, name), name

@@ -39,7 +39,7 @@ def mesh_of(server, **rule):
 
 
 def spares(proxy):
-    return proxy.process.listener.forwarder._spares
+    return proxy.process.listener.forwarder.spares
 
 
 def test_one_request_after_another_is_made_with_the_same(server):
