@@ -121,7 +121,8 @@ class Compiler:
         self._settings, self._mesh_tls = whole.settings, whole.mesh_tls
         snapshot = whole.snapshot(version, last.snapshot.clusters if last is not None else {})
         whole.delegates.forget()
-        self._last = Incremental(resources, registry, whole, self._part, self._workload, self._domain)
+        as_bytes = whole.scope.as_bytes
+        self._last = Incremental(resources, registry, whole, self._part, self._workload, self._domain, as_bytes)
         self.whole += 1
         if last is not None and is_watched():
             old = last.snapshot.not_in(snapshot)

@@ -5,7 +5,7 @@ tell, it is asked for."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,7 +65,8 @@ class Compiled(Protocol):
 
 class Incremental:
     """What has been compiled for one workload, kept to be changed. Of no use any more once ``after`` has raised, or has given
-    None: then everything is to be compiled, as it is then too when a Sidecar bounds what the workload sees."""
+    None: then everything is to be compiled, as it is then too when a Sidecar bounds what the workload sees. ``as_bytes``: the
+    ports that its listeners declare not to be HTTP."""
 
     def __init__(
         self,
@@ -75,8 +76,10 @@ class Incremental:
         compiled: Callable[[Sequence[Resource], Registry], Compiled],
         workload: Workload,
         domain: str,
+        as_bytes: Set[int],
     ) -> None:
         self._workload = workload
+        self._as_bytes = as_bytes
         self._domain = domain
         self._compiled = compiled
         self._dependencies = Dependencies(workload, domain)
@@ -190,7 +193,9 @@ class Incremental:
 
     def _same_shape(self, host: str, registry: Registry) -> bool:
         old, new = self._dependencies.registry.definitions(host), registry.definitions(host)
-        return len(old) == len(new) and all(a.same_but_endpoints(b) for a, b in zip(old, new, strict=True))
+        return len(old) == len(new) and all(
+            a.same_but_endpoints(b, self._as_bytes) for a, b in zip(old, new, strict=True)
+        )
 
     def _spliced(self, before: Compiled, now: Compiled, hosts: set[str], touched: set[str]) -> Snapshot:
         """The last snapshot with the part as it is now. Raises ``NotApart``."""

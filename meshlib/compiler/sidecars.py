@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.mesh_settings import DEFAULTS, MeshSettings
 from meshlib.registry.names import is_within, overlap
+from meshlib.registry.service import HTTP_PROTOCOLS
 from meshlib.workload import Workload
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class SidecarScope:
     listeners: tuple[EgressListener, ...] = WHOLE_MESH
     allow_any: bool = True
     egress_proxy: EgressProxy | None = None
+
+    @property
+    def as_bytes(self) -> frozenset[int]:
+        """Ports that its listeners declare to be something other than HTTP, which counts for all services that they show."""
+        return frozenset(each.port for each in self.listeners if each.port and each.protocol not in HTTP_PROTOCOLS)
 
     def listener(self, port: int) -> EgressListener | None:
         """The listener whose imports make the virtual hosts of a port; None: there are none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,10 +28,10 @@ NOT_LED = Led({}, {}, {})
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """By name, each kind. ``unreachable``: why no call is made to a cluster, by its name; ``closed``: why nobody is let in
-    at a port of the application's or of the Gateways; ``refused``: why
-    connections to a server of a Gateway are closed, by its name. ``files``: what was read, None
-    where it could not be."""
+    """By name, each kind. ``unreachable``: why no call is made to a cluster that something leads to, by its name; ``by_pod``:
+    those of these that are called all the same, where a call is for the address of one of their endpoints; ``closed``: why
+    nobody is let in at a port of the application's or of the Gateways; ``refused``: why connections to a server of a Gateway
+    are closed, by its name. ``files``: what was read, None where it could not be."""
 
     clusters: Mapping[str, Json]
     endpoints: Mapping[str, Json]
@@ -39,6 +39,7 @@ class Configuration:
     routes: Mapping[str, Json]
     secrets: Mapping[str, Json]
     unreachable: Mapping[str, str] = field(default_factory=dict)
+    by_pod: Set[str] = frozenset()
     closed: Mapping[int, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes | None] = field(default_factory=dict)
@@ -101,4 +102,29 @@ def configuration(
         closed |= served.closed
         refused = served.refused
     secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
-    return Configuration(clusters, endpoints, listeners, routes, secrets, unreachable, closed, refused, files.read)
+    led_to = _led_to(unreachable, routes, listeners, dialled) if unreachable else frozenset()
+    unreachable = {key: why for key, why in unreachable.items() if key in led_to}
+    by_pod = {spec.key.rpartition("|")[0] for spec in dialled.clusters.values()} & unreachable.keys()
+    return Configuration(
+        clusters, endpoints, listeners, routes, secrets, unreachable, by_pod, closed, refused, files.read
+    )
+
+
+def _led_to(
+    keys: Mapping[str, str], routes: Mapping[str, Json], listeners: Mapping[str, Json], dialled: DialledNames
+) -> Set[str]:
+    """Those clusters of ``keys`` that routes and listeners name. A headless service may have one that nothing leads to but
+    Hosts of pods that there are not, as each of its addresses has its own."""
+    found: set[str] = set()
+    hosts = [host for each in routes.values() for host in each["virtual_hosts"]]
+    waiting: list[object] = [host for host in hosts if not all(map(dialled.is_of_pods, host["domains"]))]
+    waiting += listeners.values()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            waiting += each.values()
+        elif isinstance(each, (list, tuple)):
+            waiting += each
+        elif isinstance(each, str) and each.removesuffix(ORIGINAL) in keys:
+            found.add(each.removesuffix(ORIGINAL))
+    return found

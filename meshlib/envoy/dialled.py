@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from meshlib.registry.names import is_ip
 from meshlib.registry.service import Endpoint
 
 if TYPE_CHECKING:
@@ -38,10 +39,19 @@ class DialledNames:
         self.clusters: dict[str, Cluster] = {}
 
     def names_of(self, host: VirtualHost, names: list[str]) -> list[str]:
-        """Those of its names whose addresses are known, if it leads to where they are dialled."""
-        if not any(self._passes(to.cluster) for rule in host.rules for to in rule.destinations):
+        """Those of its names whose addresses are known, if it leads to where they are dialled; names that are addresses, where
+        it depends on these whether mTLS of the mesh is spoken."""
+        led_to = [to.cluster for rule in host.rules for to in rule.destinations if self._passes(to.cluster)]
+        if not led_to:
             return []
-        return [name for name in names if self._snapshot.dialled.get(name)]
+        by_address = any(self._snapshot.clusters[key].mutual for key in led_to)
+        return [name for name in names if self._snapshot.dialled.get(name) or (by_address and is_ip(name))]
+
+    def is_of_pods(self, domain: str) -> bool:
+        """Whether a value of Host is one of any pod of a headless service, of whose pods those that have names are known by
+        these."""
+        name = domain.rpartition(":")[0] or domain
+        return name.startswith("*.") and name[2:].removesuffix(".") in self._snapshot.dialled
 
     def routes(self, routes: Iterator[Json], name: str, port: int) -> Iterator[Json]:
         """The routes of a virtual host for one of its names."""
@@ -68,7 +78,7 @@ class DialledNames:
         return found is not None and found.resolution == "passthrough" and not found.dial_host and bool(found.host)
 
     def _cluster(self, key: str, name: str, port: int) -> str:
-        made = at_addresses(self._snapshot.clusters[key], name, port, self._snapshot.dialled[name])
+        made = at_addresses(self._snapshot.clusters[key], name, port, self._snapshot.dialled.get(name) or (name,))
         self.clusters[made.key] = made
         return made.key
 

@@ -6,7 +6,7 @@ Only what acts on this workload's calls is said. What is about security is none 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.resilience import MECHANISMS
@@ -27,16 +27,17 @@ def differences(
     unreachable: Mapping[str, str],
     ports: Sequence[int] = (),
     *,
+    by_pod: Set[str] = frozenset(),
     transparent: bool = False,
 ) -> list[Problem]:
-    """Each once. ``unreachable``: why no call is made to a cluster, by its name; ``ports``: those of the application, by which
-    policies know it; ``transparent``: connections come that are no requests."""
+    """Each once. ``unreachable``: why no call is made to a cluster, by its name; ``by_pod``: as of ``Configuration``;
+    ``ports``: those of the application, by which policies know it; ``transparent``: connections come that are no requests."""
     by_id = {resource.id: resource for resource in resources}
     said = [
         *_resilience(snapshot, by_id),
         *(() if transparent else _connections(snapshot, by_id)),
         *_telemetry(snapshot, resources),
-        *_unreachable(snapshot, by_id, unreachable),
+        *_unreachable(snapshot, by_id, unreachable, by_pod),
         *(each for port in ports for each in _served(snapshot.inbound.of(port), by_id, resources)),
     ]
     return list(dict.fromkeys(said))
@@ -100,10 +101,11 @@ def _served(inbound: Inbound, by_id: Mapping[str, Resource], resources: Iterable
 
 
 def _unreachable(
-    snapshot: Snapshot, by_id: Mapping[str, Resource], unreachable: Mapping[str, str]
+    snapshot: Snapshot, by_id: Mapping[str, Resource], unreachable: Mapping[str, str], by_pod: Set[str]
 ) -> Iterator[Problem]:
     for key, why in unreachable.items():
         cluster = snapshot.clusters.get(key)
         resource = None if cluster is None else by_id.get(cluster.destination_rule)
-        what = f"no call is made to {key}: {why}"
+        but = " but at the addresses of its endpoints" if key in by_pod else ""
+        what = f"no call is made to {key}{but}: {why}"
         yield said_of(resource, "", what, "calls get 503 (flag UH) until that is mended")

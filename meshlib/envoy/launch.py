@@ -100,6 +100,7 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
                 mesh._configuration.resources,
                 made.unreachable,
                 [each.known_as for each in inbound],
+                by_pod=made.by_pod,
                 transparent=options.transparent,
             )
         ]

@@ -271,7 +271,10 @@ class Supervisor:
             self._once(f"connections to {server} are closed: {why}")
         ports = [each.known_as for each in self._inbound]
         resources = self._mesh._configuration.resources
-        for problem in differences(live.snapshot, resources, made.unreachable, ports, transparent=self._transparent):
+        said = differences(
+            live.snapshot, resources, made.unreachable, ports, by_pod=made.by_pod, transparent=self._transparent
+        )
+        for problem in said:
             self._once(str(problem))
         self._offered = live.snapshot.version
         self._ads.offer(packed_configuration(made))

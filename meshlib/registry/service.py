@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Set
 from dataclasses import dataclass, field
 
 NO_LABELS: Mapping[str, str] = {}
+NO_PORTS: Set[int] = frozenset()
 SNIFFED = "sniffed"
 """The protocol of a port that declares none: Istio looks at what is sent."""
 LOCAL = "local"
@@ -151,17 +152,18 @@ class Service:
         found = self.endpoints.get(port)
         return self.endpoints.get(ANY_PORT, ()) if found is None else found
 
-    def same_but_endpoints(self, other: Service) -> bool:
-        """Whether whatever is decided from a service, except where its endpoints are, stays as it is."""
+    def same_but_endpoints(self, other: Service, as_bytes: Set[int] = NO_PORTS) -> bool:
+        """Whether whatever is decided from a service, except where its endpoints are, stays as it is. ``as_bytes``: ports that
+        the client does not take for HTTP, whatever the service declares (a Sidecar's egress listeners)."""
         same = all(getattr(self, name) == getattr(other, name) for name in _SHAPE) and not self.any_port
-        if same and self.headless and self._reachable() != other._reachable():
+        if same and self.headless and self._reachable(as_bytes) != other._reachable(as_bytes):
             return False
         return same and (not self.by_name or self._labels() == other._labels())
 
-    def _reachable(self) -> dict[int, frozenset[str]]:
+    def _reachable(self, as_bytes: Set[int]) -> dict[int, frozenset[str]]:
         """The ports with an endpoint: whether anything listens for a headless service hangs on them; of ports that are not HTTP
         also at which addresses."""
-        http = {port.number for port in self.ports if port.protocol in HTTP_PROTOCOLS}
+        http = {port.number for port in self.ports if port.protocol in HTTP_PROTOCOLS} - as_bytes
         return {
             port: frozenset() if port in http else frozenset(each.address for each in found if each.healthy)
             for port, found in self.endpoints.items()

@@ -67,3 +67,36 @@ def test_of_two_services_with_the_same_pods_the_older_one_has_their_addresses() 
     older["metadata"] = {**older["metadata"], "creationTimestamp": "2026-01-01T00:00:00Z"}
     made = Compiler(Workload(), https_rules="istio").compile(load_objects([younger, older, POD]).resources)
     assert told(made, "10.0.0.1") == DB
+
+
+def sidecar(**egress: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Sidecar",
+        "metadata": {"name": "default", "namespace": "default"},
+        "spec": {"egress": [{**egress, "hosts": ["./*"]}]},
+    }
+
+
+def reloads(name: str, scope: dict[str, Any]) -> tuple[list[list[str]], int]:
+    """What is told of both pods' addresses while they come and go, and how often everything was compiled."""
+    compiler = Compiler(Workload(), https_rules="istio")
+    there, one, other = (
+        load_objects(each).resources
+        for each in ([headless(name), scope], [POD], [pod("db", "v1", 5000, "10.0.0.2", "db-1")])
+    )
+    made = (compiler.compile([*there, *pods]) for pods in (one, [*one, *other], other))
+    return [[told(each, address) for address in ("10.0.0.1", "10.0.0.2")] for each in made], compiler.whole
+
+
+@pytest.mark.parametrize("name", ["http", "tcp", "other"])
+@pytest.mark.parametrize("protocol", ["TCP", "MONGO", "TLS"])
+def test_pods_come_and_go_where_a_sidecar_says_that_the_port_is_not_http(name: str, protocol: str) -> None:
+    port = {"number": 5000, "name": "bytes", "protocol": protocol}
+    assert reloads(name, sidecar(port=port))[0] == [[DB, ""], [DB, DB], ["", DB]]
+
+
+def test_pods_of_a_port_that_is_http_come_and_go_without_everything_being_compiled() -> None:
+    as_http = {"number": 5000, "name": "http", "protocol": "HTTP"}
+    for scope in (sidecar(), sidecar(port=as_http)):
+        assert reloads("http", scope) == ([["", ""]] * 3, 1)
