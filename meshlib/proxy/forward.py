@@ -18,7 +18,7 @@ from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from meshlib.proxy.request import ProxyRequest
-    from meshlib.proxy.responder import Responder
+    from meshlib.proxy.responder import Responder, UnderWay
     from meshlib.transport.core.mesh_core import MeshCore
 
 CLIENT_CERT = b"x-forwarded-client-cert:"
@@ -31,8 +31,10 @@ class Forwarder(Means):
         super().__init__(core)
         self.spares: list[PlainForwarding] = []
         """To be used again. Those used last come first: what they have is in the caches."""
+        self.http2_spares: list[Http2Forwarding] = []
+        """Likewise."""
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> PlainForwarding | Forwarding | None:
+    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,
         and the client was told."""
         core = self.core
@@ -46,8 +48,7 @@ class Forwarder(Means):
         if not headers.attempt_count:
             request.counts = False
         if (
-            isinstance(responder, Straight)
-            and request.protocol == "http"
+            (type(responder) is Http2Call or (isinstance(responder, Straight) and request.protocol == "http"))
             and not PLAIN
             and core.exchange_of is exchange_of
         ):
@@ -60,15 +61,15 @@ class Forwarder(Means):
                 found = vhost.index.find(request)
                 if found >= 0:
                     rule = vhost.rules[found]
+            if type(responder) is Http2Call:
+                calls = self.http2_spares
+                forwarding = calls.pop() if calls else Http2Forwarding(self, calls, request, live)
+                return forwarding.begin(request, live, responder, headers, vhost, rule)
             spares = self.spares
             plain = spares.pop() if spares else PlainForwarding(self, spares, request, live)
-            return plain.begin(request, live, responder, headers, vhost, rule)
+            return plain.begin(request, live, responder, headers, vhost, rule)  # type: ignore[arg-type]  # it is straight
         call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         call.record = route(live.snapshot, request)
-        forwarding = (
-            Http2Forwarding(self, call, responder)
-            if type(responder) is Http2Call
-            else Forwarding(self, call, responder)
-        )
-        forwarding.start()
-        return forwarding
+        other = Forwarding(self, call, responder)
+        other.start()
+        return other

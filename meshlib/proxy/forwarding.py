@@ -217,7 +217,7 @@ class Forwarding:
             return False
         started = Http2Attempt(self._http2_ended, lambda: self._means.attempt(send, self._call.request))
         self._send, self._http2 = send, started
-        if not started.begin(http2, target, head, body, request.method == "HEAD"):  # type: ignore[arg-type]
+        if not started.begin(http2, target, head, body, request.method == "HEAD", request.version == "HTTP/2"):  # type: ignore[arg-type]
             self._send = self._http2 = None
             return False
         if send.timeout is not None:

@@ -59,15 +59,26 @@ class Http2Attempt:
         self._rest: memoryview | None = None  # of the request's body
         self._reader: Callable[[], None] | None = None  # of the response's, while there is a rest: it hears, too
 
-    def begin(self, http2: AsyncioHttp2, target: Target, head: Head, body: bytes | None, head_request: bool) -> bool:
-        """False: there is no connection that takes it."""
+    def begin(
+        self,
+        http2: AsyncioHttp2,
+        target: Target,
+        head: Head,
+        body: bytes | None,
+        head_request: bool,
+        multiplexed: bool = False,
+    ) -> bool:
+        """False: there is no connection that takes it. ``multiplexed``: it came over HTTP/2."""
         opened = http2.stream(target, head, body, head_request, self.changed)
         if opened is None:
             return False
         self._connection, self._stream = opened
         if body is not None and not self._stream.sent:
             self.send(body)
-        self._connection.flush_with_others()
+        if multiplexed:  # its client's reads bring several calls, as a rule
+            self._connection.flush_soon()
+        else:
+            self._connection.flush_with_others()
         return True
 
     def adopt(self, connection: Connection, stream: Stream) -> None:

@@ -17,6 +17,8 @@ from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.http2_response import fields, response_head
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.proxy.responder import UnderWay
     from meshlib.transport.protocol.http2_codec import Head
@@ -47,45 +49,36 @@ class Carries(Protocol):
     def took(self, source: Source, size: int, /) -> None: ...
     def refused(self, refused: Refused, asked: Asked | None, /) -> None: ...
     def flush_soon(self) -> None: ...
-    def over(self, call: Http2Call, /) -> None: ...
 
 
 class Http2Call:
     """One request and, as its ``Responder``, the response."""
 
-    __slots__ = (
-        "_bodiless",
-        "_down",
-        "_drained",
-        "_ended",
-        "_first",
-        "_forwarding",
-        "_has_body",
-        "_over",
-        "_pending",
-        "_source",
-        "_trailers",
-        "_waiting",
-        "stream",
-    )
+    # No slots: what most calls keep as it is stands here, and costs them nothing (row "proxy-grpc-inprocess").
+    _source: Source | None = None
+    """Of its body, once that comes in more pieces than one, or later."""
+    _forwarding: UnderWay | None = None
+    _pending: deque[bytes] | None = None
+    """Of the response's body, once some waits."""
+    _waiting = 0
+    """Bytes of that."""
+    _ended = False
+    """All of the response's body has been given here."""
+    _trailers: Sequence[tuple[bytes, bytes]] = ()
+    _over = False
+    _drained: asyncio.Future[None] | None = None
+    _bodiless = False
 
     def __init__(self, down: Carries, stream: ServerStream, whole: bytes = b"") -> None:
         """``whole``: all of its body, where that has come with its head."""
         self._down = down
         self.stream = stream
-        self._source: Source | None = None  # of its body, once that comes in more pieces than one, or later
-        self._first = whole  # piece of it, before
-        self._forwarding: UnderWay | None = None
+        self._first = whole  # piece of its body, before there is a source
         # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
         # for ever for its first message
-        self._has_body = not stream.request_over or whole != b""
-        self._bodiless = stream.head.method == b"HEAD"
-        self._pending: deque[bytes] | None = None  # of the body, once some waits
-        self._waiting = 0  # bytes of that
-        self._ended = False  # all of the body has been given here
-        self._trailers: RawHeaders = []
-        self._over = False
-        self._drained: asyncio.Future[None] | None = None
+        self._has_body = whole != b"" or not stream.request_over
+        if stream.head.method == b"HEAD":
+            self._bodiless = True
 
     # -- the request ------------------------------------------------------------------------------------------------------
 
@@ -198,6 +191,7 @@ class Http2Call:
     def respond_written(self, head: Head, whole: bytes, trailers: RawHeaders) -> None:
         """A response with a body that is all here, as HTTP/2 writes it (``http2_response.py``)."""
         session, stream = self._down.session, self.stream
+        self._forwarding = None  # whoever that was is done, and may be forwarding another call by now
         if whole and not self._bodiless and session.respond_whole(stream, head, whole, trailers):
             self._finish()
             return
@@ -300,4 +294,4 @@ class Http2Call:
         self._forwarding = None
         if self._drained is not None:
             self._wake()
-        self._down.over(self)
+        self._down.flush_soon()

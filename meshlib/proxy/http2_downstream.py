@@ -16,15 +16,17 @@ from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.refusals import MALFORMED
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
-from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_server_stream import ServerStream
 
 if TYPE_CHECKING:
+    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.policy.path_spellings import Normalization
     from meshlib.proxy.client_body import ClientBody, Source
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Port, UnderWay
+    from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.http2_request import RequestHead
 
 BACKLOG_MOST = 4 * 1024 * 1024
@@ -45,12 +47,15 @@ class Http2Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_behind",
-        "_calls",
         "_flushing",
+        "_forwarder",
         "_listener",
         "_new",
+        "_normalization",
+        "_numbers",
         "_progress",
         "_proto",
+        "_snapshot",
         "loop",
         "session",
         "transport",
@@ -58,12 +63,15 @@ class Http2Downstream(asyncio.Protocol):
 
     def __init__(self, listener: Port) -> None:
         self._listener = listener
-        self.loop = loop = listener.forwarder.loop
+        self._forwarder = forwarder = listener.forwarder
+        self.loop = loop = forwarder.loop
         self.session = ServerSession(self, loop.time())
         self.transport: Any = None
-        self._proto = ((b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2]),)
+        self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
-        self._calls: set[Http2Call] = set()
+        self._snapshot: Snapshot | None = None  # of which the two below are
+        self._normalization: Normalization = "BASE"
+        self._numbers = True  # requests that have none get an x-request-id
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
         self._progress = 0
@@ -163,14 +171,19 @@ class Http2Downstream(asyncio.Protocol):
         """What the client is waited for, and how far it is (``slow_clients.py``)."""
         if self.transport.is_closing():
             return leaves(self.transport)
-        if not self._calls:
+        if not self.session.streams:
             return Wait.NEXT, self._progress
-        return (Wait.BODY, self._progress) if any(call.waits for call in self._calls) else None
+        return (Wait.BODY, self._progress) if self._waiting() else None
+
+    def _waiting(self) -> list[Http2Call]:
+        """The calls whose client is waited for."""
+        owners = [stream.owner for stream in self.session.streams.values()]
+        return [call for call in owners if call is not None and call.waits]
 
     def give_up(self, wait: Wait) -> None:
         """It is not waited for any longer."""
         if wait is Wait.BODY:
-            for call in [call for call in self._calls if call.waits]:
+            for call in self._waiting():
                 call.too_late()
             self._flush()
         elif wait is Wait.LEAVE:
@@ -184,11 +197,6 @@ class Http2Downstream(asyncio.Protocol):
         self.session.consumed(source.stream, size)
         self.flush_soon()
 
-    def over(self, call: Http2Call) -> None:
-        """Its response has been given to the session, or nobody wants it."""
-        self._calls.discard(call)
-        self.flush_soon()
-
     # -- Sink -----------------------------------------------------------------------------------------------------------
 
     def on_request(self, stream: ServerStream) -> None:
@@ -198,20 +206,18 @@ class Http2Downstream(asyncio.Protocol):
         if head.refused is not None:
             call.refuse(Refused(head.refused.status, head.refused.detail, head.refused.detail, head.refused.flag))
             return
-        self._calls.add(call)
         self._new.append(call)
         if head.expects_continue and not stream.request_over:
             self.session.interim(stream, _CONTINUE)
 
     def on_whole(self, stream: ServerStream, data: bytes) -> None:
         """The session's."""
-        refused = stream.head.refused
+        refused = stream.head[10]
         stream.owner = call = Http2Call(self, stream, data)
         if refused is not None:
             call.refuse(Refused(refused.status, refused.detail, refused.detail, refused.flag))
-            return
-        self._calls.add(call)
-        self._new.append(call)
+        else:
+            self._new.append(call)
 
     def on_malformed(self) -> None:
         """The session's."""
@@ -244,37 +250,42 @@ class Http2Downstream(asyncio.Protocol):
 
     def target(self, head: RequestHead) -> bytes:
         """Path and query, as they are sent on and policy reads them. Raises ``Refused``."""
-        if head.target == b"*":
+        target = head[1]
+        if target == b"*":
             raise Refused(404, "no route takes OPTIONS *")
-        live = self._listener.forwarder.core.live
-        return forwarded_path(
-            head.target, "BASE" if live is None else live.snapshot.inbound.default.mesh.path_normalization
-        )
+        live = self._forwarder.core.live
+        if live is not None and live.snapshot is not self._snapshot:
+            self._snapshot = live.snapshot
+            mesh = live.snapshot.inbound.default.mesh
+            self._normalization = mesh.path_normalization
+            self._numbers = mesh.proxy_headers.request_id
+        return forwarded_path(target, self._normalization)
 
     def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
         self._listener.refused(refused, self.transport, asked)
 
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
-        """Begin what the client has asked for."""
+        """Begin what the client has asked for, with what ``target`` was asked for last."""
         method, _, authority, _, fields, lines, lower, _, _, _, _, special = call.stream.head
         listener = self._listener
-        forwarder = listener.forwarder
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is
-            said: Head = ()
-            more = b""
-            if _PROTO not in special:
-                said, more = self._proto, proto
-            if _ID not in special:
-                live = forwarder.core.live
-                if live is None or live.snapshot.inbound.default.mesh.proxy_headers.request_id:
-                    number = new_request_id(listener.rng).encode()
-                    said = ((b"x-request-id", number), *said)
-                    more = b"x-request-id: %b\r\n%b" % (number, more)
-            if more:
-                fields = (*fields, *said)
-                lines, lower = lines + more, lower + more
+            has_proto = _PROTO in special
+            if self._numbers and _ID not in special:
+                number = new_request_id(listener.rng).encode()
+                if has_proto:
+                    fields = (*fields, (b"x-request-id", number))
+                    more = b"x-request-id: %b\r\n" % number
+                else:  # nearly all
+                    fields = (*fields, (b"x-request-id", number), self._proto)
+                    more = b"x-request-id: %b\r\n%b" % (number, proto)
+                lines += more
+                lower += more
+            elif not has_proto:
+                fields = (*fields, self._proto)
+                lines += proto
+                lower += proto
         request = Http2Request(method, authority, target, lines, lower, body, "http", special)
         request.host, request.fields = authority, fields
-        return forwarder.forward(request, call)
+        return self._forwarder.forward(request, call)

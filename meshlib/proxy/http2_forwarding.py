@@ -1,84 +1,171 @@
-"""A request that came over HTTP/2, on its way over HTTP/2: on a stream of a connection that is there, which tells this of its
-changes. A response that comes in one piece to a call that asks for nothing more, as nearly all of gRPC do, goes on in one step;
-whatever else comes is an attempt's (``http2_attempt.py``), as on every other way."""
+"""Nearly all requests that came over HTTP/2 and go on over it: a plain call (``engine/plain_call.py``) on a stream of a
+connection that is there, whose response comes in one piece and goes on in one step, as nearly all of gRPC do. What it needs is
+made once and used again, as ``plain_forwarding.py`` has it for HTTP/1.1; as soon as anything else is asked for, before the
+attempt or after it, a ``Forwarding`` goes on with the call (row "proxy-grpc-inprocess"). With ``MESHLIB_PLAIN=1`` it has all.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call
+from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.effects import Send
+from meshlib.engine.explanation import Exchange
 from meshlib.engine.message_size import FRAME
 from meshlib.engine.outcome import Outcome
-from meshlib.proxy import grpc, http2_attempt
+from meshlib.proxy import grpc
 from meshlib.proxy.forwarding import Forwarding
-from meshlib.proxy.http2_attempt import Http2Attempt
+from meshlib.proxy.http2_attempt import SMALL_BODY, Http2Attempt, head_for
+from meshlib.proxy.plain_forwarding import MOST_SPARES
 from meshlib.proxy.sent_headers import SERVICE_TIME
 from meshlib.transport.protocol.http2_response import fields, written_head
+from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.http2_call import HTTP2
+from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
-    from meshlib.engine.call import Call
-    from meshlib.engine.effects import Send
+    from meshlib.compiler.routes import Rule, VirtualHost
+    from meshlib.engine.live import Live
+    from meshlib.policy.header_ops import Headers
+    from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.http2_call import Http2Call
     from meshlib.proxy.means import Means
     from meshlib.proxy.request import ProxyRequest
+    from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.protocol.http2_stream import ProperHead, Stream
     from meshlib.transport.upstream.attempt import Attempt
     from meshlib.transport.upstream.http2_loop_connection import Connection
-    from meshlib.transport.upstream.target import Target
 
 _GOOD = [(b"grpc-status", b"0")]
 """The trailers of nearly all calls of gRPC."""
+_NO_HEADERS: Headers = []
 
 
-class Http2Forwarding(Forwarding):
-    """One request on its way, whose client speaks HTTP/2."""
+class Http2Forwarding:
+    """One request on its way, and who hears of the stream that it is on. ``begin`` it; once it is over, it may be begun
+    again. Not thread-safe: of an event loop."""
 
-    __slots__ = ("_client", "_on", "_upstream")
+    __slots__ = (
+        *("_call", "_client", "_debug", "_late", "_means", "_more"),
+        *("_on", "_outcome", "_send", "_spares", "_upstream"),
+    )
 
-    def __init__(self, means: Means, call: Call[ProxyRequest], client: Http2Call) -> None:
-        super().__init__(means, call, client)
+    def __init__(self, means: Means, spares: list[Http2Forwarding], request: ProxyRequest, live: Live) -> None:
+        core = means.core
+        self._means = means
+        self._spares = spares
+        self._call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
+        self._call.record = Exchange(live.snapshot.passthrough, None, live.snapshot.version)
+        # of each request whose outcome is made here: a 200
+        self._outcome = outcome = Outcome()
+        outcome.status = 200
+        outcome.http_version = HTTP2
+        outcome.usual = True
+        self._send: Send[ProxyRequest] | None = None  # also of the last request, to be used again
+        self._upstream: Connection | None = None
+        self._on: Stream | None = None  # of that, as long as nobody else hears of it
+        self._client: Http2Call | None = None  # None: it is over
+        self._more: Forwarding | None = None  # which goes on with it
+        self._debug = False  # whether the client is told how long the upstream has taken
+        self._late = False  # whether a deadline is set
+
+    def begin(
+        self,
+        request: ProxyRequest,
+        live: Live,
+        client: Http2Call,
+        headers: ProxyHeaders,
+        vhost: VirtualHost,
+        rule: Rule | None,
+    ) -> Http2Forwarding | Forwarding:
+        """What this returns cancels it; the response may be on its way already. ``headers``: of the mesh's settings. ``rule``
+        of ``vhost`` takes it, None: none does."""
+        call, means = self._call, self._means
+        call.request = request
+        call.live = live
+        record = call.record
+        record.virtual_host = vhost
+        record.rule_object = rule
+        record.version = live.snapshot.version
+        record._attempts = None
         self._client = client
-        self._on: Stream | None = None  # that it is on, as long as nobody else hears of it
-        self._upstream: Connection
+        span, begun = means.telemetry.began(call), None
+        try:
+            if span is None:
+                begun = plain_call.begun(call, self._send)
+                if type(begun) is Send and self._begin(begun, request, headers):
+                    return self._more or self
+        except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
+            self._send = begun if type(begun) is Send else None
+            more = self._handed_over()
+            more.broken()
+            return more
+        more = Forwarding(means, call, client)
+        more.go(span, begun)
+        return more
 
-    def _begin_http2(self, send: Send[ProxyRequest], target: Target) -> bool:
-        means, request = self._means, self._call.request
-        http2, body = means.upstream.http2, request.body or None
-        if http2 is None or (body is not None and len(body) > http2_attempt.SMALL_BODY):  # type: ignore[arg-type]
+    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool:
+        """Begin the attempt on a stream of a connection that is there. False: nothing has happened, a ``Forwarding`` has to."""
+        means, cluster, endpoint = self._means, send.cluster, send.endpoint
+        target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
+        if type(target) is not Target or target.label != endpoint.key:
+            target = find_target(means.core, cluster, endpoint, request, means.settings)
+        upstream, body = means.upstream, request.body or None
+        http2 = upstream.http2
+        if (
+            not target.http2
+            or http2 is None
+            or (body is not None and (type(body) is not bytes or len(body) > SMALL_BODY))
+        ):
             return False
-        head = http2_attempt.head_for(request, send.attempt, target.scheme)
+        head = request.http2_head(1, target.scheme) or head_for(request, 1, target.scheme)
         if head is None:
             return False
-        opened = http2.stream(target, head, body, request.method == "HEAD", self._changed)  # type: ignore[arg-type]
+        opened = http2.stream(target, head, body, request.method == "HEAD", self._changed)
         if opened is None:
             return False
+        self._debug = headers.debug
         self._send = send
         self._upstream, self._on = connection, stream = opened
+        timeout = send.timeout
         if body is not None and not stream.sent:
-            self._attempted().send(body)  # type: ignore[arg-type]
-        connection.flush_soon()  # a client's reads bring several calls, as a rule
-        if send.timeout is not None:
-            self._head_late = True
-            means.upstream.deadlines.add(self.no_head, means.loop.time() + send.timeout)
+            self._handed_over(body)
+        elif timeout is not None:
+            self._late = True
+            upstream.deadlines.add(self, means.loop.time() + timeout)
+        if not connection._flushing:
+            connection.flush_soon()  # a client's reads bring several calls, as a rule
         return True
 
-    def _attempted(self) -> Http2Attempt:
-        """What hears of the stream from now on."""
-        stream, self._on = self._on, None
-        assert stream is not None
-        self._http2 = attempt = Http2Attempt(self._http2_ended, self._attempt)
-        attempt.adopt(self._upstream, stream)
-        return attempt
+    def cancel(self, refused: Refused | None = None) -> None:
+        """The client has gone, or is refused."""
+        if self._more is not None or self._client is not None:
+            (self._more or self._handed_over()).cancel(refused)
 
-    def _attempt(self) -> Attempt:
-        assert self._send is not None
-        return self._means.attempt(self._send, self._call.request)
+    def client_takes(self, writable: bool) -> None:
+        """The client takes (or for now does not take) what is written to it."""
+        if self._more is not None:
+            self._more.client_takes(writable)
 
-    def _leave_connection(self) -> None:
-        if self._on is not None:
-            self._attempted()
-        super()._leave_connection()
+    def _handed_over(self, body: bytes | None = None) -> Forwarding:
+        """A ``Forwarding`` goes on from here, and hears of the stream, on which ``body`` is to be sent."""
+        client, self._client = self._client, None
+        assert client is not None
+        if self._late:
+            self._late = False
+            self._means.upstream.deadlines.discard(self)
+        more = self._more = _Adopting(self._means, self._call, client)
+        more.take_over(self._send, None, False)
+        connection, stream, self._on = self._upstream, self._on, None
+        if connection is not None and stream is not None:
+            more.adopt(connection, stream, body)
+        return more
+
+    def __call__(self) -> None:
+        """The deadline: no head has come in time. (A method of this would be made, hashed and compared for each request.)"""
+        self._late = False
+        self._handed_over().no_head()
 
     def _changed(self) -> None:
         """The stream has."""
@@ -86,39 +173,37 @@ class Http2Forwarding(Forwarding):
         if stream is None:
             return
         head = stream.head
-        if stream.complete and stream.failed is None and self._exchange is None and head is not None and head.silent:
-            self._on = None
-            self._upstream.ends = not self._upstream.session.streams
+        if stream.complete and head is not None and head.silent and stream.failed is None:
             self._came_whole(stream, head)
         elif stream.head_done or stream.failed is not None:
-            self._attempted().changed()
+            attempt = self._handed_over()._http2
+            assert attempt is not None
+            attempt.changed()
 
     def _came_whole(self, stream: Stream, head: ProperHead) -> None:
-        """A 200 that is all here, to a call that asks for nothing more of it: as ``ended`` and ``_conclude`` have it."""
-        call, send = self._call, self._send
+        """A 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it."""
+        call, send, means, client, upstream = self._call, self._send, self._means, self._client, self._upstream
         assert send is not None
-        if self._head_late:
-            self._head_late = False
-            self._means.upstream.deadlines.discard(self.no_head)
-        outcome = Outcome()  # not by names, as in ``on_head``
-        outcome.status = 200
+        assert client is not None
+        assert upstream is not None
+        self._on = self._upstream = None
+        upstream.ends = not upstream.session.streams
+        if self._late:
+            self._late = False
+            means.upstream.deadlines.discard(self)
+        send.outcome = outcome = self._outcome
         outcome.headers = stream.headers
-        outcome.http_version = HTTP2
         outcome.trailers = trailers = stream.trailers
-        outcome.whole = whole = stream.rest()
+        chunks = stream.chunks
+        outcome.whole = whole = chunks[0] if len(chunks) == 1 else stream.rest()
         outcome.size = head.size + len(whole)
-        outcome.usual = True
-        if call.live.tells:
-            outcome.stream = self._upstream.stream
-        send.outcome = outcome
+        outcome.stream = upstream.stream if call.live.tells else None
         try:
             plain_call.ended(call, send)
-            self._send = None
-            self._over = True
-            record, request = call.record, call.request
+            record, request, telemetry = call.record, call.request, means.core.telemetry
             record.status = 200
-            telemetry, good = self._means.core.telemetry, False
-            if request.protocol == "grpc":
+            good, is_grpc = False, request.protocol == "grpc"
+            if is_grpc:
                 good = trailers == _GOOD
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
                 one = FRAME + int.from_bytes(whole[1:FRAME], "big") == len(whole)
@@ -129,9 +214,46 @@ class Http2Forwarding(Forwarding):
                     telemetry.ended(call, None)
             else:
                 telemetry.ended(call, None)
-            written = written_head(head)
-            if call.live.snapshot.inbound.default.mesh.proxy_headers.debug:
+            written = head.written or written_head(head)
+            if self._debug:
                 written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
-            self._client.respond_written(written, whole, _GOOD if good else fields(trailers))
-        except Exception:  # noqa: BLE001 (as in ``start``)
-            self.broken()
+            self._client = None
+            client.respond_written(written, whole, _GOOD if good else fields(trailers))
+            if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
+                call.request = None  # type: ignore[assignment] # which may be long, as may be the response
+                outcome.whole = None
+                outcome.headers = _NO_HEADERS
+                # all that a plain call leaves: the next one may come to an end before it has any of it
+                call.outcome = record.destination = record.attempted = record.upstream_ms = None
+                record.peer_metadata = record.grpc_status = None
+                record.endpoint = ""
+                record.status = 0
+                if is_grpc:
+                    del call.messages
+                self._spares.append(self)
+        except Exception:  # noqa: BLE001 (as in ``begin``)
+            self._client = client
+            self._handed_over().broken()
+
+
+class _Adopting(Forwarding):
+    """Goes on with a call that is on a stream."""
+
+    __slots__ = ()
+
+    def adopt(self, connection: Connection, stream: Stream, body: bytes | None) -> None:
+        """Hear of the stream, and send ``body`` on it. Before the head of its response has come, its time goes on."""
+        self._http2 = attempt = Http2Attempt(self._http2_ended, self._attempt_of)
+        attempt.adopt(connection, stream)
+        if body is None:
+            return
+        attempt.send(body)
+        send, means = self._send, self._means
+        assert send is not None
+        if send.timeout is not None:
+            self._head_late = True
+            means.upstream.deadlines.add(self.no_head, means.loop.time() + send.timeout)
+
+    def _attempt_of(self) -> Attempt:
+        assert self._send is not None
+        return self._means.attempt(self._send, self._call.request)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 """Headers that HTTP/2 keeps out of its tables, or may."""
 _FIRST = (ATTEMPT_COUNT, b"1")
-_METHODS = {name: name.encode() for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 
 
 class Http2Request(ProxyRequest):
@@ -29,13 +29,14 @@ class Http2Request(ProxyRequest):
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing; else None."""
-        method = _METHODS.get(self.method)
-        if self._headers is not self._received or self.has_envoy_headers or method is None or not self.counts:
+        verb, fields = self.verb, self.fields
+        if self._headers is not self._received or self.has_envoy_headers or verb not in _METHODS or not self.counts:
             return None
-        fields = self.fields if _SECRETS.isdisjoint(self.special) else hidden(self.fields)
+        if not _SECRETS.isdisjoint(self.special):
+            fields = hidden(fields)
         # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
         return [
-            (b":method", method),
+            (b":method", verb),
             (b":scheme", scheme),
             (b":authority", self.host),
             (b":path", self.target),

@@ -27,7 +27,7 @@ class Shedding(Forwarder):
         super().__init__(core)
         self._overload = overload
 
-    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:  # type: ignore[override]
+    def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
         """As of ``Forwarder``; None too when it was turned away: the client was told."""
         if self._overload.refuses_request():
             turn_away(responder)

@@ -126,7 +126,7 @@ def test_a_bug_is_500_to_its_stream_and_to_no_other(monkeypatch, caplog):
     with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
         for _ in range(2):
             assert client.get("/").status == 200
-        monkeypatch.setattr("meshlib.proxy.http2_forwarding.written_head", lambda head: 1 / 0)
+        monkeypatch.setattr("meshlib.proxy.http2_forwarding.fields", lambda trailers: 1 / 0)
         if not PLAIN:
             assert client.get("/").status == 500
             assert "a fault of meshlib" in caplog.text
@@ -232,3 +232,65 @@ def test_a_line_of_the_access_log_says_from_where_a_call_went_out(tmp_path):
         assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == CALLS)
         assert proxy.mesh.flush_access_logs()
     assert (tmp_path / "log").read_text().split() == [f"{ip}:{port}" for ip, port in came_by]
+
+
+def spares(proxy: Proxy) -> list[Http2Forwarding]:
+    return proxy.process.listener.forwarder.http2_spares
+
+
+@pytest.mark.skipif(PLAIN, reason="then there are none")
+def test_one_call_after_another_is_made_with_the_same(steps):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        call(client, MESSAGE)  # makes the connection to the upstream
+        made = set()
+        while len(steps) < CALLS:
+            assert call(client, MESSAGE).body == MESSAGE
+            made.update(map(id, spares(proxy)))
+        assert len(made) == 1
+        assert proxy.metric("istio_requests_total", grpc_response_status="0") >= CALLS
+
+
+@pytest.mark.skipif(PLAIN, reason="then there are none")
+def test_a_spare_keeps_neither_request_nor_response_nor_connection(steps):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        while not steps:
+            call(client, MESSAGE)
+        (spare,) = spares(proxy)
+        assert spare._call.request is None
+        assert not hasattr(spare._call, "messages")
+        assert (spare._outcome.whole, spare._outcome.headers) == (None, [])
+        assert (spare._client, spare._upstream, spare._on) == (None, None, None)
+
+
+@pytest.mark.skipif(PLAIN, reason="then there are none")
+def test_calls_that_somebody_keeps_are_not_used_again(steps):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        proxy.process._mesh._core.telemetry.remember = lambda call, now, trace: None
+        while not steps:
+            call(client, MESSAGE)
+        assert spares(proxy) == []
+
+
+def test_a_client_that_leaves_a_response_unread_cancels_no_other_call(steps):
+    """What has forwarded it is forwarding another one by then."""
+    large = b"x" * 16_000  # four of them leave no room for a fifth
+    waiting = []
+
+    def answers(peer, request) -> None:
+        if request.path == "/slow":
+            waiting.append((peer, request))
+        else:
+            at_once(peer, request, large)
+
+    with H2Server(answers) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port, reads=False) as client:
+        for _ in range(4):
+            assert len(client.get("/large").body) == len(large)
+        unread = client.open("/large")
+        client.until(lambda: client.answers[unread].headers)
+        slow = client.open("/slow")
+        assert eventually(lambda: waiting)
+        client.reset(unread)
+        ((peer, request),) = waiting
+        at_once(peer, request, b"")
+        assert client.answer(slow).status == 200
+    assert PLAIN or steps
