@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.identity.memory_file import memory_file
+from meshlib.security.chain import find_path, parsed
+from meshlib.security.pem import pem_of
 
 if TYPE_CHECKING:
     from meshlib.security.svid import Svid
@@ -23,6 +25,7 @@ TLS 1.3, which are the same as Mozilla's."""
 TICKETS = 1
 """Session tickets of a handshake over TLS 1.3: each has the peer's certificate in it and costs a seventh of a handshake;
 OpenSSL would make two. (Ports that see whether callers resume give fewer: ``serving/tickets.py``.)"""
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 GROUPS = ("X25519", "prime256v1", "secp384r1")
 
 
@@ -73,10 +76,22 @@ class Credentials:
         context.set_ciphers(CIPHERS)
         context.options |= ssl.OP_NO_RENEGOTIATION  # nor does Envoy; a peer is judged once
         _set_groups(context)
-        _load(context, self.svid)
+        _load(context, self.svid, self._root_pem())
         context.load_verify_locations(cadata=self.bundles.pem)
         context.set_alpn_protocols(list(alpn))
         return context
+
+    def _root_pem(self) -> bytes:
+        """The root that has issued our certificate, where no intermediate stands between them; else nothing.
+
+        OpenSSL shows what it is given behind the leaf. Where that is nothing it looks for more among what is trusted, at each
+        handshake, and so checks our own signature: a tenth of the handshake, to show this same root."""
+        if self.svid.chain_pem.count(_BEGIN) > 1 or (leaf := parsed(self.svid.leaf)) is None:
+            return b""
+        for root in self.bundles.roots_of(self.svid.identity.trust_domain):
+            if not isinstance(find_path(leaf, (), (root,)), str):
+                return pem_of(root).encode()
+        return b""
 
     def after_fork(self) -> None:
         """In a forked child: contexts of its own. With those of its parent it would resume sessions of which it has not seen
@@ -95,6 +110,6 @@ def _set_groups(context: ssl.SSLContext) -> None:
         several(":".join(GROUPS))
 
 
-def _load(context: ssl.SSLContext, svid: Svid) -> None:
-    with memory_file(svid.key_pem, svid.chain_pem) as path:
+def _load(context: ssl.SSLContext, svid: Svid, behind: bytes) -> None:
+    with memory_file(svid.key_pem, svid.chain_pem, behind) as path:
         context.load_cert_chain(path)

@@ -10,7 +10,9 @@ import pytest
 
 from meshlib.clock import SystemClock
 from meshlib.identity.credentials import CIPHERS, Credentials
+from meshlib.identity.memory_file import memory_file
 from meshlib.security.authority import Authority
+from meshlib.security.pem import pem_of
 from meshlib.security.trust_bundles import TrustBundles
 
 NOW = 1_790_000_000.0
@@ -93,6 +95,50 @@ def test_a_session_does_not_outlive_the_root_that_it_was_made_under(version: ssl
     session = handshake(client, before.server_context(["http/1.1"])).session
     with pytest.raises(ssl.SSLError):
         handshake(client, after.server_context(["http/1.1"]), session)
+
+
+DER = 2
+"""``_ssl.ENCODING_DER``."""
+
+
+def split(pem: bytes) -> list[str]:
+    return [f"{each}{END}" for each in pem.decode().split(END)[:-1]]
+
+
+END = "-----END CERTIFICATE-----\n"
+
+
+def shown_by(server: ssl.SSLContext) -> list[bytes]:
+    """The certificates that a client is shown, DER."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    calls = client.wrap_bio(to_client, to_server)
+    serves = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (calls, serves, calls):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return [each.public_bytes(DER) for each in calls._sslobj.get_unverified_chain()]  # type: ignore[attr-defined]
+
+
+def test_a_leaf_of_the_root_is_shown_with_it_as_openssl_would_find_it_at_each_handshake() -> None:
+    found = of(FIRST, OTHER, FIRST)
+    by_openssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    by_openssl.load_verify_locations(cadata=found.bundles.pem)
+    with memory_file(found.svid.key_pem, found.svid.chain_pem) as path:
+        by_openssl.load_cert_chain(path)
+    assert shown_by(found.server_context([])) == [found.svid.leaf, FIRST.root_der] == shown_by(by_openssl)
+    assert found._root_pem() == pem_of(FIRST.root_der).encode()
+
+
+def test_a_leaf_behind_an_intermediate_or_of_a_root_that_is_not_ours_is_shown_as_it_is() -> None:
+    under = FIRST.intermediate(TODAY)
+    behind = of(under, FIRST)
+    assert [behind.svid.leaf, *map(ssl.PEM_cert_to_DER_cert, split(under.chain_pem))] == shown_by(
+        behind.server_context([])
+    )
+    alone = of(FIRST, OTHER)
+    assert shown_by(alone.server_context([])) == [alone.svid.leaf]
 
 
 def test_nothing_older_than_tls_1_2_is_spoken() -> None:
