@@ -105,6 +105,8 @@ def compile_inbound(
     ``find`` gives the service of a host that it sees, ``clusters`` what checks ask. Notices are about all resources, whichever
     workloads they select."""
     filters = compile_filters(kinds.envoy_filters, kinds.services, workload, mesh, context)
+    if filters.proxied:
+        mesh = replace(mesh, edge=replace(mesh.edge, proxy_protocol=True))
     service = own_service(kinds.services, workload, domain)
     protection, about_protection = compile_protection(kinds.resilience_policies, kinds.services, workload, domain, mesh)
     tokens, about_tokens = compile_request_authentications(kinds.request_authentications, workload, mesh)

@@ -1,8 +1,8 @@
 """What EnvoyFilters do at a workload's server: faults, local rate limits, and rate limits that a service counts.
 
 Istio has no resources of its own for these; what people write are patches of Envoy's HTTP filters (applyTo HTTP_FILTER), and of
-the routes and virtual hosts beside them (HTTP_ROUTE, VIRTUAL_HOST), on SIDECAR_INBOUND. Those are compiled here; every other
-patch is told of in a notice.
+the routes and virtual hosts beside them (HTTP_ROUTE, VIRTUAL_HOST), on SIDECAR_INBOUND, and of a gateway's listeners
+one (``proxied_patch.py``). Those are compiled here; every other patch is told of in a notice.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from meshlib.compiler.inbound_local_ratelimit import TYPE as LOCAL_TYPE
 from meshlib.compiler.inbound_protection import serves
 from meshlib.compiler.inbound_ratelimit import RATELIMIT, Place, RateLimitFilter, added_cluster, global_rate_limit
 from meshlib.compiler.inbound_ratelimit import TYPE as GLOBAL_TYPE
+from meshlib.compiler.proxied_patch import APPLIES, check_proxied
 from meshlib.policy.fault import FaultPolicy
 from meshlib.policy.rate_limit_actions import RateLimitActions
 from meshlib.problems import Problem, Severity
@@ -64,12 +65,14 @@ SIDECAR, GATEWAY = "SIDECAR_INBOUND", "GATEWAY"
 
 @dataclass(slots=True)
 class Filters:
-    """What comes of all EnvoyFilters. ``ports``: what is at a port and not at all others; port 0 is one that nobody knows."""
+    """What comes of all EnvoyFilters. ``ports``: what is at a port and not at all others; port 0 is one that nobody knows.
+    ``proxied``: connections to the gateway begin with a header of the PROXY protocol."""
 
     faults: tuple[FaultPolicy, ...] = ()
     fault_sources: tuple[str, ...] = ()
     default: PortFilters = NO_FILTERS
     ports: Mapping[int, PortFilters] = field(default_factory=dict)
+    proxied: bool = False
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -123,6 +126,9 @@ def compile_filters(
         mine = _selected(resource, workload, mesh.root_namespace)
         for position, patch in enumerate(resource.spec.config_patches or ()):
             try:
+                if patch.apply_to in APPLIES and patch.patch is not None:
+                    made.proxied |= _proxied(resource, patch, context) and mine
+                    continue
                 _take(
                     resource, position, patch, mine, faults, patches if mine else others, ports, made.problems, context
                 )
@@ -143,6 +149,15 @@ def compile_filters(
         _at(others, at)
     made.problems = list(dict.fromkeys(made.problems))
     return made
+
+
+def _proxied(resource: EnvoyFilter, patch: ConfigPatche, context: str) -> bool:
+    """Whether connections begin with a header of the PROXY protocol where it is selected. Raises ``NotActedOn``."""
+    check_proxied(patch)
+    _at_work(resource, patch, context)
+    if context != GATEWAY:
+        raise NotActedOn("it acts at a gateway")
+    return True
 
 
 def _take(

@@ -13,6 +13,7 @@ from tests.proxy.test_gateway_connection import backend, bound
 from tests.support.eventually import eventually
 from tests.support.gateway_certificates import client, leaf, tls_secret
 from tests.support.gateway_proxy import Gateway, gateway, server
+from tests.support.inbound import envoy_filter
 from tests.support.inbound_policies import authorization_policy
 from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
@@ -21,6 +22,7 @@ from tests.support.servers import EchoServer
 from tests.support.tcp_server import TcpServer
 
 BEHIND = mesh_config(defaultConfig={"gatewayTopology": {"proxyProtocol": {}}})
+PROXIED = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"
 CLIENT, HERE = ("203.0.113.7", 4711), ("198.51.100.1", 443)
 
 
@@ -52,6 +54,21 @@ def test_the_client_is_who_the_header_says(app, version, pieces):
         assert told["x-forwarded-for"] == "6.6.6.6,203.0.113.7"
         assert told["x-envoy-external-address"] == "203.0.113.7"
         assert seen(sock.get("/", "GET", "shop.test"))["x-forwarded-for"] == "203.0.113.7"  # and so for its connection
+
+
+def test_the_patch_of_an_envoy_filter_that_people_wrote_before_does_the_same(app):
+    patch = {
+        "applyTo": "LISTENER_FILTER",
+        "match": {"context": "GATEWAY"},
+        "patch": {
+            "operation": "INSERT_FIRST",
+            "value": {"name": "envoy.filters.listener.proxy_protocol", "typed_config": {"@type": PROXIED}},
+        },
+    }
+    patched = envoy_filter("proxied", patch, labels={"istio": "ingress"})
+    with Gateway(patched, backend(app), gateway(server("*")), bound("shop.test")) as gw, gw.client() as sock:
+        sock.send(header_for(Version.V1, CLIENT, HERE))
+        assert seen(sock.get("/", "GET", "shop.test"))["x-forwarded-for"] == "203.0.113.7"
 
 
 @pytest.mark.parametrize(

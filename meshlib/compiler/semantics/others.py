@@ -109,7 +109,8 @@ ENVOY_FILTER: tuple[Row, ...] = (
     approximated(
         "configPatches",
         "at servers (SIDECAR_INBOUND): envoy.filters.http.fault, local_ratelimit and ratelimit, merged or inserted; "
-        "rate_limits and typed_per_filter_config of HTTP_ROUTE and VIRTUAL_HOST",
+        "rate_limits and typed_per_filter_config of HTTP_ROUTE and VIRTUAL_HOST; at gateways the first two and the listener "
+        "filter proxy_protocol",
         INBOUND,
         "other patches are of Envoy's own configuration; a notice names each. Faults come after checks, wherever inserted",
     ),
