@@ -1,5 +1,6 @@
 """Kubernetes' Ingresses, made into Gateways and VirtualServices, as istiod makes them: a Gateway an Ingress, a VirtualService a
-host. What istiod passes over it writes into its log; here it is a problem with its place."""
+host. They have no age, and so come before all that people have written. What istiod passes over it writes into its log; here it
+is a problem with its place."""
 
 from __future__ import annotations
 
@@ -177,11 +178,7 @@ class Ingresses:
         made = {
             "apiVersion": API,
             "kind": "Gateway",
-            "metadata": {
-                "name": _gateway_name(ingress),
-                "namespace": NAMESPACE,
-                "creationTimestamp": ingress.metadata.creation_timestamp,
-            },
+            "metadata": {"name": _gateway_name(ingress), "namespace": NAMESPACE},
             "spec": {"selector": {"istio": self._settings.label}, "servers": servers},
         }
         return derived_gateway(ingress, made, fields)
@@ -202,7 +199,6 @@ class Ingresses:
             "metadata": {
                 "name": f"{host.replace('.', '-')}-{first.name}-{SUFFIX}",
                 "namespace": first.namespace,
-                "creationTimestamp": first.metadata.creation_timestamp,
             },
             "spec": {
                 "hosts": [host],

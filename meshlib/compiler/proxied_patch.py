@@ -26,14 +26,14 @@ def check_proxied(patch: ConfigPatche) -> None:
     assert patch.patch is not None
     value, operation = snake(patch.patch.value or {}), patch.patch.operation
     assert isinstance(value, dict)
-    if patch.apply_to == "LISTENER_FILTER":
-        found, inserts = [value], _INSERTS
-    else:
-        found, inserts = value.get("listener_filters") or [], ("MERGE",)
+    inserts = _INSERTS if patch.apply_to == "LISTENER_FILTER" else ("MERGE",)
+    found: object = [value]
+    if patch.apply_to == "LISTENER":
+        found = value.get("listener_filters") or []
         rest = [name for name in value if name != "listener_filters"]
-        if rest or not isinstance(found, list):
-            raise NotActedOn(f"a patch of listeners ({', '.join(rest) or 'listener_filters'}); there is no Envoy here")
-    filters = [each if isinstance(each, Mapping) else {} for each in found]
+        if rest:
+            raise NotActedOn(f"a patch of listeners ({', '.join(rest)}); there is no Envoy here")
+    filters = [each if isinstance(each, Mapping) else {} for each in found] if isinstance(found, list) else []
     names = [str(each.get("name")) for each in filters]
     other = next((name for name in names if name not in (*NAMES, *BESIDE)), None)
     if other is not None or not any(name in NAMES for name in names):
