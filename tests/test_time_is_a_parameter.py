@@ -31,6 +31,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("envoy/ads.py", "self._server.stop(None).wait"): "how long gRPC's threads take to end",
     ("envoy/child.py", "process.wait"): "how long another process takes to end",
     ("sources/watcher.py", "self.stopping.wait"): ELSEWHERE,
+    ("sources/watcher.py", "notified.wait"): ELSEWHERE,
     (
         "testing/clock.py",
         "SystemClock.time",

@@ -100,8 +100,8 @@ class FileSource:
 
     def watch(self, changed: Callable[[], object]) -> None:
         """Call ``changed`` (a bound method) from a daemon thread after each batch of changes, until ``stop``, or until the
-        object it belongs to has gone. Uses watchfiles when it is installed and inotify has room, and a look at names, sizes
-        and times every half second when not."""
+        object it belongs to has gone. By inotify or watchfiles, where there is one, and by a look at names, sizes and
+        times every half second where not (``watcher.py``)."""
         told = weakref.WeakMethod(changed)
         owner = weakref.ref(changed.__self__)  # type: ignore[attr-defined]
         del changed

@@ -1,22 +1,31 @@
 """A thread that looks whether files have changed. It owns nothing but itself: whoever is told may go away, and then it ends.
 
-What it is told by watchfiles only makes it look sooner: names, sizes and times decide. So a spurious wake-up costs a few
-``stat`` calls, a missed one is made up for by the next look, and where there is no inotify to be had looks twice a second do.
+What it is told by inotify (elsewhere than on Linux by watchfiles, where that is installed) only makes it look sooner: names,
+sizes and times decide. So a spurious wake-up costs a few ``stat`` calls, a missed one (network file systems tell of nothing) is
+made up for by the next look, and where there is nothing that tells, looks twice a second do.
 """
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from meshlib.sources.inotify import Inotify
 
 log = logging.getLogger("meshlib.sources")
 
 POLL_SECONDS = 0.5
+SELDOM_SECONDS = 2.0
+"""Between looks, where inotify tells when to look and has not done so lately: a process that does nothing is to sleep."""
+LIVELY_SECONDS, LIVELY_LOOKS = 0.25, 20
+"""After a change, and for so many looks: what came half is looked at again soon."""
 RESTART_SECONDS = 0.5
 """Doubled each time in a row, up to a minute."""
 
@@ -57,6 +66,8 @@ class Watcher:
         self.restarts = 0
         self._looks = 0
         self.error = ""
+        self._notified: Inotify | None = None
+        self._lively = 0
         self._thread = self._start()
 
     def _start(self) -> threading.Thread:
@@ -80,6 +91,9 @@ class Watcher:
     def stop(self, *, wait: bool = True) -> None:
         """End the watch. Returns when the thread has ended, unless it is called from there or not to ``wait``."""
         self.stopping.set()
+        notified = self._notified
+        if notified is not None and self._pid == os.getpid():
+            notified.wake()
         if wait and self._pid == os.getpid() and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
@@ -97,7 +111,10 @@ class Watcher:
         while not self.stopping.is_set():
             self._looks = 0
             try:
-                self._watch()
+                try:
+                    self._watch()
+                finally:
+                    self._end_notices()
                 return
             except BaseException as error:  # whatever it was, later good edits must not be lost
                 self.restarts += 1
@@ -115,22 +132,31 @@ class Watcher:
                 if not self._changed():
                     return
                 self._seen = now
+                if self._notified is not None:
+                    self._notified.stale = True  # links may lead elsewhere
             wait()
 
     def _waiter(self) -> Callable[[], object]:
-        """Something that returns when a change is likely, and at the latest after half a second."""
+        """Something that returns when a change is likely, and at the latest after half a second, or after
+        ``SELDOM_SECONDS`` where inotify tells."""
         self.kind = POLLING
+        if NATIVE == "inotify":
+            from meshlib.sources.inotify import Inotify
 
-        def poll() -> object:
-            return self.stopping.wait(POLL_SECONDS)
-
+            try:
+                self._notified = Inotify(self._places)
+            except OSError as error:
+                self._no_notices(error)
+                return self._poll
+            self.kind, self._lively = NATIVE, LIVELY_LOOKS
+            return self._wait
         try:
             from watchfiles import watch
         except ImportError:
-            return poll
-        folders = sorted({str(f) for f in self._folders()})
+            return self._poll
+        folders = sorted({folder for folder, _ in self._places()})
         if not folders:
-            return poll
+            return self._poll
         changes = watch(
             *folders,
             stop_event=self.stopping,
@@ -149,25 +175,53 @@ class Watcher:
                     return next(changes)
                 except StopIteration:
                     pass
-                except (OSError, RuntimeError) as error:  # no watches or instances left, no inotify at all
-                    self.kind = POLLING
-                    if not self._told_of_polling:
-                        self._told_of_polling = True
-                        log.warning(
-                            "%s cannot be watched (%s): it is looked at twice a second instead; "
-                            "fs.inotify.max_user_instances and max_user_watches limit how much can be watched",
-                            self,
-                            error,
-                        )
-            return poll()
+                except (OSError, RuntimeError) as error:  # no watches or instances left
+                    self._no_notices(error)
+            return self._poll()
 
         return wait
 
-    def _folders(self) -> list[Path]:
+    def _wait(self) -> object:
+        """By inotify, as long as it can be had."""
+        notified = self._notified
+        if notified is None:
+            return self._poll()
+        try:
+            if notified.wait(LIVELY_SECONDS if self._lively else SELDOM_SECONDS):
+                self._lively = LIVELY_LOOKS
+            elif self._lively:
+                self._lively -= 1
+        except OSError as error:  # no watches left for a new folder
+            self._end_notices()
+            self._no_notices(error)
+        return None
+
+    def _poll(self) -> object:
+        return self.stopping.wait(POLL_SECONDS)
+
+    def _no_notices(self, error: Exception) -> None:
+        self.kind = POLLING
+        if not self._told_of_polling:
+            self._told_of_polling = True
+            log.warning(
+                "%s cannot be watched (%s): it is looked at twice a second instead; "
+                "fs.inotify.max_user_instances and max_user_watches limit how much can be watched",
+                self,
+                error,
+            )
+
+    def _end_notices(self) -> None:
+        notified, self._notified = self._notified, None
+        if notified is not None:
+            notified.close()
+
+    def _places(self) -> list[tuple[str, bool]]:
+        """The folders to watch, and whether with all that is below them: for a file, a glob of one folder, or a path that does
+        not exist yet what holds it does."""
         found = []
         for path in self._paths:
             here = Path(path)
             while not here.is_dir() and here != here.parent:
-                here = here.parent  # a file, a glob, or a path that does not exist yet: watch what holds it
-            found.append(here)
+                here = here.parent
+            found.append((str(here), str(here) == str(Path(path)) or any(map(glob.has_magic, Path(path).parts[:-1]))))
         return found

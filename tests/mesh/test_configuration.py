@@ -146,7 +146,8 @@ def test_a_watched_edit_takes_effect_without_restart(tmp_path):
         wait_for(lambda: subset(mesh) == "v2")
 
 
-def test_without_watchfiles_a_look_twice_a_second_does(tmp_path, monkeypatch):
+def test_without_inotify_and_watchfiles_a_look_twice_a_second_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("meshlib.sources.watcher.NATIVE", "native")
     monkeypatch.setitem(__import__("sys").modules, "watchfiles", None)
     write(tmp_path / "base.json", *BASE, route_to("v1"))
     with meshlib.Mesh.from_path(tmp_path) as mesh:

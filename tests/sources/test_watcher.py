@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import meshlib
+from meshlib.sources import watcher
 from meshlib.sources.watcher import Watcher
 from tests.support.resources import service
 
@@ -75,15 +76,21 @@ def test_an_edit_made_while_the_watch_was_dead_is_not_lost(told: Told, tmp_path:
     wait_for(lambda: told.times)
 
 
+@pytest.mark.parametrize("way", ["inotify", "native"])
 @pytest.mark.parametrize("error", [OSError(24, "inotify instances"), RuntimeError("watch limit")], ids=repr)
 def test_without_inotify_it_looks_twice_a_second_and_says_so_once(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def watch(*paths: str, **settings: object) -> Iterator[set[object]]:
+    def watch(*paths: object, **settings: object) -> Iterator[set[object]]:
         raise error
         yield set()
 
+    def begin(self: object, places: object) -> None:
+        raise OSError(str(error)) from error
+
+    monkeypatch.setattr("meshlib.sources.watcher.NATIVE", way)  # native: by watchfiles, as elsewhere than on Linux
     monkeypatch.setattr(pytest.importorskip("watchfiles"), "watch", watch)
+    monkeypatch.setattr("meshlib.sources.inotify.Inotify.__init__", begin)
     told = Told(tmp_path)
     try:
         for n in range(3):
@@ -120,11 +127,13 @@ def test_the_status_of_a_mesh_tells_of_its_watch(tmp_path: Path) -> None:
         assert mesh.status()["source"]["watcher"] is None
 
 
-@pytest.mark.parametrize("watchfiles", [True, False], ids=["watchfiles", "polling"])
+@pytest.mark.parametrize("way", ["inotify", "watchfiles", "polling"])
 def test_a_mesh_that_is_dropped_leaves_no_thread_and_no_descriptor(
-    watchfiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not watchfiles:
+    if way != "inotify":
+        monkeypatch.setattr("meshlib.sources.watcher.NATIVE", "native")
+    if way == "polling":
         monkeypatch.setitem(sys.modules, "watchfiles", None)
     (tmp_path / "a.yaml").write_text(SERVICE.format("a"))
     meshlib.Mesh.from_path(tmp_path).close()
@@ -153,3 +162,43 @@ def test_a_mesh_whose_client_is_kept_goes_on_following_its_files(tmp_path: Path)
     (tmp_path / "a.yaml").write_text(rule.format("two"))
     wait_for(lambda: client.get("http://h.test/").text == "two")
     client.close()
+
+
+def test_who_waits_for_inotify_looks_seldom_and_sooner_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that does nothing is to sleep; what came half is looked at again soon."""
+    asked: list[float] = []
+    changes = iter([False] * watcher.LIVELY_LOOKS + [False, True, False])
+    over, ended = threading.Event(), threading.Event()
+
+    def wait(self: object, seconds: float) -> bool:
+        asked.append(seconds)
+        try:
+            return next(changes)
+        except StopIteration:
+            over.set()
+            ended.wait(60)
+            return False
+
+    monkeypatch.setattr("meshlib.sources.inotify.Inotify.wait", wait)
+    told = Told(tmp_path)
+    assert over.wait(60)
+    told.watcher.stopping.set()
+    ended.set()
+    told.watcher.stop()
+    seldom, soon = watcher.SELDOM_SECONDS, watcher.LIVELY_SECONDS
+    assert asked == [*[soon] * watcher.LIVELY_LOOKS, seldom, seldom, soon, soon]
+    assert seldom > 1.0
+
+
+def test_a_watch_that_is_stopped_is_woken(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "SELDOM_SECONDS", 3600.0)
+    monkeypatch.setattr(watcher, "LIVELY_SECONDS", 3600.0)
+    told.watcher.stop()
+    again = Told(told.folder)
+    wait_for(lambda: again.watcher.kind == watcher.NATIVE)
+    again.watcher.stopping.set()
+    again.watcher._notified.wake()  # type: ignore[union-attr]
+    again.watcher._thread.join(60)
+    assert not again.watcher.alive
