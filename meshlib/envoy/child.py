@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ADMIN_TIMEOUT = 10.0
 """Seconds that a page of Envoy's may take."""
+FLUSH = "500"
+"""Milliseconds that a line of an access log may wait (Envoy's own: 10,000)."""
 LEVELS = {"debug": "debug", "info": "warning", "warning": "warning", "error": "error"}
 """Envoy's log level by ours: it tells much that is of no interest but to who develops it."""
 
@@ -76,6 +78,7 @@ class Child:
             *(sys.executable, "-I", tether.__file__, str(os.getpid()), binary, "-c", str(self._file)),
             *("--concurrency", str(workers), "--disable-hot-restart", "-l", LEVELS[log_level]),
             *("--drain-time-s", str(drain), "--parent-shutdown-time-s", str(drain + 1)),
+            *("--file-flush-interval-msec", FLUSH),
             *("--log-format", "%Y-%m-%d %T.%e %l envoy %n: %v"),
         ]
         self._process: subprocess.Popen[bytes] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from meshlib.envoy.access_log import logged
 from meshlib.envoy.clusters import by_eds, cluster_of, empty_cluster, endpoints_of
 from meshlib.envoy.dialled import DialledNames
 from meshlib.envoy.gateway import gateway_listeners
@@ -53,9 +54,11 @@ def configuration(
     gateway: Callable[[GatewayPort], tuple[str, int]] | None = None,
     *,
     transparent: bool = False,
+    logger: Json | None = None,
 ) -> Configuration:
     """Of a proxy with these ports; ``credentials``: who it is, None without an identity; ``gateway``: where it listens for a
-    port of the Gateways, None: it is none; ``transparent``: outbound ports take connections that were meant for others."""
+    port of the Gateways, None: it is none; ``transparent``: outbound ports take connections that were meant for others;
+    ``logger``: the access log (``access_log.py``)."""
     files = Files()
     clusters: dict[str, Json] = {}
     endpoints: dict[str, Json] = {}
@@ -101,6 +104,7 @@ def configuration(
         listeners |= served.listeners
         closed |= served.closed
         refused = served.refused
+    logged(listeners, logger)
     secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
     led_to = _led_to(unreachable, routes, listeners, dialled) if unreachable else frozenset()
     unreachable = {key: why for key, why in unreachable.items() if key in led_to}

@@ -79,7 +79,7 @@ def _telemetry(snapshot: Snapshot, resources: Iterable[Resource]) -> Iterator[Pr
         for attribute, name, instead in (
             ("metrics", "metrics", "Envoy counts by its own names (/stats/prometheus), not Istio's"),
             ("tracing", "tracing", "no spans are sent"),
-            ("access_logging", "accessLogging", "no access log is written"),
+            ("access_logging", "accessLogging", "not handed on: MESHLIB_ACCESS_LOG has Envoy write all requests down"),
         ):
             if getattr(spec, attribute, None):
                 yield said_of(resource, f"spec.{name}", instead)

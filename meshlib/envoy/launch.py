@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.admin.address import parse_address
 from meshlib.admin.endpoint import AdminEndpoint
+from meshlib.envoy.access_log import access_log, refused
 from meshlib.envoy.ads import AdsServer
 from meshlib.envoy.binary import find_envoy
 from meshlib.envoy.bootstrap import Sockets, bootstrap
@@ -72,9 +73,7 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
         ("--max-lag", options.max_lag is not None, "it has no event loop of ours"),
     )
     found = [f"{name} is not for --engine envoy: {why}" for name, there, why in given if there]
-    if os.environ.get("MESHLIB_ACCESS_LOG"):
-        found.append("MESHLIB_ACCESS_LOG is not for --engine envoy: it writes no access log; unset it")
-    return found
+    return [*found, *refused(os.environ)]
 
 
 def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
@@ -90,7 +89,15 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
         gateway = None if options.gateways is None else _where(GatewayPlaces(options.gateway_ports))
         outbound = NO_PORT if gateway is None else []
         credentials = None if identity is None else identity.latest
-        made = configuration(live.snapshot, outbound, credentials, inbound, gateway, transparent=options.transparent)
+        made = configuration(
+            live.snapshot,
+            outbound,
+            credentials,
+            inbound,
+            gateway,
+            transparent=options.transparent,
+            logger=access_log(os.environ),
+        )
         _must_be_open(made, identity is not None)
         packed_configuration(made)
         said += [
@@ -135,8 +142,9 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         assert live is not None
         gateway = _gateway(undo, options, live.snapshot)
         credentials = None if identity is None else identity.latest
+        logger = access_log(os.environ)
         begun_with = configuration(
-            live.snapshot, outbound, credentials, inbound, gateway, transparent=options.transparent
+            live.snapshot, outbound, credentials, inbound, gateway, transparent=options.transparent, logger=logger
         )
         _must_be_open(begun_with, identity is not None)
         sockets = Sockets(str(folder / "admin.sock"), str(folder / "ads.sock"))
@@ -165,7 +173,7 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
                 _say_gateway(mesh, gateway, pid)
 
         supervisor = Supervisor(
-            mesh, child, envoy, outbound, drain, ready, inbound, gateway, transparent=options.transparent
+            mesh, child, envoy, outbound, drain, ready, inbound, gateway, transparent=options.transparent, logger=logger
         )
         ads = AdsServer(sockets.ads, clock, supervisor.rejected, supervisor.taken)
         mesh._core.on_install = supervisor.changed

@@ -44,6 +44,7 @@ EXTENSION_MODULES = (
     "filters.network.set_filter_state.v3.set_filter_state",
     "filters.network.tcp_proxy.v3.tcp_proxy",
     "access_loggers.file.v3.file",
+    "access_loggers.stream.v3.stream",
     "path.match.uri_template.v3.uri_template_match",
     "retry.host.previous_hosts.v3.previous_hosts",
     "retry.priority.previous_priorities.v3.previous_priorities_config",

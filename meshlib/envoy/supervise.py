@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from meshlib.envoy.child import Child, EnvoyAdmin
     from meshlib.envoy.inbound import InboundPort
     from meshlib.envoy.inbound_transparent import EveryPort
+    from meshlib.envoy.values import Json
     from meshlib.mesh.configuration import Configuration as InForce
     from meshlib.transport.core.mesh_core import MeshCore
 
@@ -59,7 +60,7 @@ class Followed(Protocol):
 
 class Supervisor:
     """``run`` returns the exit code. ``outbound``: addresses and ports; ``drain``: how it ends;
-    ``transparent``: as of ``configuration``."""
+    ``transparent``, ``logger``: as of ``configuration``."""
 
     def __init__(
         self,
@@ -74,8 +75,10 @@ class Supervisor:
         stopping: Callable[[], None] = lambda: None,
         *,
         transparent: bool = False,
+        logger: Json | None = None,
     ) -> None:
         self._mesh = mesh
+        self._logger = logger
         self._clock = mesh._core.clock.monotonic
         self._child = child
         self._envoy = envoy
@@ -261,6 +264,7 @@ class Supervisor:
             self._inbound,
             self._gateway,
             transparent=self._transparent,
+            logger=self._logger,
         )
         self._files = dict(made.files)
         self._listeners = len(made.listeners)

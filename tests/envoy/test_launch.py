@@ -34,12 +34,12 @@ def test_options_that_envoy_has_no_part_in_are_refused_one_by_one() -> None:
     ]
 
 
-def test_an_access_log_is_not_silently_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MESHLIB_ACCESS_LOG", raising=False)
-    assert unsupported(checked(OUTBOUND), None) == []
+def test_a_limit_of_the_access_log_is_not_silently_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESHLIB_ACCESS_LOG", "stdout")
+    assert unsupported(checked(OUTBOUND), None) == []
+    monkeypatch.setenv("MESHLIB_ACCESS_LOG_RATE", "10/second")
     (said,) = unsupported(checked(OUTBOUND), None)
-    assert "MESHLIB_ACCESS_LOG" in said
+    assert "MESHLIB_ACCESS_LOG_RATE" in said
 
 
 def test_what_envoy_does_not_do_is_said_with_its_place_at_start(tmp_path: Path) -> None:
