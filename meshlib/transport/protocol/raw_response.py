@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
-from meshlib.transport.protocol.http1 import FEW_MISSES, ResponseReader
-from meshlib.transport.protocol.known_heads import LONGEST_HEAD, KnownHead
-from meshlib.transport.protocol.received_head import ReceivedHead, received
+import httptools
+
+from meshlib.transport.protocol.http1 import FEW_MISSES, MAX_HEAD_BYTES, MAX_HEADERS, SELDOM, ResponseReader
+from meshlib.transport.protocol.known_heads import LONGEST_HEAD, KnownHead, remember
+from meshlib.transport.protocol.received_head import ReceivedHead, at_a_glance, received
+from meshlib.transport.protocol.request_head import IN_VALUES
+from meshlib.transport.protocol.shortcuts import PLAIN
+from meshlib.transport.protocol.strict_parser import REFUSES_ODD_RESPONSES
 
 NO_CONTENT = 204
+NOT_MODIFIED = 304
 _END_OF_HEAD = b"\r\n\r\n"
 _LINE_END = b"\r\n"
 _LENGTH = b"content-length"
+_OK = b"OK"
 _BEFORE_REASON = len("HTTP/1.1 200 ")
+_STATUSES = {b"HTTP/1.1 %d " % each: each for each in range(200, 600) if each not in (NO_CONTENT, NOT_MODIFIED)}
+"""Of responses that have a body."""
+_FEW = len("a:\r\n") * MAX_HEADERS
+"""Bytes that no more headers than those have."""
 _known: dict[bytes, KnownHead] = {}
+
+
+class _Whole:
+    """Hears of a parser that a message is over, which pops ``coming``; once, or it is an error. No step of bytecode."""
+
+    __slots__ = ("on_message_complete",)
+
+    def __init__(self, coming: list[None]) -> None:
+        self.on_message_complete: Callable[[], None] = coming.pop
 
 
 class RawResponseReader(ResponseReader):
     """A ``ResponseReader`` whose ``headers`` are a ``ReceivedHead``. No step of bytecode a header (row "proxy: HTTP/1.1")."""
 
-    __slots__ = ("_as_new", "_raw")
+    __slots__ = ("_as_new", "_coming", "_glances", "_raw")
 
     on_header = None  # type: ignore[assignment] # llhttp tells nobody of them
     on_status = None  # type: ignore[assignment] # the status line says it
@@ -28,6 +49,9 @@ class RawResponseReader(ResponseReader):
     def __init__(self) -> None:
         self._as_new = False
         """Whether nothing has changed since ``begin`` but what a known head changes."""
+        self._glances: Any = None
+        """llhttp again, for responses that are whole as they come; it hears of nothing but their end."""
+        self._coming: list[None] = []
         super().__init__()
 
     def begin(self, head_request: bool) -> None:
@@ -46,29 +70,73 @@ class RawResponseReader(ResponseReader):
         """Bytes from the connection."""
         head_end = 0
         if not self.head_done:
-            if not self.begun and self._bare is None and self._misses < FEW_MISSES:
+            if not self.begun and self._bare is None:
                 # as ``ResponseReader`` does, without what it has to set for others
-                head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
-                found = self.known.get(data[:head_end])
-                if found is not None and len(data) == head_end + found[3]:
-                    self.status, self.reason, self.headers, length = found
-                    self._size = len(data)
-                    self._as_new = self.begun = self.head_done = self.complete = self.keep_alive = True
-                    if length:
-                        self.chunks.append(data[head_end:])
-                    self._misses = 0
-                    return
+                misses = self._misses
+                if misses < FEW_MISSES:
+                    head_end = data.find(_END_OF_HEAD, 0, LONGEST_HEAD) + 4
+                    found = self.known.get(data[:head_end])
+                    if found is not None and len(data) == head_end + found[3]:
+                        self.status, self.reason, self.headers, length = found
+                        self._size = len(data)
+                        self._as_new = self.begun = self.head_done = self.complete = self.keep_alive = True
+                        if length:
+                            self.chunks.append(data[head_end:])
+                        self._misses = 0
+                        return
+                self._misses = misses + 1 if misses < FEW_MISSES + SELDOM - 1 else FEW_MISSES - 1
                 self.begun = True
-                self._misses += 1
+                if self._glanced(data, head_end):
+                    return
             raw = self._raw
             self._raw = raw + data if raw else data
-            if not self.begun:  # a response to HEAD, or of a server whose heads are all different
+            if not self.begun:  # a response to HEAD
                 super().feed(data)
                 return
         elif self.complete:
             self.poisoned = True  # nobody asked for these
             return
         self._parse(data, head_end)
+
+    def _glanced(self, data: bytes, known_end: int) -> bool:
+        """Read what is a whole response that keeps its connection, as nearly all are, with fewer looks at it (row
+        "proxy-inprocess"). False: it is not one, or not to be taken, and nothing has happened. ``known_end``: where its head
+        ends, to be remembered; 0: it is not to be."""
+        status = _STATUSES.get(data[:_BEFORE_REASON])
+        end = data.find(_END_OF_HEAD) + 4
+        if status is None or not 4 <= end <= MAX_HEAD_BYTES or not REFUSES_ODD_RESPONSES or PLAIN:
+            return False
+        line_end = data.find(_LINE_END)
+        reason = data[_BEFORE_REASON:line_end]
+        if reason != _OK and reason.translate(None, IN_VALUES):
+            return False
+        size = len(data)
+        head = at_a_glance(data[line_end + 2 : end - 2], size - end)
+        if head is None or (end > _FEW and head.lines.count(b"\n") > MAX_HEADERS):
+            return False
+        coming = self._coming
+        parser = self._glances
+        if parser is None:
+            self._glances = parser = httptools.HttpResponseParser(_Whole(coming))
+        coming.append(None)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            coming.append(None)
+        if coming:  # none, or more than one
+            coming.clear()
+            self._glances = None
+            return False
+        self.status = status
+        self.reason = reason
+        self.headers = head  # type: ignore[assignment]
+        self._size = size
+        self._as_new = self.head_done = self.complete = self.keep_alive = True
+        if size != end:
+            self.chunks.append(data[end:])
+        if known_end == end:
+            remember(self.known, data[:end], (status, reason, head, size - end))  # type: ignore[arg-type]
+        return True
 
     def on_headers_complete(self) -> None:
         """httptools' callback."""

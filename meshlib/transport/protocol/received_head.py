@@ -21,6 +21,7 @@ _FOLDED = re.compile(rb"\r\n[ \t]")
 _KEPT = b"\r\nconnection: keep-alive\r\n"
 """What most servers say."""
 _BLANK = b" \t"
+_new = object.__new__
 
 
 class ReceivedHead(RawHead):
@@ -151,6 +152,30 @@ class ReceivedHead(RawHead):
     def copy(self) -> ReceivedHead:
         """Itself: it never changes."""
         return self
+
+
+def at_a_glance(lines: bytes, length: int) -> ReceivedHead | None:
+    """``ReceivedHead``, where nothing but the length of the body has to be known of it: that is said once, and is ``length``
+    bytes, and the connection stays. None: it has to be looked at. What the parser takes of it is the parser's to say."""
+    lower = b"\r\n" + lines.lower()
+    if lower.find(b"\r\ncontent-length: %d\r\n" % length) < 0:
+        return None
+    special = _SPECIAL.findall(lower)
+    passed = lines
+    if len(special) != 1:  # it is the length, then
+        at = lower.find(_KEPT)
+        if at < 0 or len(special) != 2:  # else it is these two
+            return None
+        passed = lines[:at] + lines[at + len(_KEPT) - 2 :]
+    made = _new(ReceivedHead)  # without its ``__init__``, which would look again
+    made.lines = lines
+    made._pairs = made.told = None
+    made._lower = lower
+    made._passed = passed
+    made.special = special
+    made.sized = True
+    made.coded = False
+    return made
 
 
 def received(head: bytes) -> ReceivedHead | None:

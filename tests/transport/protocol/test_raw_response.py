@@ -48,6 +48,43 @@ def test_it_reads_what_every_reader_reads(head_request, data, cuts):
     assert told(RawResponseReader(), pieces, head_request) == told(ResponseReader(), pieces, head_request)
 
 
+LINES = [b"Content-Length: 3", b"content-length: 3 ", b"Content-Length:3", b"Content-Length: 4", b"Content-Length: 03",
+         b"Connection: keep-alive", b"Connection: Keep-Alive", b"Connection: close", b"Connection: keep-alive, x",
+         b"Keep-Alive: 1", b"Upgrade: x", b"Transfer-Encoding: chunked", b"X: Content-Length: 3", b"X:\x80", b"X : y",
+         b"X: a\x00b", b" x", b"Trailer: x", b"X: \t y\t"]  # fmt: skip
+FIRSTS = [b"HTTP/1.1 200 OK", b"HTTP/1.1 200 ", b"HTTP/1.1 200", b"HTTP/1.1 599 A b", b"HTTP/1.1 600 OK", b"HTTP/1.1 304 OK",
+          b"HTTP/1.1 204 OK", b"HTTP/1.1 199 OK", b"HTTP/1.1  200 OK", b"HTTP/1.0 200 OK", b"http/1.1 200 OK",
+          b"HTTP/1.1 200 \xe9", b"HTTP/1.1 201 Created "]  # fmt: skip
+BEHIND = [b"abc", b"ab", b"", b"abcd", b"abc\r\n", b"abcHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"]
+_numbers = itertools.count()
+
+
+@given(st.sampled_from(FIRSTS), st.lists(st.sampled_from(LINES), max_size=3), st.sampled_from(BEHIND), st.booleans())
+def test_a_head_that_was_never_met_is_read_as_byte_by_byte(first, lines, behind, sized):
+    """Most are read at a glance, and what that cannot judge, is looked through."""
+    head = [first, b"X-N: %d" % next(_numbers), *lines, *([b"Content-Length: 3"] if sized else [])]
+    data = b"\r\n".join(head) + b"\r\n\r\n" + behind
+    whole, bytewise = RawResponseReader(), RawResponseReader()
+    size = len(data) - len(behind)
+    pieces = [data[at : at + 1] for at in range(size)] + ([behind] if behind else [])
+    assert told(whole, [data], False) == told(bytewise, pieces, False)
+    assert (whole.poisoned, whole.keep_alive) == (bytewise.poisoned, bytewise.keep_alive)
+    if not whole.error and type(whole.headers) is ReceivedHead:
+        one, other = whole.headers, bytewise.headers
+        assert (one.lines, one.passed, one.sized, one.coded, one.special) == (
+            other.lines, other.passed, other.sized, other.coded, other.special)  # fmt: skip
+    if not whole.error and whole.reusable:  # the next one on the connection
+        assert told(whole, [data], False) == told(bytewise, [data], False)
+
+
+def test_more_headers_than_are_taken_are_refused_at_a_glance_too():
+    for count in (99, 100):
+        reader = RawResponseReader()
+        reader.begin(False)
+        reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"X: y\r\n" * count + b"\r\n")
+        assert bool(reader.error) == (count == 100)
+
+
 def test_a_head_stays_the_bytes_that_it_came_in():
     reader = RawResponseReader()
     for number in range(3):  # and is known when it comes again
