@@ -17,7 +17,7 @@ from typing import Any
 import meshlib
 from benchmarks.certificates import write_certificates
 from benchmarks.measure import Row, Unit
-from benchmarks.proxy_inprocess_rows import BODY, Kept, bytecodes, request_of, response_of
+from benchmarks.proxy_inprocess_rows import BODY, Kept, bytecodes, request_of, response_of, turn_of
 from benchmarks.proxy_load import FEW, MANY
 from benchmarks.proxy_mtls_rows import callers_context
 from meshlib.engine.live import Live
@@ -138,6 +138,7 @@ class Scene:
     def __init__(self, mesh: meshlib.Mesh, live: Live, forwarder: Forwarder, client: Plain | Mutual) -> None:
         self.client = client
         self._asked: Connection | None = None
+        self._turn = turn_of(forwarder)
         upstream = forwarder.upstream
         request = ProxyRequest(b"GET", b"x", b"/", b"Host: x\r\n", b"\r\nhost: x\r\n", None)
         for key in live.snapshot.clusters:
@@ -160,9 +161,11 @@ class Scene:
     def once(self, request: bytes, response: bytes) -> None:
         """One request and its response."""
         self.client.receive(request)
+        self._turn.end()
         connection, self._asked = self._asked, None
         assert connection is not None, "the request took no connection: it went the long way"
         connection.data_received(response)
+        self._turn.end()
         self.client.end_of_turn()
 
 

@@ -22,6 +22,7 @@ from meshlib.proxy.listener import Listener
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
+from meshlib.transport.upstream.loop_turn import Turn
 
 BODY = b"x" * 64
 _FEW = "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Tue, 25 Nov 2026 15:29:28 GMT\r\nContent-Type: text/plain\r\n"
@@ -57,11 +58,26 @@ class Kept:
     abort = close
 
 
+class Idle:
+    """A loop whose turns are ended by whoever has it: of the proxy's, which are ended by one handle for many requests."""
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        pass
+
+
+def turn_of(forwarder: Forwarder) -> Turn:
+    """The turn that its requests and responses go out at the end of, from here on."""
+    loop: Any = Idle()
+    forwarder.turn = forwarder.upstream.turn = made = Turn(loop)
+    return made
+
+
 class Scene:
     """A client's connection, and an idle one to each endpoint."""
 
     def __init__(self, mesh: meshlib.Mesh, sock: socket.socket) -> None:
         self.forwarder = forwarder = Forwarder(mesh._core)
+        self._turn = turn_of(forwarder)
         self.responses: list[bytes] = []
         self._asked: Connection | None = None
         transport: Any = Kept(self.responses.append)
@@ -88,10 +104,13 @@ class Scene:
 
     def once(self, request: bytes, response: bytes) -> None:
         """One request and its response."""
+        turn = self._turn
         self.downstream.data_received(request)
+        turn.end()
         connection, self._asked = self._asked, None
         assert connection is not None, "the request took no connection: it went the long way"
         connection.data_received(response)
+        turn.end()
 
 
 def in_process(quick: bool) -> list[Row]:

@@ -22,6 +22,7 @@ from meshlib.proxy.request import UPGRADE, ProxyRequest
 from meshlib.proxy.responder import Straight
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.proxy.tunnel import Leaves, Tunnel
+from meshlib.serving.joined_writes import JoinedWrites
 from meshlib.transport.protocol.http1_request import Refused, RequestHead, RequestReader
 from meshlib.transport.protocol.http1_response import (
     BODILESS,
@@ -71,6 +72,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
         "_forwarder",
         "_forwarding",
         "_head",
+        "_joins",
         "_listener",
         "_makes",
         "_paused",
@@ -90,6 +92,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
         self._forwarder = listener.forwarder
         self._reader = RequestReader()
         self.transport: Any = None
+        self._joins = False  # what is written in one turn of the loop: else the transport does that itself
         self._busy = False  # with a request
         self._close = False  # after its response
         self._to_head = False  # it is one for the head only
@@ -105,6 +108,9 @@ class Http1Downstream(asyncio.Protocol, Straight):
     # -- asyncio's callbacks --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if type(transport) is not JoinedWrites:  # over TLS it is
+            self._joins = True
+            transport = JoinedWrites(transport, self._forwarder.turn)  # type: ignore[arg-type]
         self.transport = transport
         self._listener.opened(self)
 
@@ -125,11 +131,15 @@ class Http1Downstream(asyncio.Protocol, Straight):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
+        if type(self.transport) is JoinedWrites:
+            self.transport.flush()
         # as in Envoy, a client of HTTP that sends no more wants no more either
         return self._tunnel is not None and self._tunnel.ended()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.closed(self)
+        if type(self.transport) is JoinedWrites:
+            self.transport.drop()
         if self._tunnel is not None:
             self._tunnel.lost()
         forwarding, self._forwarding = self._forwarding, None
@@ -299,6 +309,8 @@ class Http1Downstream(asyncio.Protocol, Straight):
         """A bug, before the request was anybody's who would say so."""
         log.exception(BROKEN)
         if not self._busy or self.transport.is_closing():  # it has its response
+            if type(self.transport) is JoinedWrites:
+                self.transport.flush()
             self.transport.abort()
             return
         self._refuse(Refused(500, BROKEN), head)
@@ -388,14 +400,21 @@ class Http1Downstream(asyncio.Protocol, Straight):
         self._forwarding = None
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
-        self._leave(Tunnel(self._forwarder.loop, self.transport, upstream))
+        self._leave(Tunnel(self._forwarder.loop, self._bare(), upstream))
 
     def connected(self, tunnel: ConnectTunnel) -> None:
         """200 to CONNECT: bytes go both ways from here on."""
         self._forwarding = None
         self.transport.write(_CONNECTED)
-        tunnel.join(self.transport)
+        tunnel.join(self._bare())
         self._leave(tunnel)
+
+    def _bare(self) -> Any:
+        """The transport, which has bytes of its own to send from here on: what was joined for HTTP goes out."""
+        transport = self.transport
+        if self._joins and type(transport) is JoinedWrites:
+            self.transport = transport = transport.own()
+        return transport
 
     def _leave(self, tunnel: Leaves) -> None:
         """No HTTP any more: what has come ahead is the first of the rest."""

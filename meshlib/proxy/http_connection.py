@@ -63,7 +63,7 @@ Listens = TypeVar("Listens", bound=Accepts)
 class HttpConnection(Generic[Listens]):
     """What the protocol of a connection takes for its listener, and for what forwards. ``proto``: as of ``Port``."""
 
-    __slots__ = ("_listener", "core", "loop", "proto", "rng")
+    __slots__ = ("_listener", "core", "loop", "proto", "rng", "turn")
 
     tunnels = None
     """CONNECT is for outbound ports."""
@@ -76,6 +76,7 @@ class HttpConnection(Generic[Listens]):
         self.rng = listener.rng
         self.core = listener.forwarder.core
         self.loop = listener.forwarder.loop
+        self.turn = listener.forwarder.turn
 
     @property
     def forwarder(self) -> Self:

@@ -11,6 +11,7 @@ from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_settings import ClientSettings
 from meshlib.transport.upstream.loop_connection import closed
+from meshlib.transport.upstream.loop_turn import Turn
 
 if TYPE_CHECKING:
     from meshlib.engine.effects import Send
@@ -32,6 +33,7 @@ class Means:
         self.upstream = core.loop_upstream()
         self.upstream.reader = RawResponseReader
         self.loop = self.upstream.loop
+        self.turn = self.upstream.turn = Turn(self.loop)
         self.pipes = Pipes()
 
     def attempt(self, send: Send[ProxyRequest], request: ProxyRequest) -> Attempt:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.protocol.http1_request import Refused
     from meshlib.transport.protocol.received_head import ReceivedHead
+    from meshlib.transport.upstream.loop_turn import Turn
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 
@@ -98,6 +99,11 @@ class Forwards(Protocol):
     def core(self) -> MeshCore: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def turn(self) -> Turn:
+        """Of that loop."""
+        ...
+
     def forward(self, request: ProxyRequest, responder: Responder, /) -> UnderWay | None: ...
 
 

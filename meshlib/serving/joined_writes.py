@@ -1,12 +1,13 @@
 """Joins what a protocol writes in one turn of the loop. A server writes the head of a response and its body apart, and each
-write over TLS is a record and a send of its own: joined they cost half.
+write over TLS is a record and a send of its own: joined they cost half. Without TLS, too, what is written at the end of a turn
+wakes fewer readers (``transport/upstream/loop_turn.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
 
 MOST = 16_384
 """Bytes that are kept for the end of the turn, a whole TLS record: with more it is written at once, so that what fills the
@@ -16,32 +17,38 @@ transport's buffer is paused as early as without this. A whole response waits as
 Bytes = bytes | bytearray | memoryview
 
 
+class Soon(Protocol):
+    """A loop, or its ``Turn``."""
+
+    def call_soon(self, function: Callable[[], None], /) -> object: ...
+
+
 class JoinedWrites(asyncio.Transport):
     """``transport`` with its writes joined: nothing is kept for longer than this turn of ``loop``. Closing writes what is kept,
     aborting drops it."""
 
-    __slots__ = ("_kept", "_loop", "_size", "_transport")
+    __slots__ = ("_kept", "_soon", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: Soon) -> None:
         # not asyncio's __init__: what it keeps, the extra information, the transport has
         self._transport = transport
-        self._loop = loop
+        self._soon = loop.call_soon
         self._kept: list[bytes] = []
-        self._size = 0
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, data: Bytes) -> None:
         """At the end of this turn, or before."""
         kept = self._kept
-        if not kept:
-            if len(data) >= MOST:
-                self._transport.write(data)
-                return
-            self._loop.call_soon(self.flush)
-        kept.append(data if type(data) is bytes else bytes(data))  # its owner may change any other
-        self._size += len(kept[-1])
-        if self._size >= MOST:
+        if not kept and len(data) >= MOST:
+            self._transport.write(data)
+            return
+        if type(data) is not bytes:
+            data = bytes(data)  # its owner may change it
+        kept.append(data)
+        if len(kept) == 1:  # nearly all
+            self._soon(self.flush)
+        elif sum(map(len, kept)) >= MOST:
             self.flush()
 
     def writelines(self, list_of_data: Iterable[Bytes]) -> None:
@@ -52,9 +59,11 @@ class JoinedWrites(asyncio.Transport):
         """Write what is kept now."""
         kept = self._kept
         if kept:
-            joined = kept[0] if len(kept) == 1 else b"".join(kept)
+            if len(kept) == 1:
+                self._transport.write(kept.pop())
+                return
+            joined = b"".join(kept)
             kept.clear()
-            self._size = 0
             self._transport.write(joined)
 
     def write_eof(self) -> None:
@@ -67,7 +76,7 @@ class JoinedWrites(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes, with those that are kept."""
-        return self._size + self._transport.get_write_buffer_size()
+        return sum(map(len, self._kept)) + self._transport.get_write_buffer_size()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return self._transport.get_write_buffer_limits()
@@ -84,9 +93,17 @@ class JoinedWrites(asyncio.Transport):
 
     def abort(self) -> None:
         """Now."""
-        self._kept.clear()
-        self._size = 0
+        self.drop()
         self._transport.abort()
+
+    def drop(self) -> None:
+        """What is kept: nobody is there to read it."""
+        self._kept.clear()
+
+    def own(self) -> asyncio.Transport:
+        """The transport itself, from here on."""
+        self.flush()
+        return self._transport
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

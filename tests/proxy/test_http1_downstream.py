@@ -358,7 +358,7 @@ class Port:
 
     def __init__(self):
         self.rng, self.forwarder, self.core, self.loop = random.Random(1), self, SimpleNamespace(live=None), self
-        self.served, self.soon = [], []
+        self.served, self.soon, self.turn = [], [], self
 
     def create_future(self):
         return asyncio.get_running_loop().create_future()
@@ -366,7 +366,7 @@ class Port:
     def call_soon(self, call):
         self.soon.append(call)
 
-    def turn(self):
+    def next_turn(self):
         soon, self.soon = self.soon, []
         for call in soon:
             call()
@@ -397,13 +397,13 @@ def test_a_client_that_does_not_read_responses_gets_no_more_of_them():
     down, transport, port = connected()
     transport.full = True
     down.data_received(asked(1) + asked(2) + asked(3))
-    port.turn()
+    port.next_turn()
     assert port.served == [b"/1"]
     assert down.waits() == (Wait.NEXT, 1)  # not for a head, and so it hears no 408
     transport.full = False
     down.resume_writing()
     for _ in range(3):
-        port.turn()
+        port.next_turn()
     assert port.served == [b"/1", b"/2", b"/3"]
 
 
@@ -411,12 +411,13 @@ def test_nor_does_it_when_it_asks_later_and_what_it_asks_is_read_no_further():
     down, transport, port = connected()
     transport.full = True
     down.data_received(asked(1))
+    port.next_turn()
     for _ in range(2):
         down.data_received(asked(2) * (PIPELINED // 20))
     assert (port.served, transport.calls) == ([b"/1"], ["pause"])
     transport.full = False
     down.resume_writing()
-    port.turn()
+    port.next_turn()
     assert (port.served, transport.calls) == ([b"/1", b"/2"], ["pause", "resume"])
 
 
@@ -470,3 +471,43 @@ def test_a_client_that_does_not_take_its_last_response_is_not_waited_for_without
     assert down.waits() == (Wait.LEAVE, 70_000)
     down.give_up(Wait.LEAVE)
     assert transport.calls == ["close", "abort"]
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """By the transport."""
+    found = []
+    monkeypatch.setattr(Transport, "write", lambda _self, data: found.append(bytes(data)))
+    return found
+
+
+def test_a_response_is_written_when_the_turn_of_the_loop_ends(written):
+    """Written between the work for one request and the next, each wakes its reader."""
+    down, _, port = connected()
+    down.data_received(asked(1))
+    assert written == []
+    port.next_turn()
+    assert [each.count(b"whole") for each in written] == [1]
+
+
+def test_a_connection_that_is_drained_after_its_response_loses_nothing_of_it(written):
+    down, transport, _ = connected()
+    down.data_received(asked(1))
+    down.drain()
+    assert [each.count(b"whole") for each in written] == [1]
+    assert transport.calls == ["close"]
+
+
+def test_nor_does_one_whose_client_sends_no_more(written):
+    down, _, _ = connected()
+    down.data_received(asked(1))
+    assert down.eof_received() is False  # which closes the transport
+    assert [each.count(b"whole") for each in written] == [1]
+
+
+def test_to_a_client_that_has_gone_nothing_is_written(written):
+    down, _, port = connected()
+    down.data_received(asked(1))
+    down.connection_lost(None)
+    port.next_turn()
+    assert written == []

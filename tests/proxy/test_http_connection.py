@@ -22,7 +22,7 @@ class Listener:
         self.rng = None
         self.draining = False
         self.overload = overload
-        self.forwarder = SimpleNamespace(core="core", loop=SimpleNamespace(time=lambda: 0.0))
+        self.forwarder = SimpleNamespace(turn=None, core="core", loop=SimpleNamespace(time=lambda: 0.0))
 
     def __getattr__(self, name):
         return lambda *told: self.said.append((name, *told))

@@ -62,6 +62,7 @@ class LoopLender:
     """A ``Lender`` of one connection. ``fates`` is what became of it."""
 
     reader = ResponseReader
+    turn = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, target: Target = TARGET) -> None:
         self.loop = loop

@@ -27,6 +27,7 @@ from meshlib.transport.upstream.loop_deadlines import Deadlines
 from meshlib.transport.upstream.loop_dial import dial, hear_refusal, leads_to
 from meshlib.transport.upstream.loop_duplex import is_duplex
 from meshlib.transport.upstream.loop_pending import Pending
+from meshlib.transport.upstream.loop_turn import Turn
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.mutual_connections import Judge, any_mutual, let_go
 from meshlib.transport.upstream.names import Names
@@ -71,6 +72,7 @@ class AsyncioUpstream:
         self._sweeper: Cancellable | None = None
         self._sweep_at = 0.0  # when that rings
         self.deadlines = Deadlines(loop)
+        self.turn: Turn | None = None  # requests wait for its end; None: they do not wait
         self._waits: set[asyncio.Timeout] = set()
         self.closed = False
         self._http2: AsyncioHttp2 | None = None

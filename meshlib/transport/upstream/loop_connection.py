@@ -15,6 +15,7 @@ from meshlib.problems import said
 from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.raw_head import Headers
 from meshlib.transport.upstream.loop_deadlines import Deadlines
+from meshlib.transport.upstream.loop_turn import Turn
 from meshlib.transport.upstream.mutual import MutualTls, keep_session, vouched_of
 from meshlib.transport.upstream.network_stream import AsyncPooledStream
 from meshlib.transport.upstream.problems import BODY_CUT, CUT_HEAD, NO_RESPONSE, broke_at_first
@@ -72,6 +73,7 @@ class Lender(Protocol):
     loop: asyncio.AbstractEventLoop
     now: Callable[[], float]
     deadlines: Deadlines
+    turn: Turn | None
     reader: type[ResponseReader]
 
     def release(self, connection: Connection) -> None:
@@ -93,6 +95,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_handler",
         "_head_sent",
+        "_unwritten",
         "closed",
         "idle_since",
         "lender",
@@ -122,6 +125,7 @@ class Connection(asyncio.Protocol):
         self.stream: AsyncPooledStream | None = None
         self._handler: Handler | None = None
         self._head_sent = False
+        self._unwritten = b""  # a request that goes out when the loop's turn ends
 
     vouched: Vouched | None = None
     leaving = False
@@ -145,7 +149,18 @@ class Connection(asyncio.Protocol):
         self.reader.begin(head_request)
         self.reader.request_headers = headers
         self._handler = handler
-        self.transport.write(data)
+        turn = self.lender.turn
+        if turn is None:
+            self.transport.write(data)
+        else:
+            self._unwritten = data
+            turn.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is kept now."""
+        data, self._unwritten = self._unwritten, b""
+        if data and not self.closed:
+            self.transport.write(data)
 
     def _used_once(self) -> None:
         """Its first request is over, and the second begins."""
@@ -153,12 +168,14 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes | memoryview) -> None:
         """More of the request's body."""
         if data and not self.closed:
+            if self._unwritten:
+                self.flush()
             self.transport.write(data)
 
     def unsent(self) -> int:
         """Bytes that were written and that the system has not taken yet."""
         size: int = self.transport.get_write_buffer_size()
-        return size
+        return size + len(self._unwritten)
 
     def pause(self) -> None:
         """Stop reading: the response's consumer is behind."""
@@ -233,6 +250,8 @@ class Connection(asyncio.Protocol):
             self.abort()  # idle connections have nothing to say: these bytes belong to no request
             return
         reader = self.reader
+        if self._unwritten:
+            reader.poisoned = True  # a response before its request
         reader.feed(data)
         if reader.error:
             self._fail(Failure.PROTOCOL_ERROR, reader.error, None)

@@ -98,6 +98,54 @@ def test_a_body_without_length_ends_with_the_connection(lent):
     assert told.calls == [("head", 200, b"ab"), ("end", b"")]
 
 
+class AtTheEnd:
+    """A turn of the loop that ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.due: list = []
+
+    def call_soon(self, function) -> None:
+        self.due.append(function)
+
+    def end(self) -> None:
+        for function in self.due:
+            function()
+        self.due.clear()
+
+
+@pytest.fixture
+def turn(lent):
+    lent.turn = AtTheEnd()
+    return lent.turn
+
+
+def test_a_request_of_the_proxy_goes_out_when_the_turn_ends_and_what_follows_it_behind_it(lent, turn):
+    start(lent)
+    assert (lent.transport.written, lent.connection.unsent()) == (b"", 27)
+    turn.end()
+    assert lent.transport.written == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    lent.connection.data_received(HEAD + b"abcd")
+    start(lent)
+    lent.connection.write(b"more")
+    turn.end()
+    assert lent.transport.written == b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"more"
+    assert lent.connection.reader.reusable is False  # the second response is still to come
+
+
+def test_a_request_whose_connection_is_lost_before_the_turn_ends_is_not_written(lent, turn):
+    told = start(lent)
+    lent.connection.connection_lost(None)
+    turn.end()
+    assert (lent.transport.written, told.calls) == (b"", [("failure", Failure.RESET, False)])
+
+
+def test_a_response_that_is_there_before_its_request_went_out_is_the_last_one(lent, turn):
+    """It is to something else."""
+    start(lent)
+    lent.connection.data_received(HEAD + b"abcd")
+    assert not lent.connection.reader.reusable
+
+
 def test_bytes_that_belong_to_no_request_cost_the_connection(lent):
     start(lent)
     lent.connection.data_received(HEAD + b"abcd")
