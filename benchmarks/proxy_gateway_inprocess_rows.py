@@ -10,6 +10,7 @@ from typing import Any
 import meshlib
 from benchmarks.measure import Row
 from benchmarks.proxy_inbound_inprocess_rows import Plain, Scene, row
+from benchmarks.proxy_inprocess_rows import turn_of
 from benchmarks.proxy_load import FEW, MANY
 from meshlib.compiler.gateway_model import GatewayChoice
 from meshlib.proxy.forward import Forwarder
@@ -40,6 +41,7 @@ async def _measure(quick: bool) -> list[Row]:
         (place,) = live.snapshot.gateway
         for shape in (FEW, MANY):
             forwarder = Forwarder(core)
+            turn_of(forwarder)
             listener = GatewayListener(sock, forwarder, place, Contexts(core))
             scene = Scene(mesh, live, forwarder, Plain(listener.behind()))
             made.append(row(f"gateway, one request in process, {shape}", scene, shape, 3 if quick else 20))

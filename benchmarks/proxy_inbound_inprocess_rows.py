@@ -133,12 +133,12 @@ class Mutual:
 
 
 class Scene:
-    """A client's connection, and an idle one to each endpoint of ``live``."""
+    """A client's connection, and an idle one to each endpoint of ``live``. ``forwarder`` has its own turn (``turn_of``)."""
 
     def __init__(self, mesh: meshlib.Mesh, live: Live, forwarder: Forwarder, client: Plain | Mutual) -> None:
         self.client = client
         self._asked: Connection | None = None
-        self._turn = turn_of(forwarder)
+        self._turn = forwarder.turn
         upstream = forwarder.upstream
         request = ProxyRequest(b"GET", b"x", b"/", b"Host: x\r\n", b"\r\nhost: x\r\n", None)
         for key in live.snapshot.clusters:
@@ -185,6 +185,7 @@ async def _measure(quick: bool) -> list[Row]:
             for how in ("plain text", "mTLS"):
                 for shape in (FEW, MANY):
                     listener = InboundListener(sock, mesh._server(), APPLICATION)
+                    turn_of(listener.forwarder)
                     client = (
                         Plain(listener.plain()) if how == "plain text" else Mutual(listener, callers_context(folder))
                     )
