@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 BUCKET = 1.1
@@ -182,6 +182,21 @@ def asked_by(line: str) -> Asked:
     return Asked(**json.loads(line))
 
 
+GENERATOR = "generator"
+"""Of an open loop: seconds of CPU a call that are the load generator's, which is in the client's process: timers, and the
+wake-ups for what is due."""
+GENERATORS_SHARE = 0.5
+"""Of the time of a round, for which calls are due that do nothing."""
+
+
+def _nothing() -> None:
+    """A call."""
+
+
+async def _nothing_awaited() -> None:
+    """A call."""
+
+
 def serve_rounds(calls_of: Callable[[Asked], Call]) -> None:
     """Rounds in threads as the parent asks for them, until its end of the pipe closes."""
     reply({"ready": True})
@@ -191,18 +206,24 @@ def serve_rounds(calls_of: Callable[[Asked], Call]) -> None:
             call = calls_of(asked)
             began, cpu = time.perf_counter(), time.process_time()
             taken = in_threads(call, asked)
-            reply(summary(taken, time.perf_counter() - began, time.process_time() - cpu))
+            found = summary(taken, time.perf_counter() - began, time.process_time() - cpu)
+            if asked.rate:
+                idle, cpu = _idle(asked), time.process_time()
+                found[GENERATOR] = _each(in_threads(_nothing, idle), cpu)
+            reply(found)
         except Exception as error:  # noqa: BLE001 (what the round met, which the parent tells)
             reply(told(error))
 
 
 async def serve_rounds_on_a_loop(calls_of: Callable[[Asked], AsyncCall]) -> None:
     """The same on this loop."""
-    await serve_taken(lambda asked: on_a_loop(calls_of(asked), asked))
+    await serve_taken(lambda asked: on_a_loop(calls_of(asked), asked), lambda asked: on_a_loop(_nothing_awaited, asked))
 
 
-async def serve_taken(take: Callable[[Asked], Awaitable[Taken]]) -> None:
-    """The same of whoever takes a round by itself."""
+async def serve_taken(
+    take: Callable[[Asked], Awaitable[Taken]], without_calls: Callable[[Asked], Awaitable[Taken]] | None = None
+) -> None:
+    """The same of whoever takes a round by itself. ``without_calls``: takes one of which the load generator is all."""
     loop = asyncio.get_running_loop()
     reply({"ready": True})
     while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -210,6 +231,19 @@ async def serve_taken(take: Callable[[Asked], Awaitable[Taken]]) -> None:
         try:
             began, cpu = time.perf_counter(), time.process_time()
             taken = await take(asked)
-            reply(summary(taken, time.perf_counter() - began, time.process_time() - cpu))
+            found = summary(taken, time.perf_counter() - began, time.process_time() - cpu)
+            if asked.rate and without_calls is not None:
+                idle, cpu = _idle(asked), time.process_time()
+                found[GENERATOR] = _each(await without_calls(idle), cpu)
+            reply(found)
         except Exception as error:  # noqa: BLE001 (what the round met, which the parent tells)
             reply(told(error))
+
+
+def _idle(asked: Asked) -> Asked:
+    return replace(asked, seconds=asked.seconds * GENERATORS_SHARE)
+
+
+def _each(taken: Taken, began: float) -> float:
+    """CPU a call since ``began``."""
+    return (time.process_time() - began) / max(1, len(taken.latencies))

@@ -17,12 +17,14 @@ LIBRARY, GRPC, PROXY_ONLY, SERVERS = ONLY = ("library", "grpc", "proxy", "server
 ASYNCIO, SYNC = "asyncio", "sync"
 GENERATOR, ASGI, WSGI = "generator", "asgi", "wsgi"
 MESH_NAME, GRPC_MESH_NAME = "httpx through meshlib", "gRPC through meshlib"
+GRPC_ONE_NAME = "gRPC through meshlib, one endpoint"
 
 
 @dataclass(frozen=True)
 class Way:
     """``client``: which of the ways of its program; ``via``: what stands between it and the backend; ``needs``: modules;
-    ``traced``: whoever has the policies sends a span of each call."""
+    ``traced``: whoever has the policies sends a span of each call; ``one_endpoint``: the service in the mesh has one alone, as
+    there is one for who has no mesh."""
 
     name: str
     client: str
@@ -30,6 +32,7 @@ class Way:
     via: str = DIRECT
     needs: str = ""
     traced: bool = False
+    one_endpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,21 @@ SHORT = (BARE, MESH, ONE_ENVOY)
 TRACED = tuple(replace(way, name=f"{way.name}, traced", traced=True) for way in (MESH, ONE_ENVOY, ONE_PROXY))
 
 BARE_GRPC = Way("bare grpcio", http_client.BARE, needs="grpc")
+"""One channel to one endpoint, over one connection."""
+GRPC_ONE = Way(GRPC_ONE_NAME, http_client.MESH, BARE_GRPC.name, needs="grpc", one_endpoint=True)
+"""The same endpoint, the same one connection."""
 SPREAD_GRPC = Way("bare grpcio, to each endpoint", "round robin", BARE_GRPC.name, needs="grpc")
-"""Like is compared with like: the mesh has a connection to each endpoint as well. ``grpc_client.SPREAD``."""
-XDS_GRPC = Way("grpcio xds:///", "xds", BARE_GRPC.name, needs="envoy.service.discovery.v3.ads_pb2_grpc")
+"""Four endpoints, a connection to each, as the mesh and ``xds:///`` have them. ``grpc_client.SPREAD``."""
+XDS_GRPC = Way("grpcio xds:///", "xds", SPREAD_GRPC.name, needs="envoy.service.discovery.v3.ads_pb2_grpc")
 """``grpc_client.XDS``. The control plane (``control_plane.py``) sends once, and is in no figure."""
-GRPC_MESH = Way(GRPC_MESH_NAME, http_client.MESH, BARE_GRPC.name, needs="grpc")
+GRPC_MESH = Way(GRPC_MESH_NAME, http_client.MESH, SPREAD_GRPC.name, needs="grpc")
 GRPC_ENVOY = Way("gRPC through 1 Envoy", http_client.BARE, BARE_GRPC.name, ENVOY, "grpc")
 GRPC_ENVOYS = Way("gRPC through 2 Envoys", http_client.BARE, BARE_GRPC.name, ENVOYS, "grpc")
 GRPC_PROXY = Way("gRPC through 1 meshlib proxy", http_client.BARE, BARE_GRPC.name, PROXY, "grpc")
-GRPC_SHORT = (BARE_GRPC, SPREAD_GRPC, GRPC_MESH, GRPC_ENVOY)
+GRPC_SHORT = (BARE_GRPC, GRPC_ONE, SPREAD_GRPC, GRPC_MESH, GRPC_ENVOY)
 GRPC_WAYS = (*GRPC_SHORT, GRPC_ENVOYS, GRPC_PROXY)
-GRPC_PLAIN = (*GRPC_SHORT[:3], XDS_GRPC, *GRPC_WAYS[3:])
-GRPC_MANY = (BARE_GRPC, GRPC_MESH, XDS_GRPC, GRPC_ENVOY, GRPC_PROXY)
+GRPC_PLAIN = (*GRPC_SHORT[:4], XDS_GRPC, *GRPC_WAYS[4:])
+GRPC_MANY = (BARE_GRPC, SPREAD_GRPC, GRPC_MESH, XDS_GRPC, GRPC_ENVOY, GRPC_PROXY)
 
 NO_PROXY = Way("no proxy", "", via=DIRECT)
 BEHIND = (
@@ -131,8 +137,9 @@ COMPARED = (
     (f"{MESH_NAME}, traced", f"{ONE_ENVOY.name}, traced"),
     (ONE_PROXY.name, ONE_ENVOY.name),
     (TWO_PROXIES.name, TWO_ENVOYS.name),
-    (GRPC_MESH_NAME, BARE_GRPC.name),
+    (GRPC_ONE_NAME, BARE_GRPC.name),
     (GRPC_MESH_NAME, SPREAD_GRPC.name),
+    (GRPC_MESH_NAME, BARE_GRPC.name),
     (GRPC_MESH_NAME, XDS_GRPC.name),
     (GRPC_MESH_NAME, GRPC_ENVOY.name),
     (GRPC_PROXY.name, GRPC_ENVOY.name),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 Resource = dict[str, Any]
@@ -110,6 +112,18 @@ def measured(port: int, protocol: str = "http", more_rules: int = 0, principal: 
             if each["kind"] == "Pod":
                 each["spec"]["serviceAccountName"] = principal
     return made
+
+
+def with_one_endpoint(made: Sequence[Resource]) -> list[Resource]:
+    """The same service and rules, whose destinations have one endpoint together."""
+    first, _ = ADDRESSES["v1"]
+    found = [each for each in copy.deepcopy(list(made)) if each["kind"] != "Pod" or each["status"]["podIP"] == first]
+    for each in found:
+        for rule in each["spec"].get("http", ()) if each["kind"] == "VirtualService" else ():
+            for to in rule["route"]:
+                if "subset" in to["destination"]:
+                    to["destination"]["subset"] = "v1"
+    return found
 
 
 MOST_IN_A_POLICY = 512

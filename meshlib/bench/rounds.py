@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 
 from meshlib.bench import plan, scene
 from meshlib.bench.http_client import AUTHORITY
-from meshlib.bench.measuring import PERCENTILES, Asked, upper_ms
+from meshlib.bench.measuring import GENERATOR as GENERATORS_CPU
+from meshlib.bench.measuring import GENERATORS_SHARE, PERCENTILES, Asked, upper_ms
 from meshlib.bench.plan import Pace, Part, Point, Way
 from meshlib.bench.processes import Died, NotMeasured, Process, python
 from meshlib.bench.result import CLOSED, CPU, MEMORY, RATE, Measure, Row
@@ -20,7 +21,8 @@ from meshlib.bench.scene import NO_ENVOY, Hops, Scene
 REPLY_SECONDS = 60.0
 SERVER_CPU = "server cpu/1000"
 GENERATOR_CPU = "generator cpu/1000"
-"""Of the load generator, where it is no part of what is measured."""
+"""Of the load generator, which is no part of what is measured: a process of its own, or in an open loop that of the client,
+where it is measured with calls that do nothing."""
 NOISY = 0.1
 """Of the time that processes waited for a core others had, from which on a run is called noisy."""
 LATE = "late p99"
@@ -100,7 +102,9 @@ class Runner:
 
     def seconds(self, part: Part) -> float:
         """That a part takes, about."""
-        return len(part.ways) * (1.0 + len(part.points) * (self.pace.rounds + 1) * (self.pace.seconds + 0.01))
+        own = part.group in PROGRAMS
+        rounds = [self.pace.seconds * (1.0 + GENERATORS_SHARE * (own and point.rate > 0)) for point in part.points]
+        return len(part.ways) * (1.0 + (self.pace.rounds + 1) * sum(each + 0.01 for each in rounds))
 
     def measure(self, part: Part) -> None:
         """A part; what cannot be measured is noted."""
@@ -226,7 +230,7 @@ def _command(part: Part, way: Way, made: Scene, port: int, xds: int = 0) -> list
         "world": part.world,
         "url": f"{'https' if secure else 'http'}://127.0.0.1:{port}",
         "target": f"127.0.0.1:{port}",
-        "resources": str(made.resources),
+        "resources": str(made.one_endpoint if way.one_endpoint else made.resources),
         "certificates": str(made.certificates) if made.settings.tls and direct else None,
         "exact": part.exact,
         "xds": xds,
@@ -258,6 +262,10 @@ def _round(running: Running, made: Scene, asked: Asked, taken: Taken) -> None:
     waited = sum(each.waited() for each in (running.client, *running.others)) - waited
     if running.counts_client:
         spent += found["cpu"]
+        if GENERATORS_CPU in found:
+            generator = found[GENERATORS_CPU]
+            spent -= generator * calls
+            taken.add(GENERATOR_CPU, generator * 1000)
     else:
         taken.add(GENERATOR_CPU, found["cpu"] / calls * 1000)
     if running.processes:

@@ -107,6 +107,11 @@ class Scene:
         """As JSON, and beside it as YAML; in a folder of their own, which proxies watch."""
         return self.folder / "resources" / "resources.json"
 
+    @property
+    def one_endpoint(self) -> Path:
+        """The same service with one endpoint alone, as JSON."""
+        return self.folder / "one-endpoint.json"
+
     def start(self, name: str, command: Sequence[str], *, talks: bool = False, **more: Any) -> Process:
         """A process that ends with the scene."""
         log = self.folder / f"{len(self.processes)}.log"
@@ -337,6 +342,7 @@ def opened(settings: Settings) -> Iterator[Scene]:
         made = scene._resources(scene.tls if settings.tls else scene.port)
         write(scene.resources.with_suffix(".yaml"), made)
         scene.resources.write_text(json.dumps(made))
+        scene.one_endpoint.write_text(json.dumps(resources.with_one_endpoint(made)))
         yield scene
 
 

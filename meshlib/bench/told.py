@@ -14,7 +14,8 @@ KEPT = 0.97
 """Of a rate that was asked for: less is not kept."""
 LEGEND = (
     "CPU: of a call, by the caller's process and all proxies, the backend aside; of proxies and servers by themselves, where a "
-    "load generator calls, without it; medians of rounds. x baseline: the median of the ratios of paired rounds, and where it "
+    "load generator calls, without it, as in an open loop without that in the caller; medians of rounds. "
+    "x baseline: the median of the ratios of paired rounds, and where it "
     "is with nine chances in ten; ~ where that does not tell it from 1. MB: proportional set size of the same processes."
 )
 

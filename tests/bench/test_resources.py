@@ -12,6 +12,16 @@ def test_requests_take_the_last_of_however_many_rules() -> None:
     assert "http[100]" in told
 
 
+def test_with_one_endpoint_all_calls_take_the_same_rules_to_it() -> None:
+    all_of_them = resources.measured(1, "grpc")
+    made = resources.with_one_endpoint(all_of_them)
+    assert [each["status"]["podIP"] for each in made if each["kind"] == "Pod"] == [resources.ADDRESSES["v1"][0]]
+    routes, before = made[-1]["spec"]["http"][-1]["route"], all_of_them[-1]["spec"]["http"][-1]["route"]
+    assert [each["weight"] for each in routes] == [each["weight"] for each in before]
+    assert {each["destination"]["subset"] for each in routes} == {"v1"}
+    assert {each["destination"]["subset"] for each in before} == {"v1", "v2"}
+
+
 def test_everything_is_armed_and_nothing_is_without_effect() -> None:
     for protocol in ("http", "grpc"):
         *_, rule, service = resources.measured(1, protocol)

@@ -76,6 +76,15 @@ def test_in_an_open_loop_it_is_told_how_late_calls_began(seen: Seen) -> None:
     assert row.measures[LATE].median >= 0
 
 
+@pytest.mark.parametrize("world", ["asyncio", "sync"])
+def test_in_an_open_loop_what_makes_calls_due_is_measured_by_itself(world: str, seen: Seen) -> None:
+    """It is in the client's process, and no part of a call."""
+    seen.runner.measure(Part("library", world, (plan.MESH,), (Point(2, 0, rate=400),)))
+    (row,) = seen.runner.rows
+    assert row.measures[GENERATOR_CPU].median > 0
+    assert len(row.measures[GENERATOR_CPU].values) == len(row.measures[CPU].values) == SHORT.rounds
+
+
 def test_a_hop_costs_cpu_of_its_own(seen: Seen) -> None:
     seen.runner.measure(Part("library", "sync", (plan.BARE, plan.ONE_PROXY), (Point(1),)))
     assert [row.name for row in seen.runner.rows] == [plan.BARE.name, plan.ONE_PROXY.name]
