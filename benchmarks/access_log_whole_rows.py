@@ -1,7 +1,8 @@
 """What an access log to a file costs the process, all threads together, in ``json.loads`` of a small document: CPU of calls (or
 requests) with the log until their lines are in the file, less the same without. Lines come as a busy program's do, some 500 to
 a batch. They are in the processor's caches, as those are that just end: requests are made one by one, and of ``CALLS`` calls
-each ends again and again (no memory of it is kept). ``unique``: each has a target, a request id and a user agent of its own.
+each ends again and again (no memory of it is kept), some microseconds after it began. ``own id``: each has a request id of its
+own, as those of one program to another have; ``unique``: a target and a user agent as well.
 For scale: a ready-made line through ``logging`` and its ``FileHandler``.
 """
 
@@ -44,17 +45,17 @@ def access_log_whole(quick: bool) -> list[Row]:
         path = Path(folder) / "access.log"
         ways: dict[str, Way] = {}
         less: dict[str, str] = {}
-        for kind in ("alike", "unique"):
-            calls = _calls(path, kind == "unique")
+        for kind in ("alike", "own id", "unique"):
+            calls = _calls(path, kind)
             ways[f"no log: a call ({kind})"] = _ended(None, None, calls)
             for form in ("text", "envoy", "json"):
                 name = f"a call ({form}, {kind})"
                 ways[name], less[name] = _ended(path, form, calls), f"no log: a call ({kind})"
             for door, served in (("ASGI", _asgi), ("WSGI", _wsgi)):
-                ways[f"no log: {door} ({kind})"] = served(None, None, kind == "unique")
+                ways[f"no log: {door} ({kind})"] = served(None, None, kind)
                 for form in ("text", "json"):
                     name = f"a request served ({door}, {form}, {kind})"
-                    ways[name] = served(path, form, kind == "unique")
+                    ways[name] = served(path, form, kind)
                     less[name] = f"no log: {door} ({kind})"
         ways["logging's FileHandler"] = _logging(path)
         best, unit = _best(ways, rounds)
@@ -81,17 +82,17 @@ def _best(ways: dict[str, Way], rounds: int) -> tuple[dict[str, float], float]:
     return best, unit.us
 
 
-def own(n: int, unique: bool) -> tuple[str, str, str]:
+def own(n: int, kind: str) -> tuple[str, str, str]:
     """Target, request id and user agent of a request."""
-    own = f"-{n}" if unique else ""
+    own = f"-{n}" if kind == "unique" else ""
     return (
         f"/reviews/1{own}",
-        f"8a4b5c6d-0000-4711-8000-{n if unique else 0:012d}",
+        f"8a4b5c6d-0000-4711-8000-{0 if kind == 'alike' else n:012d}",
         f"Mozilla/5.0 (X11; Linux) bench/1{own}",
     )
 
 
-def _calls(path: Path, unique: bool) -> list[Call]:
+def _calls(path: Path, kind: str) -> list[Call]:
     """Calls that were made over a real connection while there was a log."""
     calls: list[Call] = []
     with (
@@ -108,7 +109,7 @@ def _calls(path: Path, unique: bool) -> list[Call]:
 
         watcher.ended = keep  # type: ignore[method-assign]
         for n in range(CALLS + 200):
-            target, request_id, agent = own(n, unique)
+            target, request_id, agent = own(n, kind)
             client.get(target, headers={"x-request-id": request_id, "user-agent": agent})
     return calls[-CALLS:]
 
@@ -118,10 +119,11 @@ def _ended(path: Path | None, form: str | None, calls: list[Call]) -> Way:
     mesh = mesh_with(path, form, 9080)
     telemetry = mesh._core.telemetry
     ended, flush = telemetry.ended, telemetry.flush_logs
-    logged = path is not None
+    logged, clock = path is not None, time.monotonic
 
     def run() -> None:
         for call in calls * (LINES // CALLS):
+            call.record.started = clock()
             if logged:
                 call.record.answered = call.outcome, 0.0, False  # type: ignore[assignment]  # as the exchange does it
             ended(call, None)
@@ -130,19 +132,19 @@ def _ended(path: Path | None, form: str | None, calls: list[Call]) -> Way:
     return run
 
 
-def _asgi(path: Path | None, form: str | None, unique: bool) -> Way:
+def _asgi(path: Path | None, form: str | None, kind: str) -> Way:
     """Requests to an ASGI application."""
     mesh = mesh_with(path, form, 9080)
-    serve, loop = serving(mesh, unique), asyncio.new_event_loop()
+    serve, loop = serving(mesh, kind), asyncio.new_event_loop()
 
     def run() -> None:
-        loop.run_until_complete(serve(_numbers(unique)))
+        loop.run_until_complete(serve(_numbers(kind)))
         mesh.flush_access_logs()
 
     return run
 
 
-def serving(mesh: meshlib.Mesh, unique: bool = False) -> Callable[[range], Coroutine[Any, Any, None]]:
+def serving(mesh: meshlib.Mesh, kind: str = "alike") -> Callable[[range], Coroutine[Any, Any, None]]:
     """An ASGI application behind the middleware: serves requests with these numbers."""
     start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
     body = {"type": "http.response.body", "body": b"{}"}
@@ -163,7 +165,7 @@ def serving(mesh: meshlib.Mesh, unique: bool = False) -> Callable[[range], Corou
 
     async def serve(numbers: range) -> None:
         for n in numbers:
-            await middleware(_scope(n, unique), receive, send)
+            await middleware(_scope(n, kind), receive, send)
 
     return serve
 
@@ -171,14 +173,14 @@ def serving(mesh: meshlib.Mesh, unique: bool = False) -> Callable[[range], Corou
 _turn = iter(range(LINES, 1 << 60, LINES))
 
 
-def _numbers(unique: bool) -> range:
-    """Of the requests of a round: such as no round had before, where they are unique."""
-    first = next(_turn) if unique else 0
+def _numbers(kind: str) -> range:
+    """Of the requests of a round: such as no round had before, but where they are alike."""
+    first = next(_turn) if kind != "alike" else 0
     return range(first, first + LINES)
 
 
-def _scope(n: int, unique: bool) -> dict[str, Any]:
-    target, request_id, agent = own(n, unique)
+def _scope(n: int, kind: str) -> dict[str, Any]:
+    target, request_id, agent = own(n, kind)
     headers = [
         (b"host", b"reviews:9080"), (b"user-agent", agent.encode()), (b"accept", b"*/*"),
         (b"accept-encoding", b"gzip, deflate"), (b"connection", b"keep-alive"), (b"x-request-id", request_id.encode()),
@@ -190,7 +192,7 @@ def _scope(n: int, unique: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _wsgi(path: Path | None, form: str | None, unique: bool) -> Way:
+def _wsgi(path: Path | None, form: str | None, kind: str) -> Way:
     """Requests to a WSGI application."""
     mesh = mesh_with(path, form, 9080)
 
@@ -204,8 +206,8 @@ def _wsgi(path: Path | None, form: str | None, unique: bool) -> Way:
     middleware = meshlib.MeshWSGIMiddleware(app, mesh)
 
     def run() -> None:
-        for n in _numbers(unique):
-            made: Any = middleware(_environ(n, unique), start_response)
+        for n in _numbers(kind):
+            made: Any = middleware(_environ(n, kind), start_response)
             for _ in made:
                 pass
             made.close()
@@ -214,8 +216,8 @@ def _wsgi(path: Path | None, form: str | None, unique: bool) -> Way:
     return run
 
 
-def _environ(n: int, unique: bool) -> dict[str, Any]:
-    target, request_id, agent = own(n, unique)
+def _environ(n: int, kind: str) -> dict[str, Any]:
+    target, request_id, agent = own(n, kind)
     return {
         "REQUEST_METHOD": "GET", "PATH_INFO": target, "QUERY_STRING": "", "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "9080",
         "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "4711", "wsgi.url_scheme": "http",

@@ -66,10 +66,10 @@ def closed(_request: InboundView) -> Refusal:
 Seen = tuple[Hashable, str, float, int, int]
 """What those have in common whose lines differ in no more than: the address of the peer, which needs no escapes; when the
 response began; bytes of the bodies of request and response."""
-Facts = tuple[Hashable, bytes, str, bytes, float, int, int]
+Facts = tuple[Hashable, bytes, str, bytes, float, int, int, "Values"]
 """What those have in common (status, flags, grpc_status, method, and what decides protocol, version, principal, server name and
-local address) whose lines differ in no more than their headers and: target, address of the peer, authority; when the response
-began; bytes of the bodies."""
+local address) whose lines differ in no more than: target, address of the peer, authority; when the response began; bytes of
+the bodies; headers, as ``values_of`` gives those that were asked for."""
 
 
 class InboundCall:
@@ -160,9 +160,9 @@ class InboundCall:
         ``facts`` says None as well."""
         return None
 
-    def facts(self) -> Facts | None:
-        """The same of any other, beside its headers. None: it was refused, has an id that was made here, no response has begun,
-        or it was passed on (``hop``) and had more than a response to the first attempt."""
+    def facts(self, wanted: WantedHeaders) -> Facts | None:
+        """The same of any other, and of its headers those ``wanted``. None: it was refused, has an id that was made here, no
+        response has begun, or it was passed on (``hop``) and had more than a response to the first attempt."""
         hop = self.hop
         went = () if hop is None else hop.went()
         if self.refusal is not None or went is None or self.made_id or not self.head_at:
@@ -177,6 +177,7 @@ class InboundCall:
             self.head_at,
             max(self.request_bytes - self.request_head_bytes, 0),
             max(self.response_bytes - self.response_head_bytes, 0),
+            self.values_of(wanted),
         )
 
     def values_of(self, wanted: WantedHeaders) -> Values:

@@ -46,7 +46,7 @@ class WantedHeaders:
         """Those of ``headers``, of which ``values`` are the last of each name, in the order of the first of each."""
         if len(values) != len(headers):  # some are repeated
             return self.values(headers)
-        names = b"\n".join(values)
+        names = tuple(values)  # whose hashes are known
         take = self.takes.get(names)
         return take(headers) if take is not None else self.learn(names, headers)(headers)
 

@@ -16,18 +16,25 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from meshlib.telemetry.access_log.writer import LinesLostError
+
 log = logging.getLogger("meshlib.access_log")
 
 BATCH = 256 * 1024
 """Bytes in one write to a file."""
 PIECE = 64
 """Lines that are encoded at once."""
+PIECES = 1000
+"""In one write: the least IOV_MAX there is has 1,024."""
+COPIED = 16 * 1024
+"""Bytes up to which the pieces of a write are put together: beyond that it takes more time than to hand them on one by one."""
 PIPE = 4096
 """To a pipe: PIPE_BUF, up to which writes of several processes do not mix."""
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Of files O_NONBLOCK changes nothing; a pipe is not opened for ever."""
 AGAIN = 0.2
 """Seconds until a pipe is tried again, and until it is asked whether anybody still wants that."""
+_writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", None)
 Line = str | bytes
 STREAMS = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
 
@@ -40,33 +47,32 @@ class _Descriptor:
         """Whether what was written last ends amid a line."""
         self._done = 0
         """How many lines of those that ``_put`` was given last are written."""
-        # the same for each batch: what is given back to the system and asked for again costs more than all copies of it
-        self._buffer = bytearray()
 
     def _put(self, fd: int, lines: Sequence[Line], most: int, stopping: Callable[[], bool]) -> int:
-        """Returns how many lines are lost."""
+        """Returns how many lines are lost. Raises BrokenPipeError, and ``LinesLostError``."""
         at = self._done = 0
         while at < len(lines):
-            count, size = self._fill(lines, at, most)
+            pieces, count, size = self._next(lines, at, most)
             try:
-                at += self._write(fd, lines[at : at + count], size)
+                at += self._write(fd, lines[at : at + count], pieces, size)
                 self._done = at
             except BlockingIOError:
                 if stopping() or not self._writable(fd, stopping):
                     return len(lines) - at
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise LinesLostError(error, len(lines) - at) from error
         return 0
 
-    def _fill(self, lines: Sequence[Line], at: int, most: int) -> tuple[int, int]:
-        """Put lines from ``at`` on into the buffer: no more than ``most`` bytes, but for a line that is longer. How many they
+    def _next(self, lines: Sequence[Line], at: int, most: int) -> tuple[list[bytes], int, int]:
+        """Lines from ``at`` on, several to a piece: no more than ``most`` bytes, but for a line that is longer. How many they
         are, and their bytes."""
-        buffer, count, size = self._buffer, 0, 0
-        if len(buffer) > most:
-            del buffer[most:]
+        pieces, count, size = [], 0, 0
         if self._torn:
-            buffer[:1] = b"\n"
-            size = 1
+            pieces, size = [b"\n"], 1
         step = max(min(PIECE, most // (len(lines[at]) + 1)), 1)
-        while at + count < len(lines):
+        while at + count < len(lines) and len(pieces) < PIECES:
             some = lines[at + count : at + count + step]
             piece = _encoded(some)
             end = size + len(piece)
@@ -75,15 +81,14 @@ class _Descriptor:
                     break
                 step = max(min(len(some) - 1, len(some) * (most - size) // len(piece)), 1)
                 continue
-            buffer[size:end] = piece
+            pieces.append(piece)
             count, size = count + len(some), end
-        return count, size
+        return pieces, count, size
 
-    def _write(self, fd: int, lines: Sequence[Line], size: int) -> int:
-        """Write so many bytes of the buffer, which are these lines. Returns how many have gone out whole: of one that has not,
-        the rest of its line is left, which is ended before anything else is written."""
-        with memoryview(self._buffer) as buffer, buffer[:size] as data:
-            written = os.write(fd, data)
+    def _write(self, fd: int, lines: Sequence[Line], pieces: list[bytes], size: int) -> int:
+        """Write these pieces of so many bytes, which are these lines. Returns how many have gone out whole: of one that has
+        not, the rest of its line is left, which is ended before anything else is written."""
+        written = os.write(fd, b"".join(pieces)) if size <= COPIED or _writev is None else _writev(fd, pieces)
         if written == size:
             self._torn = False
             return len(lines)
@@ -205,7 +210,10 @@ class StreamOutput(_Descriptor):
         stream = sys.__stdout__ if self._which == "stdout" else sys.__stderr__
         if stream is None:
             raise OSError(f"this program has no {self._which}")
-        return self._put(stream.fileno(), items, PIPE, stopping)
+        try:
+            return self._put(stream.fileno(), items, PIPE, stopping)
+        except BrokenPipeError as error:
+            raise LinesLostError(error, len(items) - self._done) from error
 
     def reopen(self) -> None:
         """There is no file."""

@@ -95,8 +95,8 @@ SAME = Reading("")
 class Side(NamedTuple, Generic[Watched]):
     """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``started`` and what is read, or
     return what ``other`` says of a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers``
-    is an expression: what gives the values of ``WantedHeaders``. ``names`` are what all of them need. ``fits`` (None: all do)
-    says of the second call with a key whether its like have all else in common; what comes once is not worth learning there.
+    is an expression for the values of ``wanted`` (``WantedHeaders``). ``names`` are what all of them need. ``fits`` (None: all
+    do) says of the second call with a key whether its like have all else in common: what comes once is not worth learning.
     ``key`` are expressions, with commas between them: what the kind of a call is known by. ``raw``: lines are bytes, which
     takes less time where most of their values are (a few are decoded in less)."""
 
@@ -183,7 +183,7 @@ class Left:
         lines = ["def write(call, ended, traced):", side.begin]
         key = [side.key]
         if self._headers:
-            lines.append(f"    has, {''.join(f'h{n}, ' for n in self._headers.values())}= {side.headers}(wanted)")
+            lines.append(f"    has, {''.join(f'h{n}, ' for n in self._headers.values())}= {side.headers}")
             key.append("has")
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
         if not asks:

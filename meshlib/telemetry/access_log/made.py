@@ -380,7 +380,7 @@ def shown_address(address: object) -> str | None:
 
 
 _NAMES = {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome}
-MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values", _NAMES, MadeEntry, key=_KEY, raw=True)
+MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values(wanted)", _NAMES, MadeEntry, key=_KEY, raw=True)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
 MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target, _KEY_OF_ALIKE)
 """That of calls whose headers are those of many."""

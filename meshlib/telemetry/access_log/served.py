@@ -203,10 +203,10 @@ _MET = """
     started = call.started
 """
 _OTHERS = """
-    facts = call.facts()
+    facts = call.facts(wanted)
     if facts is None:
         return other(call, ended, traced)
-    key, target, peer, authority, head_at, received, sent = facts
+    key, target, peer, authority, head_at, received, sent, values = facts
     started = call.started
 """
 _OF_RESPONSE = frozenset((
@@ -257,7 +257,7 @@ def _of_others(operator: Operator) -> Reading | None:
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
 """The short way to lines of requests whose head was met before."""
 OTHERS: Side[InboundCall] = Side(
-    _OTHERS, _of_others, "call.values_of", {"remote_of": _remote_bytes, "local_of": local_of}, ServedEntry, raw=True
+    _OTHERS, _of_others, "values", {"remote_of": _remote_bytes, "local_of": local_of}, ServedEntry, raw=True
 )
 """That of others."""
 

@@ -29,12 +29,21 @@ EXIT_SECONDS = 5.0
 """That the end of a process waits for what its sinks have not taken yet."""
 
 
+class LinesLostError(OSError):
+    """What the system has raised; ``lost``: of how many lines, those before them are written."""
+
+    def __init__(self, error: OSError, lost: int) -> None:
+        super().__init__(*error.args)
+        self.lost = lost
+
+
 class Output(Protocol[Taken]):
     """Where a writer writes. Only its thread comes here (and who flushes when there is none)."""
 
     def write(self, items: Sequence[Taken], stopping: Callable[[], bool], /) -> int:
         """Write them all, in their order, however long it takes; returns how many are lost. When ``stopping`` it does not wait
-        for what takes nothing. Raises what the system raises: then all of them are lost."""
+        for what takes nothing. Raises what the system raises: then all of them are lost, but where ``LinesLostError`` says how
+        many."""
         ...
 
     def reopen(self) -> None:
@@ -176,6 +185,8 @@ class Writer(Generic[Item]):
                 try:
                     lines: Sequence[Any] = made(items) if self._unmade else items
                     lost = len(items) - len(lines) + self._output.write(lines, self._is_stopping)
+                except LinesLostError as raised:
+                    error, lost = raised, len(items) - len(lines) + raised.lost
                 except Exception as raised:  # noqa: BLE001 (of a handler or an exporter: counted, and told once)
                     error = raised
                 self._tell(lost, error)

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.let_in import let_in
 from meshlib.engine.stand_in import STAND_IN
-from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.transport.asgi.messages import size_of
-from meshlib.transport.asgi.peer import SNI, address, addresses, plain_address
+from meshlib.transport.asgi.peer import SNI
 from meshlib.transport.asgi.request import AsgiRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
     from typing import TypeAlias
 
     from meshlib.engine.inbound_state import BoundInbound, Noting
     from meshlib.engine.let_in import LetIn
-    from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.transport.asgi.messages import Scope
     from meshlib.transport.asgi.request import Told
@@ -38,12 +35,12 @@ NOBODY: Who = (None, "", False)
 
 
 class KnownHead:
-    """``told``: its headers, the same by name, and its target; ``port``: where it came to, None: as its server says; ``who``
-    has sent it. ``size``: bytes of target and headers, as the application gets them; ``bodiless``: whether its response has no
-    body, whatever the application says; ``noting``: where whole responses without
-    flags are noted, by their status."""
+    """``told``: its headers, the same by name, and its target; ``plain``: whether nothing but that, its scope and ``who``
+    counts; ``port``: where it came to, None: as its server says; ``who`` has sent it. ``size``: bytes of target and headers,
+    as the application gets them; ``bodiless``: whether its response has no body, whatever the application says; ``noting``:
+    where whole responses without flags are noted, by their status."""
 
-    __slots__ = ("_told", "bodiless", "bound", "noting", "now", "port", "server", "size", "tells", "who")
+    __slots__ = ("bodiless", "bound", "noting", "now", "plain", "port", "server", "size", "tells", "told", "who")
 
     def __init__(
         self,
@@ -54,12 +51,14 @@ class KnownHead:
         who: Who,
         size: int,
         noting: dict[int, Noting],
+        plain: bool = False,
     ) -> None:
+        self.plain = plain
         self.server = server
         self.now = server.now
         self.bound = bound
         self.tells = bound.tells
-        self._told = told
+        self.told = told
         self.port = port
         self.who = who
         self.bodiless = told[2].method == "HEAD"
@@ -68,7 +67,7 @@ class KnownHead:
 
     def request(self, scope: Scope) -> AsgiRequest:
         """A request with this head, as ``requests_of`` and the checks would have made it."""
-        request = AsgiRequest(scope, *self._told)
+        request = AsgiRequest(scope, *self.told)
         if self.port is not None:
             request.port = self.port
         query = scope.get("query_string")
@@ -80,42 +79,6 @@ class KnownHead:
         if tls and SNI in tls:
             request.sni = tls[SNI]
         return request
-
-    def facts(self, scope: Scope) -> tuple[Hashable, bytes, str, bytes]:
-        """What ``InboundCall.facts`` tells of a request with this head: what is the same, target, peer and authority."""
-        line, name = self._told[2], ""
-        if "extensions" in scope and (extensions := scope["extensions"]) and (tls := extensions.get("tls")):
-            name = tls.get(SNI, "")
-        try:
-            version, server, query = scope["http_version"], scope["server"], scope["query_string"]
-            peer = addresses[scope["client"]]
-        except (KeyError, TypeError):  # servers need not tell, nor as a tuple
-            version, server, query = scope.get("http_version"), scope.get("server"), scope.get("query_string")
-            client = scope.get("client")
-            peer = "" if client is None else address(client[0], client[1])
-            plain_address(client)
-        try:  # without a call, as they are the bytes of a wire nearly always
-            path, authority = line.path.encode("latin-1"), (line.authority or "").encode("latin-1")
-        except UnicodeEncodeError:
-            path, authority = wire_bytes(line.path), wire_bytes(line.authority or "")
-        return (
-            (
-                line.method,
-                version,
-                self.who[1],
-                name,
-                server and server[0],
-                line.port if self.port is None else self.port,
-            ),
-            path + b"?" + query if query else path,
-            peer,
-            authority,
-        )
-
-    def values_of(self, wanted: WantedHeaders) -> Values:
-        """What ``InboundCall.values_of`` does."""
-        headers, values, _ = self._told
-        return wanted.by_name(values, headers)
 
 
 class MetHead(KnownHead):

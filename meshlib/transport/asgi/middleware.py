@@ -240,7 +240,7 @@ class MeshASGIMiddleware:
             if bound is not None and not bound.checks:
                 query = scope.get("query_string")
                 head_size = target.size + size(told[0]) + (len(query) + 1 if query else 0)
-                known = KnownHead(server, bound, told, port, NOBODY, head_size, bound.of_nobody)
+                known = KnownHead(server, bound, told, port, NOBODY, head_size, bound.of_nobody, True)
                 return Straight(known, scope, receive, send), None, None, None
         request = self._request_of(scope, receive)
         bound = server.straight(request.port)
@@ -254,7 +254,8 @@ class MeshASGIMiddleware:
         who = request.peer_id, request.principal, request.mutual
         came = scope["headers"], dict(request.values), request.line
         noting = bound.noting(request.principal, request.mutual)
-        known = KnownHead(server, bound, came, port, who, size_of(request, shown), noting)
+        plain = not (bound.checks or request.special or STAND_IN in scope)
+        known = KnownHead(server, bound, came, port, who, size_of(request, shown), noting, plain)
         straight = Straight(known, shown, receive, send)
         straight.request = request
         return straight, request, bound, None

@@ -13,7 +13,7 @@ from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.transport.asgi.http import FROM_FILES
 from meshlib.transport.asgi.known_head import MetHead
 from meshlib.transport.asgi.messages import declared_length, size
-from meshlib.transport.asgi.peer import SNI, addresses, plain_address
+from meshlib.transport.asgi.peer import SNI, address, addresses, plain_address
 from meshlib.transport.asgi.routes import template_of
 from meshlib.transport.asgi.serving import broken
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Ended
     from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.engine.wanted_headers import Values, WantedHeaders
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.asgi.known_head import KnownHead
     from meshlib.transport.asgi.messages import Message, Pairs, Receive, Scope, Send
@@ -151,43 +151,58 @@ class Straight(InboundCall):
             self.response_bytes - self._head_size,
         )
 
-    def facts(self) -> Facts | None:
+    def facts(self, wanted: WantedHeaders) -> Facts | None:
         """As ``InboundCall``'s: likewise."""
         known, apart, head_at, request = self.known, self._apart, self.head_at, self._request
         if not head_at or self.made_id or (apart and self.refusal is not None):
             return None
-        kind: Hashable
-        if request is None and type(known) is not MetHead:
-            kind, target, peer, authority = known.facts(self.scope)
-        else:  # checks may have let it in, and changed it
-            if request is None:
-                request = self.request
-            of_all, peer, host = request.facts()
-            kind, query = (request.method, of_all), request.query
-            try:  # without a call, as they are the bytes of a wire nearly always
-                target, authority = request.path.encode("latin-1"), host.encode("latin-1")
-            except UnicodeEncodeError:
-                target, authority = wire_bytes(request.path), wire_bytes(host)
-            if query:
-                target += b"?" + wire_bytes(query)
+        if not known.plain or (request is not None and request.for_application is not None):
+            return self._facts_of_request(wanted)
+        scope, name, (headers, values, line) = self.scope, "", known.told
+        if "extensions" in scope and (extensions := scope["extensions"]) and (tls := extensions.get("tls")):
+            name = tls.get(SNI, "")
+        try:
+            version, server, query = scope["http_version"], scope["server"], scope["query_string"]
+            peer = addresses[scope["client"]]
+        except (KeyError, TypeError):  # servers need not tell, nor as a tuple
+            version, server, query = scope.get("http_version"), scope.get("server"), scope.get("query_string")
+            client = scope.get("client")
+            peer = "" if client is None else address(client[0], client[1])
+            plain_address(client)
+        try:  # without a call, as they are the bytes of a wire nearly always
+            target, authority = line.path.encode("latin-1"), (line.authority or "").encode("latin-1")
+        except UnicodeEncodeError:
+            target, authority = wire_bytes(line.path), wire_bytes(line.authority or "")
+        status, port = self.status, line.port if known.port is None else known.port
+        kind: Hashable = status, line.method, version, known.who[1], name, server and server[0], port
+        take = wanted.takes.get(tuple(values)) if len(values) == len(headers) else None
         return (
-            (self.status, kind, self.flags, self.grpc_status) if apart else (self.status, kind),
-            target,
+            (kind, self.flags, self.grpc_status) if apart else kind,
+            target + b"?" + query if query else target,
             peer,
             authority,
             head_at,
             self.request_bytes - known.size,
             self.response_bytes - self._head_size,
+            wanted.by_name(values, headers) if take is None else take(headers),
         )
 
-    def values_of(self, wanted: WantedHeaders) -> Values:
-        """As ``InboundCall``'s: likewise."""
-        request, known = self._request, self.known
-        if request is None:
-            if type(known) is not MetHead:
-                return known.values_of(wanted)
-            request = self.request
-        return request.values_of(wanted)
+    def _facts_of_request(self, wanted: WantedHeaders) -> Facts:
+        """``facts``, as checks may have let it in, and changed it."""
+        request, known = self.request, self.known
+        of_all, peer, host = request.facts()
+        query, target, authority = request.query, wire_bytes(request.path), wire_bytes(host)
+        kind = self.status, request.method, of_all
+        return (
+            (kind, self.flags, self.grpc_status) if self._apart else kind,
+            target + b"?" + wire_bytes(query) if query else target,
+            peer,
+            authority,
+            self.head_at,
+            self.request_bytes - known.size,
+            self.response_bytes - self._head_size,
+            request.values_of(wanted),
+        )
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

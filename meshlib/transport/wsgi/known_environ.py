@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from meshlib.engine.let_in import let_in
 from meshlib.engine.stand_in import STAND_IN
-from meshlib.engine.wanted_headers import wire_bytes
-from meshlib.transport.wsgi.connection import PROXIED, PROXY_FIX, SOCKET, local_facts, peer_address, plain_address
+from meshlib.transport.wsgi.connection import PROXIED, PROXY_FIX
 from meshlib.transport.wsgi.request import LONGEST_ENVIRON, MOST_ENVIRONS, WsgiRequest
 
 if TYPE_CHECKING:
@@ -67,14 +66,14 @@ class KnownEnviron:
     """``like``: a request; ``noting``: where whole responses without flags are noted, by their status; ``length``: of the body,
     as announced."""
 
-    __slots__ = ("_port", "bound", "length", "like", "noting")
+    __slots__ = ("bound", "length", "like", "noting", "port")
 
     tells_peer = False
     """Whether there are others like it, and all of them are from whom their connection says."""
 
     def __init__(self, request: WsgiRequest, bound: BoundInbound, port: int | None, length: int) -> None:
         self.like = request
-        self._port = port
+        self.port = port
         self.bound = bound
         mutual = request.mutual
         self.noting = bound.noting(request.principal, mutual) if mutual else bound.of_nobody
@@ -91,40 +90,10 @@ class KnownEnviron:
         request.looked_at = False
         request.for_caller = []
         request._for_caller = ()
-        if self._port is not None:
-            request.port = self._port
+        if self.port is not None:
+            request.port = self.port
         request.peer_id, request.principal, request.mutual = like.peer_id, like.principal, like.mutual
         return request
-
-    def facts(self, environ: Environ) -> tuple[Hashable, bytes, str, bytes] | None:
-        """What ``InboundCall.facts`` tells of ``like``, or of a request like it with this environ: what is the same, target,
-        peer and authority. None: a test or somebody in between says more."""
-        if STAND_IN in environ or PROXY_FIX in environ or PROXIED in environ:
-            return None
-        like, sock = self.like, None
-        if SOCKET in environ:
-            sock = environ[SOCKET]
-        where = environ.get("SERVER_NAME") if sock is None else local_facts(sock)
-        peer = plain_address(environ)
-        try:  # without a call, as they are the bytes of a wire nearly always
-            path, authority = like.path.encode("latin-1"), like.authority.encode("latin-1")
-        except UnicodeEncodeError:
-            path, authority = wire_bytes(like.path), wire_bytes(like.authority)
-        query = like.query
-        return (
-            (
-                like.method,
-                environ.get("SERVER_PROTOCOL"),
-                like.principal,
-                where,
-                self._port,
-                environ.get("SERVER_PORT"),
-                "REMOTE_PORT" in environ,
-            ),
-            path + b"?" + wire_bytes(query) if query else path,
-            peer_address(environ) if peer is None else peer,
-            authority,
-        )
 
 
 class MetEnviron(KnownEnviron):
@@ -134,7 +103,7 @@ class MetEnviron(KnownEnviron):
     __slots__ = ("changes", "key_size", "let_in", "met", "tells_peer")
 
     def __init__(self, known: KnownEnviron, like: WsgiRequest, key_size: int) -> None:
-        super().__init__(like, known.bound, known._port, known.length)
+        super().__init__(like, known.bound, known.port, known.length)
         self.let_in: LetIn | None = None
         self.changes = False
         self.key_size = key_size

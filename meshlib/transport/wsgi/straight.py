@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from meshlib.engine.deadlines import current as deadline_around
 from meshlib.engine.inbound import CUT, InboundCall
 from meshlib.engine.inbound_context import current
+from meshlib.engine.stand_in import STAND_IN
 from meshlib.engine.wanted_headers import wire_bytes
-from meshlib.transport.wsgi.connection import SOCKET, local_facts, plain_address
-from meshlib.transport.wsgi.known_environ import MetEnviron
+from meshlib.transport.wsgi.connection import PROXIED, PROXY_FIX, SOCKET, local_facts, peer_address, plain_address
 from meshlib.transport.wsgi.request import several
 from meshlib.transport.wsgi.response import Head, code_of, context_of, serving
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meshlib.engine.effects import Ended
     from meshlib.engine.inbound import Facts, Seen
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.engine.wanted_headers import Values, WantedHeaders
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.telemetry.inbound_records import ServedSpan
     from meshlib.transport.runtimes.serving import Server
     from meshlib.transport.wsgi.contracts import Environ, Headers, StartResponse, Write
@@ -124,32 +124,56 @@ class Straight(InboundCall, Head):
             kind = *kind, self.flags, self.grpc_status, "apart"
         return kind, peer, head_at, self.request_bytes, self.response_bytes
 
-    def facts(self) -> Facts | None:
-        """As ``InboundCall``'s: likewise, where nobody has asked for it."""
+    def facts(self, wanted: WantedHeaders) -> Facts | None:
+        """As ``InboundCall``'s: likewise, where nobody has changed it or told more of it."""
         if self._apart:
-            return super().facts()
-        head_at, known, request = self.head_at, self.known, self._request
+            return super().facts(wanted)
+        head_at, known, request, environ = self.head_at, self.known, self._request, self._environ
         if not head_at or self.made_id:
             return None
-        if request is known.like or (request is None and type(known) is not MetEnviron):
-            found = known.facts(self._environ)
-            if found is not None:
-                of_all, target, peer, host = found
-                return (self.status, of_all), target, peer, host, head_at, self.request_bytes, self.response_bytes
-        request = self.request  # checks may have let it in, and changed it
-        of_all, peer, authority = request.facts()
-        kind = self.status, request.method, of_all
-        target, host = wire_bytes(request.full_path), wire_bytes(authority)
-        return kind, target, peer, host, head_at, self.request_bytes, self.response_bytes
+        if (
+            request is None
+            or request is not known.like
+            or STAND_IN in environ
+            or PROXY_FIX in environ
+            or PROXIED in environ
+        ):
+            return self._facts_of_request(wanted)
+        like, sock = known.like, None
+        if SOCKET in environ:
+            sock = environ[SOCKET]
+        where = environ.get("SERVER_NAME") if sock is None else local_facts(sock)
+        peer = plain_address(environ)
+        try:  # without a call, as they are the bytes of a wire nearly always
+            target, authority = like.path.encode("latin-1"), like.authority.encode("latin-1")
+        except UnicodeEncodeError:
+            target, authority = wire_bytes(like.path), wire_bytes(like.authority)
+        query, protocol, port = like.query, environ.get("SERVER_PROTOCOL"), environ.get("SERVER_PORT")
+        values = several(environ, wanted) if like._values is None and not like.looked_at else None
+        return (
+            (self.status, like.method, protocol, like.principal, where, known.port, port, "REMOTE_PORT" in environ),
+            target + b"?" + wire_bytes(query) if query else target,
+            peer_address(environ) if peer is None else peer,
+            authority,
+            head_at,
+            self.request_bytes,
+            self.response_bytes,
+            like.values_of(wanted) if values is None else values,
+        )
 
-    def values_of(self, wanted: WantedHeaders) -> Values:
-        """As ``InboundCall``'s: likewise."""
-        request = self._request
-        if request is None and type(self.known) is not MetEnviron:
-            found = several(self._environ, wanted)
-            if found is not None:
-                return found
-        return (request or self.request).values_of(wanted)
+    def _facts_of_request(self, wanted: WantedHeaders) -> Facts:
+        request = self.request
+        of_all, peer, authority = request.facts()
+        return (
+            (self.status, request.method, of_all),
+            wire_bytes(request.full_path),
+            peer,
+            wire_bytes(authority),
+            self.head_at,
+            self.request_bytes,
+            self.response_bytes,
+            request.values_of(wanted),
+        )
 
     @property
     def inbound(self) -> Inbound:  # type: ignore[override]

@@ -39,7 +39,9 @@ def reading(operator: Operator) -> Reading | None:
 
 def lines(raw: bool, form: str | dict[str, object], calls: list[Asked]) -> list[str]:
     """Those of the calls, as a sink would have them."""
-    side: Side[Asked] = Side("    key, started = 1, 0.0\n", reading, "call.values", {}, lambda *_: MadeUp(), raw=raw)
+    side: Side[Asked] = Side(
+        "    key, started = 1, 0.0\n", reading, "call.values(wanted)", {}, lambda *_: MadeUp(), raw=raw
+    )
     put: list[Any] = []
     make: Any = text_alike if isinstance(form, str) else json_alike
     parsed: Any = parse(form) if isinstance(form, str) else parse_json(form)
