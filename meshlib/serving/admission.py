@@ -4,6 +4,7 @@ shown. (``first_byte.py`` has what becomes of one that has spoken.)"""
 
 from __future__ import annotations
 
+import _socket
 import errno
 import itertools
 import socket
@@ -23,6 +24,7 @@ BACKOFF = 1.0
 """Seconds without accepting when the process or the machine has no descriptor (or memory) left."""
 NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
+_FAMILY, _TYPE = _socket.socket.family.__get__, _socket.socket.type.__get__
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -37,13 +39,30 @@ class Turn(NamedTuple):
     no_room: OSError | None
 
 
+class Accepted(socket.socket):
+    """A connection whose ``family`` and ``type`` are the numbers that they are to the system: those that say their names are
+    made anew each time that one is asked for, as event loops do several times a connection."""
+
+    __slots__ = ()
+    family = _socket.socket.family  # type: ignore[assignment]
+    type = _socket.socket.type  # type: ignore[assignment]
+
+    @classmethod
+    def by(cls, listener: socket.socket) -> socket.socket:
+        """The next one of a socket that listens. Raises OSError, as ``accept`` does."""
+        if not isinstance(listener, _socket.socket):
+            return listener.accept()[0]
+        number, _ = listener._accept()  # type: ignore[attr-defined] # what ``accept`` calls
+        return cls(_FAMILY(listener), _TYPE(listener), listener.proto, number)
+
+
 def accept_turn(listener: socket.socket, most: int = BATCH) -> Turn:
     """What has connected to a socket that does not block, up to ``most``. The connections do not block, either."""
     found: list[socket.socket] = []
     gone = 0
     for _ in range(most):
         try:
-            connection, _ = listener.accept()
+            connection = Accepted.by(listener)
         except (BlockingIOError, InterruptedError):
             return Turn(found, False, gone, None)
         except OSError as error:

@@ -63,6 +63,9 @@ def test_a_real_socket_gives_its_connections() -> None:
         with socket.create_connection(listener.getsockname()):
             (found,) = accept_turn(listener).connections
             assert not found.getblocking()
+            assert (type(found.family), type(found.type)) == (int, int)
+            assert (found.family, found.type, found.proto) == (listener.family, listener.type, listener.proto)
+            assert found.getsockname() == listener.getsockname()
             found.close()
         assert accept_turn(listener) == Turn([], False, 0, None)
 

@@ -28,6 +28,9 @@ MOST_DIGITS = 18
 """Of a Content-Length; more bytes than any body has, and few enough for every server's integers."""
 
 _DECLARED = {len(name): name for name in (b"host", b"expect", b"content-length", b"transfer-encoding")}
+_HOST = b"\r\nhost:"
+_LINES = [(name, b"\r\n%b:" % name) for name in _DECLARED.values() if name != b"host"]
+"""How their lines begin."""
 _WHITE = b" \t"
 _NAME = operator.itemgetter(0)
 
@@ -182,12 +185,16 @@ def framing_of(headers: Headers, body: bytes | ReplayBody | None) -> Framing:
 def _declared_by_lines(head: RawHead) -> dict[bytes, bytes]:
     """What a raw head declares, without a list of its headers; Host is only counted."""
     declared: dict[bytes, bytes] = {}
-    for name in _DECLARED.values():
+    lower = b"\r\n" + head.lines.lower()
+    if lower.count(_HOST) > 1:
+        raise FalseFraming(_TWICE[b"host"])
+    for name, line in _LINES:
+        if lower.find(line) < 0:
+            continue
         values = head.values(name)
         if len(values) > 1 and name != b"expect":
             raise FalseFraming(_TWICE[name])
-        if values and name != b"host":
-            declared[name] = values[-1]
+        declared[name] = values[-1]
     return declared
 
 

@@ -95,6 +95,8 @@ def upgrades(headers: Headers) -> set[bytes]:
 
 def asks_for_websocket(headers: Headers) -> bool:
     """Whether the request cannot be made over HTTP/2."""
+    if type(headers) is RawHead:
+        return any(b"websocket" in value.lower() for value in headers.values(b"upgrade"))
     if type(headers) is SentHead or 7 not in map(len, map(_NAME, headers)):  # no step of bytecode a header
         return False
     return any(

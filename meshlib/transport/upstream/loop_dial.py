@@ -99,6 +99,8 @@ async def hear_refusal(transport: asyncio.Transport) -> None:
         return
     for _ in range(READING_TURNS):
         await asyncio.sleep(0)
+        if not transport.is_closing() and not readable(sock.fileno()):
+            return  # it was something else, as tickets are, and is read
 
 
 async def _secured(transport: asyncio.Transport, protocol: asyncio.Protocol) -> asyncio.Transport:

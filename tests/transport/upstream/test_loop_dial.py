@@ -10,7 +10,8 @@ import pytest
 import trustme
 
 from meshlib.policy.circuit_limits import TcpKeepalive
-from meshlib.transport.upstream.loop_dial import dial, leads_to
+from meshlib.transport.upstream import loop_dial
+from meshlib.transport.upstream.loop_dial import READING_TURNS, dial, hear_refusal, leads_to
 from meshlib.transport.upstream.names import Names
 from meshlib.transport.upstream.target import Target
 from meshlib.transport.upstream.tls import HTTP1_ONLY, PeerNameMismatch
@@ -169,3 +170,33 @@ class Connected:
 def test_a_connection_to_where_we_listen_is_known(own, there, here, ourselves):
     made = Connected(peername=there, sockname=(here, 40000) if here else "")
     assert leads_to({(own, 15001)}, made) is ourselves
+
+
+@pytest.mark.parametrize(
+    ("come", "closes", "turns"),
+    [
+        ([False], False, 0),
+        ([True, False], False, 1),
+        ([True, True, False], False, 2),
+        ([True, False], True, READING_TURNS),
+    ],
+    ids=["nothing", "tickets", "more of them", "a refusal"],
+)
+async def test_what_has_come_behind_a_handshake_is_read_and_waited_for_only_as_long_as_it_may_be_a_refusal(
+    monkeypatch, come, closes, turns
+):
+    taken = 0
+
+    async def turn(_seconds):
+        nonlocal taken
+        taken += 1
+
+    left = iter(come)
+    monkeypatch.setattr(loop_dial, "may_refuse_late", lambda _tls: True)
+    monkeypatch.setattr(loop_dial, "readable", lambda _number: next(left))
+    monkeypatch.setattr(loop_dial.asyncio, "sleep", turn)
+    with socket.socket() as sock:
+        made = Connected(socket=sock)
+        made.is_closing = lambda: closes
+        await hear_refusal(made)
+    assert taken == turns
