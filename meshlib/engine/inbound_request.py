@@ -173,6 +173,10 @@ class InboundRequest(AsSent):
         """Its trace goes on in a span that was made for it: its application is told so by ``headers``, in place of those of
         these ``names`` (in lower case). Nothing, where the application is in this process: there it has the span itself."""
 
+    def traced_by(self, traceparent: bytes) -> None:
+        """The same of a request that has said so in a traceparent alone: this is the value of that."""
+        self.goes_on_in((b"traceparent",), ((b"traceparent", traceparent),))
+
     def change(self) -> HeaderChanges:
         """What the application is to see otherwise."""
         found = self.for_application

@@ -101,6 +101,10 @@ class ServedRequest(InboundRequest):
         """As ``InboundRequest``'s: before anything is decided about it."""
         self.sent_on.retraced(names, b"".join([b"%b: %b\r\n" % each for each in headers]))
 
+    def traced_by(self, traceparent: bytes) -> None:
+        """As ``InboundRequest``'s."""
+        self.sent_on.traced_by(traceparent)
+
     def header_bytes(self) -> int:
         """As ``InboundRequest``'s."""
         return self.sent_on.head_bytes()

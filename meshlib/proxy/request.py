@@ -25,6 +25,7 @@ _KEYS: dict[str, bytes] = {}
 """Of a header's name, what is looked for in a head in lower case. The names are those of resources."""
 MOST_KEYS = 1024
 _LINE_END = b"\r\n"
+_TRACEPARENT = b"\r\ntraceparent:"
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
@@ -129,23 +130,7 @@ class ProxyRequest(Bodied):
 
     def values_of(self, wanted: WantedHeaders) -> Values:
         """Several at once, in bytes."""
-        lower, lines = self.lower, self.lines
-        there, bit, values = 0, 1, []
-        for name in wanted.names:
-            key = _KEYS.get(name) or _key_of(name)
-            at = lower.find(key)
-            if at < 0:
-                values.append(b"")
-            else:
-                start = at + len(key)
-                end = lower.find(_LINE_END, start)
-                value = lines[start - 2 : end - 2].strip(_BLANK)
-                if lower.find(key, end) >= 0:  # it is repeated
-                    value = (self.header(name) or "").encode("latin-1")
-                values.append(value)
-                there |= bit
-            bit += bit
-        return (there, *values)
+        return wanted.of_lines(self.lines, self.lower, self.header)
 
     def retarget(self, target: bytes) -> None:
         """Its target is another one: before anybody has decided by it."""
@@ -186,6 +171,18 @@ class ProxyRequest(Bodied):
                 at = lower.find(key, at)
         self.lower = lower + added.lower()
         self._headers = self._received = RawHead(lines + added)
+
+    def traced_by(self, traceparent: bytes) -> None:
+        """The same of its one traceparent, whose value is another one now."""
+        lines, lower = self.lines, self.lower
+        at = lower.find(_TRACEPARENT)
+        start = at + len(_TRACEPARENT)
+        end = lower.find(_LINE_END, start)
+        if at < 0 or lower.find(_TRACEPARENT, end) >= 0:
+            self.retraced((_TRACEPARENT[2:-1],), b"traceparent: %b\r\n" % traceparent)
+            return
+        self.lower = b"".join((lower[:start], b" ", traceparent, lower[end:]))
+        self._headers = self._received = RawHead(b"".join((lines[: start - 2], b" ", traceparent, lines[end - 2 :])))
 
     @property
     def lines(self) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.engine.effects import Deliver, Race, Send, Sleep
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
-from meshlib.telemetry.spans import Attributes, version_shown
+from meshlib.telemetry.spans import Attributes, InTrace, version_shown
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -45,7 +45,7 @@ def facts_of(record: Exchange) -> Attributes:
     return found
 
 
-class CallSpan:
+class CallSpan(InTrace):
     """``span`` is the call's; ``context`` has it as the current one. A ``borrowed`` one is somebody else's: enriched, never
     ended. ``described`` is what is known of the request. ``version`` is that of HTTP in the last response."""
 
@@ -57,7 +57,6 @@ class CallSpan:
         "context",
         "delayed",
         "described",
-        "span",
         "version",
     )
 
@@ -79,16 +78,6 @@ class CallSpan:
         self.borrowed = borrowed
         self.delayed = False
         self.version = ""
-
-    @property
-    def trace_id(self) -> int:
-        """Of its trace, which access logs and exemplars name."""
-        return self.span.get_span_context().trace_id
-
-    @property
-    def span_id(self) -> int:
-        """Its own."""
-        return self.span.get_span_context().span_id
 
     def tell(self, request: Request, span: Span) -> None:
         """Write the context of ``span`` into what is sent, in place of any other."""

@@ -5,7 +5,7 @@ They say what ``inbound_tracing.py`` says of a call whose span the SDK makes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, final
 
 from meshlib.compiler.snapshot import split_authority
 from meshlib.telemetry import otlp_spans as otlp
@@ -17,6 +17,7 @@ from meshlib.telemetry.spans import (
     METHODS,
     REQUEST_ID_TAG,
     Attributes,
+    InTrace,
     name_of,
     version_shown,
 )
@@ -32,37 +33,33 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Connections, and authorities, of which it is remembered how they are written."""
-_METHODS = {method: (method.encode(), attribute("http.request.method", method)) for method in METHODS}
+_METHODS = {
+    method: (method.encode(), otlp.named(method.encode()), attribute("http.request.method", method))
+    for method in METHODS
+}
 _STATUSES: dict[int, bytes] = {}
+_PATH, _REQUEST_ID, _AGENT = map(otlp.Named, ("url.path", REQUEST_ID_TAG, "user_agent.original"))
 
 
-class ServedSpan:
-    """The span of a call that is served. A ``borrowed`` one is somebody else's: enriched, never ended."""
+class SdkSpan(InTrace):
+    """The span of a call that is served, as OpenTelemetry has it. A ``borrowed`` one is somebody else's: enriched, never ended."""
 
-    __slots__ = ("borrowed", "span")
+    __slots__ = ("borrowed",)
 
     def __init__(self, span: Span, borrowed: bool) -> None:
         self.span = span
         self.borrowed = borrowed
 
-    @property
-    def trace_id(self) -> int:
-        """Of its trace, which access logs and exemplars name."""
-        return self.span.get_span_context().trace_id
 
-    @property
-    def span_id(self) -> int:
-        """Its own."""
-        return self.span.get_span_context().span_id
-
-
-class Recorded(ServedSpan):
+@final
+class Recorded:
     """A span of a call that is served, until it is written. ``state`` is the trace's; ``agent`` and ``tags`` are what the
-    request has said; ``parent_id`` 0: it is the first of its trace."""
+    request has said, ``forwarded`` whether it has said who it is from; ``parent_id`` 0: it is the first of its trace. Texts are
+    in UTF-8."""
 
-    __slots__ = ("agent", "parent_id", "request_id", "span_id", "start", "state", "tags", "trace_id", "tracer")
-
-    borrowed = False
+    __slots__ = (
+        *("agent", "forwarded", "parent_id", "request_id", "span_id", "start", "state", "tags", "trace_id", "tracer"),
+    )
 
     def __init__(
         self,
@@ -70,19 +67,25 @@ class Recorded(ServedSpan):
         trace_id: int,
         parent_id: int,
         state: str,
-        request_id: str,
-        agent: str | None,
+        request_id: bytes,
+        agent: bytes,
+        forwarded: bool,
         tags: Attributes,
     ) -> None:
         self.tracer = tracer
-        self.trace_id = trace_id  # type: ignore[misc]
+        self.trace_id = trace_id
         self.parent_id = parent_id
-        self.span_id = tracer.random.getrandbits(64) or 1  # type: ignore[misc]
+        self.span_id = tracer.random.getrandbits(64) or 1
         self.state = state
         self.request_id = request_id
         self.agent = agent
+        self.forwarded = forwarded
         self.tags = tags
         self.start = now()
+
+
+ServedSpan: TypeAlias = SdkSpan | Recorded
+"""The span of a call that is served, whoever makes it."""
 
 
 class InboundRecords:
@@ -109,14 +112,19 @@ class InboundRecords:
         """The call is over. ``result``: what came of it, as attributes, events and status."""
         request = call.request
         method = _METHODS.get(request.method)
+        ended = now() if end is None else end
         if method is None or request.protocol == "grpc":
             name = name_of(request)[:LONGEST].encode("utf-8", "replace")
-            told = otlp.attributes(self._described(request, span))
+            told = [otlp.attributes(self._described(request, span))]
         else:
-            name, told = method[0], self._usual(request, span, method[1])
+            name, told = method[0], self._usual(request, span, method[2])
+        told.append(result)
+        parent = span.parent_id
+        if method is not None and name is method[0] and parent and not span.state and not call.route:  # nearly always
+            span.tracer.take(otlp.served(span.trace_id, span.span_id, parent, method[1], span.start, ended, told))
+            return
         if call.route:
             name = b"%b %b" % (name, call.route.encode("utf-8", "replace"))
-        parent = span.parent_id
         span.tracer.take(
             otlp.span(
                 span.trace_id.to_bytes(16, "big"),
@@ -125,24 +133,25 @@ class InboundRecords:
                 name,
                 otlp.SERVER,
                 span.start,
-                now() if end is None else end,
-                told + result,
+                ended,
+                b"".join(told),
                 otlp.REMOTE if parent else otlp.LOCAL,
                 span.state.encode("latin-1", "replace"),
             )
         )
 
     def _described(self, request: InboundRequest, span: Recorded) -> Attributes:
-        return {**self._describe(request), **span.tags, REQUEST_ID_TAG: span.request_id}
+        return {**self._describe(request), **span.tags, REQUEST_ID_TAG: span.request_id.decode("utf-8", "replace")}
 
-    def _usual(self, request: InboundRequest, span: Recorded, method: bytes) -> bytes:
-        """The same of HTTP."""
+    def _usual(self, request: InboundRequest, span: Recorded, method: bytes) -> list[bytes]:
+        """The same of HTTP, in pieces."""
         try:
             alone, forwarded = self._connections[request.peer, request.scheme, request.version, request.principal]
         except KeyError:
             alone, forwarded = self._of_connection(request)
-        told = [alone, method, attribute("url.path", self._shown(request.path))]
-        if request.forwarded:
+        path, request_id, agent = self._shown(request.path).encode("utf-8", "replace"), span.request_id, span.agent
+        told = [alone, method, _PATH[len(path)], path]
+        if span.forwarded if request.for_application is None else request.forwarded:
             told[0] = forwarded
             told.append(attribute("client.address", request.remote_ip or address_of(request)[0]))
         if request.authority:
@@ -150,12 +159,12 @@ class InboundRecords:
                 told.append(self._places[request.scheme, request.authority])
             except KeyError:
                 told.append(self._of_place(request.scheme, request.authority))
-        told.append(attribute(REQUEST_ID_TAG, span.request_id))
-        if span.agent:
-            told.append(attribute("user_agent.original", span.agent[:LONGEST]))
+        told += (_REQUEST_ID[len(request_id)], request_id)
+        if agent:
+            told += (_AGENT[len(agent)], agent)
         if span.tags:
             told.append(otlp.attributes(span.tags))
-        return b"".join(told)
+        return told
 
     def _of_connection(self, request: InboundRequest) -> tuple[bytes, bytes]:
         """What all requests like this one say; the first is of those that nobody has forwarded."""

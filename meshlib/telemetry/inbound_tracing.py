@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.policy.trace_context import read_traceparent, write_traceparent
 from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.custom_tags import LONGEST
-from meshlib.telemetry.inbound_records import InboundRecords, Recorded, ServedSpan, address_of, status_of
+from meshlib.telemetry.inbound_records import InboundRecords, Recorded, SdkSpan, ServedSpan, address_of, status_of
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 BUILT_IN = ("client.", "error.", "guid:", "http.", "meshlib.", "network.", "rpc.", "server.", "url.", "user_agent.")
 """How attributes begin that a span has by itself."""
-TRACEPARENT = (b"traceparent",)
+TOLD = WantedHeaders((REQUEST_ID, "traceparent", "tracestate", "user-agent", "x-forwarded-for"))
+HAS_ID, HAS_PARENT, HAS_FORWARDED = 1, 2, 16
+LONGEST_ID = otlp.LONGEST
 NO_TAGS: Attributes = {}
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
 """gRPC statuses that are errors of a server by OpenTelemetry's conventions: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
@@ -105,7 +108,7 @@ class InboundTracing(Spans):
             if request_id is None:
                 request_id = self._identify(call, True)
             found.set_attributes({**self._described(request), REQUEST_ID_TAG: request_id})
-            return ServedSpan(found, True)
+            return SdkSpan(found, True)
         parent = self.propagation.read(header)
         below = with_baggage(header)
         request_id = header(REQUEST_ID)
@@ -130,49 +133,68 @@ class InboundTracing(Spans):
             request.goes_on_in(
                 self.propagation.spoken.names, self.propagation.write(span.get_span_context(), lambda: below)
             )
-        return ServedSpan(span, False) if recording else None
+        return SdkSpan(span, False) if recording else None
 
     def _recorded(self, call: InboundCall, tracer: OwnTracer) -> Recorded | None:
         """The same of spans that are written by ourselves."""
         request = call.request
-        header = request.header
-        propagation = self.propagation
-        request_id = header(REQUEST_ID)
-        told = header("traceparent") if propagation.spoken.just_w3c else None
-        found = None if told is None else read_traceparent(told)
-        if found is not None:  # nearly always: as ``propagation.read``
-            trace_id, parent_id, flags = found
-            sampled = bool(flags & 1)
-            if request_id is None:
-                request_id = self.with_decision(self.new_id(), sampled)
-                _identify(call, request_id)
-            if not sampled:
-                return None  # nor anything that is called for it: it goes on as it came
-            state = header("tracestate") or ""
-            if state:
-                state = self._trace.TraceState.from_header([state]).to_header()  # strangers write what they like
-            made = self._record(request, tracer, trace_id, parent_id, state, request_id)
-            if self._settings.propagates:
-                request.goes_on_in(TRACEPARENT, (write_traceparent(trace_id, made.span_id, flags),))
-            return made
-        return self._recorded_anew(call, tracer, request_id)
+        there, given, parent, state, agent, _ = request.values_of(TOLD)
+        found = None
+        if there & HAS_PARENT and self.propagation.spoken.just_w3c:
+            found = read_traceparent(parent.decode("latin-1"))
+        if found is None:
+            return self._recorded_anew(call, tracer, there, given, agent)
+        # nearly always: as ``propagation.read``
+        trace_id, parent_id, flags = found
+        sampled = bool(flags & 1)
+        if not there & HAS_ID:
+            made_id = self.with_decision(self.new_id(), sampled)
+            _identify(call, made_id)
+            given = made_id.encode()
+        if not sampled:
+            return None  # nor anything that is called for it: it goes on as it came
+        told = ""
+        if state:  # strangers write what they like
+            told = self._trace.TraceState.from_header([state.decode("latin-1")]).to_header()
+        tags: Attributes = {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS
+        made = Recorded(
+            tracer,
+            trace_id,
+            parent_id,
+            told,
+            given if given.isascii() and len(given) <= LONGEST_ID else shown(given, LONGEST_ID),
+            agent if agent.isascii() and len(agent) <= LONGEST else shown(agent, LONGEST),
+            there & HAS_FORWARDED != 0,
+            tags,
+        )
+        if self._settings.propagates:
+            request.traced_by(write_traceparent(trace_id, made.span_id, flags)[1])
+        return made
 
-    def _recorded_anew(self, call: InboundCall, tracer: OwnTracer, request_id: str | None) -> Recorded | None:
+    def _recorded_anew(
+        self, call: InboundCall, tracer: OwnTracer, there: int, given: bytes, agent: bytes
+    ) -> Recorded | None:
         """Of a request that begins a trace, or whose trace is not told in the one way that nearly all tell it."""
         request, propagation = call.request, self.propagation
         parent = propagation.read(request.header)
-        mine = request_id is None
-        if request_id is None:
-            request_id = self.new_id()
+        mine = not there & HAS_ID
+        request_id = self.new_id() if mine else given.decode("latin-1")
         sampled = self.samples(request_id, parent)
         if mine:
             request_id = self.with_decision(request_id, sampled)
+        tags: Attributes = {**self._tags.of(request.header)}
+        told = (
+            shown(request_id.encode("latin-1", "replace"), LONGEST_ID),
+            shown(agent, LONGEST),
+            there & HAS_FORWARDED != 0,
+            tags,
+        )
         above = parent.span
         if sampled and above is not None:
             state = above.trace_state.to_header()
-            made = self._record(request, tracer, above.trace_id, above.span_id, state, request_id)
+            made = Recorded(tracer, above.trace_id, above.span_id, state, *told)
         else:
-            made = self._record(request, tracer, tracer.new_id(128), 0, "", request_id)
+            made = Recorded(tracer, tracer.new_id(128), 0, "", *told)
         if self._settings.propagates and (sampled or above is None or parent.sampled is None):
             trace = self._trace
             flags = trace.TraceFlags(1 if sampled else 0)
@@ -183,13 +205,6 @@ class InboundTracing(Spans):
         if mine:
             _identify(call, request_id)
         return made if sampled else None
-
-    def _record(
-        self, request: InboundRequest, tracer: OwnTracer, trace_id: int, parent_id: int, state: str, request_id: str
-    ) -> Recorded:
-        header, tags = request.header, self._tags
-        told: Attributes = {**tags.of(header)} if tags.by_header else NO_TAGS
-        return Recorded(tracer, trace_id, parent_id, state, request_id, header("user-agent"), told)
 
     def _identify(self, call: InboundCall, samples: bool) -> str:
         """Give it an id."""
@@ -307,6 +322,11 @@ def fault_of(call: InboundCall) -> dict[str, float | bool] | None:
     if not call.injected_delay and not aborts:
         return None
     return {"meshlib.fault.delay": call.injected_delay, "meshlib.fault.aborts": aborts}
+
+
+def shown(value: bytes, longest: int) -> bytes:
+    """A header's value in UTF-8, of so many characters at most."""
+    return value[:longest].decode("latin-1").encode()
 
 
 def _identify(call: InboundCall, request_id: str) -> None:

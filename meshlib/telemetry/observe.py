@@ -11,7 +11,7 @@ from meshlib.policy.telemetry_settings import TelemetrySettings
 from meshlib.telemetry.attempt_spans import CallSpan, spanned
 from meshlib.telemetry.cluster_codes import ClusterCodes
 from meshlib.telemetry.inbound_metrics import InboundMetrics
-from meshlib.telemetry.inbound_records import ServedSpan
+from meshlib.telemetry.inbound_records import Recorded, ServedSpan
 from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.metrics import UNUSUAL, Metrics
 from meshlib.telemetry.sizes import response_size
@@ -242,7 +242,9 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
             return
         if span is not None:
             try:
-                self._tracing.finished(call, span)
+                # by the clock of its duration, as ``InboundTracing.late``
+                end = span.start + int((now - call.started) * 1e9) if type(span) is Recorded else None
+                self.tracing.finished(call, span, end)
                 series.exemplify((now - call.started) * 1000.0, span.trace_id, span.span_id)
             except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
                 self._failed()

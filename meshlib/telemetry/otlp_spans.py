@@ -31,6 +31,7 @@ _BITS = (1 << 64) - 1
 _times = struct.Struct("<BQBQ").pack
 _double = struct.Struct("<d").pack
 _flags = struct.Struct("<I").pack
+_THEIRS = b"\x85\x01%b" % _flags(REMOTE)
 
 
 def varint(number: int) -> bytes:
@@ -82,6 +83,22 @@ def attribute(key: str, value: object) -> bytes:
             outer = size + 4
             return b"J%c%c%b\x12%c\n%c%b" % (outer & 127 | 128, outer >> 7, name, length + 2, length, data)
     return field(b"J", name + field(b"\x12", _value(value)))
+
+
+class Named(dict[int, bytes]):
+    """What is written of attributes with this key before their value, by the length of that: of text in UTF-8 that is not
+    longer than ``LONGEST``."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = key
+
+    def __missing__(self, length: int) -> bytes:
+        made = attribute(self._key, "x" * min(length, LONGEST))
+        made = self[length] = made[: len(made) - length]
+        return made
 
 
 def attributes(found: Mapping[str, object]) -> bytes:
@@ -143,6 +160,34 @@ def span(
         head += field(b"\x1a", state)
     body = b"%b*%b%b0%c%b%b\x85\x01%b" % (head, varint(len(name)), name, kind, times, rest, _flags(flags))
     return b"\x12%b%b" % (varint(len(body)), body)
+
+
+def served(trace_id: int, span_id: int, parent_id: int, name: bytes, start: int, end: int, rest: list[bytes]) -> bytes:
+    """``span`` of a server, whose parent is somebody else's and whose trace has no state. ``name``: as ``named`` writes it;
+    ``rest``: in pieces."""
+    body = b"".join(
+        (
+            b"\n\x10",
+            trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            span_id.to_bytes(8, "big"),
+            b'"\x08',
+            parent_id.to_bytes(8, "big"),
+            name,
+            _times(0x39, start & _BITS, 0x41, end & _BITS),
+            *rest,
+            _THEIRS,
+        )
+    )
+    length = len(body)
+    if 127 < length < 16384:  # nearly always
+        return b"\x12%c%c%b" % (length & 127 | 128, length >> 7, body)
+    return field(b"\x12", body)
+
+
+def named(name: bytes) -> bytes:
+    """Name and kind of a server's span."""
+    return b"%b0%c" % (field(b"*", name), SERVER)
 
 
 def request(resource: bytes, scope: str, spans: Iterable[bytes]) -> bytes:

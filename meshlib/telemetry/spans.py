@@ -58,6 +58,24 @@ class Told(Protocol):
     def header(self, name: str, /) -> str | None: ...
 
 
+class InTrace:
+    """A ``span`` of OpenTelemetry's, and where it is in its trace."""
+
+    __slots__ = ("span",)
+
+    span: Span
+
+    @property
+    def trace_id(self) -> int:
+        """Of its trace, which access logs and exemplars name."""
+        return self.span.get_span_context().trace_id
+
+    @property
+    def span_id(self) -> int:
+        """Its own."""
+        return self.span.get_span_context().span_id
+
+
 class Spans:
     """``unrecorded``: how many calls may pass before the next look for an SDK; counted down by whoever begins calls."""
 
