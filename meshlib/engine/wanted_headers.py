@@ -22,18 +22,21 @@ Values = tuple[Any, ...]
 """Which of the wanted headers are there, one bit for each, the first one's is 1; then their values as bytes, in the order of
 their names: of repeated ones all, joined with ","; b"" of those that are not there."""
 Take = Callable[[Pairs], Values]
+Reading = Callable[[bytes, bytes, Callable[[str], str | None], Values], Values]
+"""What reads values from header lines, the same in lower case, what says all that one has which is repeated, and others."""
 
 
 class WantedHeaders:
     """``names`` are in lower case. For all threads: whoever comes second finds the same."""
 
-    __slots__ = ("_of_lines", "names", "takes", "takes_of_environs")
+    __slots__ = ("names", "readings", "takes", "takes_of_environs")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.takes: dict[tuple[bytes, ...] | bytes, Take] = {}
         """What takes them from headers with these names: in their order as they are spelled, or with a line end between two."""
-        self._of_lines: Callable[[bytes, bytes, Callable[[str], str | None]], Values] | None = None
+        self.readings: dict[WantedHeaders | None, Reading] = {}
+        """What reads them from lines, by whose values are known already (``beside``)."""
         self.takes_of_environs: dict[tuple[str, ...], Callable[[Any], Any]] = {}
         """What takes them from environs of WSGI with these keys: for their door to keep."""
 
@@ -54,10 +57,20 @@ class WantedHeaders:
     def of_lines(self, lines: bytes, lower: bytes, joined: Callable[[str], str | None]) -> Values:
         """Those of header lines, each with its line end; ``lower``: the same in lower case behind a line end. ``joined``: what
         says all that one has which is repeated."""
-        read = self._of_lines
-        if read is None:
-            read = self._of_lines = _reading(self.names)
-        return read(lines, lower, joined)
+        try:
+            read = self.readings[None]
+        except KeyError:
+            read = self.readings[None] = _reading(self.names, ())
+        return read(lines, lower, joined, ())
+
+    def beside(self, others: WantedHeaders) -> Reading:
+        """What reads them from lines of which the values of ``others`` are known, but for that of traceparent, which may be
+        another one by now; ``readings`` has it from then on."""
+        if len(self.readings) >= MOST:
+            self.readings.clear()
+        known = tuple(["" if name == "traceparent" else name for name in others.names])
+        made = self.readings[others] = _reading(self.names, known)
+        return made
 
     def of_texts(self, texts: Iterable[str | None]) -> Values:
         """Those whose values are these, in the order of ``names``; None of what is not there."""
@@ -107,13 +120,23 @@ def _taking(places: tuple[int | None, ...]) -> Take:
 
 
 @functools.lru_cache(MOST)
-def _reading(names: tuple[str, ...]) -> Callable[[bytes, bytes, Callable[[str], str | None]], Values]:
-    """What looks for these names in lines: a function of its own, as a loop over them takes half as long again."""
-    code = ["def read(lines, lower, joined):", "    find, there = lower.find, 0"]
-    known: dict[str, object] = {"__builtins__": {}, "wire_bytes": wire_bytes}
+def _reading(names: tuple[str, ...], others: tuple[str, ...]) -> Reading:
+    """What looks for these names in lines, but for those of ``others``, whose ``Values`` it is given: a function of its own, as
+    a loop over them takes half as long again."""
+    code = ["def read(lines, lower, joined, known):", "    find, there = lower.find, 0"]
+    theirs: dict[str, object] = {"__builtins__": {}, "wire_bytes": wire_bytes}
+    if not set(names).isdisjoint(others):
+        code.append(f"    has, {''.join(f'known{n:d}, ' for n in range(len(others)))}= known")
+    values = []
     for n, name in enumerate(names):
+        if name in others:
+            at = others.index(name)
+            code.append(f"    if has & {1 << at:d}: there |= {1 << n:d}")
+            values.append(f"known{at:d}, ")
+            continue
         key = b"\r\n%b:" % name.encode("latin-1", "replace")
-        known[f"key{n:d}"], known[f"name{n:d}"] = key, name
+        theirs[f"key{n:d}"], theirs[f"name{n:d}"] = key, name
+        values.append(f"value{n:d}, ")
         code += [
             f"    at = find(key{n:d})",
             "    if at < 0:",
@@ -125,7 +148,7 @@ def _reading(names: tuple[str, ...]) -> Callable[[bytes, bytes, Callable[[str], 
             f"            value{n:d} = wire_bytes(joined(name{n:d}) or '')",
             f"        there |= {1 << n:d}",
         ]
-    code.append(f"    return (there, {''.join(f'value{n:d}, ' for n in range(len(names)))})")
-    exec(compile("\n".join(code), "<wanted headers>", "exec"), known)
-    made: Any = known["read"]
+    code.append(f"    return (there, {''.join(values)})")
+    exec(compile("\n".join(code), "<wanted headers>", "exec"), theirs)
+    made: Any = theirs["read"]
     return made  # type: ignore[no-any-return]

@@ -53,6 +53,7 @@ _PROTO = b"\r\nx-forwarded-proto:"
 _CERT = b"\r\n%b:" % CLIENT_CERT
 _LIKE_CERT = re.compile(rb"\r\nx[-_]forwarded[-_]client[-_]cert:")
 """To an application that reads headers as CGI names them, ``_`` in a name is ``-``: WSGI, PHP, Rack."""
+_ANY_CERT = b"cert:"
 _CERTS, _CERTS_TOO = b"client-cert:", b"client_cert:"
 """How its name ends, in all of these spellings."""
 _HTTP = b" http"
@@ -146,15 +147,14 @@ class AtTheSidecar:
         self._added = inbound_lines(said, _LINE_END + said, *self._asked)[0][len(said) :]
         self._lower = self._added.lower()
 
-    def of(self, lines: bytes, lower: bytes) -> tuple[bytes, bytes]:
-        """As ``inbound_lines``."""
+    def of(self, lines: bytes, lower: bytes, envoys: bool = True) -> tuple[bytes, bytes]:
+        """As ``inbound_lines``. ``envoys``: one of Envoy's own headers may be among them."""
         at = lower.find(_PROTO)
         if (
             at >= 0
             and lower.startswith(_HTTP, at + len(_PROTO))
-            and lower.find(_CERTS) < 0
-            and lower.find(_CERTS_TOO) < 0
-            and (lower.find(_ENVOYS) < 0 or self._away.isdisjoint(_envoys(lower)))
+            and (lower.find(_ANY_CERT) < 0 or (lower.find(_CERTS) < 0 and lower.find(_CERTS_TOO) < 0))
+            and (not envoys or lower.find(_ENVOYS) < 0 or self._away.isdisjoint(_envoys(lower)))
         ):
             return lines + self._added, lower + self._lower
         return inbound_lines(lines, lower, *self._asked)

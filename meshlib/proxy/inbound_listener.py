@@ -191,7 +191,7 @@ class InboundConnection(ServedConnection[Inbound]):
             if mine is not self._mine:
                 self._mine = mine
                 self._headers = self._headers_by(mine)
-        request.to_application(*self._headers.of(request.lines, request.lower))
+        request.to_application(*self._headers.of(request.lines, request.lower, request.has_envoy_headers))
         served = self._served(request, found)
         lower, server, straight = request.lower, self._listener.server, self._straight
         deadline, upgrade = None, UPGRADE in request.special

@@ -39,6 +39,7 @@ class ServedRequest(InboundRequest):
     asked: tuple[str, ...] = ()
     host_known = True
     _values: dict[str, list[str]] | None = None
+    _known: tuple[WantedHeaders, Values] | None = None
     _sent_headers: RawHeaders | None = None
     _source_ip: str | None = None
     _for_caller: tuple[Change, ...] = ()
@@ -94,16 +95,29 @@ class ServedRequest(InboundRequest):
         return self.sent_on.header_values(name) if self._values is None else super().header_values(name)
 
     def values_of(self, wanted: WantedHeaders) -> Values:
-        """As ``InboundRequest``'s."""
-        return self.sent_on.values_of(wanted) if self._values is None else super().values_of(wanted)
+        """As ``InboundRequest``'s. What a span has wanted an access log need not look for."""
+        if self._values is not None:
+            return super().values_of(wanted)
+        known, sent = self._known, self.sent_on
+        if known is not None:
+            others, values = known
+            try:
+                read = wanted.readings[others]
+            except KeyError:
+                read = wanted.beside(others)
+            return read(sent.lines, sent.lower, sent.header, values)
+        values = sent.values_of(wanted)
+        self._known = wanted, values
+        return values
 
     def goes_on_in(self, names: Iterable[bytes], headers: Iterable[tuple[bytes, bytes]]) -> None:
         """As ``InboundRequest``'s: before anything is decided about it."""
+        self._known = None
         self.sent_on.retraced(names, b"".join([b"%b: %b\r\n" % each for each in headers]))
 
     def traced_by(self, traceparent: bytes) -> None:
         """As ``InboundRequest``'s."""
-        self.sent_on.traced_by(traceparent)
+        self.sent_on.traced_by(traceparent)  # what is ``_known`` of other headers stays so
 
     def header_bytes(self) -> int:
         """As ``InboundRequest``'s."""

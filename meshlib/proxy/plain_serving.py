@@ -126,7 +126,6 @@ class PlainServing:
             record.virtual_host = path
             record.rule_object = path.single
             record.version = live.snapshot.version
-            record._attempts = None
             begun = plain_call.begun(hop, self._send)
             if type(begun) is Send and begun.timeout is None and self._begin(begun, sent):
                 return self
@@ -184,8 +183,13 @@ class PlainServing:
         """A ``Serving`` goes on from here."""
         responder, self._responder = self._responder, None
         assert responder is not None
-        call = self._call
+        call, hop = self._call, self._hop
         # of the request that this was used for before
+        record = hop.record
+        hop.outcome = record.attempted = record.upstream_ms = record._attempts = None
+        record.status = 0
+        if hasattr(record, "answered"):
+            del record.answered
         call.sent = call.status = call.request_head_bytes = call.response_head_bytes = call.response_bytes = 0
         call.response_head = ()
         call.head_at = 0.0
@@ -270,11 +274,6 @@ class PlainServing:
             hop.request = call.request = outcome.whole = self._span = None  # type: ignore[assignment]
             outcome.headers = _NO_HEADERS
             call.response_head = ()
-            # all that a plain call leaves: the next one may come to an end before it has any of it
-            hop.outcome = record.destination = record.attempted = record.upstream_ms = None
-            record.peer_metadata = record.grpc_status = None
-            record.endpoint = ""
-            record.status = 0
             spares.append(self)
 
     def _tell(self, status: int, made: ReceivedHead, more: bytes, size: int) -> None:
@@ -290,8 +289,8 @@ class PlainServing:
         call.response_head_bytes = head
         call.response_bytes = head + size
         sent = request.sent_on
-        call.request_head_bytes = call.request_bytes = head = sent.head_bytes()
         body = sent.body
+        call.request_head_bytes = call.request_bytes = head = sent.head_bytes() if body else sent.sent_bytes()
         if type(body) is bytes:
             call.request_bytes = head + len(body)
         bound, span = self._bound, self._span

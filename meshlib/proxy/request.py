@@ -173,7 +173,7 @@ class ProxyRequest(Bodied):
         self._headers = self._received = RawHead(lines + added)
 
     def traced_by(self, traceparent: bytes) -> None:
-        """The same of its one traceparent, whose value is another one now."""
+        """The same of its one traceparent, whose value is another one now (in lower case)."""
         lines, lower = self.lines, self.lower
         at = lower.find(_TRACEPARENT)
         start = at + len(_TRACEPARENT)

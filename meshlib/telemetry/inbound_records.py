@@ -42,7 +42,8 @@ _PATH, _REQUEST_ID, _AGENT = map(otlp.Named, ("url.path", REQUEST_ID_TAG, "user_
 
 
 class SdkSpan(InTrace):
-    """The span of a call that is served, as OpenTelemetry has it. A ``borrowed`` one is somebody else's: enriched, never ended."""
+    """The span of a call that is served, as OpenTelemetry has it. A ``borrowed`` one is somebody else's: enriched, never
+    ended."""
 
     __slots__ = ("borrowed",)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.ext_authz import Change
 from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.request import ProxyRequest
@@ -111,3 +112,35 @@ def test_what_goes_to_the_application_is_what_it_would_be_of_its_bytes(came, goe
             assert getattr(client, name) == getattr(read, name), name
     assert client.headers == read.headers
     assert client.encoded(1) == client.encoded(2) == b"POST /a?b=c HTTP/1.1\r\n" + goes + b"\r\n" + (body or b"")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Host: a\r\nTraceParent:\t1  \r\nAccept: x\r\n",
+        b"traceparent: 1\r\nHost: a\r\ntraceparent: 2\r\n",
+        b"Host: a\r\n",
+    ],
+)
+def test_a_trace_goes_on_where_it_stood(lines):
+    made, usual = request(lines), request(lines)
+    made.traced_by(b"new")
+    usual.goes_on_in((b"traceparent",), [(b"traceparent", b"new")])
+    assert made.header("traceparent") == "new"
+    sent = made.for_the_application()
+    assert sent.lower == b"\r\n" + sent.lines.lower()
+    headers = [(name.lower(), value) for name, value in sent.headers]
+    assert sorted(headers) == sorted((name.lower(), value) for name, value in usual.for_the_application().headers)
+
+
+def test_what_one_has_looked_for_is_what_another_sees():
+    made = request(b"Host: a\r\ntraceparent: 1\r\nX-Two: a\r\nx-two: b\r\n")
+    first, second = (
+        WantedHeaders(("traceparent", "x-two", "none")),
+        WantedHeaders(("none", "x-two", "host", "traceparent")),
+    )
+    assert made.values_of(first) == (0b011, b"1", b"a,b", b"")
+    made.traced_by(b"2")
+    assert made.values_of(second) == (0b1110, b"", b"a,b", b"a", b"2")
+    made.put("x-two", b"c")
+    assert made.values_of(second) == (0b1110, b"", b"c", b"a", b"2")

@@ -100,3 +100,18 @@ def test_what_is_too_long_is_cut_and_what_is_no_text_is_no_error():
     told = {pair.key: pair.value.string_value for pair in found.resource_spans[0].scope_spans[0].spans[0].attributes}
     assert told == {"long": "x" * otlp.LONGEST, "surrogate": "a?", "other": "dict_keys(['a'])"}
     assert otlp.status(False) == b""
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 1000, 5000, 20_000])
+def test_a_span_of_a_server_below_another_is_written_in_one_step(length):
+    rest = [otlp.attribute("k", 1), otlp.attribute("long", "x" * length), otlp.attribute("l", "y" * (length // 2))]
+    parts = TRACE.to_bytes(16, "big"), SPAN.to_bytes(8, "big"), PARENT.to_bytes(8, "big")
+    usual = otlp.span(*parts, b"GET", otlp.SERVER, START, END, b"".join(rest), otlp.REMOTE)
+    assert otlp.served(TRACE, SPAN, PARENT, otlp.named(b"GET"), START, END, rest) == usual
+
+
+def test_what_stands_before_a_value_is_known_by_its_length():
+    named = otlp.Named("url.path")
+    for length in (*range(300), otlp.LONGEST):
+        assert named[length] + b"x" * length == otlp.attribute("url.path", "x" * length)
+    assert len(named) == 301
