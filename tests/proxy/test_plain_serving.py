@@ -13,6 +13,7 @@ from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import InboundProxy
+from tests.support.mesh_config import mesh_config
 from tests.support.servers import EchoServer
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: there are none")
@@ -175,8 +176,11 @@ def test_an_application_that_hangs_up_is_asked_once_more_or_is_a_503(app):
 
 @pytest.mark.parametrize("body", [b"", b"a body that has come with its head"])
 def test_bytes_are_counted_as_on_the_long_way(app, body, monkeypatch):
+    # which says how long the application took, in one digit or in two
+    silent = mesh_config(defaultConfig={"proxyHeaders": {"envoyDebugHeaders": {"disabled": True}}})
+
     def bytes_of(plain):
-        with InboundProxy(app.port) as proxy:
+        with InboundProxy(app.port, silent) as proxy:
             if not plain:
                 monkeypatch.setattr("meshlib.proxy.inbound_listener.Straight", type("Nobody", (), {}))
             with proxy.client() as client:
