@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -48,7 +49,7 @@ class RequestReader:
     def __init__(self, *, local: bool, changing: Container[str] = NOTHING) -> None:
         self._local = local
         self._changing = changing
-        self._parser = HttpRequestParser(self)
+        self._parser: Any = HttpRequestParser(self)
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._size = 0
@@ -65,6 +66,10 @@ class RequestReader:
         if self._found is None and self._size > MOST_BYTES:
             self._found = Refused(431, f"the head of a request may have {MOST_BYTES} bytes")
         return self._found
+
+    def over(self) -> None:
+        """Nothing more comes. (It and its parser refer to each other: they would stay for the garbage collector.)"""
+        self._parser = None
 
     # -- what the parser calls ------------------------------------------------------------------------------------------
 

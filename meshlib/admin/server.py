@@ -212,6 +212,7 @@ class AdminServer:
     def _drop(self, connection: _Connection) -> None:
         self._connections.pop(connection.socket.fileno(), None)
         connection.socket.close()
+        connection.reader.over()
 
 
 def _written(page: Page, request: AdminRequest, allow: str = "GET, HEAD") -> Iterator[bytes]:

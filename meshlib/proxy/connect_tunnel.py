@@ -71,7 +71,7 @@ class ConnectTunnel(asyncio.Protocol):
         self.why = self.flag = ""  # it was ended here: why, and Envoy's flag for that
         self._client: Any = None
         self._series: TcpSeries
-        self._over: Callable[[], None] = lambda: None
+        self._over: Callable[[], None] = _nothing
         self._early: list[bytes] = []
         self._client_ended = self._client_lost = self._upstream_ended = False
         self._last = 0.0  # when bytes came last
@@ -150,7 +150,8 @@ class ConnectTunnel(asyncio.Protocol):
             self.upstream.close()
         else:
             self._rest()
-        self._over()
+        over, self._over = self._over, _nothing  # who is told refers to this
+        over()
 
     # -- the upstream's connection, as asyncio tells --------------------------------------------------------------------
 
@@ -250,6 +251,10 @@ class ConnectTunnel(asyncio.Protocol):
         """Both connections have gone."""
         if self._idle_alarm is not None:
             self._idle_alarm.cancel()
+
+
+def _nothing() -> None:
+    """Nobody is told."""
 
 
 def _carried(way: Way | None) -> bool:

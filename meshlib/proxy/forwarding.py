@@ -125,6 +125,7 @@ class Forwarding:
             self._task.cancel()
             if self._in_task:
                 return  # which does the rest
+            self._task = None
         self._over = True
         self._leave_connection()
         self._close_exchange()
@@ -470,6 +471,7 @@ class Forwarding:
             await self._pass_on(exchange, outcome, local)
         except asyncio.CancelledError:
             self._over = True
+            self._task = None  # whose error, with this frame in it, would stay for the garbage collector
             exchange.close()
             self._tell_cut()
             raise

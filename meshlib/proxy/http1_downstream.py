@@ -147,8 +147,9 @@ class Http1Downstream(asyncio.Protocol, Straight):
         self._close = True
         if forwarding is not None:
             forwarding.cancel()
-        if self._source is not None:
-            self._source.fail(ConnectionResetError("the client has gone"))
+        source, self._source = self._source, None  # which refers to this
+        if source is not None:
+            source.fail(ConnectionResetError("the client has gone"))
         self.writable = True  # nobody need wait for it
         self._wake()
         self._reader.over()

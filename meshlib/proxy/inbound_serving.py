@@ -186,6 +186,7 @@ class Serving:
             self._task = None
             self._decided(effect)
         except asyncio.CancelledError:  # the client has gone; the exchange is closed
+            self._task = None  # whose error, with this frame in it, would stay for the garbage collector
             self._drop()
             raise
         except (ConnectionError, Refused):  # it has gone, or sent nonsense, while its body was looked at
@@ -224,6 +225,7 @@ class Serving:
         if self._task is not None:
             self._task.cancel()
             if not self._in_task:  # nor will it ever be
+                self._task = None
                 self._close_exchange()
                 self._drop()
             return

@@ -34,17 +34,17 @@ async def respond(
     try:
         outcome = await connection.respond(stream, waiter, attempt, head_by)
     except BaseException:
-        upload.task.cancel()
+        upload.stop()
         raise
     if outcome.failure is not None or outcome.whole is not None:
-        upload.task.cancel()
+        upload.stop()
     return outcome
 
 
 class _Upload:
     """Sends the body."""
 
-    __slots__ = ("_connection", "_framing", "_reader", "_stream", "_waiter", "task")
+    __slots__ = ("_connection", "_framing", "_reader", "_stream", "_task", "_waiter")
 
     def __init__(self, connection: Connection, stream: Stream, reader: Waiter, framing: Sized | Chunked) -> None:
         """``reader``: waits for the response."""
@@ -53,13 +53,22 @@ class _Upload:
         self._reader = reader
         self._framing = framing
         self._waiter = Waiter(connection.loop, connection.deadlines)
-        self.task: asyncio.Task[None] = connection.loop.create_task(self._send())
+        self._task: asyncio.Task[None] | None = connection.loop.create_task(self._send())
+
+    def stop(self) -> None:
+        """Nobody hears the rest."""
+        task, self._task = (
+            self._task,
+            None,
+        )  # whose error, with this in its frames, would stay for the garbage collector
+        if task is not None:
+            task.cancel()
 
     def wake(self) -> None:
         """The stream's."""
         self._reader.wake()
         if self._stream.settled:
-            self.task.cancel()
+            self.stop()
         else:
             self._waiter.wake()
 

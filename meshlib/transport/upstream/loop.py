@@ -110,7 +110,7 @@ class AsyncioUpstream:
                 if connection.closed:
                     raise connection.lost_by or ConnectionAbortedError(NO_RESPONSE)
             except BaseException:
-                connection.abort()
+                connection.unmade()
                 raise
         self._busy.add(connection)
         return connection

@@ -196,6 +196,13 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def unmade(self) -> None:
+        """It has come to nothing before its first request. (asyncio need not say that it is lost, and what refers to each other
+        here would stay for the garbage collector.)"""
+        self.abort()
+        self.reader.over()
+        self.transport = self.stream = None
+
     def hear(self, handler: Handler) -> None:
         """The request that is under way, if any, has this handler from now on."""
         if self._handler is not None:

@@ -41,7 +41,7 @@ class Waiting(Protocol):
 class Upload:
     """Sends the body of ``framing``. ``over``: the system has taken all of it."""
 
-    __slots__ = ("_connection", "_framing", "_pending", "_waiter", "over", "task")
+    __slots__ = ("_connection", "_framing", "_pending", "_task", "_waiter", "over")
 
     def __init__(self, pending: Waiting, connection: Connection, framing: Sized | Chunked) -> None:
         self._pending = pending
@@ -49,7 +49,16 @@ class Upload:
         self._framing = framing
         self._waiter: asyncio.Future[None] | None = None
         self.over = False
-        self.task: asyncio.Task[None] = connection.lender.loop.create_task(self._send())
+        self._task: asyncio.Task[None] | None = connection.lender.loop.create_task(self._send())
+
+    def stop(self) -> None:
+        """Nobody hears the rest."""
+        task, self._task = (
+            self._task,
+            None,
+        )  # whose error, with this in its frames, would stay for the garbage collector
+        if task is not None:
+            task.cancel()
 
     def wake(self) -> None:
         """The system takes more."""

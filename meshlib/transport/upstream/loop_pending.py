@@ -183,7 +183,7 @@ class Pending:
         upload, self._upload = self._upload, None
         assert upload is not None
         if not upload.over:
-            upload.task.cancel()
+            upload.stop()
         return upload.over
 
     async def send_body(self, framing: Sized | Chunked | None) -> Outcome | None:
@@ -286,8 +286,9 @@ class Pending:
     async def next_chunk(self) -> bytes:
         """Some bytes of the body, b"" at its end. Raises ``BodyFailed``."""
         while not (chunks := self._chunks):
-            if self._failed is not None:
-                raise self._failed
+            failed = self._failed
+            if failed is not None:  # another one: the frames that it goes through refer to this
+                raise BodyFailed(failed.failure, failed.detail, failed.error)
             if self.ended:
                 self._give_back()
                 return b""
