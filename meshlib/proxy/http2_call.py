@@ -43,6 +43,8 @@ class Carries(Protocol):
 
     loop: asyncio.AbstractEventLoop
     session: ServerSession
+    _flushing: bool
+    """``flush_soon`` has been said."""
 
     def target(self, head: RequestHead, /) -> bytes: ...
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None, /) -> UnderWay | None: ...
@@ -294,4 +296,6 @@ class Http2Call:
         self._forwarding = None
         if self._drained is not None:
             self._wake()
-        self._down.flush_soon()
+        down = self._down
+        if not down._flushing:
+            down.flush_soon()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshlib.engine.message_size import FRAME
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
-from meshlib.proxy.grpc import MessageCount, is_one_message
+from meshlib.proxy.grpc import MessageCount
 from meshlib.transport.protocol.http1_request import METHODS as KNOWN_METHODS
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.raw_head import RawHead
@@ -233,11 +234,14 @@ class ProxyRequest(Bodied):
 
     def sent_bytes(self) -> int:
         """The same, and as much of the body as has been seen."""
-        headers = self._headers
-        if self.body is None and type(headers) is RawHead:  # as most are: without a call
+        headers, body = self._headers, self.body
+        if type(headers) is RawHead:  # as most are: without a call
             lines = headers.lines
-            return len(lines) - 4 * lines.count(b"\n") + len(self.method) + len(self.target)
-        return self.head_bytes() if self.body is None else self.head_bytes() + self.body_bytes()
+            size = len(lines) - 4 * lines.count(b"\n") + len(self.method) + len(self.target)
+            if body is None:
+                return size
+            return size + (len(body) if type(body) is bytes else self.body_bytes())
+        return self.head_bytes() if body is None else self.head_bytes() + self.body_bytes()
 
     @property
     def messages(self) -> MessageCount:
@@ -251,8 +255,8 @@ class ProxyRequest(Bodied):
     @property
     def one_message(self) -> bool:
         """Whether the body is one message of gRPC that is all here."""
-        body = self.body
-        return type(body) is bytes and is_one_message(body)
+        body = self.body  # as ``is_one_message``, without a call of it
+        return type(body) is bytes and FRAME + int.from_bytes(body[1:FRAME], "big") == len(body)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

@@ -271,7 +271,6 @@ class Http2Session:
         self.responses += 1
         self.changed[stream] = None
         del self.streams[number]
-        self._codec.ignored(number, len(data))  # as in ``on_last``
         return weight
 
     def on_trailers(self, number: int, headers: Received) -> None:

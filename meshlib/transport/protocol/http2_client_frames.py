@@ -28,8 +28,8 @@ _PRIORITY_SIZE = 5
 _PADDING = 256
 _WINDOW_SIZE = 4
 _RESERVED = 0x80000000  # the bit before the number of a stream
-_read_head = struct.Struct(">HBBBI").unpack_from
-"""Of a frame: its length but for the last byte, that, kind, flags, and the stream."""
+_read_head = struct.Struct(">IBI").unpack_from
+"""Of a frame: its length with its kind as the last byte, flags, and the stream."""
 _LARGE = 0x40  # the first byte of half of the largest window: a smaller increment is not looked at
 
 
@@ -62,12 +62,13 @@ class ClientFrames:
         size, at = len(data), self._skip
         opened, ended = self._open, self._ended
         while at + FRAME_HEAD <= size:
-            length, last, kind, flags, stream = _read_head(data, at)
-            length = length << 8 | last
-            if kind == _HEADERS and stream > self._newest and stream < _RESERVED:  # a request, as nearly all are
+            length, flags, stream = _read_head(data, at)
+            kind = length & 0xFF
+            length >>= 8
+            if kind == _HEADERS and self._newest < stream < _RESERVED:  # a request, as nearly all are
                 self._newest = stream
                 if flags & _END_STREAM:
-                    self._over(stream)
+                    ended[stream] = None  # as ``_over`` of one that never was open
                 else:
                     opened.add(stream)
             elif kind == _DATA and flags & _END_STREAM and stream in opened:  # and its end

@@ -87,8 +87,8 @@ class Sink(Protocol):
 
     def on_whole(self, number: int, headers: Head, data: bytes, trailers: Head | None) -> int:
         """Head, body and trailers of a response that is over with them: as ``on_head``, ``on_data`` and ``on_last_trailers``
-        (None: ``on_last``), which a codec may say instead. Returns how many bytes head and trailers took at most; 0: nothing
-        was taken, and they are to be said."""
+        (None: ``on_last``), which a codec may say instead, and then gives ``data`` back to the connection's window. Returns how
+        many bytes head and trailers took at most; 0: nothing was taken, and they are to be said."""
 
     def on_end(self, number: int) -> None:
         """Of the response."""

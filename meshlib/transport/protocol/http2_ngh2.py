@@ -281,15 +281,19 @@ class Ngh2Codec(Ngh2Connection):
         if not weight:
             return False
         waiting.popleft()
-        budget = self._budget
+        size = len(data)
         if trailers is not None:
             waiting.popleft()
-            budget.charge()
-        if len(data) < TINY:  # else it brings as much as its head takes
-            budget.charge()
-            budget.data(len(data))
+            self._budget.earned -= 1.0  # as ``charge``: to open the stream has earned more
+        if size < TINY:  # else it brings as much as its head takes
+            self._budget.charge()
+            self._budget.data(size)
+        try:  # noqa: SIM105 (as ``consumed``, for every response): others share the connection's window
+            self._connection.acknowledge_received_data(size, number)
+        except ngh2.NGH2Error:
+            pass
         if self._unexplained > 0:
-            left = self._unexplained - weight - len(data) - _WHOLE_FRAMES
+            left = self._unexplained - weight - size - _WHOLE_FRAMES
             self._unexplained = left if left > 0 else 0.0
         if (
             waiting

@@ -37,7 +37,9 @@ _OF_THEIR_OWN = (b"CONNECT", b"QUERY")
 _CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 """Bytes of a target that ``read_target`` has no question about."""
 _ROOM = 256
-"""Bytes: more than pseudo headers have, but for the path."""
+"""Bytes: more than pseudo headers have, but for the path; and more than a method has."""
+
+_FITS = MAX_HEAD_BYTES - 2 * _ROOM
 
 _name = itemgetter(0)
 _value = itemgetter(1)
@@ -81,6 +83,8 @@ class _Plan(NamedTuple):
     """The same where a Content-Type is one of gRPC."""
     content_types: tuple[int, ...]
     """Where Content-Type stands, of which it looks at the value."""
+    values: bool
+    """Whether there are any of the three."""
 
 
 @functools.lru_cache(KNOWN_PLANS)
@@ -100,7 +104,9 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     te, length = (names.index(name) if name in rest else -1 for name in (b"te", b"content-length"))
     special = SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b"")))
     content_types = tuple(at for at, name in enumerate(names) if name == b"content-type")
-    return _Plan(itemgetter(*map(names.index, _PSEUDO)), te, length, special, [*special, _GRPC_LINE], content_types)
+    values = te >= 0 or length >= 0 or bool(content_types)
+    pseudo = itemgetter(*map(names.index, _PSEUDO))
+    return _Plan(pseudo, te, length, special, [*special, _GRPC_LINE], content_types, values)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
@@ -110,29 +116,34 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
         values = list(map(_value, headers))
         method, target, scheme, authority = plan.pseudo(values)
-        rest = headers[len(_PSEUDO) :]
+        rest = headers[4:]  # as many as ``_PSEUDO`` has
         lines = b"\r\n".join([b"host: " + authority, *map(_line, rest), b""])
-        length = None
-        fits = len(lines) + len(target) + len(method) <= MAX_HEAD_BYTES - _ROOM and scheme in _SCHEMES
-        if plan.length >= 0:
-            digits = values[plan.length]
-            if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
-                length = int(digits)
-            else:
+        length, special = None, plan.special
+        fits = len(lines) + len(target) <= _FITS and scheme in _SCHEMES and len(method) <= _ROOM
+        if fits and plan.values:  # of which some have a say
+            at = plan.length
+            if at >= 0:
+                digits = values[at]
+                if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
+                    length = int(digits)
+                else:
+                    fits = False
+            at = plan.te
+            if at >= 0 and values[at] != b"trailers":
                 fits = False
-        if fits and (plan.te < 0 or values[plan.te] == b"trailers"):
+            for at in plan.content_types:
+                value = values[at]
+                if value == _GRPC or value[: len(_GRPC)].lower() == _GRPC:
+                    special = plan.special_of_grpc
+        if fits:
             refused = None
             if (
-                target[:1] != b"/"
-                or target.translate(None, _CLEAR)
+                target.translate(None, _CLEAR)
+                or not target.startswith(b"/")
                 or method in _OF_THEIR_OWN
                 or not _names_one(authority)
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
-            special = plan.special
-            for at in plan.content_types:
-                if values[at][: len(_GRPC)].lower() == _GRPC:
-                    special = plan.special_of_grpc
             # as RequestHead(...) does, without its function
             return tuple.__new__(
                 RequestHead,

@@ -11,19 +11,19 @@ from meshlib.transport.protocol.http2_request import RequestHead
 class ServerStream:
     """One request and its response. ``owner`` is for whoever serves it."""
 
-    __slots__ = ("began", "head", "id", "owner", "request_over", "response_begun", "response_over", "unread")
+    # No slots: as ``http2_stream.Stream``.
+    response_begun = False
+    response_over = False
+    unread = 0
+    """Bytes of the body that were told and not consumed yet."""
+    owner: Any = None
 
     def __init__(self, number: int, head: RequestHead, request_over: bool, began: float) -> None:
         self.id = number
         self.head = head
         self.request_over = request_over
         """Nothing more will come of the request."""
-        self.response_begun = False
-        self.response_over = False
-        self.unread = 0
-        """Bytes of the body that were told and not consumed yet."""
         self.began = began
-        self.owner: Any = None
 
 
 class Sink(Protocol):
