@@ -316,7 +316,7 @@ def test_streams_of_every_kind_go_on_while_certificates_rotate_under_load():
                 for each in made:
                     each.send(b"0")
                     assert each.until(b"0") == f"{greeting}0".encode()
-            for turn in range(1, 21):
+            for turn in range(1, 101):
                 gw.mesh.apply([*resources, tls_secret("bank", renewed[turn % 2])])
                 assert heard(gw, 443, wrap=wrap("bank.test")) == b"db:hello"  # load: a handshake a turn
                 for each in (plain, passed, ended):

@@ -237,6 +237,38 @@ def test_a_missing_secret_closes_its_server_and_no_other(app, caplog):
         assert get(gw, client(), "bank.test").status == 200
 
 
+def test_a_secret_may_change_its_kind_and_closes_its_server_only_while_it_is_of_none_that_will_do(app):
+    """kubernetes.io/tls and Opaque with Istio's own keys serve; one with a password, or roots alone, does not."""
+    renewed = leaf("shop.test", "generic.shop.test")
+    resources = [
+        *routes(app, "shop.test", "bank.test"),
+        tls_secret("bank", BANK),
+        gateway(https("shop.test", credentialName="shop"), https("bank.test", credentialName="bank")),
+    ]
+    kinds = [
+        ({**tls_secret("shop", SHOP), "type": "kubernetes.io/tls"}, ["shop.test"]),
+        (
+            {**secret("shop", cert=certificate_pem(renewed), key=key_pem(renewed)), "type": "Opaque"},
+            ["shop.test", "generic.shop.test"],
+        ),
+        ({**secret("shop", username=b"u", password=b"p"), "type": "kubernetes.io/basic-auth"}, []),
+        ({**tls_secret("shop", SHOP), "type": "kubernetes.io/tls"}, ["shop.test"]),
+        ({**secret("shop", ca_crt=certificate_pem(root("root"))), "type": "Opaque"}, []),
+    ]
+    with Gateway(*resources, kinds[0][0]) as gw:
+        for made, names in kinds:
+            gw.mesh.apply([*resources, made])
+            if names:
+                with client().wrap_socket(gw.client(443).sock, server_hostname="shop.test") as sock:
+                    assert [name for _, name in sock.getpeercert()["subjectAltName"]] == names
+            else:
+                with pytest.raises(GONE):
+                    get(gw, client())
+                (told,) = [p for p in gw.mesh.problems if p.code == "certificate-missing"]
+                assert "default/shop" in told.message
+            assert get(gw, client(), "bank.test").status == 200
+
+
 def test_a_rotation_shows_the_new_certificate_and_leaves_connections_and_other_servers_alone(app):
     resources = [
         *routes(app, "shop.test", "bank.test"),

@@ -388,6 +388,19 @@ def test_under_registry_only_what_the_mesh_does_not_know_is_closed(meant, echo):
             assert other.get("/", "GET", "unknown").status == 502
 
 
+@pytest.mark.parametrize("said", [b"bytes of TCP\n", b"GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n"])
+def test_what_is_meant_for_the_proxy_itself_goes_round_in_no_circle(monkeypatch, said):
+    """As a client's connection to one of the machine's addresses is, where rules lead it here all the same; the proxy's own is
+    led by none."""
+    with led(mesh_of(1, 1)) as proxy:
+        places = iter([("127.0.0.1", proxy.port)])
+        monkeypatch.setattr(transparent, "original_destination", lambda sock: next(places, None))
+        with proxy.client() as client, contextlib.suppress(ConnectionResetError):
+            client.send(said)
+            assert client.closed()
+        assert eventually(lambda: not proxy.process.listener._connections)
+
+
 def test_a_request_that_is_told_in_pieces_is_one_of_http(meant):
     with EchoServer("v1") as server:
         meant[0] = ("10.1.0.5", 9080)
