@@ -252,7 +252,7 @@ def proxy(
     options = _options(given, check)
     try:
         who = own_workload(workload, namespace or _namespace_of(gateways), labels, service_account)
-        spans = _spans(otlp, who)
+        spans = None if engine == "envoy" else _spans(otlp, who)
         if engine == "envoy":
 
             def identity() -> Identity | None:
@@ -313,6 +313,7 @@ def _with_envoy(
 ) -> int:
     """``--engine envoy``; the exit code."""
     from meshlib.envoy.launch import check_envoy, launch_envoy, unsupported
+    from meshlib.envoy.tracing import collector_of
 
     wrong = unsupported(options, otlp)
     for sentence in wrong:
@@ -325,9 +326,10 @@ def _with_envoy(
             options.configs, who, identity(), None, watch=watch, https_rules="istio", gateways=options.gateways
         )
 
+    collector = collector_of(otlp, who.name) if otlp else None
     if not check:
-        return launch_envoy(options, make, log_level)
-    said, found = check_envoy(options, lambda: make(False))
+        return launch_envoy(options, make, log_level, collector)
+    said, found = check_envoy(options, lambda: make(False), collector)
     _say(said, found)
     return 0
 

@@ -14,6 +14,8 @@ from meshlib.envoy.inbound import InboundPort, inbound_cluster, inbound_listener
 from meshlib.envoy.inbound_transparent import EveryPort, every_port
 from meshlib.envoy.listeners import outbound_listener
 from meshlib.envoy.tls import Files, NoTls, secrets_of
+from meshlib.envoy.tracing import CLUSTER as COLLECTOR
+from meshlib.envoy.tracing import Collector, collector_cluster, traced
 from meshlib.envoy.transparent import ORIGINAL, Led, leading, transparent_listeners
 from meshlib.envoy.values import Json
 from meshlib.envoy.virtual_hosts import route_configuration
@@ -55,10 +57,11 @@ def configuration(
     *,
     transparent: bool = False,
     logger: Json | None = None,
+    collector: Collector | None = None,
 ) -> Configuration:
     """Of a proxy with these ports; ``credentials``: who it is, None without an identity; ``gateway``: where it listens for a
     port of the Gateways, None: it is none; ``transparent``: outbound ports take connections that were meant for others;
-    ``logger``: the access log (``access_log.py``)."""
+    ``logger``: the access log (``access_log.py``); ``collector``: of spans (``tracing.py``)."""
     files = Files()
     clusters: dict[str, Json] = {}
     endpoints: dict[str, Json] = {}
@@ -105,6 +108,9 @@ def configuration(
         closed |= served.closed
         refused = served.refused
     logged(listeners, logger)
+    traced(listeners, collector, snapshot.telemetry)
+    if collector is not None:
+        clusters[COLLECTOR] = collector_cluster(collector)
     secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
     led_to = _led_to(unreachable, routes, listeners, dialled) if unreachable else frozenset()
     unreachable = {key: why for key, why in unreachable.items() if key in led_to}

@@ -29,14 +29,16 @@ def differences(
     *,
     by_pod: Set[str] = frozenset(),
     transparent: bool = False,
+    spans: bool = False,
 ) -> list[Problem]:
     """Each once. ``unreachable``: why no call is made to a cluster, by its name; ``by_pod``: as of ``Configuration``;
-    ``ports``: those of the application, by which policies know it; ``transparent``: connections come that are no requests."""
+    ``ports``: those of the application, by which policies know it; ``transparent``: connections come that are no requests;
+    ``spans``: they are sent."""
     by_id = {resource.id: resource for resource in resources}
     said = [
         *_resilience(snapshot, by_id),
         *(() if transparent else _connections(snapshot, by_id)),
-        *_telemetry(snapshot, resources),
+        *_telemetry(snapshot, resources, spans=spans),
         *_unreachable(snapshot, by_id, unreachable, by_pod),
         *(each for port in ports for each in _served(snapshot.inbound.of(port), by_id, resources)),
     ]
@@ -70,7 +72,7 @@ def _connections(snapshot: Snapshot, by_id: Mapping[str, Resource]) -> Iterator[
                 yield said_of(by_id.get(host.resource), f"spec.{kind}", what)
 
 
-def _telemetry(snapshot: Snapshot, resources: Iterable[Resource]) -> Iterator[Problem]:
+def _telemetry(snapshot: Snapshot, resources: Iterable[Resource], *, spans: bool) -> Iterator[Problem]:
     counting = set(snapshot.telemetry.resources)
     for resource in resources:
         if resource.kind != "Telemetry" or f"{resource.namespace}/{resource.name}" not in counting:
@@ -78,10 +80,10 @@ def _telemetry(snapshot: Snapshot, resources: Iterable[Resource]) -> Iterator[Pr
         spec = getattr(resource, "spec", None)
         for attribute, name, instead in (
             ("metrics", "metrics", "Envoy counts by its own names (/stats/prometheus), not Istio's"),
-            ("tracing", "tracing", "no spans are sent"),
+            ("tracing", "tracing", "" if spans else "no spans are sent: --otlp says where to"),
             ("access_logging", "accessLogging", "not handed on: MESHLIB_ACCESS_LOG has Envoy write all requests down"),
         ):
-            if getattr(spec, attribute, None):
+            if instead and getattr(spec, attribute, None):
                 yield said_of(resource, f"spec.{name}", instead)
 
 

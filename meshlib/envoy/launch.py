@@ -28,6 +28,7 @@ from meshlib.envoy.listeners import whole_seconds
 from meshlib.envoy.messages import discovery
 from meshlib.envoy.pages import envoy_pages
 from meshlib.envoy.supervise import Supervisor, packed_configuration
+from meshlib.envoy.tracing import Collector, collector_of, not_traced
 from meshlib.problems import MeshError
 from meshlib.proxy.descriptors import make_room
 from meshlib.proxy.drain import ACCEPTING, Drain
@@ -68,15 +69,21 @@ def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
             "the application sees 127.0.0.6 there: leave it out, of meshlib iptables, too",
         ),
         ("--dns-capture", options.dns is not None, "names are told by meshlib's own engine alone"),
-        ("--otlp", otlp is not None, "it sends no spans"),
         ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
         ("--max-lag", options.max_lag is not None, "it has no event loop of ours"),
     )
     found = [f"{name} is not for --engine envoy: {why}" for name, there, why in given if there]
+    if otlp:
+        try:
+            collector_of(otlp, "")
+        except ValueError as why:
+            found.append(f"--otlp is not for --engine envoy: {why}")
     return [*found, *refused(os.environ)]
 
 
-def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
+def check_envoy(
+    options: ProxyOptions, make: Callable[[], Mesh], collector: Collector | None = None
+) -> tuple[list[str], str]:
     """As ``check`` of meshlib's own engine, and what Envoy does not do of the resources. Raises ``MeshError``."""
     find_envoy()
     discovery()
@@ -97,6 +104,7 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
             gateway,
             transparent=options.transparent,
             logger=access_log(os.environ),
+            collector=collector,
         )
         _must_be_open(made, identity is not None)
         packed_configuration(made)
@@ -109,14 +117,22 @@ def check_envoy(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[s
                 [each.known_as for each in inbound],
                 by_pod=made.by_pod,
                 transparent=options.transparent,
+                spans=collector is not None,
             )
         ]
+        said += [] if collector is None else not_traced(live.snapshot.telemetry)
         said += [f"connections to {server} are closed: {why}" for server, why in made.refused.items()]
     return [*said, *STANDING], found
 
 
-def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level: str = "info") -> int:
-    """Forward until it is told to stop; the exit code. Raises ``MeshError`` for what it cannot begin with."""
+def launch_envoy(
+    options: ProxyOptions,
+    make: Callable[[bool], Mesh],
+    log_level: str = "info",
+    collector: Collector | None = None,
+) -> int:
+    """Forward until it is told to stop; the exit code. ``collector``: of spans. Raises ``MeshError`` for what it cannot begin
+    with."""
     binary = find_envoy()
     discovery()
     space = make_room(options.max_connections)
@@ -144,8 +160,17 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
         credentials = None if identity is None else identity.latest
         logger = access_log(os.environ)
         begun_with = configuration(
-            live.snapshot, outbound, credentials, inbound, gateway, transparent=options.transparent, logger=logger
+            live.snapshot,
+            outbound,
+            credentials,
+            inbound,
+            gateway,
+            transparent=options.transparent,
+            logger=logger,
+            collector=collector,
         )
+        for note in () if collector is None else not_traced(live.snapshot.telemetry):
+            log.warning("%s", note)
         _must_be_open(begun_with, identity is not None)
         sockets = Sockets(str(folder / "admin.sock"), str(folder / "ads.sock"))
         envoy = EnvoyAdmin(sockets.admin)
@@ -173,7 +198,17 @@ def launch_envoy(options: ProxyOptions, make: Callable[[bool], Mesh], log_level:
                 _say_gateway(mesh, gateway, pid)
 
         supervisor = Supervisor(
-            mesh, child, envoy, outbound, drain, ready, inbound, gateway, transparent=options.transparent, logger=logger
+            mesh,
+            child,
+            envoy,
+            outbound,
+            drain,
+            ready,
+            inbound,
+            gateway,
+            transparent=options.transparent,
+            logger=logger,
+            collector=collector,
         )
         ads = AdsServer(sockets.ads, clock, supervisor.rejected, supervisor.taken)
         mesh._core.on_install = supervisor.changed

@@ -68,6 +68,7 @@ def discovery() -> ModuleType:
     try:
         for name in EXTENSION_MODULES:
             importlib.import_module(f"envoy.extensions.{name}_pb2")
+        importlib.import_module("envoy.config.trace.v3.opentelemetry_pb2")
         return importlib.import_module("envoy.service.discovery.v3.discovery_pb2")
     except ImportError as error:
         raise MeshError(

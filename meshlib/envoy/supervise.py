@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from meshlib.envoy.child import Child, EnvoyAdmin
     from meshlib.envoy.inbound import InboundPort
     from meshlib.envoy.inbound_transparent import EveryPort
+    from meshlib.envoy.tracing import Collector
     from meshlib.envoy.values import Json
     from meshlib.mesh.configuration import Configuration as InForce
     from meshlib.transport.core.mesh_core import MeshCore
@@ -60,7 +61,7 @@ class Followed(Protocol):
 
 class Supervisor:
     """``run`` returns the exit code. ``outbound``: addresses and ports; ``drain``: how it ends;
-    ``transparent``, ``logger``: as of ``configuration``."""
+    ``transparent``, ``logger``, ``collector``: as of ``configuration``."""
 
     def __init__(
         self,
@@ -76,9 +77,10 @@ class Supervisor:
         *,
         transparent: bool = False,
         logger: Json | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self._mesh = mesh
-        self._logger = logger
+        self._logger, self._collector = logger, collector
         self._clock = mesh._core.clock.monotonic
         self._child = child
         self._envoy = envoy
@@ -265,6 +267,7 @@ class Supervisor:
             self._gateway,
             transparent=self._transparent,
             logger=self._logger,
+            collector=self._collector,
         )
         self._files = dict(made.files)
         self._listeners = len(made.listeners)
@@ -276,7 +279,13 @@ class Supervisor:
         ports = [each.known_as for each in self._inbound]
         resources = self._mesh._configuration.resources
         said = differences(
-            live.snapshot, resources, made.unreachable, ports, by_pod=made.by_pod, transparent=self._transparent
+            live.snapshot,
+            resources,
+            made.unreachable,
+            ports,
+            by_pod=made.by_pod,
+            transparent=self._transparent,
+            spans=self._collector is not None,
         )
         for problem in said:
             self._once(str(problem))

@@ -42,13 +42,15 @@ spec: {hosts: [reviews.test], tcp: [{route: [{destination: {host: reviews.test}}
 """
 
 
-def said(folder: Path, more: str, mesh: str = MESH, *, transparent: bool = False) -> list[Problem]:
+def said(folder: Path, more: str, mesh: str = MESH, *, transparent: bool = False, spans: bool = False) -> list[Problem]:
     (folder / "all.yaml").write_text(mesh + more)
     with meshlib.Mesh.from_path(folder / "all.yaml", watch=False) as mesh:
         live = mesh._core.live
         assert live is not None
         made = configuration(live.snapshot, [("127.0.0.1", 15001)], transparent=transparent)
-        return differences(live.snapshot, mesh._configuration.resources, made.unreachable, transparent=transparent)
+        return differences(
+            live.snapshot, mesh._configuration.resources, made.unreachable, transparent=transparent, spans=spans
+        )
 
 
 def test_what_istio_says_is_done(tmp_path: Path) -> None:
@@ -71,3 +73,15 @@ def test_rules_of_connections_act_where_connections_are_led_to_the_port(tmp_path
     tcp = MESH.replace("http, protocol: HTTP", "tcp, protocol: TCP") + TCP_RULES
     assert ["tcp rules" in problem.message for problem in said(tmp_path, "", tcp)] == [True]
     assert said(tmp_path, "", tcp, transparent=True) == []
+
+
+def test_spans_that_are_sent_are_no_difference(tmp_path: Path) -> None:
+    telemetry = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: spans, namespace: default}
+spec: {tracing: [{randomSamplingPercentage: 5}]}
+"""
+    (found,) = said(tmp_path, telemetry)
+    assert "no spans are sent: --otlp says where to" in found.message
+    assert said(tmp_path, telemetry, spans=True) == []

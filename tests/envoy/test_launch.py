@@ -27,10 +27,10 @@ def test_options_that_envoy_has_no_part_in_are_refused_one_by_one() -> None:
     given = Given(
         ["mesh"], ["127.0.0.1:0"], ["127.0.0.1:0"], ["127.0.0.1:8080"], max_memory=5, max_lag=1.0, max_requests=5
     )
-    assert [line.split()[0] for line in unsupported(checked(given), "http://localhost:4318")] == [
-        "--otlp",
+    assert [line.split()[0] for line in unsupported(checked(given), "https://localhost:4318")] == [
         "--max-requests",
         "--max-lag",
+        "--otlp",
     ]
 
 
