@@ -10,7 +10,7 @@ from meshlib.compiler.snapshot import split_authority
 from meshlib.engine.explanation import Exchange
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import PortTable, Rule, VirtualHost
+    from meshlib.compiler.routes import PortTable, VirtualHost
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.live import Live
     from meshlib.policy.http_match import RequestView
@@ -62,21 +62,20 @@ def route_in(table: PortTable | None, snapshot: Snapshot, view: RequestView) -> 
     """Which rule of these virtual hosts the request takes, its Host's port ignored. A host that is none of them, as all are to
     no table, is served by nobody. A final dot is a part of the name here, as in Envoy: a gateway gets no routes with it from
     istiod, as sidecars do."""
-    vhost, rule = rule_in(table, view)
-    return Exchange(vhost or snapshot.passthrough, rule, snapshot.version)
-
-
-def rule_in(table: PortTable | None, view: RequestView) -> tuple[VirtualHost | None, Rule | None]:
-    """The virtual host and its rule, as of ``route_in``."""
-    vhost = None if table is None else table.find(_host_of(view.authority))
+    vhost = host_in(table, view.authority)
     if vhost is None:
-        return None, None
+        return Exchange(snapshot.passthrough, None, snapshot.version)
     rule = vhost.single
     if rule is None:
         found = vhost.index.find(view)
         if found >= 0:
             rule = vhost.rules[found]
-    return vhost, rule
+    return Exchange(vhost, rule, snapshot.version)
+
+
+def host_in(table: PortTable | None, authority: str) -> VirtualHost | None:
+    """The virtual host of ``route_in``."""
+    return None if table is None else table.find(_host_of(authority))
 
 
 def straight(snapshot: Snapshot, path: VirtualHost) -> Exchange:

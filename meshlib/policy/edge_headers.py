@@ -93,13 +93,12 @@ class AtTheEdge:
     """What a gateway makes of the headers of requests that come by one connection (arguments as of ``edge_lines``): the same
     for all whose clients say nothing about where they come from, and how they are to be routed, as nearly all do."""
 
-    __slots__ = ("_asked", "_client", "_lower", "_proto", "_said")
+    __slots__ = ("_asked", "_client", "_proto", "_said")
 
     def __init__(self, edge: Edge, peer: str, secure: bool, mine: bytes | None, port: int | None = None) -> None:
         self._asked = edge, peer, secure, mine, port
         said, self._client, self._proto = edge_lines(b"", edge, peer, secure, "", mine, port)
-        self._said = said[len(_NO_ID) :]
-        self._lower = self._said.lower()
+        self._said = said[len(_NO_ID) - len(_LINE_END) :]  # what stands behind the number of a request
 
     def of(self, lines: bytes, lower: bytes, request_id: str) -> tuple[bytes, bytes, str, str, bool]:
         """What ``edge_lines`` returns of these lines, with the new ones in lower case behind one line end, and at the end
@@ -111,14 +110,17 @@ class AtTheEdge:
             lines, client, proto = edge_lines(lines, edge, peer, secure, request_id, mine, port)
             lower = _LINE_END + lines.lower()
             return lines, lower, client, proto, lower.count(_ENVOYS) > bool(client)
+        said = b"".join((_ID_SAID, request_id.encode(), self._said))
         at = lower.find(_ID)
-        while at >= 0:
-            end = lower.find(_LINE_END, at + 2)
+        if at < 0:
+            return lines + said, lower + said.lower(), self._client, self._proto, False
+        end = lower.find(_LINE_END, at + 2)
+        while (again := lower.find(_ID, end)) >= 0:  # few
             lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
-            at = lower.find(_ID, at)
-        number = request_id.encode()
-        lines = b"".join((lines, _ID_SAID, number, _LINE_END, self._said))
-        lower = b"".join((lower, _ID_SAID, number.lower(), _LINE_END, self._lower))
+            at = again - (end - at)
+            end = lower.find(_LINE_END, at + 2)
+        lines = b"".join((lines[:at], lines[end:], said))
+        lower = b"".join((lower[:at], lower[end:], said.lower()))
         return lines, lower, self._client, self._proto, False
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine.call import NO_TIMEOUTS, Call
+from meshlib.engine.exchange import exchange_of
 from meshlib.engine.inbound import asked_at_once
-from meshlib.engine.route import route_in, rule_in
+from meshlib.engine.route import MOST_HOSTS, host_in, route_in
 from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, AtTheEdge
 from meshlib.policy.request_ids import new_request_id
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from meshlib.compiler.gateway_model import GatewayChain, GatewayPort
     from meshlib.compiler.mesh_settings import MeshSettings
+    from meshlib.compiler.routes import VirtualHost
     from meshlib.engine.check import Check
     from meshlib.engine.inbound_state import BoundInbound
     from meshlib.engine.live_mesh import LiveMesh
@@ -56,7 +58,7 @@ class PortNow:
     mesh, and what connections are served by, by the names of their chains. Connections ask for it anew at each request: one
     that is idle keeps no configuration."""
 
-    __slots__ = ("bound", "chains", "live", "mesh")
+    __slots__ = ("bound", "chains", "hosts", "live", "mesh")
 
     def __init__(
         self, live: LiveMesh | None, bound: BoundInbound | None, mesh: MeshSettings, chains: Mapping[str, GatewayChain]
@@ -65,6 +67,17 @@ class PortNow:
         self.bound = bound
         self.mesh = mesh
         self.chains = chains
+        self.hosts: dict[tuple[str, str, str], VirtualHost] = {}
+        """What ``host`` has found."""
+
+    def host(self, chain: str, scheme: str, authority: str) -> VirtualHost | None:
+        """Whose requests with this authority are that come by this chain; None: nobody's."""
+        there = self.chains.get(chain)
+        hosts = None if there is None else there.http
+        found = None if hosts is None else host_in(hosts.secure if scheme == "https" else hosts.plain, authority)
+        if found is not None and len(self.hosts) < MOST_HOSTS:
+            self.hosts[chain, scheme, authority] = found
+        return found
 
 
 class Gate(Protocol):
@@ -178,6 +191,7 @@ class GatewayConnection(ServedConnection[Gate]):
         if (
             bound is not None
             and isinstance(responder, Straight)
+            and self.core.exchange_of is exchange_of
             and request.protocol == "http"
             and UPGRADE not in request.special
             and lower.find(DEADLINE) < 0
@@ -201,14 +215,15 @@ class GatewayConnection(ServedConnection[Gate]):
 
     def _forwarded(self, now: PortNow, sent: GatewayRequest, responder: StraightResponder) -> UnderWay | None:
         """Go on with a request that was let in. None: its host is nobody's, and nothing has happened."""
-        chain = now.chains.get(self._chain)
-        hosts = None if chain is None else chain.http
-        live = now.live
-        if hosts is None or live is None:
+        live, asked = now.live, (self._chain, sent.scheme, sent.authority)
+        vhost = now.hosts.get(asked) or now.host(*asked)
+        if vhost is None or live is None:
             return None
-        vhost, rule = rule_in(hosts.secure if sent.scheme == "https" else hosts.plain, sent)
-        if vhost is None:
-            return None
+        rule = vhost.single
+        if rule is None:  # as ``route_in``
+            at = vhost.index.find(sent)
+            if at >= 0:
+                rule = vhost.rules[at]
         if rule is None or (rule.redirect is None and rule.direct is None):
             sent.scheme = "http"  # as in ``serve``
         headers = now.mesh.proxy_headers

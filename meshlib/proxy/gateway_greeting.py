@@ -18,6 +18,7 @@ from meshlib.transport.upstream.loop_tls import LoopTls
 
 if TYPE_CHECKING:
     from meshlib.compiler.gateway_model import GatewayChain, GatewayTls
+    from meshlib.transport.upstream.loop_turn import Turn
 
 
 class Greeting(FirstWords[Gate]):
@@ -76,6 +77,11 @@ class Greeting(FirstWords[Gate]):
             error = None if handshake.cancelled() else handshake.exception()
             listener.not_shaken(self.transport, error)
 
+    @property
+    def turn(self) -> Turn:
+        """Of its loop."""
+        return self._listener.forwarder.turn
+
     def shaken(
         self, chain: GatewayChain, tls: GatewayTls, sni: str, transport: asyncio.Transport
     ) -> asyncio.Protocol | None:
@@ -115,7 +121,7 @@ class _Handshake(asyncio.Protocol):
         self._asked = chain, tls, sni
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        joined = JoinedWrites(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
+        joined = JoinedWrites(transport, self._greeting.turn)  # type: ignore[arg-type]
         serving = self._greeting.shaken(*self._asked, joined)
         if serving is None:
             joined.abort()

@@ -58,6 +58,7 @@ class TlsListener(Listener):
             minimum=functools.partial(tls_minimum_of, core),
             judge=judge,
             detection=detection,
+            soon=forwarder.turn,
         )
 
     def strict(self) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Turn, Waiting, accept_turn, usable
 from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
-from meshlib.serving.joined_writes import JoinedWrites
+from meshlib.serving.joined_writes import JoinedWrites, Soon
 from meshlib.serving.tickets import Accepts, Tickets, acknowledge
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
 from meshlib.transport.upstream.loop_tls import LoopTls
@@ -108,9 +108,11 @@ class Acceptor:
         minimum: Callable[[], ssl.TLSVersion] = lambda: ssl.TLSVersion.TLSv1_2,
         judge: Judge | None = None,
         detection: Detection | None = None,
+        soon: Soon | None = None,
     ) -> None:
         """``judge``: who decides in place of ``mode``, for a port that stands before several. ``detection``: who does so for
-        clients that say too little."""
+        clients that say too little. ``soon``: who says when a turn of the loop ends, in which responses over TLS are joined;
+        None: the loop."""
         self._sock = sock
         self._serves = serves
         self._mode = mode
@@ -124,6 +126,7 @@ class Acceptor:
         self._minimum = minimum
         self._judge = judge
         self._detection = detection
+        self.soon = soon
         self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
         self._tasks: set[asyncio.Task[None]] = set()
         self._chains = Chains()
@@ -467,7 +470,7 @@ class _Greeter(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         secured = cast("asyncio.Transport", transport)  # uvloop's transports are not subclasses
-        connected = JoinedWrites(secured, asyncio.get_running_loop())
+        connected = JoinedWrites(secured, self._acceptor.soon or asyncio.get_running_loop())
         serving = None
         try:
             serving = self._acceptor.greeted(connected, self._credentials)

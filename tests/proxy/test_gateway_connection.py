@@ -334,3 +334,24 @@ def test_a_request_that_a_policy_lets_in_and_no_rule_is_for_is_404(app):
     with Gateway(backend(app), let_in("*"), gateway(server("*")), bound("shop.test")) as gw, gw.client() as client:
         assert client.get("/", "GET", "other.test").status == 404
         assert client.get("/", "GET", "shop.test").status == 200
+
+
+def test_a_request_waits_for_a_mesh_that_is_not_ready_whichever_way_it_would_have_gone(app):
+    """What makes exchanges of calls may be another one."""
+    with Gateway(backend(app), gateway(server("*")), bound("shop.test")) as gw, gw.client() as client:
+        assert client.get("/", "GET", "shop.test").status == 200  # and a connection to the upstream is there
+        core, asked = gw.mesh._core, []
+        usual = core.exchange_of
+        core.exchange_of = lambda call, brief=False: asked.append(call.request.path) or usual(call, brief)
+        assert client.get("/again", "GET", "shop.test").status == 200
+        assert asked == ["/again"]
+
+
+def test_hosts_that_were_asked_for_before_are_those_of_the_newest_configuration(app):
+    resources = [backend(app), gateway(server("*.test")), bound("a.test", "b.test")]
+    with Gateway(*resources) as gw, gw.client() as client:
+        for host, status in (("a.test", 200), ("b.test:8080", 200), ("a.test", 200), ("c.test", 404), ("c.test", 404)):
+            assert client.get("/", "GET", host).status == status, host
+        gw.mesh.apply([*resources[:2], bound("b.test", "c.test")])
+        for host, status in (("a.test", 404), ("b.test:8080", 200), ("c.test", 200)):
+            assert client.get("/", "GET", host).status == status, host

@@ -20,6 +20,8 @@ _SPECIAL = re.compile(rb"\r\n((?:content-length|%b):)" % b"|".join(sorted(HOP_BY
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _KEPT = b"\r\nconnection: keep-alive\r\n"
 """What most servers say."""
+_CLOSED = b"\r\nconnection: close\r\n"
+"""And those that have said all."""
 _BLANK = b" \t"
 _new = object.__new__
 
@@ -55,11 +57,14 @@ class ReceivedHead(RawHead):
         return passed
 
     def _end_to_end(self) -> bytes:
+        lines = self.lines
+        if len(self.special) - self.sized == 1 and (at := self._lower.find(_CLOSED)) >= 0:
+            return lines[:at] + lines[at + len(_CLOSED) - 2 :]
         gone = set(HOP_BY_HOP)
         for value in self.values(b"connection"):
             gone.update(token.strip(_BLANK).lower() for token in value.split(b","))
         gone.discard(b"content-length")
-        kept = [line for line in self.lines.split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
+        kept = [line for line in lines.split(_LINE_END)[:-1] if line.partition(b":")[0].lower() not in gone]
         return b"".join([line + _LINE_END for line in kept])
 
     def plus(self, name: bytes, value: bytes) -> ReceivedHead:

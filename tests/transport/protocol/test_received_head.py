@@ -20,6 +20,8 @@ def head_of(*lines):
     [
         ([b"Server: a", b"X: b"], b"Server: a\r\nX: b\r\n"),
         ([b"A: a", b"Connection: keep-alive", b"B: b"], b"A: a\r\nB: b\r\n"),
+        ([b"A: a", b"Connection: Close", b"Content-Length: 3"], b"A: a\r\nContent-Length: 3\r\n"),
+        ([b"Connection: close", b"Connection: x-mine", b"X-Mine: 1"], b""),
         ([b"connection: Keep-Alive"], b""),
         ([b"Connection: keep-alive", b"Keep-Alive: timeout=5", b"B: b"], b"B: b\r\n"),
         ([b"Connection: x-mine, close", b"X-Mine: 1", b"B: b"], b"B: b\r\n"),
