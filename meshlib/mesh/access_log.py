@@ -37,6 +37,7 @@ def log_options(to: LogTo | Sequence[LogTo] | None, form: LogFormat | None, rate
     """What the program wants; None: nothing. Raises ``MeshError`` for what cannot be had."""
     if to is None and form is None and rate is None:
         return None  # what writes lines is not even imported
+    from meshlib.compiler.access_log.format import EXPRESSIONS, operators_in, parse, parse_json
     from meshlib.policy.telemetry_settings import AccessLog
     from meshlib.policy.token_bucket import parse_rate
     from meshlib.telemetry.access_log.logs import LogOptions, line_of
@@ -56,6 +57,9 @@ def log_options(to: LogTo | Sequence[LogTo] | None, form: LogFormat | None, rate
         key = getattr(error, "key", "")
         where = f"access_log_format, {f'key {key}, ' if key else ''}character {at + 1}"
         raise MeshError(f"{where}: {error}") from None
+    for operator in operators_in(parse_json(labels) if labels is not None else parse(text or "")):
+        if operator.name in EXPRESSIONS and (why := operator.unknown_here("client")):
+            raise MeshError(f"access_log_format: {operator}: {why}")
     try:
         capped = None if rate is None else parse_rate(rate)
     except ValueError as error:

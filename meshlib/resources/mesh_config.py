@@ -21,6 +21,7 @@ from meshlib.resources.telemetry_providers import (
     Number,
     ProxyTracing,
     SpanExporter,
+    Unread,
 )
 from meshlib.resources.types import AnyDuration, names
 from meshlib.resources.virtual_service import HttpRetry
@@ -124,13 +125,52 @@ class DefaultProviders(Model):
     access_logging: list[str] | None = None
 
 
-class ProxyDefaults(Loose):
-    """``defaultConfig``: settings of proxies; only what others look at has a type."""
+class ProxyDefaults(Model):
+    """``defaultConfig``: settings of proxies; only what others look at has a type. Of the others the names are known, so that
+    one that is misspelled is told."""
 
     proxy_metadata: dict[str, str] | None = None
     tracing: ProxyTracing | None = Field(default=None, repr=False)
     proxy_headers: ProxyHeaders | None = None
     gateway_topology: GatewayTopology | None = None
+
+    config_path: Unread = None
+    binary_path: Unread = None
+    service_cluster: Unread = None
+    tracing_service_name: Unread = None
+    drain_duration: Unread = None
+    parent_shutdown_duration: Unread = None
+    discovery_address: Unread = None
+    discovery_refresh_delay: Unread = None
+    zipkin_address: Unread = None
+    connect_timeout: Unread = None
+    statsd_udp_address: Unread = None
+    envoy_metrics_service_address: Unread = None
+    proxy_admin_port: Unread = None
+    availability_zone: Unread = None
+    control_plane_auth_policy: Unread = None
+    custom_config_file: Unread = None
+    stat_name_length: Unread = None
+    concurrency: Unread = None
+    proxy_bootstrap_template_path: Unread = None
+    interception_mode: Unread = None
+    sds: Unread = None
+    envoy_access_log_service: Unread = None
+    envoy_metrics_service: Unread = None
+    runtime_values: Unread = None
+    status_port: Unread = None
+    extra_stat_tags: Unread = None
+    termination_drain_duration: Unread = None
+    mesh_id: Unread = None
+    readiness_probe: Unread = None
+    proxy_stats_matcher: Unread = None
+    hold_application_until_proxy_starts: Unread = None
+    ca_certificates_pem: Unread = None
+    image: Unread = None
+    private_key_provider: Unread = None
+    stats_compression: Unread = None
+    file_flush_interval: Unread = None
+    file_flush_min_size_kb: Unread = None
 
 
 class ServiceSettings(Model):

@@ -92,6 +92,8 @@ def test_formats(server: EchoServer, tmp_path: Path, form: Any, check: Any) -> N
         ({"access_log": "stdout", "access_log_format": "common"}, "'common' has no operator; it is text, envoy, json, a form"),
         ({"access_log": "stdout", "access_log_format": "%PATH%\n%NO%"}, "access_log_format, character 8: unknown operator"),
         ({"access_log": "stdout", "access_log_format": {"a": ["%NO%"]}}, r"access_log_format, key a\[0\], character 1: "),
+        ({"access_log": "stdout", "access_log_format": "%CEL(request.pth)%"}, "it reads request.pth, which does not ex"),
+        ({"access_log": "stdout", "access_log_format": {"a": "%TYPED_CEL(who)%"}}, "it reads who, which does not exist: an a"),
         ({"access_log": "stdout", "access_log_format": 7}, "access_log_format is text, a name"),
         ({"access_log": "stdout", "access_log_rate": "fast"}, "access_log_rate: 'fast' is not a valid rate"),
         ({"access_log": "/no/such/folder/a.log"}, "there is no folder /no/such/folder"),

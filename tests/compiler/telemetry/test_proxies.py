@@ -152,6 +152,8 @@ spec:
 """
     (problem,) = load_text(text, "mesh.yaml").problems
     assert (problem.code, problem.line, problem.hint) == ("unknown-field", 7, "did you mean sampling?")
+    (problem,) = load_text(text.replace("samplin: 10", "sampling: 10") + "    concurency: 2\n", "mesh.yaml").problems
+    assert (problem.code, problem.line, problem.hint) == ("unknown-field", 8, "did you mean concurrency?")
 
 
 @pytest.mark.parametrize("given", ["mesh", "annotation"])
