@@ -7,24 +7,23 @@ is had in a task, by the driver and the runtime that asyncio clients have. With 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call, replies
 from meshlib.engine.actions import change_response
-from meshlib.engine.drivers import finish, run_async
+from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.exchange import exchange_of, goes_on
-from meshlib.engine.message import is_awaited
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.proxy import grpc, http2_attempt, refusals
 from meshlib.proxy.http2_attempt import Http2Attempt
+from meshlib.proxy.in_task import InTask
 from meshlib.proxy.request import UPGRADE
 from meshlib.proxy.responder import Streaming
-from meshlib.proxy.sent_headers import sent_headers
+from meshlib.proxy.response_outcome import outcome_of
 from meshlib.transport.protocol.framing import NoBody, framing_of
-from meshlib.transport.protocol.http1 import BodyFailed, ResponseReader
+from meshlib.transport.protocol.http1 import ResponseReader
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.request_head import InvalidHead, encode_head
 from meshlib.transport.protocol.shortcuts import PLAIN
@@ -47,34 +46,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshlib.proxy")
 
 
-class Forwarding:
+class Forwarding(InTask):
     """One request on its way, and the handler of the connection that it is on."""
 
-    __slots__ = (
-        *("_body_late", "_call", "_connection", "_exchange", "_head_late", "_http2", "_in_task", "_means", "_over"),
-        *("_refused", "_responder", "_send", "_span", "_streaming", "_task", "_unsent"),
-    )
-
-    _sent_headers = staticmethod(sent_headers)
-    """Of a response, as its client gets them."""
+    __slots__ = (*("_body_late", "_connection", "_exchange", "_head_late", "_http2", "_refused", "_send", "_unsent"),)
 
     def __init__(self, means: Means, call: Call[ProxyRequest], responder: Responder) -> None:
-        self._means = means
-        self._call = call
-        self._responder = responder
-        self._span: CallSpan | None = None
+        super().__init__(means, call, responder)
         self._exchange: Exchange[ProxyRequest] | None = None  # None: it is a plain call (``plain_call.py``)
         self._send: Send[ProxyRequest] | None = None  # under way without a task
         self._connection: Connection | None = None  # that it is on
         self._http2: Http2Attempt | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._in_task = False  # it has taken its first step: one that is cancelled before never does
         self._head_late = self._body_late = False  # whether a deadline is set
         self._unsent = (
             False  # the request is not over: the system has not taken all of it, or it asks for another protocol
         )
-        self._streaming = False
-        self._over = False
         self._refused = False  # what it came to was noted
 
     def start(self) -> None:
@@ -380,30 +366,22 @@ class Forwarding:
 
     def on_head(self, reader: ResponseReader) -> None:
         """The connection's."""
-        outcome = Outcome()  # not by names, which cost a call as much as all the rest (row "proxy-inprocess")
-        outcome.status = reader.status
-        outcome.reason = reader.reason
-        outcome.headers = reader.headers
-        outcome.http_version = reader.http_version
-        if self._call.live.tells and self._connection is not None:
-            outcome.stream = self._connection.stream  # whose address an access log may want
+        connection = self._connection
+        outcome = outcome_of(reader, Outcome(), connection if self._call.live.tells else None)
         if self._unsent:
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         if reader.complete:
-            outcome.size = reader.response_size
-            outcome.whole = reader.take()
             # the connection is free before anything else is done: what is done may want one
-            connection, self._connection = self._connection, None
+            self._connection = None
             if connection is not None:
                 self._means.upstream.release(connection)
         elif reader.switched is not None:  # 101: what follows is no body
-            connection, self._connection = self._connection, None
+            self._connection = None
             assert connection is not None
             connection.leave_http()
             loop = self._means.loop
             outcome.body = AsyncSwitched(loop, connection.transport, reader.switched, connection.left)
         else:
-            outcome.size = reader.head_size
             outcome.body = Streaming(self._leave_connection)
         self.ended(outcome)
 
@@ -438,75 +416,3 @@ class Forwarding:
 
     def on_interim(self, reader: ResponseReader) -> None:
         """The connection's: what comes before the response is not passed on."""
-
-    # -- in a task ----------------------------------------------------------------------------------------------------
-
-    async def _long_way(self, exchange: Exchange[ProxyRequest], begun: Step[ProxyRequest] | Deliver) -> None:
-        self._in_task = True
-        telemetry, call = self._means.telemetry, self._call
-        runtime = self._means.runtime
-        try:
-            delivered: Send[ProxyRequest] | Deliver
-            if type(begun) is Send:  # an exchange that is brief may end with it
-                delivered = begun
-                begun.outcome = await runtime.send(begun)
-                after = next(exchange, None)
-                if after is not None:
-                    delivered = after if type(after) is Deliver else await run_async(exchange, runtime, after)
-            else:
-                delivered = begun if type(begun) is Deliver else await run_async(exchange, runtime, begun)
-            outcome, local = delivered.outcome, type(delivered) is Deliver and delivered.local
-            if outcome.body is None:
-                finish(exchange)
-                self._conclude(outcome, local)
-                return
-            call.record.status = outcome.status
-            call.outcome = outcome
-            if isinstance(outcome.body, AsyncSwitched):
-                self._over = True
-                self._responder.switch(outcome.status, outcome.reason, outcome.headers, outcome.body)
-                finish(exchange)
-                telemetry.ended(call, self._span)
-                return
-            await self._pass_on(exchange, outcome, local)
-        except asyncio.CancelledError:
-            self._over = True
-            self._task = None  # whose error, with this frame in it, would stay for the garbage collector
-            exchange.close()
-            self._tell_cut()
-            raise
-        except Exception:  # noqa: BLE001 (as in ``start``)
-            self.broken()
-
-    async def _pass_on(self, exchange: Exchange[ProxyRequest], outcome: Outcome, local: bool) -> None:
-        """A response that comes in pieces."""
-        call, responder, body = self._call, self._responder, outcome.body
-        assert is_awaited(body)
-        call.streamed = 0
-        counted = grpc.MessageCount() if call.request.protocol == "grpc" else None
-        self._streaming = True
-        responder.begin(outcome.status, outcome.reason, self._sent_headers(call, outcome, local))
-        cut: Failure | None = None
-        try:
-            async for part in body:
-                call.streamed += len(part)
-                if counted is not None:
-                    counted.feed(part)
-                    call.messages = counted.count
-                responder.write(part)
-                if not responder.writable:
-                    await responder.drained()
-        except BodyFailed as error:
-            cut = error.failure
-        except BaseException:
-            body.abort()
-            raise
-        self._over = True
-        if call.request.protocol == "grpc":
-            call.record.grpc_status = grpc.status_of(outcome, ended=cut is None)
-        finish(exchange, cut)
-        self._means.telemetry.ended(call, self._span)
-        if cut is None:
-            responder.end(outcome.trailers)
-        else:
-            responder.cut()

@@ -18,6 +18,7 @@ from meshlib.engine.explanation import Exchange
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.request import UPGRADE
+from meshlib.proxy.response_outcome import outcome_of
 from meshlib.proxy.sent_headers import TOOK, sent_headers, took_line
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
@@ -164,15 +165,7 @@ class PlainForwarding:
         outcome, call, means = self._outcome, self._call, self._means
         if outcome is None:
             outcome = self._outcome = Outcome()
-        outcome.status = status = reader.status
-        outcome.reason = reader.reason
-        head: Headers = reader.headers
-        outcome.headers = head
-        outcome.http_version = reader.http_version
-        outcome.size = reader.response_size
-        chunks = reader.chunks
-        outcome.whole = whole = chunks.pop() if len(chunks) == 1 else reader.take()
-        outcome.stream = connection.stream if call.live.tells else None  # whose address an access log may want
+        outcome_of(reader, outcome, connection if call.live.tells else None)
         if self._unsent:
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         # the connection is free before anything else is done: what is done may want one
@@ -190,7 +183,8 @@ class PlainForwarding:
                 self._handed_over().ended(outcome)
                 return
             record = call.record
-            record.status = status
+            record.status = status = outcome.status
+            head, whole = outcome.headers, outcome.whole or b""
             telemetry = means.telemetry
             telemetry.ended(call, None)
             self._responder = None
