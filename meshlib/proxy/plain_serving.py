@@ -126,6 +126,7 @@ class PlainServing:
             record.virtual_host = path
             record.rule_object = path.single
             record.version = live.snapshot.version
+            record._attempts = None  # which an access log may have asked for
             begun = plain_call.begun(hop, self._send)
             if type(begun) is Send and begun.timeout is None and self._begin(begun, sent):
                 return self
