@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.routes import Cluster
 from meshlib.envoy.clusters import HTTP_OPTIONS, ORIGINAL_DST, cluster_of
 from meshlib.envoy.inbound import ALPN, checks, inbound_manager, mutual_tls
-from meshlib.envoy.inspectors import HTTP_INSPECTOR, TLS_INSPECTOR, WAS_MEANT, patience, where
+from meshlib.envoy.inspectors import HTTP_INSPECTOR, KEEPS_SOURCE, TLS_INSPECTOR, WAS_MEANT, patience, where
 from meshlib.envoy.rbac import NETWORK_RBAC, Untranslatable, network_filters, nobody
 from meshlib.envoy.routes import MISSING
 from meshlib.envoy.tcp import TCP
@@ -43,10 +43,11 @@ _HTTP2 = frozenset(("http2", "grpc", "grpc-web"))
 
 @dataclass(frozen=True, slots=True)
 class EveryPort:
-    """Where it listens."""
+    """Where it listens. ``keeps_source``: connections come with their addresses as they were, and go on from those (TPROXY)."""
 
     host: str
     port: int
+    keeps_source: bool = False
 
     known_as = 0
     """Policies know the application by the port that a connection was meant for."""
@@ -114,7 +115,9 @@ def every_port(place: EveryPort, snapshot: Snapshot, has_identity: bool) -> Serv
     """The port, and the clusters behind it."""
     made = _Making(place, snapshot, has_identity)
     chains = [made.circle(), *(chain for port in made.ports() for chain in made.chains(port)), *made.chains(0)]
-    clusters = {cluster["name"]: cluster for cluster in map(_cluster, ("http", "http2", SNIFFED))}
+    clusters = {}
+    for protocol in ("http", "http2", SNIFFED):
+        clusters[_key(protocol)] = _cluster(protocol, keeps_source=place.keeps_source)
     if not made.open:
         return Served(None, clusters, made.why or NO_CERTIFICATE)
     listener: Json = {
@@ -123,12 +126,15 @@ def every_port(place: EveryPort, snapshot: Snapshot, has_identity: bool) -> Serv
         "address": listen_address(place.host, place.port),
         "listener_filters": [
             WAS_MEANT,
+            *([KEEPS_SOURCE] if place.keeps_source else []),
             *where(TLS_INSPECTOR, made.looks_at_tls),
             *where(HTTP_INSPECTOR, made.looks_at_requests),
         ],
         **patience(snapshot),
         "filter_chains": chains,
     }
+    if place.keeps_source:
+        listener["transparent"] = True
     return Served(listener, clusters, made.why)
 
 
@@ -224,8 +230,8 @@ def _key(protocol: str) -> str:
     return f"inbound|{protocol}|{ORIGINAL_DST}|"
 
 
-def _cluster(protocol: str) -> Json:
-    """The application, at the address that was meant, from the one that interception leaves alone."""
+def _cluster(protocol: str, *, keeps_source: bool) -> Json:
+    """The application, at the address that was meant, from the client's own or from the one that interception leaves alone."""
     spec = Cluster(
         key=_key(protocol),
         host="",
@@ -243,6 +249,8 @@ def _cluster(protocol: str) -> Json:
         options = made["typed_extension_protocol_options"][HTTP_OPTIONS]
         options.pop("use_downstream_protocol_config")
         options["explicit_http_config"] = {"http_protocol_options": {}}
+    if keeps_source:
+        return made
     four, six = (address(SOURCES[version].address, 0)["socket_address"] for version in (False, True))
     made["upstream_bind_config"] = {"source_address": four, "extra_source_addresses": [{"address": six}]}
     return made

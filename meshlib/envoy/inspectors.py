@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.envoy.values import Json, duration, typed
+from meshlib.proxy.iptables import MARK
 from meshlib.proxy.protocol_detection import detection_timeout
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ WAS_MEANT: Json = {
     "name": "envoy.filters.listener.original_dst",
     "typed_config": typed("filters.listener.original_dst.v3.OriginalDst"),
 }
+KEEPS_SOURCE: Json = {
+    "name": "envoy.filters.listener.original_src",
+    "typed_config": typed("filters.listener.original_src.v3.OriginalSrc", mark=MARK),
+}
+"""Connections to the application come from the client's address; the mark has the kernel bring back what answers them."""
 TLS_INSPECTOR: Json = {
     "name": "envoy.filters.listener.tls_inspector",
     "typed_config": typed("filters.listener.tls_inspector.v3.TlsInspector"),

@@ -35,12 +35,14 @@ from meshlib.proxy.drain import ACCEPTING, Drain
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.health import HealthPort
 from meshlib.proxy.inbound_application import address_of as app_address
+from meshlib.proxy.inbound_transparent import NO_ADMIN
 from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.launch import check
 from meshlib.proxy.notify import notify
 from meshlib.proxy.pages import CHANGING
 from meshlib.proxy.places import TcpPlace
 from meshlib.proxy.sockets import listening
+from meshlib.transport.upstream.from_source import allow_any_address
 
 if TYPE_CHECKING:
     from meshlib.admin.page import Page
@@ -63,11 +65,6 @@ STANDING = (
 def unsupported(options: ProxyOptions, otlp: str | None) -> list[str]:
     """A sentence for each option that this engine has no part in: nobody is to find out later."""
     given = (
-        (
-            "--interception-mode TPROXY",
-            options.interception is InterceptionMode.TPROXY,
-            "the application sees 127.0.0.6 there: leave it out, of meshlib iptables, too",
-        ),
         ("--dns-capture", options.dns is not None, "names are told by meshlib's own engine alone"),
         ("--max-requests", options.max_requests is not None, "use --max-connections, or connectionPool"),
         ("--max-lag", options.max_lag is not None, "it has no event loop of ours"),
@@ -92,7 +89,7 @@ def check_envoy(
         live = mesh._core.live
         assert live is not None
         identity = mesh._core.identity
-        inbound = [_inbound(pair, pair.listen.port) for pair in options.inbound]
+        inbound = [_inbound(pair, pair.listen.port, options.interception) for pair in options.inbound]
         gateway = None if options.gateways is None else _where(GatewayPlaces(options.gateway_ports))
         outbound = NO_PORT if gateway is None else []
         credentials = None if identity is None else identity.latest
@@ -144,10 +141,12 @@ def launch_envoy(
         if options.health is not None:
             health = listening(options.health, "--health")[0]
             undo.callback(health.close)
+        if options.interception is InterceptionMode.TPROXY:
+            _may_keep_sources()
         inbound = []
         for pair in options.inbound:
             _, port = undo.enter_context(_reserved(pair.listen, "--inbound"))
-            inbound.append(_inbound(pair, port))
+            inbound.append(_inbound(pair, port, options.interception))
         folder = Path(tempfile.mkdtemp(prefix="meshlib-envoy-"))  # of mode 0700
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         mesh = make(True)
@@ -218,12 +217,21 @@ def launch_envoy(
         return supervisor.run(ads)
 
 
-def _inbound(pair: InboundPair, port: int) -> InboundPort | EveryPort:
+def _inbound(pair: InboundPair, port: int, interception: InterceptionMode) -> InboundPort | EveryPort:
     """A pair, listened on at ``port``."""
     app = app_address(pair)
     if app is None:
-        return EveryPort(pair.listen.host, port)
+        return EveryPort(pair.listen.host, port, interception is InterceptionMode.TPROXY)
     return InboundPort(pair.listen.host, port, app.host, app.port, app.known_as)
+
+
+def _may_keep_sources() -> None:
+    """Raises ``MeshError`` where Envoy, which is what this process is, could not have addresses of others."""
+    with socket.socket() as tried:
+        try:
+            allow_any_address(tried)
+        except PermissionError as error:
+            raise MeshError(f"{NO_ADMIN} ({error.strerror}): grant it, or use REDIRECT") from None
 
 
 Where = Callable[["GatewayPort"], tuple[str, int]]

@@ -38,6 +38,7 @@ EXTENSION_MODULES = (
     "filters.listener.http_inspector.v3.http_inspector",
     "filters.listener.proxy_protocol.v3.proxy_protocol",
     "filters.listener.original_dst.v3.original_dst",
+    "filters.listener.original_src.v3.original_src",
     "filters.listener.tls_inspector.v3.tls_inspector",
     "filters.network.http_connection_manager.v3.http_connection_manager",
     "filters.network.rbac.v3.rbac",

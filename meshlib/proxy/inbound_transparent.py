@@ -45,6 +45,7 @@ SOURCES = {False: Source("127.0.0.6"), True: Source("::6")}
 """Istio's, by whether it is IPv6: where connections to the application come from, which interception leaves alone."""
 MOST_PLACES = 1024
 """Places that nobody is connected to, of which connections to the application are kept."""
+NO_ADMIN = "--interception-mode TPROXY takes CAP_NET_ADMIN, which this process has not"
 OF_THE_MESH = "istio"
 """What the protocols of ALPN begin with that clients of the mesh offer."""
 

@@ -19,7 +19,7 @@ from meshlib.proxy.drain import Drain, Phase
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
-from meshlib.proxy.inbound_transparent import TransparentInbound
+from meshlib.proxy.inbound_transparent import NO_ADMIN, TransparentInbound
 from meshlib.proxy.iptables import InterceptionMode
 from meshlib.proxy.listener import Listener
 from meshlib.proxy.overload import Overload, ResidentMemory
@@ -281,10 +281,7 @@ class ProxyProcess:
         try:
             return TransparentInbound(inbound.sock, server, self._settings.interception)
         except PermissionError as error:
-            raise MeshError(
-                f"--interception-mode TPROXY takes CAP_NET_ADMIN, which this process has not ({error.strerror}): grant it, or "
-                "use REDIRECT"
-            ) from None
+            raise MeshError(f"{NO_ADMIN} ({error.strerror}): grant it, or use REDIRECT") from None
 
     async def _serve_gateway(self, forwarder: Forwarder, places: GatewayPlaces) -> None:
         """Its ports, and from now on those that reloads bring and take away."""

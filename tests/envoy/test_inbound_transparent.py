@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from meshlib.envoy import launch
 from meshlib.envoy.inbound_transparent import NO_CERTIFICATE, EveryPort, Served, every_port
 from meshlib.envoy.launch import unsupported
 from meshlib.envoy.messages import CLUSTER, LISTENER, packed
+from meshlib.problems import MeshError
 from meshlib.proxy.options import Given, checked
 from meshlib.workload import Workload
 from tests.support.envoy_engine import snapshot_of
@@ -213,7 +215,27 @@ def test_first_bytes_are_waited_for_as_long_as_mesh_config_says() -> None:
     assert (made["listener_filters_timeout"], made["continue_on_listener_filters_timeout"]) == ("2s", True)
 
 
-@pytest.mark.parametrize(("interception", "refused"), [("REDIRECT", 0), ("TPROXY", 1)])
-def test_addresses_of_clients_are_not_kept(interception: str, refused: int) -> None:
-    given = Given(["mesh"], [], ["0.0.0.0:15006"], [], transparent=True, interception=interception)
-    assert len(unsupported(checked(given), None)) == refused
+def test_addresses_of_clients_are_kept_where_the_kernel_has_left_them() -> None:
+    led, kept = (
+        every_port(EveryPort("0.0.0.0", 15006, keeps), snapshot_of(*DECLARED), True) for keeps in (False, True)
+    )
+    for made, keeps in ((led, False), (kept, True)):
+        assert made.listener is not None
+        packed(LISTENER, made.listener)
+        assert made.listener.get("transparent", False) is keeps
+        names = [each["name"].rpartition(".")[2] for each in made.listener["listener_filters"]]
+        assert names == ["original_dst", *(["original_src"] if keeps else []), "tls_inspector", "http_inspector"]
+        assert all(("upstream_bind_config" in cluster) is not keeps for cluster in made.clusters.values())
+    assert kept.listener is not None
+    assert kept.listener["listener_filters"][1]["typed_config"]["mark"] == 1337
+
+
+def test_a_process_that_may_not_keep_them_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_allowed(_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    given = Given(["mesh"], [], ["0.0.0.0:15006"], [], transparent=True, interception="TPROXY")
+    assert unsupported(checked(given), None) == []
+    monkeypatch.setattr(launch, "allow_any_address", not_allowed)
+    with pytest.raises(MeshError, match=r"takes CAP_NET_ADMIN, which this process has not \(Operation not permitted\)"):
+        launch._may_keep_sources()

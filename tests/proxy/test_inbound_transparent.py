@@ -109,7 +109,10 @@ def issued(tmp_path_factory) -> dict[str, Files]:
     return found
 
 
-PLAYED = [*((flavour, mode, "meshlib") for flavour in FLAVOURS for mode in MODES), ("nft", "REDIRECT", "envoy")]
+PLAYED = [
+    *((flavour, mode, "meshlib") for flavour in FLAVOURS for mode in MODES),
+    *(("nft", mode, "envoy") for mode in MODES),
+]
 
 
 @pytest.fixture(scope="module", params=PLAYED, ids="-".join)
