@@ -63,7 +63,7 @@ class Application:
     through the proxy, 0: nobody knows. ``source``: where connections to it come from; with one it is where a connection was
     meant to go that the kernel has led to the proxy, and what is spoken there is what the workload's Services declare."""
 
-    __slots__ = ("_address", "_core", "_listens", "_live", "_paths", "_seen", "_source")
+    __slots__ = ("_address", "_core", "_led", "_listens", "_live", "_seen", "_source")
 
     def __init__(
         self, core: MeshCore, address: ApplicationAddress, listens: int = 0, source: Source | None = None
@@ -74,7 +74,7 @@ class Application:
         self._source = source
         self._seen: Snapshot | None = None
         self._live: Live | None = None
-        self._paths: tuple[VirtualHost, VirtualHost] | None = None
+        self._led: tuple[tuple[Live, VirtualHost], tuple[Live, VirtualHost]]
 
     @property
     def address(self) -> ApplicationAddress:
@@ -92,10 +92,11 @@ class Application:
         live = self._core.live
         if live is None:
             raise LookupError("the mesh is closed")
-        if live.snapshot is not self._seen or self._live is None or self._paths is None:
+        if live.snapshot is not self._seen:
+            made, paths = self._compiled(live.snapshot, live.inbound.of(self._address.known_as).tells)
+            self._live, self._led = made, ((made, paths[0]), (made, paths[1]))
             self._seen = live.snapshot
-            self._live, self._paths = self._compiled(live.snapshot, live.inbound.of(self._address.known_as).tells)
-        return self._live, self._paths[http2]
+        return self._led[http2]
 
     def _compiled(self, snapshot: Snapshot, tells: bool) -> tuple[Live, tuple[VirtualHost, VirtualHost]]:
         port = self._address.known_as

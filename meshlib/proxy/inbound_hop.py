@@ -14,9 +14,7 @@ from meshlib.proxy.sent_headers import sent_headers
 from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import VirtualHost
     from meshlib.engine.inbound import InboundCall
-    from meshlib.engine.live import Live
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.header_ops import Headers
     from meshlib.proxy.inbound_application import Application
@@ -87,13 +85,6 @@ class Hop:
         self.forwarder = forwarder
         self.application = application
         self.loop = forwarder.loop
-
-    def leads(self) -> tuple[Live, VirtualHost] | None:
-        """Where requests of HTTP/1.1 go now; None: the mesh is closed."""
-        try:
-            return self.application.path(False)
-        except LookupError:
-            return None
 
     def serve(self, request: ProxyRequest, waiting: Waiting, http2: bool) -> Forwarding | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,

@@ -192,15 +192,13 @@ class InboundConnection(ServedConnection[Inbound]):
                 self._mine = mine
                 self._headers = self._headers_by(mine)
         request.to_application(*self._headers.of(request.lines, request.lower, request.has_envoy_headers))
-        served = self._served(request, found)
         lower, server, straight = request.lower, self._listener.server, self._straight
         deadline, upgrade = None, UPGRADE in request.special
         if not upgrade and (straight is None or lower.find(DEADLINE) >= 0 or lower.find(TIMEOUT) >= 0):  # few
             deadline = deadline_of(request, server)
             if deadline is not None:
                 straight = None
-        hop = self._place.hop
-        body = request.body
+        served, hop, body = self._served(request, found), self._place.hop, request.body
         if (
             self._plain
             and straight is not None
@@ -208,11 +206,12 @@ class InboundConnection(ServedConnection[Inbound]):
             and not upgrade
             and (body is None or type(body) is bytes)
             and request.protocol == "http"
-            and (to := hop.leads()) is not None
+            and live is not None
         ):  # nearly always
+            led, path = hop.application.path(False)
             spares: list[PlainServing] = hop.forwarder.serving_spares
-            plain = spares.pop() if spares else PlainServing(hop, server, served, straight, *to)
-            return plain.begin(hop, served, straight, *to, responder, self._settings)
+            plain = spares.pop() if spares else PlainServing(hop, server, served, straight, led, path)
+            return plain.begin(hop, served, straight, led, path, responder, self._settings)
         serving = Serving(server, hop, self._settings, served, responder, deadline, upgrade, straight)
         serving.start()
         return serving

@@ -274,7 +274,7 @@ class PlainServing:
             # which may be long, as may be the response
             hop.request = call.request = outcome.whole = self._span = None  # type: ignore[assignment]
             outcome.headers = _NO_HEADERS
-            call.response_head = ()
+            call.came = ()
             spares.append(self)
 
     def _tell(self, status: int, made: ReceivedHead, more: bytes, size: int) -> None:
@@ -299,8 +299,8 @@ class PlainServing:
         series = noting.get(status) if request.peer_metadata is None else None
         if call.tells:
             call.head_at = now
-        if series is None or span is not None or telemetry.tells:
-            call.response_head = made.with_lines(more) if more else made
+        call.came = made
+        call.added = more
         if series is not None:  # it has ended like nearly all do
             series.note((now - call.started) * 1000.0, call.request_bytes, call.response_bytes)
             if span is not None or telemetry.tells:

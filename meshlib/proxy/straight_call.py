@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import InboundCall
+from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
     import random
@@ -24,6 +25,8 @@ class StraightCall(InboundCall):
 
     # what each call sets or asks for: an attribute that a class has, too, takes CPython 3.11 ten times as long
     __slots__ = (
+        "added",
+        "came",
         "checks",
         "flags",
         "grpc_status",
@@ -32,7 +35,6 @@ class StraightCall(InboundCall):
         "request_bytes",
         "request_head_bytes",
         "response_bytes",
-        "response_head",
         "response_head_bytes",
         "sent",
         "server",
@@ -56,8 +58,21 @@ class StraightCall(InboundCall):
         self.head_at = 0.0
         self.grpc_status: int | None = None
         self.flags = ""
-        self.response_head: Iterable[tuple[bytes | str, bytes | str]] = ()
+        # the headers of its response, and lines that they get beside their own
+        self.came: Iterable[tuple[bytes | str, bytes | str]] = ()
+        self.added = b""
         self.started = server.now()
+
+    @property
+    def response_head(self) -> Iterable[tuple[bytes | str, bytes | str]]:
+        """Put together when somebody asks: few do."""
+        came = self.came
+        return came.with_lines(self.added) if self.added and type(came) is ReceivedHead else came
+
+    @response_head.setter
+    def response_head(self, headers: Iterable[tuple[bytes | str, bytes | str]]) -> None:
+        self.came = headers
+        self.added = b""
 
     @property
     def failures(self) -> CheckFailures:  # type: ignore[override]
