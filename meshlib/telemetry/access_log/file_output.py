@@ -24,17 +24,12 @@ BATCH = 256 * 1024
 """Bytes in one write to a file."""
 PIECE = 64
 """Lines that are encoded at once."""
-PIECES = 1000
-"""In one write: the least IOV_MAX there is has 1,024."""
-COPIED = 16 * 1024
-"""Bytes up to which the pieces of a write are put together: beyond that it takes more time than to hand them on one by one."""
 PIPE = 4096
 """To a pipe: PIPE_BUF, up to which writes of several processes do not mix."""
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Of files O_NONBLOCK changes nothing; a pipe is not opened for ever."""
 AGAIN = 0.2
 """Seconds until a pipe is tried again, and until it is asked whether anybody still wants that."""
-_writev: Callable[[int, Sequence[bytes]], int] | None = getattr(os, "writev", None)
 Line = str | bytes
 STREAMS = {"/dev/stdout": "stdout", "/dev/stderr": "stderr"}
 
@@ -47,14 +42,17 @@ class _Descriptor:
         """Whether what was written last ends amid a line."""
         self._done = 0
         """How many lines of those that ``_put`` was given last are written."""
+        # the same for each batch: what is given back to the system and asked for again costs more than all copies of it (as
+        # ``writev`` of pieces does: 55 page faults for 500 lines of JSON)
+        self._buffer = bytearray()
 
     def _put(self, fd: int, lines: Sequence[Line], most: int, stopping: Callable[[], bool]) -> int:
         """Returns how many lines are lost. Raises BrokenPipeError, and ``LinesLostError``."""
         at = self._done = 0
         while at < len(lines):
-            pieces, count, size = self._next(lines, at, most)
+            count, size = self._fill(lines, at, most)
             try:
-                at += self._write(fd, lines[at : at + count], pieces, size)
+                at += self._write(fd, lines[at : at + count], size)
                 self._done = at
             except BlockingIOError:
                 if stopping() or not self._writable(fd, stopping):
@@ -65,14 +63,17 @@ class _Descriptor:
                 raise LinesLostError(error, len(lines) - at) from error
         return 0
 
-    def _next(self, lines: Sequence[Line], at: int, most: int) -> tuple[list[bytes], int, int]:
-        """Lines from ``at`` on, several to a piece: no more than ``most`` bytes, but for a line that is longer. How many they
+    def _fill(self, lines: Sequence[Line], at: int, most: int) -> tuple[int, int]:
+        """Put lines from ``at`` on into the buffer: no more than ``most`` bytes, but for a line that is longer. How many they
         are, and their bytes."""
-        pieces, count, size = [], 0, 0
+        buffer, count, size = self._buffer, 0, 0
+        if len(buffer) > most:
+            del buffer[most:]
         if self._torn:
-            pieces, size = [b"\n"], 1
+            buffer[:1] = b"\n"
+            size = 1
         step = max(min(PIECE, most // (len(lines[at]) + 1)), 1)
-        while at + count < len(lines) and len(pieces) < PIECES:
+        while at + count < len(lines):
             some = lines[at + count : at + count + step]
             piece = _encoded(some)
             end = size + len(piece)
@@ -81,14 +82,15 @@ class _Descriptor:
                     break
                 step = max(min(len(some) - 1, len(some) * (most - size) // len(piece)), 1)
                 continue
-            pieces.append(piece)
+            buffer[size:end] = piece
             count, size = count + len(some), end
-        return pieces, count, size
+        return count, size
 
-    def _write(self, fd: int, lines: Sequence[Line], pieces: list[bytes], size: int) -> int:
-        """Write these pieces of so many bytes, which are these lines. Returns how many have gone out whole: of one that has
-        not, the rest of its line is left, which is ended before anything else is written."""
-        written = os.write(fd, b"".join(pieces)) if size <= COPIED or _writev is None else _writev(fd, pieces)
+    def _write(self, fd: int, lines: Sequence[Line], size: int) -> int:
+        """Write so many bytes of the buffer, which are these lines. Returns how many have gone out whole: of one that has not,
+        the rest of its line is left, which is ended before anything else is written."""
+        with memoryview(self._buffer) as buffer, buffer[:size] as data:
+            written = os.write(fd, data)
         if written == size:
             self._torn = False
             return len(lines)

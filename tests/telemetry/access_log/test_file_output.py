@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -125,20 +124,19 @@ def test_of_a_large_batch_those_that_had_room_are_written(
 ) -> None:
     path = tmp_path / "access.log"
     writer = Writer(FileOutput(str(path)), str(path), gather=0.0)
-    real = os.writev
+    real = os.write
 
-    def written(fd: int, pieces: Sequence[bytes]) -> int:
+    def written(fd: int, data: bytes) -> int:
         nonlocal room
         if room == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
-        data = b"".join(pieces)[:room]
+        data = data[:room]
         room -= len(data)
-        return real(fd, [data])
+        return real(fd, data)
 
     lines = [b"%049d\n" % n for n in range(1000)]
     whole = room // 50
-    monkeypatch.setattr("meshlib.telemetry.access_log.file_output._writev", written)
-    monkeypatch.setattr(os, "write", lambda fd, data: written(fd, [data]))
+    monkeypatch.setattr(os, "write", written)
     with writer._writing:  # nobody takes any before all are there
         for line in lines:
             writer.put(line, len(line))
@@ -319,21 +317,20 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
 def test_writes_are_whole_lines_and_no_longer_than_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """But for a line that is longer by itself."""
+    """But for a line that is longer by itself. What it was put together in does not stay longer."""
     lines = [f"{'é' * (n * 37 % 91)}{n}\n" for n in range(300)] + ["x" * 5000 + "\n", "last\n"]
     output = FileOutput(str(tmp_path / "access.log"))
     output.write([], never)
     output._most = most
     written: list[bytes] = []
     monkeypatch.setattr(os, "write", lambda _fd, data: written.append(bytes(data)) or len(data))
-    monkeypatch.setattr(
-        "meshlib.telemetry.access_log.file_output._writev", lambda fd, pieces: os.write(fd, b"".join(pieces))
-    )
     for _ in range(2):
         written.clear()
         assert output.write(lines, never) == 0
         assert b"".join(written).decode() == "".join(lines)
         assert all(each.endswith(b"\n") and (len(each) <= most or each.count(b"\n") == 1) for each in written)
+    output.write(["short\n"], never)
+    assert len(output._buffer) <= max(most, len("short\n"))
     monkeypatch.undo()
     output.close()
 
