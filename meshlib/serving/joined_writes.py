@@ -27,28 +27,30 @@ class JoinedWrites(asyncio.Transport):
     """``transport`` with its writes joined: nothing is kept for longer than this turn of ``loop``. Closing writes what is kept,
     aborting drops it."""
 
-    __slots__ = ("_kept", "_soon", "_transport")
+    __slots__ = ("_kept", "_size", "_soon", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: Soon) -> None:
         # not asyncio's __init__: what it keeps, the extra information, the transport has
         self._transport = transport
         self._soon = loop.call_soon
         self._kept: list[bytes] = []
+        self._size = 0  # of all of those but the first
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, data: Bytes) -> None:
         """At the end of this turn, or before."""
         kept = self._kept
-        if not kept and len(data) >= MOST:
-            self._transport.write(data)
-            return
-        if type(data) is not bytes:
-            data = bytes(data)  # its owner may change it
-        kept.append(data)
-        if len(kept) == 1:  # nearly all
+        if not kept:
+            if len(data) >= MOST:
+                self._transport.write(data)
+                return
+            kept.append(data if type(data) is bytes else bytes(data))  # its owner may change any other
             self._soon(self.flush)
-        elif sum(map(len, kept)) >= MOST:
+            return
+        kept.append(data if type(data) is bytes else bytes(data))
+        self._size = size = self._size + len(kept[-1])
+        if size + len(kept[0]) >= MOST:
             self.flush()
 
     def writelines(self, list_of_data: Iterable[Bytes]) -> None:
@@ -58,12 +60,11 @@ class JoinedWrites(asyncio.Transport):
     def flush(self) -> None:
         """Write what is kept now."""
         kept = self._kept
-        if kept:
-            if len(kept) == 1:
-                self._transport.write(kept.pop())
-                return
+        if len(kept) == 1:
+            self._transport.write(kept.pop())
+        elif kept:
             joined = b"".join(kept)
-            kept.clear()
+            self.drop()
             self._transport.write(joined)
 
     def write_eof(self) -> None:
@@ -99,6 +100,7 @@ class JoinedWrites(asyncio.Transport):
     def drop(self) -> None:
         """What is kept: nobody is there to read it."""
         self._kept.clear()
+        self._size = 0
 
     def own(self) -> asyncio.Transport:
         """The transport itself, from here on."""
