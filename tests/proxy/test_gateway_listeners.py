@@ -133,7 +133,7 @@ def test_reloads_and_rotations_under_load_fail_no_request_and_drop_no_stream():
         for thread in threads:
             thread.start()
         try:
-            for turn in range(20):
+            for turn in range(100):
                 before = dict(done)
                 extra = [gateway(server("*", port=81), name="other")] if turn % 2 else []
                 gw.mesh.apply([gateway(*servers), *extra, SHOP, tls_secret("shop", renewed[turn % 2])])
