@@ -19,10 +19,12 @@ import trustme
 from benchmarks import proxy_tools
 from benchmarks.free_ports import free_port
 from tests.support.eventually import eventually
+from tests.support.gateway_certificates import leaf, tls_secret
+from tests.support.gateway_proxy import Gateway, gateway, server
 from tests.support.go_tools import found, needs
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.proxy import Proxy
-from tests.support.resources import destination_rule, pod, service
+from tests.support.resources import destination_rule, pod, service, service_entry, to, virtual_service
 from tests.support.servers import EchoServer
 
 CASES = (
@@ -79,12 +81,30 @@ def before_an_application(upstream):
 def test_h2spec_passes_144_of_145(upstream, side):
     made = proxy_before("http", upstream.port) if side == "outbound" else before_an_application(upstream)
     with made as proxy:
-        done = subprocess.run(
-            [found("h2spec") or "", "-h", "localhost", "-p", str(proxy.port), "-o", str(SECONDS // 4)],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        judged(proxy.port)
+
+
+@needs("h2spec")
+@pytest.mark.parametrize("number", [80, 443])
+def test_so_does_a_gateway_in_plain_text_and_over_tls(upstream, number):
+    tls = {"mode": "SIMPLE", "credentialName": "cert"}
+    servers = server("*"), server("*", port=443, protocol="HTTPS", tls=tls)
+    entry = service_entry("app", "app.test", resolution="STATIC", endpoints=[{"address": "127.0.0.1"}])
+    entry["spec"]["endpoints"][0]["ports"] = {"http": upstream.port}
+    entry["spec"]["ports"] = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    routes = virtual_service("app", {"route": [to("app.test", port=80)]}, hosts=["*"], gateways=["gw"])
+    with Gateway(gateway(*servers), routes, entry, tls_secret("cert", leaf("localhost"))) as gw:
+        judged(gw.port(number), *(["-t", "-k"] if number == 443 else []))
+
+
+def judged(port, *options):
+    """By h2spec."""
+    done = subprocess.run(
+        [found("h2spec") or "", "-h", "localhost", "-p", str(port), "-o", str(SECONDS // 4), *options],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
     failures = done.stdout.partition("Failures:")[2]
     failed = re.findall(r"× \d+: (.*)", failures)
     assert failed in ([], [NOT_PASSED]), failures
