@@ -132,6 +132,7 @@ N ?= 100000
 SEED ?= 1
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
+	$(BIN)/python -m tests.differential.referee.wire_side --decisions $(N) --seed $(SEED)
 	$(BIN)/python -m tests.differential.authorization.run --decisions $(N) --seed $(SEED)
 	MESHLIB_TOKEN_CASES=$$(( $(N) / 25 < 4000 ? $(N) / 25 : 4000 )) SEED=$(SEED) $(BIN)/python -m pytest -q tests/differential/test_token_decisions.py
 

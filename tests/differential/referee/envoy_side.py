@@ -106,14 +106,16 @@ class EnvoySide:
     """Asks the Envoy on a port, over ``CONNECTIONS`` connections with one request on each at a time (Envoy closes
     connections whose client pipelines)."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, at: str = "x-referee-cluster") -> None:
+        """``at``: the header that says where a request has gone."""
         self._port = port
+        self._at = at
 
     def ask(self, requests: Sequence[Request]) -> list[Answer]:
         """The answers, in order."""
         answers: list[Answer] = []
         with contextlib.ExitStack() as stack:
-            connections = [stack.enter_context(_Connection(self._port)) for _ in range(CONNECTIONS)]
+            connections = [stack.enter_context(_Connection(self._port, self._at)) for _ in range(CONNECTIONS)]
             for start in range(0, len(requests), CONNECTIONS):
                 batch = requests[start : start + CONNECTIONS]
                 pairs = list(zip(connections, batch, strict=False))
@@ -126,8 +128,9 @@ class EnvoySide:
 class _Connection:
     """One connection, opened again when Envoy has closed it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, at: str) -> None:
         self._port = port
+        self._at = at
         self._socket: socket.socket | None = None
         self._reader: Any = None
 
@@ -151,7 +154,7 @@ class _Connection:
         self._socket.sendall(encode(request))
 
     def receive(self, request: Request) -> Answer:
-        answer, closes = _read(self._reader, request)
+        answer, closes = _read(self._reader, request, self._at)
         if closes:
             self.close()
         return answer
@@ -166,7 +169,7 @@ def encode(request: Request) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _read(reader: Any, request: Request) -> tuple[Answer, bool]:
+def _read(reader: Any, request: Request, at: str) -> tuple[Answer, bool]:
     """The answer, and whether the connection ends with it."""
     status = int(reader.readline().split()[1])
     headers: list[tuple[str, str]] = []
@@ -176,10 +179,10 @@ def _read(reader: Any, request: Request) -> tuple[Answer, bool]:
     known = dict(headers)
     length = 0 if request.method == "HEAD" else int(known.get("content-length", "0"))
     body = reader.read(length).decode() if length else ""
-    return _answer(status, headers, known, body), known.get("connection") == "close"
+    return _answer(status, headers, known, body, at), known.get("connection") == "close"
 
 
-def _answer(status: int, headers: list[tuple[str, str]], known: dict[str, str], body: str) -> Answer:
+def _answer(status: int, headers: list[tuple[str, str]], known: dict[str, str], body: str, at: str) -> Answer:
     back = response_headers(headers)
     route = known.get("x-referee-route", "")
     echo = known.get("x-echo")
@@ -190,7 +193,7 @@ def _answer(status: int, headers: list[tuple[str, str]], known: dict[str, str], 
     return Answer(
         route,
         status,
-        known.get("x-referee-cluster", ""),
+        known.get(at, ""),
         pseudo[":method"],
         pseudo[":path"],
         pseudo[":authority"],
