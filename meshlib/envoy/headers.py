@@ -46,7 +46,10 @@ def one_level(levels: Sequence[HeaderOps]) -> HeaderOps:
 
 
 def common_end(levels: Sequence[Sequence[HeaderOps]]) -> int:
-    """How many levels at their ends all have in common: those of a rule, after those of its destinations."""
+    """How many levels at their ends all have in common: those of a rule, after those of its destinations. Of one alone it is
+    the last one, which then stays a level of Envoy's own: a value of it that comes to nothing replaces nothing before it."""
+    if len(levels) == 1:
+        return min(1, len(levels[0]) - 1) if levels[0] else 0
     count = 0
     while all(len(each) > count and each[-1 - count] == levels[0][-1 - count] for each in levels):
         count += 1

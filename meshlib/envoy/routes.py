@@ -146,8 +146,8 @@ def _forward(rule: Rule, settings: ProxyHeaders) -> Json:
         action["cluster"] = cluster_name(sole)
         made |= _changes(sole)
     elif targets:
-        request = common_end([to.request_ops for to, _ in targets]) if len(targets) > 1 else 0
-        response = common_end([to.response_ops for to, _ in targets]) if len(targets) > 1 else 0
+        request = common_end([to.request_ops for to, _ in targets])
+        response = common_end([to.response_ops for to, _ in targets])
         first = targets[0][0]
         action["weighted_clusters"] = {
             "clusters": [_weighted(to, weight, request, response, own_host=not authority) for to, weight in targets]

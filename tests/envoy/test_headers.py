@@ -38,6 +38,12 @@ def test_what_all_have_at_the_end_is_counted() -> None:
     assert common_end([(own,), (rule,)]) == common_end([(), (rule,)]) == 0
 
 
+def test_of_one_destination_the_rules_own_stay_apart_as_a_value_that_comes_to_nothing_replaces_nothing() -> None:
+    rule, own = compile_ops([], {"a": "%REQ(b)%"}, {}), compile_ops([], {"a": "1"}, {})
+    assert common_end([(own, rule)]) == 1
+    assert common_end([(rule,)]) == common_end([()]) == 0
+
+
 @given(st.lists(OPS, max_size=3), HEADERS)
 def test_one_level_does_what_all_do_in_turn(levels: list[HeaderOps], headers: list[tuple[bytes, bytes]]) -> None:
     expected = headers
