@@ -169,6 +169,11 @@ class GatewayConnection(ServedConnection[Gate]):
         self._came_by = self._client, self._local
         self._listener.opened(connection)
 
+    def closed(self, connection: Downstream) -> None:
+        """It has gone."""
+        self._responses = None  # which knows the client, that knows this: nothing is left for the garbage collector
+        self._listener.closed(connection)
+
     # -- requests -------------------------------------------------------------------------------------------------------
 
     def _turned_away(self, request: ProxyRequest) -> None:

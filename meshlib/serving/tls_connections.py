@@ -12,13 +12,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from meshlib.serving.tls_peer import Judged, TlsPeer
+
 if TYPE_CHECKING:
     from meshlib.alarms import Alarms, Cancellable
     from meshlib.clock import Clock
     from meshlib.identity.credentials import Credentials
     from meshlib.identity.identity import Identity
     from meshlib.policy.spiffe_id import SpiffeId
-    from meshlib.serving.tls_peer import TlsPeer
 
 log = logging.getLogger("meshlib.serving")
 
@@ -40,7 +41,7 @@ class TlsConnections:
         self._clock = clock
         self._alarms = alarms
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._open: weakref.WeakSet[TlsPeer] = weakref.WeakSet()
         self._alarm: Cancellable | None = None
         self._judged_by: Credentials | None = None
         self.closed = 0
@@ -61,26 +62,28 @@ class TlsConnections:
 
     def add(self, peer: TlsPeer, transport: asyncio.Transport) -> bool:
         """From the end of its handshake on; False: it has come too late, and is not to be served."""
-        connection = _Connection(peer, transport, self._judge(peer.leaf, peer.chain) is not None)
+        known = self._judge(peer.leaf, peer.chain) is not None
         # files were looked at when it was accepted; what is newer than that has all judged again as it is found (``_rotated``)
         latest = None if self._identity is None else self._identity.latest
         if why_over(peer, latest, self._clock.time()):
             return False
-        peer.connection = connection
-        self._open.add(connection)
+        peer.judged = Judged(transport, known)
+        self._open.add(peer)
         return True
 
     def __len__(self) -> int:
-        return sum(not each.transport.is_closing() for each in list(self._open))
+        return sum(not each.transport.is_closing() for _, each in self._all())
+
+    def _all(self) -> list[tuple[TlsPeer, Judged]]:
+        return [(peer, peer.judged) for peer in list(self._open) if peer.judged is not None]
 
     def look(self) -> None:
         """Judge all."""
         current, now = self._current(), self._clock.time()
         self._judged_by = current
-        for connection in list(self._open):
+        for peer, connection in self._all():
             if connection.alarm is not None or connection.transport.is_closing():
                 continue
-            peer = connection.peer
             why = why_over(peer, current, now)
             if not why and connection.known and self._judge(peer.leaf, peer.chain) is None:
                 why = "no trusted root signs its chain any more"
@@ -104,24 +107,12 @@ class TlsConnections:
         self.look()
         self._next_look()
 
-    def _end(self, connection: _Connection, why: str) -> None:
+    def _end(self, connection: Judged, why: str) -> None:
         assert self._loop is not None
         self.closed += 1
         log.info("a connection is closed: %s", why)
         connection.alarm = self._alarms.on_loop(self._loop, GRACE, connection.transport.abort)
         end(connection.transport)
-
-
-class _Connection:
-    """An open one. What serves it keeps it; ``known``: its peer had an identity at the beginning."""
-
-    __slots__ = ("__weakref__", "alarm", "known", "peer", "transport")
-
-    def __init__(self, peer: TlsPeer, transport: asyncio.Transport, known: bool) -> None:
-        self.peer = peer
-        self.transport = transport
-        self.known = known
-        self.alarm: Cancellable | None = None
 
 
 def why_over(peer: TlsPeer, current: Credentials | None, now: float) -> str:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.transport.upstream.told_certificates import told_of
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from meshlib.alarms import Cancellable
     from meshlib.identity.credentials import Credentials
 
 MOST_CHAINS = 4096
@@ -28,13 +31,28 @@ class HandshakeDone(Protocol):
     def selected_alpn_protocol(self) -> str | None: ...
 
 
+class Judged:
+    """An open connection, as long as its peer is judged again (``tls_connections.py``). ``known``: the peer had an identity at
+    the beginning; ``alarm``: when it is broken off."""
+
+    __slots__ = ("alarm", "known", "transport")
+
+    def __init__(self, transport: asyncio.Transport, known: bool) -> None:
+        self.transport = transport
+        self.known = known
+        self.alarm: Cancellable | None = None
+
+
 class TlsPeer:
     """``leaf``: what the peer has shown, DER; ``chain``: the intermediates between it and its root, as far as Python tells.
     ``roots``: those of which one has vouched for it, all that were trusted where Python does not tell which. ``until``:
     seconds since the epoch when the first certificate that it stands on ends, ours too. ``sni``: the name that it asked
     for."""
 
-    __slots__ = ("alpn", "chain", "cipher", "connection", "credentials", "leaf", "roots", "sni", "until", "version")
+    __slots__ = (
+        *("__weakref__", "alpn", "chain", "cipher", "credentials", "judged", "leaf", "roots", "sni", "until"),
+        "version",
+    )
 
     def __init__(
         self,
@@ -54,7 +72,7 @@ class TlsPeer:
         self.version = ""
         self.alpn = ""
         self.cipher = 0  # IANA's number; 0: not known
-        self.connection: object = None  # kept open to be judged for as long as who serves it keeps this
+        self.judged: Judged | None = None  # for as long as who serves it keeps this
 
     def __repr__(self) -> str:
         return f"<TlsPeer {self.version} {self.alpn}>"
