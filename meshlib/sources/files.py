@@ -155,6 +155,7 @@ class FileSource:
         """In a forked child the watching thread does not exist: start one if the parent had it."""
         self._lock = threading.Lock()
         if self._watcher is not None:
+            self._watcher.after_fork()
             self.watch(changed)
 
     def _signature(self) -> Hashable:

@@ -31,11 +31,11 @@ QUIET_MS, TURNS = 20, 3
 
 class Inotify:
     """Watches the folders of ``places``, asked again when folders come or go (``stale``), and those where links in them lead.
-    Raises OSError: the system has no inotify, or no watches left. Not for several threads, but for ``wake``."""
+    Raises OSError: the system has no inotify, or no watches or descriptors left. Not for several threads, but for ``wake``."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._closed = False
+        self._descriptors: list[int] = []
         self._lock = threading.Lock()  # between ``wake`` and ``close``
         libc = ctypes.CDLL(None, use_errno=True)
         try:
@@ -43,13 +43,15 @@ class Inotify:
             begin: Callable[[int], int] = libc.inotify_init1
         except AttributeError as error:
             raise OSError(errno.ENOSYS, "the C library has no inotify") from error
-        self._fd = _checked(begin(os.O_CLOEXEC | os.O_NONBLOCK))
-        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._poll = select.poll()
-        for each in (self._fd, self._woken):
-            self._poll.register(each, select.POLLIN)
         self.stale = True
         try:
+            self._fd = _checked(begin(os.O_CLOEXEC | os.O_NONBLOCK))
+            self._descriptors.append(self._fd)
+            self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._descriptors += (self._woken, self._wake)
+            self._poll = select.poll()
+            for each in (self._fd, self._woken):
+                self._poll.register(each, select.POLLIN)
             self._watch()
         except BaseException:
             self.close()
@@ -69,17 +71,25 @@ class Inotify:
     def wake(self) -> None:
         """End the waiting, now and from then on. From any thread."""
         with self._lock:
-            if not self._closed:
+            if self._descriptors:
                 with contextlib.suppress(BlockingIOError):  # it is full: it wakes
                     os.write(self._wake, b"x")
 
     def close(self) -> None:
         """Watch nothing any more."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                for each in (self._fd, self._woken, self._wake):
-                    os.close(each)
+            self._close()
+
+    def after_fork(self) -> None:
+        """In a forked child, where its thread does not exist: close what was inherited. The parent's stay open."""
+        self._lock = threading.Lock()  # the thread may have held it
+        self._close()
+
+    def _close(self) -> None:
+        while self._descriptors:
+            os.close(
+                self._descriptors.pop()
+            )  # taken first: a fork in between leaves one open, and closes none of another's
 
     def _read(self) -> bool:
         """Take what there is; returns whether there was anything."""

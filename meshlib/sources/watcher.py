@@ -97,6 +97,13 @@ class Watcher:
         if wait and self._pid == os.getpid() and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
+    def after_fork(self) -> None:
+        """In a forked child, where its thread does not exist: let go of what that held. For good: another is to be made.
+        (``stopping`` is not set: the thread may have held its lock.)"""
+        notified, self._notified = self._notified, None
+        if notified is not None:
+            notified.after_fork()
+
     def __str__(self) -> str:
         return ", ".join(self._paths)
 
@@ -141,11 +148,11 @@ class Watcher:
         ``SELDOM_SECONDS`` where inotify tells."""
         self.kind = POLLING
         if NATIVE == "inotify":
-            from meshlib.sources.inotify import Inotify
-
             try:
+                from meshlib.sources.inotify import Inotify
+
                 self._notified = Inotify(self._places)
-            except OSError as error:
+            except (OSError, ImportError, AttributeError) as error:  # a Python without ctypes, a select without poll
                 self._no_notices(error)
                 return self._poll
             self.kind, self._lively = NATIVE, LIVELY_LOOKS
@@ -203,11 +210,12 @@ class Watcher:
         self.kind = POLLING
         if not self._told_of_polling:
             self._told_of_polling = True
+            limits = "fs.inotify.max_user_instances and max_user_watches limit how much can be watched"
             log.warning(
-                "%s cannot be watched (%s): it is looked at twice a second instead; "
-                "fs.inotify.max_user_instances and max_user_watches limit how much can be watched",
+                "%s cannot be watched (%s): it is looked at twice a second instead%s",
                 self,
                 error,
+                "" if isinstance(error, (ImportError, AttributeError)) else f"; {limits}",
             )
 
     def _end_notices(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")
 
+from meshlib.sources import inotify  # noqa: E402
 from meshlib.sources.inotify import Inotify  # noqa: E402
 
 LONG = 60.0
@@ -86,3 +88,28 @@ def test_a_folder_that_is_not_there_is_looked_for_again(tmp_path: Path) -> None:
         assert watched.wait(LONG)
     finally:
         watched.close()
+
+
+@pytest.mark.parametrize("missing", ["os.pipe2", "select.poll"])
+def test_a_watch_that_cannot_begin_leaves_no_descriptor(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, closed = [], []
+    close, checked = os.close, inotify._checked
+
+    def begun(result: int) -> int:
+        opened.append(checked(result))
+        return result
+
+    def noted(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(inotify, "_checked", begun)
+    monkeypatch.setattr(missing, fail)
+    monkeypatch.setattr("os.close", noted)
+    with pytest.raises(OSError, match="Too many"):
+        Inotify(list)
+    assert len(opened) == 1
+    assert opened[0] in closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -16,7 +17,7 @@ import pytest
 
 import meshlib
 from meshlib.sources import watcher
-from meshlib.sources.watcher import Watcher
+from meshlib.sources.watcher import Watcher, WatchStatus
 from tests.support.resources import service
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {{name: {0}}}\nspec: {{ports: [{{port: 80}}]}}\n"
@@ -27,6 +28,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < until, "it never happened"
         time.sleep(0.01)
+
+
+def needs_inotify() -> None:
+    """Skips, with the reason, where there is none to be had."""
+    try:
+        from meshlib.sources.inotify import Inotify
+
+        Inotify(list).close()
+    except (OSError, ImportError, AttributeError) as error:
+        pytest.skip(f"no inotify here: {error}")
 
 
 class Told:
@@ -101,6 +112,64 @@ def test_without_inotify_it_looks_twice_a_second_and_says_so_once(
         assert str(error) in caplog.text
     finally:
         told.watcher.stop()
+
+
+def test_on_a_python_without_ctypes_files_are_looked_at_twice_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watcher, "NATIVE", "inotify")
+    monkeypatch.delitem(sys.modules, "meshlib.sources.inotify", raising=False)
+    monkeypatch.delattr(sys.modules["meshlib.sources"], "inotify", raising=False)
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    told = Told(tmp_path)
+    try:
+        (tmp_path / "a.yaml").write_text("x")
+        wait_for(lambda: told.times)
+        assert told.watcher.status() == {"alive": True, "kind": "polling", "restarts": 0, "error": ""}
+        assert [r.levelno for r in caplog.records] == [logging.WARNING]
+        assert "ctypes" in caplog.text
+        assert "max_user_watches" not in caplog.text
+    finally:
+        told.watcher.stop()
+
+
+def held() -> int:
+    """Descriptors of what watches; not those with which a folder is being read just now."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{name}").startswith(
+                ("anon_inode:inotify", "anon_inode:[inotify", "pipe:")
+            )
+    return found
+
+
+def generation(mesh: meshlib.Mesh, expected: int, more: int) -> int:
+    """The exit code of a child, and of its children: 0 when none has more descriptors than its parent."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            wait_for(lambda: watch_of(mesh)["kind"] == "inotify")
+            if held() <= expected:
+                code = generation(mesh, expected, more - 1) if more else 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def watch_of(mesh: meshlib.Mesh) -> WatchStatus:
+    found: WatchStatus = mesh.status()["source"]["watcher"]
+    return found
+
+
+def test_a_forked_child_watches_with_no_more_descriptors_than_its_parent(tmp_path: Path) -> None:
+    needs_inotify()
+    (tmp_path / "a.yaml").write_text(SERVICE.format("a"))
+    with meshlib.Mesh.from_path(tmp_path) as mesh:
+        wait_for(lambda: watch_of(mesh)["kind"] == "inotify")
+        assert generation(mesh, held(), 1) == 0
+        assert watch_of(mesh)["alive"]
 
 
 def test_a_thread_that_is_gone_altogether_is_started_by_whoever_looks(
@@ -193,6 +262,7 @@ def test_who_waits_for_inotify_looks_seldom_and_sooner_after_a_change(
 
 
 def test_a_watch_that_is_stopped_is_woken(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_inotify()
     monkeypatch.setattr(watcher, "SELDOM_SECONDS", 3600.0)
     monkeypatch.setattr(watcher, "LIVELY_SECONDS", 3600.0)
     told.watcher.stop()
