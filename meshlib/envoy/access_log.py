@@ -1,7 +1,7 @@
 """The access log of ``MESHLIB_ACCESS_LOG`` as Envoy's (FileAccessLog, StdoutAccessLog), at each filter that serves connections.
 
 Envoy writes values as they are, where meshlib's own engine writes ``***`` for secrets: so the named formats have no query in
-them, and a format that names a header of secrets is refused.
+them, and a format that names a header or a parameter of secrets is refused.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from meshlib.policy.secret_values import is_secret
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from meshlib.compiler.access_log.format import Operator
+
 PATH, WITHOUT_QUERY = "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%", "%PATH(NQ:ORIG_OR_PATH)%"
-_HEADERS = ("REQ", "RESP", "TRAILER")
-"""Operators whose argument names headers."""
+_NAMING = ("REQ", "REQ_WITHOUT_QUERY", "RESP", "TRAILER", "QUERY_PARAM")
+"""Operators whose argument names headers, or a parameter of the query."""
 
 
 def access_log(environ: Mapping[str, str]) -> Json | None:
@@ -96,9 +98,14 @@ def _unsafe(form: str) -> list[str]:
         operators = operators_in(parse(form))
     except FormatError:
         return []
+    return told_as_they_are(operators)
+
+
+def told_as_they_are(operators: Iterable[Operator]) -> list[str]:
+    """A sentence for each of a format's operators that Envoy would write a secret of, or nothing."""
     found = []
     for each in operators:
-        names = (each.argument or "").lower().split("?") if each.name in _HEADERS else []
+        names = (each.argument or "").lower().split("?") if each.name in _NAMING else []
         secret = next((name for name in names if is_secret(name)), None)
         if secret is not None:
             found.append(f"{each} would be written as it is, with its secret: leave {secret} out")

@@ -71,6 +71,8 @@ def test_a_format_of_ones_own_is_taken_as_it_is_with_the_end_of_a_line() -> None
         ({FORMAT: "%REQ(AUTHORIZATION)%"}, "leave authorization out"),
         ({FORMAT: "%REQ(X-NAME?COOKIE)%"}, "leave cookie out"),
         ({FORMAT: "%RESP(SET-COOKIE)%"}, "leave set-cookie out"),
+        ({FORMAT: "%QUERY_PARAM(access_token)%"}, "leave access_token out"),
+        ({FORMAT: "%REQ_WITHOUT_QUERY(Cookie)%"}, "leave cookie out"),
         ({FORMAT: "%CEL(request.path)%"}, "no expressions"),
     ],
 )
@@ -78,7 +80,7 @@ def test_what_envoy_would_do_otherwise_is_refused(environ: dict[str, str], words
     (said,) = refused({LOG: "stdout", **environ})
     assert "is not for --engine envoy" in said
     assert words in said
-    assert refused({LOG: "stdout", FORMAT: "%REQ(X-NAME)% %RESPONSE_CODE%"}) == []
+    assert refused({LOG: "stdout", FORMAT: "%REQ(X-NAME)% %QUERY_PARAM(page)% %RESPONSE_CODE%"}) == []
 
 
 @pytest.mark.parametrize("transparent", [False, True])
