@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from meshlib.serving.joined_writes import JoinedWrites
+
 LINGER = 1.0
 """Seconds that are read on for, once the client has been sent everything."""
 
@@ -41,6 +43,8 @@ class Leaving(asyncio.Protocol):
             except OSError:  # the client has gone
                 transport.close()
                 return
+        elif isinstance(transport, JoinedWrites):
+            transport.flush()  # the client may have closed its side already, and this side is closed with it
         transport.resume_reading()
         self._timer = loop.call_later(LINGER, self._waited)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.proxy.forwarded_path import KEPT, forwarded_path
 from meshlib.transport.protocol.http1_request import Refused
-from meshlib.transport.protocol.request_target import is_authority
+from meshlib.transport.protocol.request_target import LONGEST_AUTHORITY, is_authority
 
 if TYPE_CHECKING:
     from meshlib.policy.path_spellings import Normalization
@@ -81,9 +81,10 @@ def _of_url(head: RequestHead) -> tuple[bytes, bytes]:
         raise Refused(400, "the request's target is neither a path nor an http URL")
     authority, path = url[1], url[2]
     named = _NAMED.fullmatch(authority)
-    if named is None or int(named[1] or 0) > MAX_PORT:
+    if named is None or int(named[1] or 0) > MAX_PORT or len(authority) > LONGEST_AUTHORITY:
         raise Refused(
-            400, "the request's URL has no host, or one that is not a name or an address with or without a port"
+            400,
+            "the request's URL has no host, or one that is too long or not a name or an address with or without a port",
         )
     if path[:1] == b"?":
         raise Refused(404, "the request's URL has a query and no path: no route takes it")

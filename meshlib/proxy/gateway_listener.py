@@ -69,9 +69,9 @@ class GatewayListener(Listener):
 
     def now(self) -> PortNow:
         """What the configuration of this moment says of it. Asked twice a request."""
-        now, live = self._now, self.core.live
-        if now.live is not live:
-            port = self.port
+        now = self._now
+        while now.live is not (live := self.core.live):  # again where a reload came in between
+            port = None if live is None else live.snapshot.gateway.get(self.place)
             mesh = DEFAULTS if live is None else live.inbound.default.settings.mesh
             chains = {} if port is None else port.by_name
             self._now = now = PortNow(live, self.server.straight(self.number), mesh, chains)

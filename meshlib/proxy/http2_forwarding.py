@@ -226,6 +226,8 @@ class Http2Forwarding:
                 # all that a plain call leaves: the next one may come to an end before it has any of it
                 call.outcome = record.destination = record.attempted = record.upstream_ms = None
                 record.peer_metadata = record.grpc_status = None
+                # nor does a configuration that is replaced live on in what waits to be used again
+                call.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
                 record.endpoint = ""
                 record.status = 0
                 if is_grpc:

@@ -9,6 +9,7 @@ attempt or after it, a ``Forwarding`` goes on with the call (row "proxy-inproces
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 MOST_SPARES = 64
 """That are kept for requests to come, of an event loop: as many as are seldom under way at once."""
+log = logging.getLogger("meshlib.proxy")
+
 _NO_HEADERS: Headers = []
 
 
@@ -178,6 +181,7 @@ class PlainForwarding:
         send.outcome = outcome
         responder = self._responder
         assert responder is not None
+        told = False
         try:
             if not plain_call.ended(call, send):
                 self._handed_over().ended(outcome)
@@ -188,6 +192,7 @@ class PlainForwarding:
             telemetry = means.telemetry
             telemetry.ended(call, None)
             self._responder = None
+            told = True
             if type(head) is ReceivedHead:
                 took = int(record.upstream_ms or 0)
                 more = (TOOK.get(took) or took_line(took)) if self._debug else b""
@@ -199,13 +204,18 @@ class PlainForwarding:
                     # all that a plain call leaves: the next one may come to an end before it has any of it
                     call.outcome = record.destination = record.attempted = record.upstream_ms = None
                     record.peer_metadata = record.grpc_status = None
+                    # nor does a configuration that is replaced live on in what waits to be used again
+                    call.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
                     record.endpoint = ""
                     record.status = 0
                     self._spares.append(self)
             else:
                 responder.respond(status, outcome.reason, sent_headers(call, outcome, False), whole, outcome.trailers)
-        except Exception:  # noqa: BLE001 (as in ``begin``)
-            self._responder = responder
+        except Exception:
+            if told:
+                log.exception("a response could not be sent: a fault of meshlib, please report it")
+                responder.cut()
+                return
             self._handed_over().broken()
 
     def on_data(self, reader: ResponseReader) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call
 from meshlib.engine.call import NO_TIMEOUTS, Call
-from meshlib.engine.effects import Send
+from meshlib.engine.effects import Deliver, Send
 from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound import asked_at_once
 from meshlib.engine.outcome import Outcome
@@ -140,7 +140,12 @@ class PlainServing:
             serving = self._serving()
             serving.broken()
             return serving
+        local = record.answered if type(begun) is Deliver and live.tells else None
         serving = self._serving()
+        if local is not None:
+            record.answered = local  # what was responded here; all else there was of the request before
+        if type(begun) is not Send:
+            record.endpoint = ""  # likewise
         forwarding = HopForwarding(hops.forwarder, hop, serving)
         serving.forwarded_by(forwarding)
         forwarding.go(None, begun)
@@ -163,6 +168,7 @@ class PlainServing:
             return False
         self._send = send
         self._connection = connection
+        self._unsent = False
         connection.start(data, sent.method == "HEAD", self, sent.sent_head)
         return True
 
@@ -275,6 +281,9 @@ class PlainServing:
             hop.request = call.request = outcome.whole = self._span = None  # type: ignore[assignment]
             outcome.headers = _NO_HEADERS
             call.came = ()
+            # nor does a configuration that is replaced live on in what waits to be used again
+            hop.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
+            self._bound = call.inbound = None  # type: ignore[assignment]
             spares.append(self)
 
     def _tell(self, status: int, made: ReceivedHead, more: bytes, size: int) -> None:

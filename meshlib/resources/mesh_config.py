@@ -171,6 +171,7 @@ class ProxyDefaults(Model):
     stats_compression: Unread = None
     file_flush_interval: Unread = None
     file_flush_min_size_kb: Unread = None
+    connection_settings: Unread = None
 
 
 class ServiceSettings(Model):

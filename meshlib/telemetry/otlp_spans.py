@@ -86,18 +86,20 @@ def attribute(key: str, value: object) -> bytes:
 
 
 class Named(dict[int, bytes]):
-    """What is written of attributes with this key before their value, by the length of that: of text in UTF-8 that is not
-    longer than ``LONGEST``."""
+    """What is written of attributes with this key before their value, by its length: of text in UTF-8, in bytes."""
 
     __slots__ = ("_key",)
 
     def __init__(self, key: str) -> None:
         super().__init__()
-        self._key = key
+        self._key = field(b"\n", key.encode())
 
     def __missing__(self, length: int) -> bytes:
-        made = attribute(self._key, "x" * min(length, LONGEST))
-        made = self[length] = made[: len(made) - length]
+        told = b"\n" + varint(length)
+        value = self._key + b"\x12" + varint(len(told) + length) + told
+        made = b"J" + varint(len(value) + length) + value
+        if len(self) <= LONGEST:  # so many lengths are usual, and kept
+            self[length] = made
         return made
 
 

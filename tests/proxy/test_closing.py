@@ -11,6 +11,7 @@ from hyperframe.frame import GoAwayFrame, PingFrame
 
 from meshlib.proxy import closing
 from meshlib.proxy.closing import Leaving
+from meshlib.serving.joined_writes import JoinedWrites
 from meshlib.transport.protocol.http2_client_frames import PREFACE
 from tests.support.eventually import eventually
 from tests.support.h2_client import H2Client
@@ -102,6 +103,9 @@ class Transport(asyncio.Transport):
     def can_write_eof(self) -> bool:
         return self.half
 
+    def write(self, data: bytes) -> None:
+        self.done.append("write " + data.decode().strip())
+
     def write_eof(self) -> None:
         if self.gone:
             raise OSError("Transport endpoint is not connected")
@@ -149,6 +153,9 @@ class Loop:
 
     timer: Timer | None = None
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Its turn does not end."""
+
     def call_later(self, delay: float, run: Callable[[], None]) -> Timer:
         self.timer = Timer(delay, run)
         return self.timer
@@ -176,6 +183,15 @@ def test_one_without_halves_closes_when_the_client_has_had_its_time():
     assert loop.timer.delay == closing.LINGER
     loop.timer.run()
     assert transport.done == ["resume", "close"]
+
+
+def test_what_was_joined_over_tls_is_sent_although_the_client_has_closed_its_side():
+    transport = Transport(half=False)
+    joined = JoinedWrites(transport, Loop())
+    joined.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    made, _, _ = leaving(joined)
+    assert made.eof_received() is False
+    assert transport.done == ["write HTTP/1.1 400 Bad Request", "resume"]
 
 
 def test_the_time_begins_when_everything_has_been_sent():

@@ -37,6 +37,7 @@ def test_a_url_names_its_host_and_a_path_is_for_host(target: bytes, found: tuple
     [
         (b"a", b"GET", 400),
         (b"*", b"GET", 400),
+        (b"http://" + b"a" * 262 + b"/", b"GET", 400),
         (b"*", b"OPTIONS", 404),
         (b"?a", b"GET", 400),
         (b"ftp://shop/", b"GET", 400),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -16,7 +17,6 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.free_ports import free_port
 from meshlib.serving.admission import Accepted
 from tests.soak.proxy import Client, answer, resources
 from tests.support.event_loops import event_loops
@@ -105,10 +105,12 @@ async def test_calls_leave_nothing_for_the_garbage_collector(way: Callable[[Call
     counting = Server()
     server = await asyncio.start_server(counting, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    nobody = {"address": "127.0.0.1", "ports": {"http": free_port()}}
+    unheard = socket.socket()
+    unheard.bind(("127.0.0.1", 0))  # and does not listen
+    nobody = {"address": "127.0.0.1", "ports": {"http": unheard.getsockname()[1]}}
     gone = service_entry("gone", "gone.example", endpoints=[nobody])
     async with server:
-        with Proxy([*yaml.safe_load_all(resources([port], 0)), gone], loops=loops) as proxy:
+        with unheard, Proxy([*yaml.safe_load_all(resources([port], 0)), gone], loops=loops) as proxy:
             verdict: Any = SimpleNamespace(problem=pytest.fail)
             caller = Caller(1, proxy.port, 1, verdict)
             caller.server = counting

@@ -251,11 +251,12 @@ def test_one_call_after_another_is_made_with_the_same(steps):
 
 
 @pytest.mark.skipif(PLAIN, reason="then there are none")
-def test_a_spare_keeps_neither_request_nor_response_nor_connection(steps):
+def test_a_spare_keeps_neither_request_nor_response_nor_connection_nor_configuration(steps):
     with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
         while not steps:
             call(client, MESSAGE)
         (spare,) = spares(proxy)
+        assert [spare._call.live, spare._call.record.virtual_host, spare._call.record.rule_object] == [None] * 3
         assert spare._call.request is None
         assert not hasattr(spare._call, "messages")
         assert (spare._outcome.whole, spare._outcome.headers) == (None, [])

@@ -54,12 +54,13 @@ def test_one_request_after_another_is_made_with_the_same(server):
         assert proxy.metric("istio_requests_total", response_code="200") == 6
 
 
-def test_a_spare_keeps_neither_request_nor_response(server):
+def test_a_spare_keeps_neither_request_nor_response_nor_configuration(server):
     with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
         client.get()
         client.get()
         assert eventually(lambda: len(spares(proxy)) == 1)
         spare = spares(proxy)[0]
+        assert [spare._call.live, spare._call.record.virtual_host, spare._call.record.rule_object] == [None] * 3
         assert spare._call.request is None
         assert (spare._outcome.whole, spare._outcome.headers) == (None, [])
         assert spare._responder is None

@@ -14,6 +14,7 @@ from tests.support.eventually import eventually
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
+from tests.support.resources import destination_rule
 from tests.support.servers import EchoServer
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: there are none")
@@ -52,6 +53,17 @@ def spares(proxy):
 
 def told(proxy, **labels):
     return proxy.metric("istio_requests_total", reporter="destination", **labels)
+
+
+def test_a_spare_keeps_neither_request_nor_response_nor_configuration(app):
+    with InboundProxy(app.port) as proxy, proxy.client() as client:
+        client.get()
+        client.get()
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        (spare,) = spares(proxy)
+        hop = spare._hop
+        assert [hop.request, hop.live, hop.record.virtual_host, hop.record.rule_object] == [None] * 4
+        assert [spare._call.request, spare._call.inbound, spare._bound, spare._outcome.whole] == [None] * 4
 
 
 def test_one_request_after_another_is_served_with_the_same(app, long_ways):
@@ -195,3 +207,53 @@ def test_bytes_are_counted_as_on_the_long_way(app, body, monkeypatch):
             return [proxy.metric(f"istio_{each}_bytes_sum", **labels) for each in ("request", "response")]
 
     assert bytes_of(plain=True) == bytes_of(plain=False)
+
+
+def test_a_request_that_the_system_did_not_take_whole_costs_later_ones_nothing():
+    callers = set()
+
+    def behave(handler):
+        callers.add(handler.client_address)
+        return whole(handler)
+
+    with EchoServer("app", behave=behave) as app, InboundProxy(app.port) as proxy, proxy.client() as client:
+        client.get()
+        client.get()
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        (spare,) = spares(proxy)
+        spare._unsent = True  # as its last request may have left it
+        for number in range(4):
+            assert client.get(f"/{number}").status == 200
+        assert len(callers) == 1
+        assert spare._unsent is False
+
+
+def test_a_response_of_our_own_is_logged_as_such_after_requests_that_were_served(tmp_path):
+    held, go_on = threading.Event(), threading.Event()
+
+    def behave(handler):
+        if handler.path == "/held":
+            held.set()
+            go_on.wait(60)
+        return whole(handler)
+
+    one = destination_rule("reviews", connectionPool={"http": {"http2MaxRequests": 1}})
+    log = tmp_path / "access.log"
+    line = "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_HOST%\n"
+    with (
+        EchoServer("app", behave=behave) as app,
+        InboundProxy(app.port, one, policy_port=9080, access_log=log, access_log_format=line) as proxy,
+        proxy.client() as first,
+        proxy.client() as second,
+    ):
+        for path in ("/1", "/2"):
+            assert first.get(path).status == 200
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        first.send(b"GET /held HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+        assert held.wait(60)
+        assert second.get("/over").status == 503
+        go_on.set()
+        assert first.response().status == 200
+        assert eventually(lambda: log.exists() and "/over" in log.read_text())
+        (over,) = [told for told in log.read_text().splitlines() if "/over" in told]
+    assert over == "/over 503 UO upstream_reset_before_response_started{overflow} -"

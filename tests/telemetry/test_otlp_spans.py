@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -115,3 +116,28 @@ def test_what_stands_before_a_value_is_known_by_its_length():
     for length in (*range(300), otlp.LONGEST):
         assert named[length] + b"x" * length == otlp.attribute("url.path", "x" * length)
     assert len(named) == 301
+
+
+@pytest.mark.parametrize("length", [4097, 8192, 16383, 16384, 20_000, 3_000_000])
+def test_a_value_of_more_bytes_than_characters_are_kept_spoils_no_other_span(length):
+    told = KeyValue.FromString(entry_of(otlp.Named("url.path")[length] + b"x" * length))
+    assert (told.key, told.value.string_value) == ("url.path", "x" * length)
+
+
+def test_no_more_lengths_are_kept_than_are_usual():
+    named = otlp.Named("url.path")
+    for length in range(2 * otlp.LONGEST):
+        assert named[length]
+    assert len(named) <= otlp.LONGEST + 1
+
+
+def entry_of(data: bytes) -> bytes:
+    """What is in a field, whose length is before it."""
+    at, length, bits = 1, 0, 0
+    while True:
+        byte = data[at]
+        length |= (byte & 127) << bits
+        at, bits = at + 1, bits + 7
+        if byte < 128:
+            assert len(data) == at + length
+            return data[at:]

@@ -257,8 +257,10 @@ class Connection(asyncio.Protocol):
             self.abort()  # idle connections have nothing to say: these bytes belong to no request
             return
         reader = self.reader
-        if self._unwritten:
-            reader.poisoned = True  # a response before its request
+        if self._unwritten:  # nobody's, as of an idle connection: the request has not gone out, and goes to another one
+            self._unwritten = b""
+            self._fail(Failure.RESET, NO_RESPONSE, None)
+            return
         reader.feed(data)
         if reader.error:
             self._fail(Failure.PROTOCOL_ERROR, reader.error, None)

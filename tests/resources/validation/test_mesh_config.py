@@ -85,6 +85,7 @@ def test_what_clusters_have_in_their_config_map():
             "discoveryAddress": "istiod.istio-system.svc:15012",
             "tracing": {},
             "proxyMetadata": {"A": "b"},
+            "connectionSettings": {"connectionBufferLimits": {}},
         },
         "defaultProviders": {"metrics": ["prometheus"]},
         "enablePrometheusMerge": True,

@@ -139,11 +139,21 @@ def test_a_request_whose_connection_is_lost_before_the_turn_ends_is_not_written(
     assert (lent.transport.written, told.calls) == (b"", [("failure", Failure.RESET, False)])
 
 
-def test_a_response_that_is_there_before_its_request_went_out_is_the_last_one(lent, turn):
-    """It is to something else."""
-    start(lent)
+def test_bytes_that_are_there_before_a_request_went_out_are_nobodys_and_cost_the_connection(lent, turn):
+    told = start(lent)
     lent.connection.data_received(HEAD + b"abcd")
-    assert not lent.connection.reader.reusable
+    turn.end()
+    assert (lent.transport.written, told.calls) == (b"", [("failure", Failure.RESET, False)])
+    assert lent.transport.calls == ["abort"]
+
+
+def test_a_connection_that_was_used_before_is_stale_then_and_the_request_goes_to_another(lent, turn):
+    start(lent)
+    turn.end()
+    lent.connection.data_received(HEAD + b"abcd")
+    told = start(lent)
+    lent.connection.data_received(HEAD + b"efgh")
+    assert told.calls == [("failure", Failure.RESET, True)]
 
 
 def test_bytes_that_belong_to_no_request_cost_the_connection(lent):
