@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from meshlib.envoy.clusters import HTTP_OPTIONS
 from meshlib.envoy.listeners import MANAGER
+from meshlib.envoy.span_tags import envoys_tag, left_out
 from meshlib.envoy.values import TYPES, Json, address, typed
 
 if TYPE_CHECKING:
-    from meshlib.policy.telemetry_settings import CustomTag, TracingSettings, WorkloadTelemetry
+    from meshlib.policy.telemetry_settings import TracingSettings, WorkloadTelemetry
 
 CLUSTER = "meshlib-otlp"
 TIMEOUT = "5s"
@@ -83,6 +84,11 @@ def not_traced(telemetry: WorkloadTelemetry) -> list[str]:
         found.append("disableContextPropagation: Envoy hands the context of a trace on wherever it makes a span")
     if not all(each.use_request_id for each in both):
         found.append("useRequestIdForTraceSampling: Envoy decides by x-request-id")
+    recorded = [each for each in both if not each.disabled]
+    if any(each.istio_tags for each in recorded):
+        found.append("enableIstioTags: Envoy's spans have no attributes istio.*; customTags can say them")
+    tags = dict.fromkeys(tag for each in recorded for tag in each.custom_tags)
+    found += [f"{tag.where or 'customTags'}: {tag.name} is left out: {why}" for tag in tags if (why := left_out(tag))]
     return found
 
 
@@ -95,7 +101,7 @@ def _tracing(collector: Collector, settings: TracingSettings) -> Json:
         "overall_sampling": whole,
         "max_path_tag_length": settings.max_tag_length,
         "spawn_upstream_span": True,
-        "custom_tags": [URL, *map(_tag, settings.custom_tags)],
+        "custom_tags": [URL, *filter(None, map(envoys_tag, settings.custom_tags))],
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": _provider(collector)},
     }
 
@@ -107,14 +113,3 @@ def _provider(collector: Collector) -> Json:
     host = f"[{collector.host}]" if ":" in collector.host else collector.host
     uri = {"uri": f"http://{host}:{collector.port}{collector.path}", "cluster": CLUSTER, "timeout": TIMEOUT}
     return {**made, "http_service": {"http_uri": uri}}
-
-
-def _tag(tag: CustomTag) -> Json:
-    default = {"default_value": tag.default} if tag.default else {}
-    if tag.kind == "literal":
-        return {"tag": tag.name, "literal": {"value": tag.value}}
-    if tag.kind == "environment":
-        return {"tag": tag.name, "environment": {"name": tag.value, **default}}
-    if tag.kind == "header":
-        return {"tag": tag.name, "request_header": {"name": tag.value, **default}}
-    return {"tag": tag.name, "value": tag.value}

@@ -29,7 +29,13 @@ spec:
     customTags:
       team: {literal: {value: shop}}
       tenant: {header: {name: x-tenant, defaultValue: nobody}}
+      door: {header: {name: authorization}}
+      crumbs: {formatter: {value: "%REQ(COOKIE)%"}}
+      where: {formatter: {value: "100%% %REQ(:METHOD)% %REQ(:PATH):4%"}}
+      path: {header: {name: ":path"}}
 """
+
+SENT = ("x-tenant: blue", "authorization: Bearer secret", "cookie: id=secret")
 
 
 @pytest.mark.parametrize(
@@ -96,11 +102,31 @@ def test_what_telemetry_says_of_spans_is_done() -> None:
 
 
 def test_what_envoy_does_otherwise_is_said() -> None:
-    assert not_traced(WorkloadTelemetry()) == []
     there = WorkloadTelemetry()
-    other = TracingSettings(propagates=False, use_request_id=False)
+    plain = replace(there.client, tracing=TracingSettings(istio_tags=False))
+    there = replace(there, client=plain, server=plain)
+    assert not_traced(there) == []
+    other = TracingSettings(propagates=False, use_request_id=False, istio_tags=False)
     said = not_traced(replace(there, server=replace(there.server, tracing=other)))
     assert [each.partition(":")[0] for each in said] == ["disableContextPropagation", "useRequestIdForTraceSampling"]
+
+
+def test_that_spans_have_no_tags_of_istio_is_said_where_there_are_spans() -> None:
+    (said,) = not_traced(WorkloadTelemetry())
+    assert said.startswith("enableIstioTags: ")
+    there = WorkloadTelemetry()
+    none = replace(there.client, tracing=TracingSettings(disabled=True))
+    assert not_traced(replace(there, client=none, server=none)) == []
+
+
+def test_a_tag_that_envoy_is_not_told_of_is_said_once_with_its_place() -> None:
+    there = WorkloadTelemetry()
+    tag = CustomTag("door", "formatter", "%REQ(COOKIE)%", where="a.yaml:3:5")
+    with_tag = replace(there.client, tracing=TracingSettings(istio_tags=False, custom_tags=(tag,)))
+    (said,) = not_traced(replace(there, client=with_tag, server=with_tag))
+    assert said.startswith("a.yaml:3:5: door is left out: ")
+    assert "leave cookie out" in said
+    assert [each["tag"] for each in tracing(with_tag.tracing)["custom_tags"]] == ["http.url"]
 
 
 @pytest.mark.parametrize("over", ["http", "grpc"])
@@ -111,7 +137,7 @@ def test_spans_of_a_request_come_to_the_collector_without_its_query(tmp_path: Pa
         (tmp_path / "mesh" / "telemetry.yaml").write_text(TELEMETRY)
         with EnvoyCommand(tmp_path, server.port, "--otlp", url, "--workload", "web") as proxy:
             with proxy.client() as client:
-                assert client.get("/there?token=secret", "GET", "reviews.example", "x-tenant: blue").status == 200
+                assert client.get("/there?token=secret", "GET", "reviews.example", *SENT).status == 200
             receiver.wait_for(lambda there: len(there.spans) >= 2)
     for span in receiver.spans:
         assert span.resource["service.name"] == "web"
@@ -119,4 +145,7 @@ def test_spans_of_a_request_come_to_the_collector_without_its_query(tmp_path: Pa
     whole = next(span for span in receiver.spans if "http.url" in span.attributes and not span.item.parent_span_id)
     assert whole.attributes["http.url"] == "/there"
     assert (whole.attributes["team"], whole.attributes["tenant"]) == ("shop", "blue")
+    assert (whole.attributes["door"], whole.attributes["path"]) == ("(not shown)", "/there")
+    assert whole.attributes["where"] == "100% GET /the"
+    assert "crumbs" not in whole.attributes
     assert server.seen[-1]["headers"]["traceparent"].split("-")[1] == whole.item.trace_id.hex()
