@@ -49,7 +49,7 @@ JSON = {
         "%CEL(response.code)%",
         "%TYPED_CEL(response.code)%",
         "%TYPED_CEL(connection.mtls)%",
-        "%TYPED_CEL(request.nothing)%",
+        "%TYPED_CEL(request.headers['nothing'])%",
     ],
     "list": "%TYPED_CEL([request.method, 1.5, null, {'a': b'x'}])%",
     "n": 1,

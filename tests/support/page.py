@@ -36,6 +36,7 @@ from typing import Self
 from unittest import SkipTest
 
 from click.testing import CliRunner
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
@@ -78,9 +79,11 @@ class Page:
         # pages show the metrics of the whole process: what other tests have left there is not the page's
         for left in [each for each in gc.get_objects() if type(each) is Mesh]:
             left.close()
+        self._patience, DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.read, 120.0  # a machine may be busy
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        DEFAULT_TIMEOUT_CONFIG.read = self._patience
         for process in self._processes:
             process.kill()
             process.communicate(timeout=60)
