@@ -6,6 +6,7 @@ attempt or after it, a ``Forwarding`` goes on with the call (row "proxy-grpc-inp
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from meshlib.transport.protocol.http2_stream import ProperHead, Stream
     from meshlib.transport.upstream.attempt import Attempt
     from meshlib.transport.upstream.http2_loop_connection import Connection
+
+log = logging.getLogger("meshlib.proxy")
 
 _GOOD = [(b"grpc-status", b"0")]
 """The trailers of nearly all calls of gRPC."""
@@ -198,13 +201,18 @@ class Http2Forwarding:
         outcome.whole = whole = chunks[0] if len(chunks) == 1 else stream.rest()
         outcome.size = head.size + len(whole)
         outcome.stream = upstream.stream if call.live.tells else None
+        told = False
         try:
             plain_call.ended(call, send)
             record, request, telemetry = call.record, call.request, means.core.telemetry
             record.status = 200
-            good, is_grpc = False, request.protocol == "grpc"
+            written = head.written or written_head(head)
+            if self._debug:
+                written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
+            is_grpc = request.protocol == "grpc"
+            good = is_grpc and trailers == _GOOD
+            last = _GOOD if good else fields(trailers)
             if is_grpc:
-                good = trailers == _GOOD
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
                 one = FRAME + int.from_bytes(whole[1:FRAME], "big") == len(whole)
                 call.messages = 1 if one else grpc.MessageCount(whole).count
@@ -214,11 +222,9 @@ class Http2Forwarding:
                     telemetry.ended(call, None)
             else:
                 telemetry.ended(call, None)
-            written = head.written or written_head(head)
-            if self._debug:
-                written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
             self._client = None
-            client.respond_written(written, whole, _GOOD if good else fields(trailers))
+            told = True
+            client.respond_written(written, whole, last)
             if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
                 call.request = None  # type: ignore[assignment] # which may be long, as may be the response
                 outcome.whole = None
@@ -233,8 +239,11 @@ class Http2Forwarding:
                 if is_grpc:
                     del call.messages
                 self._spares.append(self)
-        except Exception:  # noqa: BLE001 (as in ``begin``)
-            self._client = client
+        except Exception:
+            if told:
+                log.exception("a response could not be sent: a fault of meshlib, please report it")
+                client.cut()
+                return
             self._handed_over().broken()
 
 

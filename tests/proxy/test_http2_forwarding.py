@@ -10,6 +10,7 @@ import pytest
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.http2_forwarding import Http2Forwarding
 from meshlib.proxy.process import ProxySettings
+from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
 from tests.support.h2_client import H2Client
@@ -132,6 +133,19 @@ def test_a_bug_is_500_to_its_stream_and_to_no_other(monkeypatch, caplog):
             assert "a fault of meshlib" in caplog.text
         monkeypatch.undo()
         assert client.get("/").status == 200
+
+
+@pytest.mark.skipif(PLAIN, reason="then there are none")
+def test_a_bug_once_a_call_is_counted_cuts_its_stream_and_counts_nothing_more(monkeypatch, caplog):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(2):
+            assert client.get("/").status == 200
+        monkeypatch.setattr("meshlib.proxy.http2_call.Http2Call.respond_written", lambda *_: 1 / 0)
+        assert client.get("/").reset == Code.INTERNAL_ERROR
+        assert "a response could not be sent: a fault of meshlib" in caplog.text
+        monkeypatch.undo()
+        assert client.get("/").status == 200
+        assert eventually(lambda: proxy.metric("istio_requests_total", reporter="source") == 4)
 
 
 def test_who_leaves_while_it_is_on_its_way_is_told_upstream():
