@@ -57,10 +57,7 @@ class _Upload:
 
     def stop(self) -> None:
         """Nobody hears the rest."""
-        task, self._task = (
-            self._task,
-            None,
-        )  # whose error, with this in its frames, would stay for the garbage collector
+        task, self._task = self._task, None  # its error has this in its frames: a cycle, if this kept it
         if task is not None:
             task.cancel()
 
