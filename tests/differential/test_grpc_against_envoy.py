@@ -221,7 +221,8 @@ def test_failures_eject_alike(crowd, case):
 def test_an_endpoint_that_refuses_is_avoided_by_the_default_retries(crowd):
     for runtime, channels in {"envoy": crowd.envoy.channel, **crowd.runtimes}.items():
         codes, numbers = situations.detours(channels, crowd.ledger, runtime)
-        assert codes == {"OK"}, runtime
+        # Envoy draws at most six times for another endpoint: both retries get the one that refuses in one call of 8,192
+        assert codes["OK"] >= (39 if runtime == "envoy" else 40), f"{runtime}: {codes}"
         assert "['1']" in numbers
         assert numbers <= {"['1']", "['2']", "['3']"}
         # both of our runtimes know of the same endpoints: what one has found the other need not find again

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import meshlib
+from meshlib.errors import MeshClosed, MeshError
 from tests.support.page import Page, is_ours
 
 
@@ -48,6 +50,17 @@ def test_tests_of_a_block_are_called(folder: Path) -> None:
     with page(folder, "```python\ndef test_it():\n    raise KeyError('called')\n```\n") as wrong:
         with pytest.raises(KeyError, match="called"):
             wrong.run()
+
+
+def test_meshes_that_other_tests_left_are_closed_and_one_that_was_never_made_is_no_harm(folder: Path) -> None:
+    left = meshlib.Mesh.from_yaml("")
+    with pytest.raises(MeshError) as refused:  # it holds what was half made
+        meshlib.Mesh.from_yaml("", https_rules="none")  # type: ignore[arg-type]
+    with page(folder, "```python\nx = 1\n```\n") as right:
+        right.run()
+    with pytest.raises(MeshClosed):
+        left.client(trust_env=False).get("http://reviews.test")
+    assert refused.value
 
 
 def test_a_command_that_fails_is_told_with_what_it_printed(folder: Path) -> None:

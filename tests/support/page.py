@@ -17,7 +17,6 @@ their place, wherever they stand.
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.metadata
 import io
 import os
@@ -42,7 +41,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
 from benchmarks.free_ports import free_port
 from meshlib.cli.main import main
-from meshlib.mesh import Mesh
+from meshlib.mesh.alive import meshes
 from meshlib.problems import Severity
 from meshlib.resources.loader import load_text
 
@@ -77,7 +76,7 @@ class Page:
 
     def __enter__(self) -> Self:
         # pages show the metrics of the whole process: what other tests have left there is not the page's
-        for left in [each for each in gc.get_objects() if type(each) is Mesh]:
+        for left in list(meshes):
             left.close()
         self._patience, DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.read, 120.0  # a machine may be busy
         return self

@@ -150,10 +150,10 @@ def load(case: Failing, channels: Channels, ledger: Ledger, side: str) -> Load:
 # -- one of two endpoints refuses ----------------------------------------------------------------------------------------------
 
 
-def detours(channels: Channels, ledger: Ledger, side: str) -> tuple[set[str], set[str]]:
-    """What callers hear, and at which attempts they reached the endpoint that is there, with Istio's default retries."""
+def detours(channels: Channels, ledger: Ledger, side: str) -> tuple[Counter[str], set[str]]:
+    """What 40 callers hear, and at which attempts they reached the endpoint that is there, with Istio's default retries."""
     heard = [perform(channels("detour"), Ask(), ledger, side) for _ in range(40)]
-    return {h.code for h in heard}, {str(a.values("x-envoy-attempt-count")) for h in heard for a in h.attempts}
+    return Counter(h.code for h in heard), {str(a.values("x-envoy-attempt-count")) for h in heard for a in h.attempts}
 
 
 # -- shares ------------------------------------------------------------------------------------------------------------------
