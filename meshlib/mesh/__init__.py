@@ -6,6 +6,7 @@ known at run time, too: frameworks look at it when a method becomes a route."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -20,10 +21,10 @@ from meshlib.engine.explanation import Exchange
 from meshlib.engine.inbound_explanation import InboundExplanation
 from meshlib.identity.agreement import disagreements, named_by_certificate
 from meshlib.mesh.access_log import at_work, log_calls, log_options, log_served
-from meshlib.mesh.admin import admin_of
+from meshlib.mesh.admin import admin_of, check_admin
 from meshlib.mesh.configuration import Configuration, loaded_objects, raise_errors
 from meshlib.mesh.doors import Doors
-from meshlib.mesh.metric_export import metric_export_of
+from meshlib.mesh.metric_export import check_exporter
 from meshlib.mesh.options import MeshOptions, takes_options
 from meshlib.problems import MeshError, Problem
 from meshlib.progress import shown
@@ -123,9 +124,7 @@ class Mesh(Doors):
         from meshlib.compiler.compile import HTTPS_RULES, Compiler
         from meshlib.engine.live import seeded
         from meshlib.mesh.alive import meshes
-        from meshlib.mesh.numbers import ObservedMesh
-        from meshlib.mesh.state_files import StateFiles
-        from meshlib.telemetry.mesh_metrics import state_collector
+        from meshlib.mesh.registered import Registered
         from meshlib.telemetry.observe import Telemetry
         from meshlib.transport.core.mesh_core import MeshCore
 
@@ -136,69 +135,59 @@ class Mesh(Doors):
         self._registry = options.get("registry")
         self._tracer_provider = options.get("tracer_provider")
         self._seed = options.get("seed")
-        self._core = MeshCore(
-            clock,
-            seeded(options.get("seed")),
-            options.get("retry_wait"),
-            Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic, options.get("seed")),
-            alarms,
-            identity,
-        )
+        # what is wrong with options alone is told before there is anything that a registry would have to keep
         self._logging = log_options(
             options.get("access_log"), options.get("access_log_format"), options.get("access_log_rate")
         )
-        self._core.logs = bool(self._logging)
-        gateway = options.get("gateways") is not None
-        log_calls(self._core.telemetry, clock, self._logging, at_work(self._core), gateway)
-        self._serving: InboundTelemetry | None = None
-        self._admin = admin_of(self, options.get("admin"), clock.monotonic())
         https_rules = options.get("https_rules", HTTPS_RULES[0])
         if https_rules is None or https_rules not in HTTPS_RULES:
             raise MeshError(f"https_rules must be {' or '.join(map(repr, HTTPS_RULES))}, not {https_rules!r}")
         endpoints = options.get("endpoints")
-        compiler = partial(
-            Compiler,
-            self.workload,
-            https_rules=https_rules,
-            dns=endpoints == "dns",  # what has no endpoints is called at its name
-            gateways=options.get("gateways"),
-            automatic=bool(options.get("automatic_addresses")),
-        )
         local = [] if endpoints is None or endpoints == "dns" else _local(endpoints, self.workload)
-        me = weakref.ref(self)  # an identity may be given to another mesh, after this one
-        self._configuration = Configuration(self._core, compiler, local, source, clock, lambda: _told_of(me))
-        if identity is not None:
-            identity.subscribe(lambda credentials: _told_of(me))
-        try:
-            self._export = metric_export_of(options.get("metric_exporter"), self._registry, self.workload)
+        check_exporter(options.get("metric_exporter"))
+        check_admin(options.get("admin"))
+        with contextlib.ExitStack() as begun:  # what is ended again if the rest fails
+            self._core = MeshCore(
+                clock,
+                seeded(options.get("seed")),
+                options.get("retry_wait"),
+                Telemetry(self._registry, self._tracer_provider, self.workload, clock.monotonic, options.get("seed")),
+                alarms,
+                identity,
+            )
+            begun.callback(self._core.close)
+            self._core.logs = bool(self._logging)
+            gateway = options.get("gateways") is not None
+            log_calls(self._core.telemetry, clock, self._logging, at_work(self._core), gateway)
+            self._serving: InboundTelemetry | None = None
+            self._admin = admin_of(self, options.get("admin"), clock.monotonic())
+            compiler = partial(
+                Compiler,
+                self.workload,
+                https_rules=https_rules,
+                dns=endpoints == "dns",  # what has no endpoints is called at its name
+                gateways=options.get("gateways"),
+                automatic=bool(options.get("automatic_addresses")),
+            )
+            me = weakref.ref(self)  # an identity may be given to another mesh, after this one
+            self._configuration = Configuration(self._core, compiler, local, source, clock, lambda: _told_of(me))
+            if identity is not None:
+                identity.subscribe(lambda credentials: _told_of(me))
             self._configuration.begin(resources, problems)
-        except BaseException:
-            self._core.close()
-            raise
-        self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
-        if source is not None:
-            weakref.finalize(self, source.stop, wait=False).atexit = False
-        if self._export is not None:
-            weakref.finalize(self, self._export.close).atexit = False
-        meshes.add(self)
-        self._shown = ObservedMesh(self)
-        self._collector = state_collector(self._registry)
-        self._collector.add(self._shown)
-        self._files = StateFiles(self._collector, self._core.alarms)
-        self._files.start()
-        if options.get("envoy_metrics"):
-            self._core.telemetry.count_codes()
-            from meshlib.telemetry.envoy_metrics import envoy_collector
-
-            envoys = envoy_collector(self._registry)
-            envoys.add(self._shown)
-            self._files.envoys(envoys)
-        if self._admin is not None:
-            try:
+            self._core.owner = self  # who holds a client holds the mesh, whose files it goes on following
+            if options.get("envoy_metrics"):
+                self._core.telemetry.count_codes()
+            self._metrics = Registered(self, options)
+            begun.callback(self.close)
+            if source is not None:
+                weakref.finalize(self, source.stop, wait=False).atexit = False
+            if self._metrics.export is not None:
+                weakref.finalize(self, self._metrics.export.close).atexit = False
+            meshes.add(self)
+            self._metrics.begin()
+            if self._admin is not None:
                 self._admin.start()
-            except BaseException:
-                self.close()
-                raise
+            begun.pop_all()
 
     # -- making one -------------------------------------------------------------------------------------------------
 
@@ -402,7 +391,7 @@ class Mesh(Doors):
 
         source = self._configuration.status()
         admin = None if self._admin is None else self._admin.status()
-        numbers = self._shown.numbers()
+        numbers = self._metrics.shown.numbers()
         return status_of(self._core, self._serving, self.workload, source, self.problems, numbers, admin)
 
     def describe(self) -> dict[str, Any]:
@@ -434,18 +423,11 @@ class Mesh(Doors):
             self._configuration.source.stop()
         if self._admin is not None:
             self._admin.close()
-        self._files.close()
+        self._metrics.files.close()
         self._configuration.close()
         if self._serving is not None:
             self._serving.catch_up()
-        self._collector.remove(self._shown)
-        if self._core.telemetry.codes is not None:
-            from meshlib.telemetry.envoy_metrics import envoy_collector
-
-            envoy_collector(self._registry).remove(self._shown)
-        self._files.write()
-        if self._export is not None:
-            self._export.close()
+        self._metrics.end()
 
     async def aclose(self) -> None:
         """``close`` for asyncio: when it returns, the connections of the running loop are closed."""
@@ -487,7 +469,7 @@ class Mesh(Doors):
             *([] if serving is None else [serving.after_fork]),
             self._configuration.watch_after_fork,
             *([] if self._admin is None else [self._admin.after_fork]),
-            self._files.after_fork,
+            self._metrics.files.after_fork,
         ))  # fmt: skip
 
 

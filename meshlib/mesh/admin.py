@@ -48,6 +48,14 @@ def admin_from_env(environ: Mapping[str, str]) -> str | None:
     return given
 
 
+def check_admin(given: str | None) -> None:
+    """Raises ``ConfigError`` for an address that is not valid."""
+    if given is not None:
+        from meshlib.admin.address import parse_address
+
+        parse_address(given)
+
+
 def admin_of(mesh: Shown, given: str | None, began: float) -> MeshAdmin | None:
     """The endpoint at the address ``given``, which does not listen yet; None: the mesh has none. It does not keep the mesh
     alive. Raises ``ConfigError`` for an address that is not valid."""

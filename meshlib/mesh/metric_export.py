@@ -45,16 +45,14 @@ def metric_exporter_from_env(environ: Mapping[str, str]) -> MetricExporter | Non
     return made
 
 
-def metric_export_of(
-    exporter: MetricExporter | None, registry: CollectorRegistry | None, workload: Workload
-) -> MetricExport | None:
-    """What exports a registry's metrics from now on; None without an exporter. Raises ``MeshError`` for what is not one."""
+def check_exporter(exporter: object) -> None:
+    """Raises ``MeshError`` for what is not one, and without the extra ``otel``; None is none that is wanted."""
     if exporter is None:
-        return None
+        return
     try:
         from opentelemetry.sdk.metrics.export import MetricExporter as Exporter
 
-        from meshlib.telemetry.otlp_metrics import MetricExport
+        import meshlib.telemetry.otlp_metrics  # noqa: F401 (it needs more of the SDK)
     except ImportError as error:
         raise MeshError(f"metric_exporter= {MISSING}") from error
     if not isinstance(exporter, Exporter):
@@ -62,4 +60,14 @@ def metric_export_of(
             "metric_exporter= must be a MetricExporter of OpenTelemetry's SDK, such as OTLPMetricExporter(), "
             f"not {type(exporter).__name__}"
         )
+
+
+def metric_export_of(
+    exporter: MetricExporter | None, registry: CollectorRegistry | None, workload: Workload
+) -> MetricExport | None:
+    """What exports a registry's metrics from now on, in a thread; None without an exporter."""
+    if exporter is None:
+        return None
+    from meshlib.telemetry.otlp_metrics import MetricExport
+
     return MetricExport(exporter, registry, workload)

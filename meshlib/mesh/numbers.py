@@ -13,6 +13,8 @@ from meshlib.telemetry.dropped import dropped
 from meshlib.telemetry.mesh_numbers import CertificateNumbers, ConfigNumbers, MeshNumbers, Pool
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from meshlib.identity.identity import Identity
     from meshlib.mesh.configuration import Configuration
     from meshlib.problems import Problem
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from meshlib.workload import Workload
 
 
+class Exporting(Protocol):
+    """What is there of it in its registry."""
+
+    export: MetricExport | None
+
+
 class Shown(Protocol):
     """A mesh, as it is known here."""
 
@@ -29,8 +37,10 @@ class Shown(Protocol):
     _core: MeshCore
     _configuration: Configuration
     _serving: InboundTelemetry | None
-    _export: MetricExport | None
+    _registry: CollectorRegistry | None
 
+    @property
+    def _metrics(self) -> Exporting: ...
     @property
     def problems(self) -> Sequence[Problem]: ...
 
@@ -55,8 +65,9 @@ class ObservedMesh:
         for watcher in watchers:
             watcher.catch_up()
         failures = self.unread + sum(watcher.failures for watcher in watchers)
-        if mesh._export is not None:
-            failures += mesh._export.failures
+        export = mesh._metrics.export
+        if export is not None:
+            failures += export.failures
         sinks: set[str] = set()
         lines = [watcher.unwritten_lines(sinks) for watcher in watchers if watcher.access_logs()]
         lost = {**dropped.counts(), **({"access_log": sum(lines)} if lines else {})}

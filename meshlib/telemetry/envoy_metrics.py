@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.tally import CONNECT_FAILED, PENDING, REQUESTS, RETRIES
 from meshlib.policy.circuit_limits import UNLIMITED
+from meshlib.telemetry.families import registering
 from meshlib.telemetry.mesh_metrics import Family, Sample, StateCollector
 
 if TYPE_CHECKING:
@@ -203,13 +204,16 @@ _collectors: weakref.WeakKeyDictionary[CollectorRegistry, EnvoyCollector] = weak
 
 
 def envoy_collector(registry: CollectorRegistry | None) -> EnvoyCollector:
-    """That of a registry (None: prometheus_client's own), registered with the first mesh that asks for it."""
+    """That of a registry (None: prometheus_client's own), registered with the first mesh that asks for it. Raises ``MeshError``
+    when the registry refuses it."""
     if registry is None:
         import prometheus_client
 
         registry = prometheus_client.REGISTRY
     found = _collectors.get(registry)
     if found is None:
-        found = _collectors[registry] = EnvoyCollector()
-        registry.register(found)
+        found = EnvoyCollector()
+        with registering(registry):
+            registry.register(found)
+        _collectors[registry] = found
     return found

@@ -10,7 +10,7 @@ import pytest
 
 import meshlib
 from meshlib.errors import MeshError
-from meshlib.mesh.metric_export import metric_export_of, metric_exporter_from_env
+from meshlib.mesh.metric_export import check_exporter, metric_export_of, metric_exporter_from_env
 from meshlib.workload import Workload
 
 
@@ -50,7 +50,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     asks = {
         "opentelemetry.exporter": lambda: metric_exporter_from_env({"MESHLIB_OTLP_METRICS": "1"}),
-        "opentelemetry.sdk": lambda: metric_export_of(object(), None, Workload()),
+        "opentelemetry.sdk": lambda: check_exporter(object()),
     }
     with pytest.raises(MeshError, match=r"sidecarless\[otel\]"):
         asks[missing]()

@@ -198,13 +198,13 @@ def test_a_mesh_that_cannot_be_read_is_counted_and_costs_nobody_else_anything(wa
     registry, clock = CollectorRegistry(), FakeClock()
     broken = watched(registry=registry, clock=clock, workload=Workload("broken"))
     well = watched(registry=registry, clock=clock)
-    numbers = broken.mesh._shown.numbers
-    broken.mesh._shown.numbers = lambda: 1 / 0  # type: ignore[method-assign]
+    numbers = broken.mesh._metrics.shown.numbers
+    broken.mesh._metrics.shown.numbers = lambda: 1 / 0  # type: ignore[method-assign]
     who = {"workload": "broken", "namespace": "default", "mesh": ""}
     assert [broken.read("meshlib_telemetry_failures_total", **who) for _ in range(3)] == [1, 2, 3]
     assert well.of("meshlib_telemetry_failures_total") == 0
     assert well.of("meshlib_config_resources") == 0
-    broken.mesh._shown.numbers = numbers  # type: ignore[method-assign]
+    broken.mesh._metrics.shown.numbers = numbers  # type: ignore[method-assign]
     assert broken.read("meshlib_telemetry_failures_total", **who) == 5, "what was counted stays counted"
     assert sum("could not be read for metrics" in each.message for each in caplog.records) == 1
 

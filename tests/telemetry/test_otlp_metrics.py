@@ -80,8 +80,8 @@ def test_a_collector_gets_counters_gauges_and_histograms_with_istios_names(recei
     registry = CollectorRegistry()
     with mesh_with(exporter, registry, workload=Workload("productpage-v1")) as mesh:
         call(mesh, 200, 200, 404)
-        assert mesh._export is not None
-        mesh._export.flush()
+        assert mesh._metrics.export is not None
+        mesh._metrics.export.flush()
         got = {each.name: each for each in receiver.metrics if each.scope == "meshlib"}
         requests = got["istio_requests_total"].item.sum
         assert requests.is_monotonic
@@ -110,7 +110,7 @@ def test_what_others_have_in_the_registry_is_theirs_to_export():
     registry, exporter = CollectorRegistry(), Kept()
     Counter("orders", "The application's own.", registry=registry).inc()
     with mesh_with(exporter, registry) as mesh:
-        mesh._export.flush()
+        mesh._metrics.export.flush()
         assert "meshlib_config_info" in exporter.names()
         assert not any(name.startswith("orders") for name in exporter.names())
 
@@ -128,11 +128,11 @@ def test_a_collector_that_refuses_costs_an_export_and_is_counted(receiver):
     receiver.refuse(400)
     with mesh_with(OTLPMetricExporter(f"{receiver.http}/v1/metrics")) as mesh:
         call(mesh, 200)
-        mesh._export.flush()
-        assert (mesh._export.exports, mesh._export.failures) == (1, 1)
-        assert mesh._shown.numbers().failures == 1
+        mesh._metrics.export.flush()
+        assert (mesh._metrics.export.exports, mesh._metrics.export.failures) == (1, 1)
+        assert mesh._metrics.shown.numbers().failures == 1
         receiver.accept()
-        mesh._export.flush()
+        mesh._metrics.export.flush()
         assert any(each.name == "istio_requests_total" for each in receiver.metrics), "all of it comes with the next"
 
 
@@ -143,11 +143,11 @@ def test_ten_minutes_without_a_collector_lose_nothing_and_keep_nothing():
         for _ in range(20):
             call(mesh, 200)
             clock.advance(30.0)
-            mesh._export.flush()
-        assert (mesh._export.failures, exporter.given) == (20, [])
-        assert mesh._shown.numbers().failures == 20
+            mesh._metrics.export.flush()
+        assert (mesh._metrics.export.failures, exporter.given) == (20, [])
+        assert mesh._metrics.shown.numbers().failures == 20
         exporter.error = None
-        mesh._export.flush()
+        mesh._metrics.export.flush()
         (data,) = exporter.given
         points = [
             point.value
@@ -162,9 +162,9 @@ def test_ten_minutes_without_a_collector_lose_nothing_and_keep_nothing():
 
 def test_an_exporter_that_raises_is_counted_and_said_once(caplog):
     with mesh_with(Kept(error=ValueError("no"))) as mesh:
-        mesh._export.flush()
-        mesh._export.flush()
-        assert mesh._export.failures == 2
+        mesh._metrics.export.flush()
+        mesh._metrics.export.flush()
+        assert mesh._metrics.export.failures == 2
         call(mesh, 200)
     assert sum("could not be exported" in each.message for each in caplog.records) == 1
 
@@ -177,17 +177,17 @@ def test_a_registry_that_raises_leaves_what_the_sdk_has(caplog):
     registry, exporter = CollectorRegistry(), Kept()
     registry.register(Broken())
     with mesh_with(exporter, registry) as mesh:
-        mesh._export.flush()
-        assert mesh._export.failures == 1
+        mesh._metrics.export.flush()
+        assert mesh._metrics.export.failures == 1
         assert exporter.names() == {"meshlib_otlp_exports_total"}
 
 
 def test_each_process_is_an_instance_of_its_own(monkeypatch):
     exporter = Kept()
     with mesh_with(exporter) as mesh:
-        mesh._export.flush()
+        mesh._metrics.export.flush()
         monkeypatch.setattr(os, "getpid", lambda: 1)
-        mesh._export.flush()
+        mesh._metrics.export.flush()
     first, second = (
         given.resource_metrics[0].resource.attributes["service.instance.id"] for given in exporter.given[:2]
     )

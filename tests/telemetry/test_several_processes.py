@@ -38,7 +38,7 @@ def work():
     call(4)
     mesh.close()
 child(work)
-mesh._files.write()
+mesh._metrics.files.write()
 """
 
 
@@ -110,7 +110,7 @@ def work():
     mesh.close()
 
 child(work)
-mesh._files.write()
+mesh._metrics.files.write()
 kind, text = scraped()
 names = "upstream_rq_total", "upstream_rq", "upstream_rq_retry", "membership_healthy", "membership_total"
 print([added(text, f"envoy_cluster_{name}{{") for name in names])

@@ -83,7 +83,7 @@ def work():
     call(4)
     mesh.close()
 child(work)
-mesh._files.write()
+mesh._metrics.files.write()
 print(read("meshlib_attempts_total", result="response"))
 print(read("meshlib_config_info"), read("meshlib_endpoints_usable"), read("meshlib_endpoints"))
 """,
@@ -99,11 +99,11 @@ print(read("meshlib_config_resources"))
 call(2)
 print(read("meshlib_attempts_total", result="response"))
 rang = threading.Event()
-write = mesh._files._state.write
+write = mesh._metrics.files._state.write
 def told():
     write()
     rang.set()
-mesh._files._state.write = told
+mesh._metrics.files._state.write = told
 clock.advance(11.0)
 assert rang.wait(60)
 print(read("meshlib_attempts_total", result="response"))
