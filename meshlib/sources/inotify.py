@@ -40,10 +40,12 @@ class Inotify:
         libc = ctypes.CDLL(None, use_errno=True)
         try:
             self._add: Callable[[int, bytes, int], int] = libc.inotify_add_watch
+            self._remove: Callable[[int, int], int] = libc.inotify_rm_watch
             begin: Callable[[int], int] = libc.inotify_init1
         except AttributeError as error:
             raise OSError(errno.ENOSYS, "the C library has no inotify") from error
         self.stale = True
+        self._watched: set[int] = set()
         try:
             self._fd = _checked(begin(os.O_CLOEXEC | os.O_NONBLOCK))
             self._descriptors.append(self._fd)
@@ -92,28 +94,35 @@ class Inotify:
             )  # taken first: a fork in between leaves one open, and closes none of another's
 
     def _read(self) -> bool:
-        """Take what there is; returns whether there was anything."""
+        """Take what there is; returns whether there was anything that counts: what a folder told before its watch was removed,
+        and that it was, does not."""
         found = False
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._fd, 1 << 16):
-                found, at = True, 0
+                at = 0
                 while at < len(data):
-                    _, mask, _, length = _HEAD.unpack_from(data, at)
+                    watch, mask, _, length = _HEAD.unpack_from(data, at)
                     at += _HEAD.size + length
-                    self.stale = self.stale or bool(mask & _OTHER_FOLDERS)
+                    if watch in self._watched or mask & Q_OVERFLOW:
+                        found = True
+                        self.stale = self.stale or bool(mask & _OTHER_FOLDERS)
         return found
 
     def _watch(self) -> None:
-        """All folders that are there now. One that is watched already is not watched twice."""
+        """All folders that are there now, and no others: a folder that is moved away takes its watch along, and so does what is
+        below it, which nothing is told of. One that is watched already is not watched twice."""
         self.stale = False
+        before, self._watched = self._watched, set()
         for root, below in self._places():
             for folder in _folders(root) if below else _with_links(root, _entries(root)):
                 try:
-                    _checked(self._add(self._fd, os.fsencode(folder), _ASKED))
+                    self._watched.add(_checked(self._add(self._fd, os.fsencode(folder), _ASKED)))
                 except OSError as error:
                     if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                         raise
                     self.stale = self.stale or folder == root  # gone meanwhile: asked for again with the next look
+        for watch in before - self._watched:
+            self._remove(self._fd, watch)  # it fails for a folder that was removed, whose watch went with it
 
 
 def _folders(root: str) -> Iterator[str]:

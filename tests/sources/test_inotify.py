@@ -113,3 +113,50 @@ def test_a_watch_that_cannot_begin_leaves_no_descriptor(missing: str, monkeypatc
         Inotify(list)
     assert len(opened) == 1
     assert opened[0] in closed
+
+
+def watches(of: Inotify) -> int:
+    """How many the kernel keeps."""
+    told = Path(f"/proc/self/fdinfo/{of._fd}").read_text()
+    return sum(line.startswith("inotify wd:") for line in told.splitlines())
+
+
+def test_a_folder_that_is_moved_away_is_watched_no_more_and_the_one_in_its_place_is(
+    watched: Inotify, tmp_path: Path
+) -> None:
+    here, before = tmp_path / "all", watches(watched)
+    for n in range(50):
+        here.rename(tmp_path / f"away{n}")
+        (here / "below").mkdir(parents=True)
+        (here / "link.yaml").symlink_to(tmp_path / "elsewhere" / "real.yaml")
+        assert watched.wait(LONG)
+        assert not watched.wait(0.0)  # which looks for folders
+        assert watches(watched) == before
+    (tmp_path / "away49" / "a.yaml").write_text("2")
+    (tmp_path / "away0" / "below" / "c.yaml").write_text("2")
+    assert not watched.wait(0.0)
+    (here / "below" / "c.yaml").write_text("2")
+    assert watched.wait(LONG)
+
+
+def test_where_a_link_led_is_watched_no_more(watched: Inotify, tmp_path: Path) -> None:
+    before = watches(watched)
+    (tmp_path / "new" / "folder").mkdir(parents=True)
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "new" / "folder")
+    os.replace(tmp_path / "link.yaml", tmp_path / "all" / "link.yaml")
+    (tmp_path / "all" / "more").mkdir()
+    assert watched.wait(LONG)
+    assert not watched.wait(0.0)
+    assert watches(watched) == before + 1, "the new one, and not the old one"
+    (tmp_path / "elsewhere" / "real.yaml").write_text("2")
+    assert not watched.wait(0.0)
+
+
+def test_a_folder_that_is_moved_within_is_watched_where_it_is(watched: Inotify, tmp_path: Path) -> None:
+    before = watches(watched)
+    (tmp_path / "all" / "below").rename(tmp_path / "all" / "renamed")
+    assert watched.wait(LONG)
+    assert not watched.wait(0.0)
+    assert watches(watched) == before
+    (tmp_path / "all" / "renamed" / "c.yaml").write_text("2")
+    assert watched.wait(LONG)
