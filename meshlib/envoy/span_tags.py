@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.compiler.access_log.format import FormatError, Operator, operators_in, parse
 from meshlib.envoy.access_log import told_as_they_are
+from meshlib.policy.secret_queries import WITH_QUERY
 from meshlib.policy.secret_values import HIDDEN, is_secret
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ _PATHS = {
     "x-envoy-original-path?:path": "NQ:ORIG_OR_PATH",
 }
 """Headers that are the path of a request with its query, and the argument of PATH that is the same without."""
-_WITH_QUERY = frozenset((":path", "x-envoy-original-path", "referer"))
 
 
 def envoys_tag(tag: CustomTag) -> Json | None:
@@ -41,7 +41,7 @@ def envoys_tag(tag: CustomTag) -> Json | None:
 
 def left_out(tag: CustomTag) -> str:
     """Why Envoy is not told of it, in words; "" when it is."""
-    if tag.kind == "header" and tag.value.lower() in _WITH_QUERY - {":path"}:
+    if tag.kind == "header" and tag.value.lower() in WITH_QUERY - {":path"}:
         return f"Envoy would show the query in {tag.value}, with the secrets in it"
     if tag.kind != "formatter":
         return ""
@@ -81,7 +81,7 @@ def _queries(operators: list[Operator]) -> list[str]:
         names = (each.argument or "").lower().split("?")
         if (
             each.name == "QUERY_PARAMS"
-            or (each.name == "REQ" and not _WITH_QUERY.isdisjoint(names))
+            or (each.name == "REQ" and not WITH_QUERY.isdisjoint(names))
             or (each.name == "PATH" and not (each.argument or "").startswith("NQ"))  # in a COALESCE
         ):
             found.append(f"{each} would show a query, with the secrets in it: write %PATH(NQ)%")

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from urllib.parse import unquote_to_bytes
 
-from meshlib.policy.secret_values import is_secret
+from meshlib.policy.secret_values import HIDDEN, is_secret
 
 INSTEAD = "***"
 """What stands for the value of a parameter that opens doors by itself."""
+
+WITH_QUERY = frozenset((":path", "x-envoy-original-path", "referer"))
+"""Headers whose value is a path, or a URL, with its query."""
+
+
+def header_shown(name: str, value: str) -> str:
+    """What is written down of a header, its name in lower case: that it is there, or a URL without the secrets of its query."""
+    return HIDDEN if is_secret(name) else without_secrets(value) if name in WITH_QUERY else value
 
 
 def without_secrets(url: str) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from meshlib.policy.secret_queries import without_secrets
-from meshlib.policy.secret_values import HIDDEN, is_secret
+from meshlib.policy.secret_queries import header_shown, without_secrets
 
 if TYPE_CHECKING:
     from meshlib.telemetry.access_log.entry import Entry
@@ -96,17 +95,12 @@ def headers(keys: Sequence[str] | None, of: Callable[[Facts, str], str | None]) 
         names = [key.lower() for key in keys] if keys is not None else list(_all_names(facts))
         found = {name: text(of(facts, name)) for name in names}
         return {
-            name: _hidden(name, value) if facts.hides else value for name, value in found.items() if value is not None
+            name: header_shown(name, value) if facts.hides else value
+            for name, value in found.items()
+            if value is not None
         }
 
     return some
-
-
-_WITH_QUERY = frozenset((":path", "x-envoy-original-path", "referer"))
-
-
-def _hidden(name: str, value: str) -> str:
-    return HIDDEN if is_secret(name) else without_secrets(value) if name in _WITH_QUERY else value
 
 
 def _all_names(facts: Facts) -> Sequence[str]:

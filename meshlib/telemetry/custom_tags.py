@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from meshlib.clock import SystemClock
-from meshlib.policy.secret_values import HIDDEN, is_secret
+from meshlib.policy.secret_queries import header_shown
 from meshlib.problems import MeshError
 
 if TYPE_CHECKING:
@@ -86,12 +86,13 @@ class CustomTags:
         return {name: value for name, value in found if value}
 
     def of(self, header: Lookup) -> dict[str, str]:
-        """Those of a request. A header that opens doors (Authorization, say) is named, not shown."""
+        """Those of a request. Of a header that opens doors (Authorization, say) it is told that it is there, of one that has
+        a URL not the secrets of its query."""
         found: dict[str, str] = {}
         for name, key, default in self.by_header:
-            value = _characters(header(key) or "")[:LONGEST]
-            if value and is_secret(key):
-                value = HIDDEN
+            value = header(key) or ""
+            if value:
+                value = _characters(header_shown(key, value))[:LONGEST]
             if value or default:
                 found[name] = value or default
         return found

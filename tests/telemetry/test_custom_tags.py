@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.policy.telemetry_settings import CustomTag
-from meshlib.telemetry.custom_tags import CustomTags, expressions_of
+from meshlib.telemetry.custom_tags import LONGEST, CustomTags, expressions_of
 from tests.support.access_log import MadeUp
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -52,6 +52,16 @@ def test_a_header_that_opens_doors_is_not_shown(name):
 def test_a_header_of_any_length_makes_an_attribute_of_a_bounded_one():
     [value] = tags(CustomTag("user", "header", "end-user"), **{"end-user": "x" * 10_000}).values()
     assert len(value) == 1024
+
+
+@pytest.mark.parametrize("name", ["referer", "Referer", "x-envoy-original-path"])
+def test_a_header_that_has_a_url_tells_no_secret_of_its_query(name):
+    made = CustomTags((CustomTag("from", "header", name, "nowhere"),))
+    url = "https://shop.example/pay?step=2&token=s3cret&q=a"
+    assert made.of({name.lower(): url}.get) == {"from": "https://shop.example/pay?step=2&token=***&q=a"}
+    long = f"/?a={'b' * (LONGEST - 5)}&token=s3cret"
+    assert "s3cret" not in made.of({name.lower(): long}.get)["from"]
+    assert made.of({}.get) == {"from": "nowhere"}
 
 
 def test_a_format_is_told_when_the_call_is_over_and_there_is_no_attribute_when_nothing_is_known():

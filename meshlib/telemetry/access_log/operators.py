@@ -15,7 +15,7 @@ from typing import NamedTuple
 from meshlib.compiler.access_log.format import Operator
 from meshlib.compiler.access_log.operators import JWT
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
-from meshlib.policy.secret_queries import INSTEAD, decoded, query_without_secrets, without_secrets
+from meshlib.policy.secret_queries import INSTEAD, WITH_QUERY, decoded, query_without_secrets, without_secrets
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.addresses import masked, port_of, without_port
 from meshlib.telemetry.access_log.entry import Entry
@@ -114,8 +114,6 @@ _PSEUDO: Mapping[str, Callable[[Entry], str | None]] = {
     "host": lambda entry: entry.authority(),
     ":scheme": lambda entry: entry.scheme(),
 }
-_PATHS = frozenset((":path", "x-envoy-original-path", "referer"))
-"""Headers whose value has a query."""
 
 
 def _request_header(argument: str) -> Read:
@@ -137,7 +135,7 @@ def _one_header(name: str) -> Callable[[Entry], str | None]:
         return _PSEUDO[name]
     if name == ":path":
         return _path
-    if name in _PATHS:
+    if name in WITH_QUERY:
         return lambda entry: None if (value := entry.header(name)) is None else without_secrets(value)
     if is_secret(name):
         return lambda entry: HIDDEN if entry.header(name) else None
