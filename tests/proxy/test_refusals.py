@@ -15,6 +15,7 @@ from tests.support.inbound_proxy import InboundProxy
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 from tests.support.tcp_server import TcpServer
 
 LINE = "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %GRPC_STATUS_NUMBER%"
@@ -180,7 +181,13 @@ def test_what_is_turned_away_has_a_line_and_no_count(server, tmp_path):
         assert proxy.metric("istio_requests_total") == 0
 
 
-@pytest.mark.parametrize("where", [("PlainForwarding.begin",), ("Forwarding._begin", "Forwarding._perform")])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(("PlainForwarding.begin",), marks=NEEDS_SHORTCUTS),
+        ("Forwarding._begin", "Forwarding._perform"),
+    ],
+)
 def test_a_fault_of_ours_is_a_500_in_both(server, tmp_path, monkeypatch, where):
     def broken(*_):
         raise RuntimeError("a bug")
