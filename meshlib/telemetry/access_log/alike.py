@@ -48,14 +48,14 @@ MOST = 1000
 """Kinds of calls that are remembered; then all are forgotten."""
 
 
-def no_other(_call: object, _ended: float, _traced: Traced | None) -> bool:
-    """There is no other short way."""
+def none_closer(_call: object, _ended: float, _traced: Traced | None) -> bool:
+    """There is no closer way."""
     return False
 
 
 class AlikeLines(Generic[Watched]):
-    """The short way of one format. ``write`` takes a call, when it ended and its span; False: it goes the long way. ``other``
-    is asked of those that this side has nothing to say of; ``writer``: whose ``put`` it is, where it is that of one."""
+    """The short way of one format. ``write`` takes a call, when it ended and its span; False: it goes the long way. ``closer``
+    is that of a side which knows more of some calls; ``writer``: whose ``put`` it is, where it is that of one."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class AlikeLines(Generic[Watched]):
         put: Callable[[Any, int], None],
         today: Callable[[], float],
         node: Node = NOBODY,
-        other: Write = no_other,
+        closer: Write = none_closer,
         writer: Writer[Any] | None = None,
     ) -> None:
         self._side = side
@@ -92,7 +92,7 @@ class AlikeLines(Generic[Watched]):
             else:
                 left.add(reading)
         names = {
-            "known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry, "other": other,
+            "known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry, "closer": closer,
             "writer": writer,
         }  # fmt: skip
         self._left = left
@@ -138,7 +138,7 @@ def text_alike(
     today: Callable[[], float],
     omit_empty: bool = False,
     node: Node = NOBODY,
-    other: Write = no_other,
+    closer: Write = none_closer,
     writer: Writer[Any] | None = None,
 ) -> AlikeLines[Watched] | None:
     """The short way for a format of text; None: there is none."""
@@ -146,7 +146,7 @@ def text_alike(
         return None
     missing = "" if omit_empty else MISSING
     form = Form(lambda value: missing if value is None else safe(value), False, missing)
-    return AlikeLines(side, list(parts), form, put, today, node, other, writer)
+    return AlikeLines(side, list(parts), form, put, today, node, closer, writer)
 
 
 def json_alike(
@@ -156,7 +156,7 @@ def json_alike(
     today: Callable[[], float],
     omit_empty: bool = False,
     node: Node = NOBODY,
-    other: Write = no_other,
+    closer: Write = none_closer,
     writer: Writer[Any] | None = None,
 ) -> AlikeLines[Watched] | None:
     """The short way for a format of JSON; None: there is none."""
@@ -165,7 +165,7 @@ def json_alike(
     pieces: list[str | Reader | Operator] = []
     _flat(form, partial(reader, now=today, node=node), pieces)
     pieces.append("\n")
-    return AlikeLines(side, pieces, Form(_json, True), put, today, node, other, writer)
+    return AlikeLines(side, pieces, Form(_json, True), put, today, node, closer, writer)
 
 
 def _flat(shape: Shape, of: Callable[[Operator], Reader], pieces: list[str | Reader | Operator]) -> None:

@@ -94,8 +94,8 @@ SAME = Reading("")
 
 class Side(NamedTuple, Generic[Watched]):
     """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``started`` and what is read, or
-    return what ``other`` says of a call of no kind; ``reading`` says how an operator is read, None: of an entry. ``headers``
-    is an expression for the values of ``wanted`` (``WantedHeaders``). ``names`` are what all of them need. ``fits`` (None: all
+    return False for a call of no kind; they ask ``closer`` first, a function as the one that they begin, where it may know
+    more of a call. ``reading`` says how an operator is read, None: of an entry. ``headers`` is an expression for the values of ``wanted`` (``WantedHeaders``). ``names`` are what all of them need. ``fits`` (None: all
     do) says of the second call with a key whether its like have all else in common: what comes once is not worth learning.
     ``key`` are expressions, with commas between them: what the kind of a call is known by. ``raw``: lines are bytes, which
     takes less time where most of their values are (a few are decoded in less)."""
@@ -198,7 +198,7 @@ class Left:
         lines.append(f"    key = {', '.join(key)}")
         lines.append(f"    found = known(key) or learn(key, call, ended{said})")
         if side.fits is not None:
-            lines.append("    if found is None: return other(call, ended, traced)")
+            lines.append("    if found is None: return False")
         left = "".join(f"{self._left(n)}, " for n in range(count))
         late = f"put((late, found[0], {left}), found[1]{self._size()})"
         if asks:

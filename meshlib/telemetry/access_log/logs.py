@@ -14,7 +14,7 @@ from meshlib.compiler.access_log.format import ISTIO, ISTIO_LABELS, expressions_
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
 from meshlib.problems import MeshError
-from meshlib.telemetry.access_log.alike import json_alike, no_other, text_alike
+from meshlib.telemetry.access_log.alike import json_alike, none_closer, text_alike
 from meshlib.telemetry.access_log.json_lines import attributes_of, json_of
 from meshlib.telemetry.access_log.operators import NOBODY, Node
 from meshlib.telemetry.access_log.otlp_output import LogRecord
@@ -75,16 +75,16 @@ def lines_alike(
     put: Callable[[Any, int], None],
     now: Callable[[], float],
     node: Node = NOBODY,
-    other: Write = no_other,
+    closer: Write = none_closer,
     writer: Writer[Any] | None = None,
 ) -> AlikeLines[Watched] | None:
     """The short way to the same line, for calls of one kind; None where there is none. For a format that is valid.
-    ``other`` and ``writer`` are those of ``AlikeLines``."""
+    ``closer`` and ``writer`` are those of ``AlikeLines``."""
     if settings.labels is not None:
         return json_alike(
-            parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty, node, other, writer
+            parse_json(settings.labels or ISTIO_LABELS), side, put, now, settings.omit_empty, node, closer, writer
         )
-    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty, node, other, writer)
+    return text_alike(parse(_ended(settings.text or ISTIO)), side, put, now, settings.omit_empty, node, closer, writer)
 
 
 def _ended(text: str) -> str:
@@ -155,7 +155,7 @@ class _Log:
         self._fits = fits
         self.capped = self.unjudged = 0
         self.alike: list[AlikeLines[Any]] = []
-        self.short: Write = no_other
+        self.short: Write = none_closer
         """What calls try first. False: they ``write`` an entry."""
         self.expressions: tuple[str, ...] = ()
         """Those in CEL of its format."""
@@ -170,11 +170,11 @@ class _Log:
         self._put(entry)
 
     def go_short(self, sides: Sequence[Side[Any]], settings: AccessLog, now: Callable[[], float], node: Node) -> None:
-        """Calls of ``sides``, the first that has something to say of them, have their lines made without an entry."""
+        """Calls of ``sides`` have their lines made without an entry: each is asked after the one before it, which is closer."""
         if self._fits is not None:
             return
         put, writer = (self._writer.put, self._writer) if self._cap is None else (self._capped, None)
-        for side in reversed(sides):
+        for side in sides:
             alike = lines_alike(settings, side, put, now, node, self.short, writer)
             if alike is not None:
                 self.alike.append(alike)
@@ -279,7 +279,7 @@ class AccessLogs(Generic[Watched]):
                     continue
             logs.append(found)
         self._logs = (*self._own, *logs)
-        self.short = self._logs[0].short if len(self._logs) == 1 else no_other
+        self.short = self._logs[0].short if len(self._logs) == 1 else none_closer
         for each in self._logs:
             for alike in each.alike:
                 alike.forget()
@@ -307,7 +307,7 @@ class AccessLogs(Generic[Watched]):
     def close(self, timeout: float) -> None:
         """No more lines: those that wait are written."""
         logs, self._logs, self._own = self._logs, (), ()
-        self.short = no_other
+        self.short = none_closer
         for each in logs:
             each.close(timeout)
 

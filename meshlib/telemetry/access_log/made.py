@@ -256,14 +256,14 @@ class MadeEntry(Entry):
 _ALIKE = """
     record, request = call.record, call.request
     alike = request.alike
-    if alike is None or request.headers is not alike.headers:  # a rule has changed them
-        return other(call, ended, traced)
+    if request.headers is not alike.headers:  # a rule has changed them
+        return False
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
-        return other(call, ended, traced)
+        return False
     if local or record._attempts is not None or outcome.failure is not None or record.flags:
-        return other(call, ended, traced)
+        return False
     started = record.started
 """
 _KEY_OF_ALIKE = (
@@ -272,12 +272,14 @@ _KEY_OF_ALIKE = (
 )
 _BEGIN = """
     record, request = call.record, call.request
+    if request.alike is not None and closer(call, ended, traced):
+        return True
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
-        return other(call, ended, traced)
+        return False
     if local or record._attempts is not None or outcome.failure is not None:
-        return other(call, ended, traced)
+        return False
     started, protocol = record.started, request.protocol
 """
 _KEY = (
@@ -383,7 +385,7 @@ _NAMES = {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcom
 MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values(wanted)", _NAMES, MadeEntry, key=_KEY, raw=True)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
 MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target, _KEY_OF_ALIKE)
-"""That of calls whose headers are those of many."""
+"""That of calls whose headers are those of many (``alike``): closer."""
 
 if TYPE_CHECKING:
 

@@ -198,14 +198,16 @@ def _remote(request: InboundRequest) -> str | None:
 _MET = """
     seen = call.seen()
     if seen is None:
-        return other(call, ended, traced)
+        return False
     key, peer, head_at, received, sent = seen
     started = call.started
 """
 _OTHERS = """
+    if closer(call, ended, traced):
+        return True
     facts = call.facts(wanted)
     if facts is None:
-        return other(call, ended, traced)
+        return False
     key, target, peer, authority, head_at, received, sent, values = facts
     started = call.started
 """
@@ -255,7 +257,7 @@ def _of_others(operator: Operator) -> Reading | None:
 
 
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
-"""The short way to lines of requests whose head was met before."""
+"""The short way to lines of requests whose head was met before: closer than that of others."""
 OTHERS: Side[InboundCall] = Side(
     _OTHERS, _of_others, "values", {"remote_of": _remote_bytes, "local_of": local_of}, ServedEntry, raw=True
 )

@@ -193,19 +193,19 @@ def test_a_short_text_is_cut_where_its_operator_says(monkeypatch: pytest.MonkeyP
     assert put == ["127."]
 
 
-def test_what_one_side_knows_nothing_of_the_other_is_asked() -> None:
+def test_a_side_that_is_closer_is_asked_first() -> None:
     asked: list[tuple[object, ...]] = []
 
-    def other(*call: object) -> bool:
+    def closer(*call: object) -> bool:
         asked.append(call)
         return True
 
     side: Side[str] = Side(
-        "    if call == 'other': return other(call, ended, traced)\n    key, started = 1, 0.0\n",
+        "    if call == 'other' and closer(call, ended, traced): return True\n    key, started = 1, 0.0\n",
         lambda _: SAME, "", {}, lambda call, *_: MadeUp(call),
     )  # fmt: skip
     put: list[str] = []
-    made = AlikeLines(side, ["-"], Form(str, False), lambda line, _: put.append(line), lambda: 0.0, other=other)
+    made = AlikeLines(side, ["-"], Form(str, False), lambda line, _: put.append(line), lambda: 0.0, closer=closer)
     assert made.write("one", 1.0, None)
     assert made.write("other", 2.0, None)
     assert (put, asked) == (["-"], [("other", 2.0, None)])
