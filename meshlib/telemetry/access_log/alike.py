@@ -92,11 +92,22 @@ class AlikeLines(Generic[Watched]):
             else:
                 left.add(reading)
         names = {
-            "known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry, "closer": closer,
-            "writer": writer,
+            "known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry,
+            "closer": closer, "writer": writer,
         }  # fmt: skip
+        left.fix(self._of_all_kinds())
         self._left = left
         self.write: Write = left.write(side, names)
+
+    def _of_all_kinds(self) -> list[str | None]:
+        """What ``Same.around`` is in lines of every kind; None: no such thing."""
+        around: list[str | None] = [""]
+        for part in self._template:
+            if part is None:
+                around.append("")
+            elif around[-1] is not None:
+                around[-1] = around[-1] + part if isinstance(part, str) else None
+        return around
 
     def forget(self) -> None:
         """All kinds: rules and endpoints are others from here on."""

@@ -8,7 +8,7 @@ something of the values of a call is to be escaped is asked once for all of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -35,23 +35,16 @@ Encode = Callable[[Value], str]
 class Same(NamedTuple):
     """What lines of one kind have in common: ``around``, what stands before the first value, between two, and after the last
     one; ``size``, about how many bytes a line without long texts has; ``pieces``, the same as ``around`` in bytes, with all
-    that says that a value is not there, and the quotes of JSON (or in text, where lines are)."""
+    that says that a value is not there, and the quotes of JSON (or in text, where lines are), but for what stands beside
+    numbers and times in lines of every kind."""
 
     around: tuple[str, ...]
     size: int
     pieces: tuple[str, ...] | tuple[bytes, ...]
 
 
-DIGITS = tuple(map(str, range(1000)))
-BYTES_OF_DIGITS = tuple(digits.encode() for digits in DIGITS)
-"""Of small numbers, as making them takes five times as long."""
-
-
-def milliseconds_of(number: str) -> str:
-    """The expression for the digits of a number of milliseconds, without a fraction, of the expression for that: few of calls
-    that are alike take more than one, or than a thousand."""
-    return f"digits[0] if -1.0 < {number} < 1.0 else digits[ms] if -1 < (ms := int({number})) < 1000 else number(ms)"
-
+SMALL = 1000
+"""Numbers below that are kept as they stand in a line."""
 
 Unmade = tuple[Any, ...]
 """A line that waits: what makes it of this very tuple, what is the same in its kind, and its values."""
@@ -94,11 +87,12 @@ SAME = Reading("")
 
 class Side(NamedTuple, Generic[Watched]):
     """Calls of one side. ``begin`` are lines of a function of (call, ended, traced) that leave ``started`` and what is read, or
-    return False for a call of no kind; they ask ``closer`` first, a function as the one that they begin, where it may know
-    more of a call. ``reading`` says how an operator is read, None: of an entry. ``headers`` is an expression for the values of ``wanted`` (``WantedHeaders``). ``names`` are what all of them need. ``fits`` (None: all
-    do) says of the second call with a key whether its like have all else in common: what comes once is not worth learning.
-    ``key`` are expressions, with commas between them: what the kind of a call is known by. ``raw``: lines are bytes, which
-    takes less time where most of their values are (a few are decoded in less)."""
+    return False for a call of no kind; they ask ``closer`` first, a function as the one that they begin, where it may know more
+    of a call. ``reading`` says how an operator is read, None: of an entry. ``headers`` is an expression for the values of
+    ``wanted`` (``WantedHeaders``). ``names`` are what all of them need. ``fits`` (None: all do) says of the second call with a
+    key whether its like have all else in common: what comes once is not worth learning. ``key`` are expressions, with commas
+    between them: what the kind of a call is known by. ``raw``: lines are bytes, which takes less time where most of their
+    values are (a few are decoded in less)."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
@@ -126,11 +120,11 @@ class Left:
         self._raw = raw
         self._readings: list[Reading] = []
         self._headers: dict[str, int] = {}
+        self._kept: list[int] = []
+        """The places in ``Same.around`` of what stands in ``Same.pieces``."""
         self._names: dict[str, object] = {
             "as_it_is": AS_IT_IS,
             "empty": b"",
-            "digits": BYTES_OF_DIGITS if raw else DIGITS,
-            "number": b"%d".__mod__ if raw else str,
             "without_secrets": _bytes_without_secrets,
             "wire_bytes": wire_bytes,
         }
@@ -164,17 +158,40 @@ class Left:
         """The values that need not be there, and are not left to the thread that writes when they are not."""
         return [n for n, each in enumerate(self._readings) if each.kind in (Kind.TEXT, Kind.SHORT) and not each.there]
 
+    def fix(self, around: Sequence[str | None]) -> None:
+        """After the last value: what ``Same.around`` is in lines of every kind; None: no such thing. Numbers and times take
+        what is beside them into their own texts, which are made once for many lines: each piece of a line takes its time."""
+        beside = self._quoted([each or "" for each in around], {})
+        free = {at for at, each in enumerate(around) if each is not None}
+        free.difference_update(*[(n, n + 1) for n in self._may_be_absent()])
+        all_free = frozenset(free)
+        for n, reading in enumerate(self._readings):
+            milliseconds = in_milliseconds(reading)
+            if milliseconds is None and reading.kind not in WHOLE:
+                continue
+            before, after = [beside[at] if at in free else "" for at in (n, n + 1)]
+            free -= {n, n + 1}
+            shown = _Shown(milliseconds, before, after, self._form.is_json, self._raw)
+            self._names[f"kept{n}"], self._names[f"render{n}"] = shown.kept.get, shown.render
+            self._names[f"zero{n}"] = shown.render(0)
+        self._kept = [at for at in range(len(around)) if at in free or at not in all_free]
+
     def pieces(self, same: list[str], absent: tuple[bool, ...]) -> tuple[str, ...] | tuple[bytes, ...]:
         """``Same.pieces``. ``absent``: which of the values that need not be there are not."""
-        is_absent = dict(zip(self._may_be_absent(), absent, strict=False))
-        pieces = [*same]
+        found = self._quoted(same, dict(zip(self._may_be_absent(), absent, strict=False)))
+        pieces = [found[at] for at in self._kept]
+        return tuple([piece.encode("utf-8", "backslashreplace") for piece in pieces]) if self._raw else tuple(pieces)
+
+    def _quoted(self, around: list[str], is_absent: Mapping[int, bool]) -> list[str]:
+        """``around``, with all that says that a value is not there, and the quotes of JSON."""
+        pieces = [*around]
         for n, reading in enumerate(self._readings):
             if is_absent.get(n):
                 pieces[n] += self._form.missing
             elif self._form.is_json and (reading.kind in TEXTS or in_milliseconds(reading) is not None):
                 pieces[n] += '"'
                 pieces[n + 1] = f'"{pieces[n + 1]}'
-        return tuple([piece.encode("utf-8", "backslashreplace") for piece in pieces]) if self._raw else tuple(pieces)
+        return pieces
 
     def write(self, side: Side[Any], names: Mapping[str, object]) -> Any:
         """What takes a call apart, and puts its line, or what makes it, where lines wait."""
@@ -224,12 +241,17 @@ class Left:
         if doubts:
             lines += [f"    if {' or '.join(doubts)}:", f"        {late}", "        return True"]
         shown = [self._in_line(n, place) for n, place in enumerate(places)]
+        parts = []
+        for n in range(count + 1):
+            parts += [f"s{n}"] if n in self._kept else []
+            parts += shown[n : n + 1]
         if self._raw:
-            line = f"joined(({''.join(f's{n}, {each}, ' for n, each in enumerate(shown))}s{count},))"
+            line = f"joined(({', '.join(parts)},))"
         else:
-            line = f"f'{''.join(f'{{s{n}}}{{{each}}}' for n, each in enumerate(shown))}{{s{count}}}'"
+            line = f"f'{''.join(f'{{{each}}}' for each in parts)}'"
+        if self._kept:
+            lines.append(f"    {''.join(f's{n}, ' for n in self._kept)}= found[2]")
         lines += [
-            f"    {''.join(f's{n}, ' for n in range(count + 1))}= found[2]",
             f"    line = {line}",
             "    put(line, len(line))" if names["writer"] is None else PUT,
             "    return True",
@@ -262,12 +284,8 @@ class Left:
     def _shown(self, n: int) -> list[str]:
         """Lines that make of a value what takes its place in the line."""
         reading = self._readings[n]
-        milliseconds = in_milliseconds(reading)
-        if milliseconds is not None:
-            kept, render = f"kept{n}", f"render{n}"
-            shown = _Shown(milliseconds, self._form.is_json, self._raw)
-            self._names[kept], self._names[render] = shown.kept.get, shown.render
-            return [f"    at{n} = int(v{n} * 1e3)", f"    t{n} = {kept}(at{n}) or {render}(at{n})"]
+        if in_milliseconds(reading) is not None:
+            return [f"    at{n} = int(v{n} * 1e3)", f"    t{n} = kept{n}(at{n}) or render{n}(at{n})"]
         if self._place(n) == f"v{n}":
             return []
         if reading.brief:
@@ -287,9 +305,11 @@ class Left:
             return place if self._raw else f"{place}.decode()"
         if reading.kind is Kind.SHORT:
             return f"{place}.encode()" if self._raw else place
-        if reading.kind is Kind.TOOK or (reading.kind is Kind.NUMBER and reading.text is not None):
-            return milliseconds_of(f"v{n}")
-        return f"digits[v{n}] if -1 < v{n} < 1000 else number(v{n})" if reading.kind is Kind.NUMBER else place
+        if reading.kind is Kind.TOOK or (
+            reading.kind is Kind.NUMBER and reading.text is not None
+        ):  # most take less than one
+            return f"zero{n} if -1.0 < v{n} < 1.0 else kept{n}(int(v{n})) or render{n}(int(v{n}))"
+        return f"kept{n}(v{n}) or render{n}(v{n})" if reading.kind is Kind.NUMBER else place
 
     def _size(self) -> str:
         """About how many bytes the values take, added to what is the same: an expression."""
@@ -318,29 +338,43 @@ class Left:
 
 
 class _Shown:
-    """Points in time in milliseconds, as they stand in a line (in JSON between its quotes): ``kept`` are those
-    that were met last; ``raw``: as bytes."""
+    """Whole numbers, or points in time in ``milliseconds`` (in JSON between its quotes), as they stand in a line between what
+    stands ``before`` and ``after`` each. ``kept`` are small numbers, and the times that were met last: to make one takes ten
+    times as long. ``raw``: as bytes."""
 
-    __slots__ = ("_is_json", "_milliseconds", "_raw", "kept")
+    __slots__ = ("_after", "_before", "_is_json", "_milliseconds", "_raw", "kept")
 
-    def __init__(self, milliseconds: Milliseconds, is_json: bool, raw: bool) -> None:
+    def __init__(self, milliseconds: Milliseconds | None, before: str, after: str, is_json: bool, raw: bool) -> None:
         self._milliseconds = milliseconds
+        self._before = before
+        self._after = after
         self._is_json = is_json
         self._raw = raw
         self.kept: dict[int, str | bytes] = {}
 
-    def render(self, at: int) -> str | bytes:
-        """Of so many milliseconds since the epoch."""
-        text = self._milliseconds.render(at)
+    def render(self, number: int) -> str | bytes:
+        """Of one that is not kept."""
+        milliseconds = self._milliseconds
+        if milliseconds is None:
+            return self._render(number, str(number), -1 < number < SMALL)
+        text = milliseconds.render(number)
         if len(self.kept) >= MOST_TIMES:
             self.kept.clear()
-        shown = as_json(text)[1:-1] if self._is_json else text
-        found = self.kept[at] = shown.encode("utf-8", "backslashreplace") if self._raw else shown
-        return found
+        return self._render(number, as_json(text)[1:-1] if self._is_json else text, True)
+
+    def _render(self, number: int, text: str, keep: bool) -> str | bytes:
+        shown: str | bytes = f"{self._before}{text}{self._after}"
+        if self._raw:
+            shown = shown.encode("utf-8", "backslashreplace")  # type: ignore[union-attr]
+        if keep:
+            self.kept[number] = shown
+        return shown
 
 
 TEXTS = frozenset((Kind.TEXT, Kind.SHORT, Kind.TOOK))
 """What stands between quotes in JSON."""
+WHOLE = frozenset((Kind.NUMBER, Kind.TOOK))
+"""What stands in a line as the digits of a whole number."""
 
 
 def in_milliseconds(reading: Reading) -> Milliseconds | None:

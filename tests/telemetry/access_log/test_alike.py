@@ -19,7 +19,7 @@ from meshlib.compiler.access_log.format import ISTIO, Operator, parse, parse_jso
 from meshlib.telemetry.access_log import alike
 from meshlib.telemetry.access_log.alike import AlikeLines, json_alike, text_alike
 from meshlib.telemetry.access_log.file_output import FileOutput
-from meshlib.telemetry.access_log.line_code import DIGITS, SAME, Form, Kind, Reading, Side, milliseconds_of
+from meshlib.telemetry.access_log.line_code import SAME, Form, Kind, Reading, Side
 from meshlib.telemetry.access_log.made import MADE, MadeEntry
 from meshlib.telemetry.access_log.writer import Writer
 from tests.support.access_log import MadeUp
@@ -177,8 +177,18 @@ def test_numbers_have_their_digits(number: int, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("took", [0.0, 0.2, 0.999, 1.0, 1.5, 999.9, 1000.0, 12345.6, -0.5, -1.0, -7.9, 1e30])
-def test_milliseconds_have_no_fraction(took: float) -> None:
-    assert eval(milliseconds_of("took"), {"took": took, "digits": DIGITS, "number": str}) == str(int(took))
+def test_milliseconds_have_no_fraction(took: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[str] = []
+    readings = {"DURATION": None, "PATH": Reading("call", lambda took: str(int(took)), Kind.TOOK)}
+    side: Side[float] = Side(
+        "    key, started = 1, 0.0\n", lambda each: readings[each.name], "", {}, lambda *_: MadeUp()
+    )
+    made = text_alike(parse("%DURATION% %PATH%"), side, lambda line, _: put.append(line), lambda: 0.0)
+    assert made is not None
+    for _ in range(2):  # as it is met first, and as it is kept
+        made.write(took, took / 1e3, None)
+    assert put == [f"{int(took / 1e3 * 1e3)} {int(took)}"] * 2
 
 
 def test_a_short_text_is_cut_where_its_operator_says(monkeypatch: pytest.MonkeyPatch) -> None:

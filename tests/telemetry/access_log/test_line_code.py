@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -32,14 +33,16 @@ def reading(operator: Operator) -> Reading | None:
     """Of such a call."""
     if operator.name == "BYTES_SENT":
         return Reading("1234", None, Kind.NUMBER)
+    if operator.name == "BYTES_RECEIVED":
+        return Reading("call", None, Kind.NUMBER)
     if operator.name == "UPSTREAM_HOST":
         return Reading("None", None, Kind.SHORT)
     return request_reading(operator, "b'/t'", "{0}")
 
 
-def lines(raw: bool, form: str | dict[str, object], calls: list[Asked]) -> list[str]:
+def lines(raw: bool, form: str | dict[str, object], calls: Sequence[object]) -> list[str]:
     """Those of the calls, as a sink would have them."""
-    side: Side[Asked] = Side(
+    side: Side[Any] = Side(
         "    key, started = 1, 0.0\n", reading, "call.values(wanted)", {}, lambda *_: MadeUp(), raw=raw
     )
     put: list[Any] = []
@@ -69,6 +72,17 @@ def test_what_is_not_there_is_said_in_each_mixture(raw: bool, monkeypatch: pytes
         parts = shown(a), "100%", shown(b), shown(b if a is None else a), shown(b), "1234", "-", shown(host), "/t"
         expected.append(" ".join(parts))
     assert lines(raw, form, CALLS) == expected
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_numbers_and_times_stand_between_what_is_around_them(raw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small numbers are kept with that, and times: what is met again is the same."""
+    monkeypatch.setattr(alike, "PLAIN", False)
+    numbers = [0, 7, 999, 1000, 123456, -3] * 2
+    form = '\u00e9%BYTES_RECEIVED%%DURATION%\\%BYTES_RECEIVED%"%START_TIME(%s.%3f)%%BYTES_RECEIVED%%%'
+    assert lines(raw, form, numbers) == [f'\u00e9{n}1\\{n}"999999999.998{n}%' for n in numbers]
+    shape: dict[str, object] = {"\u00e9": ["%BYTES_RECEIVED%", {"%": "%BYTES_RECEIVED%"}], "t": "%START_TIME(%s.%3f)%"}
+    assert lines(raw, shape, numbers) == [f'{{"\\u00e9":[{n},{{"%":{n}}}],"t":"999999999.998"}}\n' for n in numbers]
 
 
 @pytest.mark.parametrize("raw", [True, False])
