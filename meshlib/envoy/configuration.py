@@ -102,16 +102,17 @@ def configuration(
         if why:
             closed[number] = why
     refused: dict[str, str] = {}
+    secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
     if gateway is not None:
         served = gateway_listeners(snapshot, gateway, credentials is not None, files)
         listeners |= served.listeners
+        secrets |= served.secrets
         closed |= served.closed
         refused = served.refused
     logged(listeners, logger)
     traced(listeners, collector, snapshot.telemetry)
     if collector is not None:
         clusters[COLLECTOR] = collector_cluster(collector)
-    secrets = {secret["name"]: secret for secret in secrets_of(credentials)}
     led_to = _led_to(unreachable, routes, listeners, dialled) if unreachable else frozenset()
     unreachable = {key: why for key, why in unreachable.items() if key in led_to}
     by_pod = {spec.key.rpartition("|")[0] for spec in dialled.clusters.values()} & unreachable.keys()

@@ -4,13 +4,16 @@ compiled gateway (``compiler/gateway_model.py``).
 HTTP at the edge is judged as inbound and routed as outbound, by ``rbac.py`` and ``routes.py``. Whose TLS cannot be had (no
 certificate, a file that is missing) has a chain that closes its connections, which would else be those of a server for more
 hosts (``*``); no other is touched. What of security has no translation is ``Untranslatable``, as at inbound ports.
+
+Certificates are Envoy's secrets, as istiod hands them over: a Secret that changes is a listener that does not, so that its
+connections, streams of bytes among them, stay.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.gateway_model import ALPN, GatewayTls
@@ -21,7 +24,7 @@ from meshlib.envoy.rbac import NETWORK_RBAC, Untranslatable, network_filters, no
 from meshlib.envoy.routes import routes_of
 from meshlib.envoy.tcp import tcp_filters
 from meshlib.envoy.tls import Files, NoTls, san, secret_config
-from meshlib.envoy.values import Json, listen_address, typed
+from meshlib.envoy.values import ADS, Json, listen_address, typed
 from meshlib.envoy.virtual_hosts import BODY_LIMIT
 from meshlib.policy.edge_headers import DETAILS
 from meshlib.proxy.gateway_tls import contents_of, made
@@ -45,19 +48,28 @@ CLAIMS = "@request.auth.claims"
 
 @dataclass(slots=True)
 class Served:
-    """What becomes of the ports: ``listeners`` by name; ``closed``: why nobody is let in at a port; ``refused``: why the
-    connections of a server are closed, by its name."""
+    """What becomes of the ports: ``listeners`` by name; ``secrets`` that they name; ``closed``: why nobody is let in at a port;
+    ``refused``: why the connections of a server are closed, by its name."""
 
-    listeners: dict[str, Json]
-    closed: dict[int, str]
-    refused: dict[str, str]
+    listeners: dict[str, Json] = field(default_factory=dict)
+    secrets: dict[str, Json] = field(default_factory=dict)
+    closed: dict[int, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def secret(self, name: str, **content: Json) -> Json:
+        """The SdsSecretConfig of a secret that is kept by this name; by another one where the name is taken for another."""
+        found, number = name, 1
+        while self.secrets.setdefault(found, made := {"name": found, **content}) != made:
+            number += 1
+            found = f"{name} ({number})"
+        return {"name": found, "sds_config": ADS}
 
 
 def gateway_listeners(
     snapshot: Snapshot, where: Callable[[GatewayPort], tuple[str, int]], has_identity: bool, files: Files
 ) -> Served:
     """Those of a snapshot. ``where``: the address and port at which a port of the Gateways is listened on."""
-    served = Served({}, {}, {})
+    served = Served()
     for port in snapshot.gateway.values():
         chains = list(_chains(port, snapshot, has_identity, files, served))
         if not chains:
@@ -87,7 +99,7 @@ def _chains(port: GatewayPort, snapshot: Snapshot, has_identity: bool, files: Fi
             if chain.refusal:
                 raise NoTls(chain.refusal)
             if chain.tls is not None:
-                found["transport_socket"] = _socket(chain.tls, has_identity, files)
+                found["transport_socket"] = _socket(chain.name, chain.tls, has_identity, files, served)
                 found["transport_socket_connect_timeout"] = GREETING
         except NoTls as error:
             served.refused[chain.server] = str(error)
@@ -259,8 +271,8 @@ def _without_claims(routes: list[Json], host: VirtualHost) -> list[Json]:
 # -- TLS that is ended here -------------------------------------------------------------------------------------------
 
 
-def _socket(tls: GatewayTls, has_identity: bool, files: Files) -> Json:
-    """Raises ``NoTls``."""
+def _socket(name: str, tls: GatewayTls, has_identity: bool, files: Files, served: Served) -> Json:
+    """``name``: of its chain, which its secrets are called after. Raises ``NoTls``."""
     params: Json = {
         "tls_minimum_protocol_version": VERSIONS[tls.minimum],
         "tls_maximum_protocol_version": VERSIONS[tls.maximum],
@@ -275,10 +287,17 @@ def _socket(tls: GatewayTls, has_identity: bool, files: Files) -> Json:
     else:
         if not tls.pairs:
             raise NoTls("it has no certificate")
-        common["tls_certificates"] = [_pair(pair, files) for pair in tls.pairs]
-        if tls.asks_clients:
-            common["validation_context"] = _clients(tls, files)
+        pairs = [_pair(pair, files) for pair in tls.pairs]
+        roots = _roots(tls, files) if tls.asks_clients else None
         _must_be_usable(tls)
+        common["tls_certificate_sds_secret_configs"] = [
+            served.secret(f"{name} certificate {number}", tls_certificate=pair) for number, pair in enumerate(pairs)
+        ]
+        if roots is not None:
+            common["combined_validation_context"] = {
+                "default_validation_context": _clients(tls),
+                "validation_context_sds_secret_config": served.secret(f"{name} roots", validation_context=roots),
+            }
     context = typed(
         "transport_sockets.tls.v3.DownstreamTlsContext",
         require_client_certificate=tls.needs_clients,
@@ -304,7 +323,7 @@ def _pair(pair: KeyPair, files: Files) -> Json:
     return {"certificate_chain": _bytes(pair.certificate), "private_key": _bytes(pair.key)}
 
 
-def _clients(tls: GatewayTls, files: Files) -> Json:
+def _roots(tls: GatewayTls, files: Files) -> Json:
     found: Json = {"trusted_ca": {"inline_bytes": files.content(tls.ca_file)} if tls.ca_file else _bytes(tls.ca)}
     if tls.crl_file:
         found["crl"] = {"inline_bytes": files.content(tls.crl_file)}
@@ -312,6 +331,12 @@ def _clients(tls: GatewayTls, files: Files) -> Json:
         found["crl"] = _bytes(tls.crl)
     if "crl" in found:
         found["only_verify_leaf_cert_crl"] = True
+    return found
+
+
+def _clients(tls: GatewayTls) -> Json:
+    """What of clients' certificates the resource itself says."""
+    found: Json = {}
     if tls.names:
         found["match_typed_subject_alt_names"] = [san(name) for name in tls.names]
     if tls.hashes:

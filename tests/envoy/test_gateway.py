@@ -15,16 +15,18 @@ import pytest
 import meshlib
 from meshlib.compiler.gateway_model import GatewayChoice
 from meshlib.envoy.configuration import Configuration, configuration
-from meshlib.envoy.messages import LISTENER, packed
-from tests.support.envoy_engine import require_envoy
+from meshlib.envoy.gateway import Served
+from meshlib.envoy.messages import LISTENER, SECRET, packed
+from tests.support.envoy_engine import EnvoyCommand, require_envoy
 from tests.support.eventually import eventually
 from tests.support.gateway_certificates import client, leaf, root, secret, tls_secret
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Client
-from tests.support.proxy_command import ProxyCommand
+from tests.support.proxy_command import ProxyCommand, ask
 from tests.support.resources import destination_rule, service_entry, to, virtual_service
 from tests.support.servers import EchoServer
+from tests.support.tcp_server import TcpServer
 
 APP = service_entry("app", "app.test", endpoints=[{"address": "127.0.0.1", "ports": {"http": 8080}}])
 ROUTE = virtual_service("shop", {"route": [to("app.test")]}, hosts=["shop.test"], gateways=["public"])
@@ -131,6 +133,41 @@ def test_each_server_name_has_its_own_certificate_and_a_missing_one_touches_no_o
     assert by_name.keys() - chains.keys() == {"gone.test", "bad.test"}
     assert "validation_context" not in chains["shop.test"]["common_tls_context"]
     assert len(made.refused) == 2
+
+
+def ended_tls(pair: Any, mode: str = "SIMPLE", ca: Any = None, **more: Any) -> Configuration:
+    tls = server(443, "HTTPS", "shop.test", mode=mode, credentialName="shop", **more)
+    return compiled(gateway(tls), tls_secret("shop", pair, ca=ca), APP, ROUTE)
+
+
+def test_a_secret_that_changes_changes_no_listener() -> None:
+    before, after = ended_tls(SHOP), ended_tls(leaf("shop.test", "other.test"))
+    assert before.listeners == after.listeners
+    (name,) = before.secrets
+    assert name in json.dumps(before.listeners)
+    assert before.secrets[name] != after.secrets[name]
+    for each in (before, after):
+        packed(SECRET, each.secrets[name])
+
+
+def test_roots_of_clients_are_a_secret_and_what_the_gateway_says_of_clients_is_not() -> None:
+    names = {"subjectAltNames": ["client.test"]}
+    before, after = (ended_tls(SHOP, "MUTUAL", root(ca), **names) for ca in ("root", "another"))
+    assert before.listeners == after.listeners
+    changed = [name for name in before.secrets if before.secrets[name] != after.secrets[name]]
+    assert [list(before.secrets[name]) for name in changed] == [["name", "validation_context"]]
+    packed(SECRET, before.secrets[changed[0]])
+    assert before.listeners != ended_tls(SHOP, "MUTUAL", root("root")).listeners, (
+        "whoever may come in is the listener's"
+    )
+
+
+def test_a_name_of_a_secret_that_is_taken_for_another_is_not_taken_again() -> None:
+    served = Served()
+    one: dict[str, Any] = {"inline_string": "1"}
+    names = [served.secret("shop", tls_certificate=each)["name"] for each in (one, {}, one, {})]
+    assert names == ["shop", "shop (2)", "shop", "shop (2)"]
+    assert served.secrets["shop"] == {"name": "shop", "tls_certificate": one}
 
 
 def test_tls_that_is_not_ended_and_tcp_go_where_their_rules_lead() -> None:
@@ -326,3 +363,63 @@ def test_a_load_balancer_tells_of_clients_and_upstreams_are_told_of_them(tmp_pat
                         heard.append(plain.recv(1000))
                         assert heard[-1], heard
         assert b"".join(heard) == b"PROXY TCP4 10.9.8.7 10.0.0.1 4711 5432\r\nhello"
+
+
+def test_streams_through_a_real_gateway_live_on_while_its_secret_changes(tmp_path: Path) -> None:
+    with TcpServer() as echo:
+        rule = {"route": [to("raw.test", port=5432)]}
+
+        def resources(pair: Any, ca: Any) -> str:
+            made = [
+                gateway(server(443, "TLS", "db.test", mode="MUTUAL", credentialName="db")),
+                tls_secret("db", pair, ca=ca),
+                service_entry(
+                    "raw",
+                    "raw.test",
+                    ports=[{"number": 5432, "name": "tcp", "protocol": "TCP"}],
+                    endpoints=[{"address": "127.0.0.1", "ports": {"tcp": echo.port}}],
+                ),
+                virtual_service("raw", hosts=["db.test"], gateways=["public"], tcp=[rule]),
+            ]
+            return "\n---\n" + "\n---\n".join(map(json.dumps, made))
+
+        arguments = ("--gateway", "default/public", "--gateway-port", "443=127.0.0.1:0", "--drain", "1")
+        (tmp_path / "mesh").mkdir()
+        (tmp_path / "mesh" / "more.yaml").write_text(resources(leaf("db.test"), root("root")))
+        with EnvoyCommand(tmp_path, 1, *arguments, outbound=False) as proxy:
+            port = int(re.search(r"127\.0\.0\.1:(\d+)", proxy.says("serving Gateway"))[1])  # type: ignore[index]
+            with stream(port, leaf("somebody")) as before:
+                assert said_back(before, b"one")
+                new = leaf("db.test", "new.test")
+                (tmp_path / "mesh" / "more.yaml").write_text(resources(new, root("another")))
+                assert eventually(lambda: shows(port, "new.test", leaf("somebody", of="another")))
+                assert said_back(before, b"two"), "its certificate was good when it came"
+                with stream(port, leaf("somebody", of="another")) as after:
+                    assert said_back(after, b"three")
+                with pytest.raises((OSError, AssertionError)), stream(port, leaf("somebody")) as late:
+                    assert said_back(late, b"four"), "its root is trusted no more"
+                stats = dict(
+                    line.split(": ") for line in ask(proxy.admin, "/stats?filter=listener_manager")[1].splitlines()
+                )
+                assert stats["listener_manager.listener_modified"] == "0"
+                assert stats["listener_manager.total_listeners_draining"] == "0"
+                assert said_back(before, b"five")
+
+
+def stream(port: int, pair: Any) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), 30)
+    return client(pair).wrap_socket(plain, server_hostname="db.test")
+
+
+def said_back(there: ssl.SSLSocket, data: bytes) -> bool:
+    there.sendall(data)
+    return there.recv(100) == data
+
+
+def shows(port: int, name: str, pair: Any) -> bool:
+    """Whether a new connection, of one who may come, is shown a certificate with this name."""
+    try:
+        with stream(port, pair) as there:
+            return name in str(there.getpeercert()) and said_back(there, b"x")
+    except OSError:
+        return False

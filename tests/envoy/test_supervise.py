@@ -63,6 +63,38 @@ def test_a_killed_envoy_is_back_with_its_configuration_at_its_port(tmp_path: Pat
         assert proxy.process.poll() is None
 
 
+def test_a_killed_envoy_is_nobodys_but_its_own_agents(tmp_path: Path, server: EchoServer) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(handler: Any) -> bool:
+        if handler.path == "/wait":
+            begun.set()
+            go_on.wait(60)
+        return False
+
+    server.behave = wait
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    with EnvoyCommand(tmp_path / "one", server.port) as one, EnvoyCommand(tmp_path / "other", server.port) as other:
+        theirs = other.envoy()
+        with other.client() as kept, other.client() as slow, Load(other.port) as load:
+            assert kept.get().status == 200
+            slow.send(b"GET /wait HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            assert begun.wait(60)
+            for times in (1, 2):
+                one.kill_envoy(times)
+                one.envoy(times + 1)
+                load.more()
+            assert status(one) == 200
+            go_on.set()
+            assert slow.response().status == 200, "it was under way all the time"
+            assert kept.get().status == 200, "on the same connection"
+        assert load.failed == []
+        assert not [line for line in other.lines if "Envoy has ended" in line or "Envoy is back" in line]
+        assert json.loads(ask(other.admin, "/server_info")[1])["state"] == "LIVE"
+        assert Path(f"/proc/{theirs}").exists()
+
+
 def test_envoy_ends_with_a_supervisor_that_is_killed(tmp_path: Path, server: EchoServer) -> None:
     with EnvoyCommand(tmp_path, server.port) as proxy:
         child = proxy.envoy()
