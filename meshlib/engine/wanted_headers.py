@@ -60,15 +60,16 @@ class WantedHeaders:
         try:
             read = self.readings[None]
         except KeyError:
-            read = self.readings[None] = _reading(self.names, ())
+            read = self.beside(None)
         return read(lines, lower, joined, ())
 
-    def beside(self, others: WantedHeaders) -> Reading:
-        """What reads them from lines of which the values of ``others`` are known, but for that of traceparent, which may be
-        another one by now; ``readings`` has it from then on."""
+    def beside(self, others: WantedHeaders | None) -> Reading:
+        """What reads them from lines of which the values of ``others`` are known (None: of none), but for that of traceparent,
+        which may be another one by now; ``readings`` has it from then on."""
         if len(self.readings) >= MOST:
             self.readings.clear()
-        known = tuple(["" if name == "traceparent" else name for name in others.names])
+        names = () if others is None else others.names
+        known = tuple(["" if name == "traceparent" else name for name in names])
         made = self.readings[others] = _reading(self.names, known)
         return made
 

@@ -99,16 +99,15 @@ class ServedRequest(InboundRequest):
         if self._values is not None:
             return super().values_of(wanted)
         known, sent = self._known, self.sent_on
-        if known is not None:
-            others, values = known
-            try:
-                read = wanted.readings[others]
-            except KeyError:
-                read = wanted.beside(others)
-            return read(sent.lines, sent.lower, sent.header, values)
-        values = sent.values_of(wanted)
-        self._known = wanted, values
-        return values
+        others, values = (None, ()) if known is None else known
+        try:
+            read = wanted.readings[others]
+        except KeyError:
+            read = wanted.beside(others)
+        found = read(sent._received.lines, sent.lower, sent.header, values)  # type: ignore[union-attr]  # as ``sent.lines``
+        if known is None:
+            self._known = wanted, found
+        return found
 
     def goes_on_in(self, names: Iterable[bytes], headers: Iterable[tuple[bytes, bytes]]) -> None:
         """As ``InboundRequest``'s: before anything is decided about it."""

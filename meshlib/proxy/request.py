@@ -27,6 +27,7 @@ _KEYS: dict[str, bytes] = {}
 MOST_KEYS = 1024
 _LINE_END = b"\r\n"
 _TRACEPARENT = b"\r\ntraceparent:"
+_TO_VALUE = len(_TRACEPARENT)
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
@@ -41,9 +42,9 @@ _AFTER_GRPC = b"\r+; "
 
 class ProxyRequest(Bodied):
     """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
-    connection; ``lower``: the same in lower case behind a line end. ``authority``: what Host says, ``target``: path and query.
-    ``body``: None, all its bytes, or what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``.
-    ``verb``: the method's bytes."""
+    connection; ``lower``: the same in lower case behind a line end, but for the value of traceparent, which may be the one that
+    came. ``authority``: what Host says, ``target``: path and query. ``body``: None, all its bytes, or
+    what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``. ``verb``: the method's bytes."""
 
     __slots__ = (
         "_framed",
@@ -175,14 +176,16 @@ class ProxyRequest(Bodied):
 
     def traced_by(self, traceparent: bytes) -> None:
         """The same of its one traceparent, whose value is another one now (in lower case)."""
-        lines, lower = self.lines, self.lower
-        at = lower.find(_TRACEPARENT)
-        start = at + len(_TRACEPARENT)
+        lines: bytes = self._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
+        lower = self.lower
+        start = lower.find(_TRACEPARENT) + _TO_VALUE
         end = lower.find(_LINE_END, start)
-        if at < 0 or lower.find(_TRACEPARENT, end) >= 0:
+        if start < _TO_VALUE or lower.find(_TRACEPARENT, end) >= 0:
             self.retraced((_TRACEPARENT[2:-1],), b"traceparent: %b\r\n" % traceparent)
             return
-        self.lower = b"".join((lower[:start], b" ", traceparent, lower[end:]))
+        # else what stands in ``lower`` is as long: values are read from ``lines``
+        if end - start - 1 != len(traceparent):
+            self.lower = b"".join((lower[:start], b" ", traceparent, lower[end:]))
         self._headers = self._received = RawHead(b"".join((lines[: start - 2], b" ", traceparent, lines[end - 2 :])))
 
     @property

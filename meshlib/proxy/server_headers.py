@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 _NAME = operator.itemgetter(0)
+_DATE = b"\r\ndate:"
 _TOOK = SERVICE_TIME + b": %d\r\n"
 _date: tuple[int, bytes] = 0, b""
 
@@ -38,7 +39,7 @@ def as_server(
         again = told[1]
         if again is None:
             again = _in_bytes(headers, settings, clock, b"")
-            if headers.says(b"date"):
+            if headers.has_line(_DATE):
                 headers.told = settings, again
         return again.with_lines(took_line) if took_line else again
     # no step of bytecode a header: what is asked here is one pass in C
@@ -64,8 +65,8 @@ def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock, added
     if by[0] is not settings:
         _by = by = _lines_of(settings)
     _, away, server = by
-    if headers.says(b"date"):
-        return headers.instead(away, server + added)
+    if headers.has_line(_DATE):
+        return headers.instead(away, server + added if added else server)
     return headers.instead(away, b"date: %b\r\n%b%b" % (_now(clock), server, added))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import InboundCall
+from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
     from meshlib.engine.call import Call
     from meshlib.engine.check_failures import CheckFailures
+    from meshlib.engine.inbound import Facts
     from meshlib.engine.inbound_state import BoundInbound
     from meshlib.engine.message import Request
+    from meshlib.engine.wanted_headers import WantedHeaders
     from meshlib.proxy.inbound_request import ServedRequest
     from meshlib.transport.runtimes.serving import Server
 
@@ -73,6 +76,46 @@ class StraightCall(InboundCall):
     def response_head(self, headers: Iterable[tuple[bytes | str, bytes | str]]) -> None:
         self.came = headers
         self.added = b""
+
+    def facts(self, wanted: WantedHeaders) -> Facts | None:
+        """As ``InboundCall``'s, of a request that has gone on to its application, without a function for each part."""
+        hop = self.hop
+        if hop is None:
+            return super().facts(wanted)
+        record = hop.record
+        try:
+            outcome, _, local = record.answered
+        except AttributeError:
+            return None
+        if (
+            local
+            or not self.head_at
+            or record._attempts is not None
+            or outcome.failure is not None
+            or self.refusal is not None
+            or self.made_id
+        ):
+            return None
+        request = self.request
+        path, query, authority = request.path, request.query, request.authority
+        if query:
+            path = f"{path}?{query}"
+        received = self.request_bytes - self.request_head_bytes
+        sent = self.response_bytes - self.response_head_bytes
+        return (
+            (
+                (self.status, self.flags, self.grpc_status, request.method, request.version, request.http2),
+                (request.protocol, request.principal, request.sni, request.local_ip, request.port, record.status),
+                (record.flags, record.endpoint, record.rule_object, record.destination, outcome.http_version),
+            ),
+            path.encode() if path.isascii() else wire_bytes(path),
+            request.peer,
+            authority.encode() if authority.isascii() else wire_bytes(authority),
+            self.head_at,
+            received if received > 0 else 0,
+            sent if sent > 0 else 0,
+            request.values_of(wanted),
+        )
 
     @property
     def failures(self) -> CheckFailures:  # type: ignore[override]

@@ -37,7 +37,8 @@ _METHODS = {
     method: (method.encode(), otlp.named(method.encode()), attribute("http.request.method", method))
     for method in METHODS
 }
-_STATUSES: dict[int, bytes] = {}
+STATUSES: dict[int, bytes] = {}
+"""Attributes of responses' statuses that have been made (``status_of``)."""
 _PATH, _REQUEST_ID, _AGENT = map(otlp.Named, ("url.path", REQUEST_ID_TAG, "user_agent.original"))
 
 
@@ -90,20 +91,20 @@ ServedSpan: TypeAlias = SdkSpan | Recorded
 
 
 class InboundRecords:
-    """Writes them. ``describe`` says all of a request, ``shown`` how its path is shown, ``place`` the host and the port of its
-    authority; ``static`` are the attributes that all spans have."""
+    """Writes them. ``describe`` says all of a request, ``longest`` how much of its path is shown, ``place`` the host
+    and the port of its authority; ``static`` are the attributes that all spans have."""
 
-    __slots__ = ("_connections", "_describe", "_place", "_places", "_shown", "_static")
+    __slots__ = ("_connections", "_describe", "_longest", "_place", "_places", "_static")
 
     def __init__(
         self,
         describe: Callable[[InboundRequest], Attributes],
-        shown: Callable[[str], str],
+        longest: int,
         place: Callable[[str, str], tuple[str, int]],
         static: Attributes,
     ) -> None:
         self._describe = describe
-        self._shown = shown
+        self._longest = longest
         self._place = place
         self._static = static
         self._connections: dict[tuple[str, str, str | None, str], tuple[bytes, bytes]] = {}
@@ -150,7 +151,10 @@ class InboundRecords:
             alone, forwarded = self._connections[request.peer, request.scheme, request.version, request.principal]
         except KeyError:
             alone, forwarded = self._of_connection(request)
-        path, request_id, agent = self._shown(request.path).encode("utf-8", "replace"), span.request_id, span.agent
+        text, request_id, agent = request.path, span.request_id, span.agent
+        if len(text) > self._longest:
+            text = text[: self._longest]
+        path = text.encode() if text.isascii() else text.encode("utf-8", "replace")
         told = [alone, method, _PATH[len(path)], path]
         if span.forwarded if request.for_application is None else request.forwarded:
             told[0] = forwarded
@@ -205,9 +209,9 @@ def address_of(request: InboundRequest) -> tuple[str, int]:
 
 def status_of(status: int) -> bytes:
     """The attribute of a response's status."""
-    found = _STATUSES.get(status)
+    found = STATUSES.get(status)
     if found is None:
         found = attribute("http.response.status_code", status)
         if 100 <= status < 600:  # there are no more
-            _STATUSES[status] = found
+            STATUSES[status] = found
     return found

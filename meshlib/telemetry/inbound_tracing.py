@@ -15,7 +15,15 @@ from meshlib.policy.request_ids import REQUEST_ID
 from meshlib.policy.trace_context import read_traceparent, write_traceparent
 from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.custom_tags import LONGEST
-from meshlib.telemetry.inbound_records import InboundRecords, Recorded, SdkSpan, ServedSpan, address_of, status_of
+from meshlib.telemetry.inbound_records import (
+    STATUSES,
+    InboundRecords,
+    Recorded,
+    SdkSpan,
+    ServedSpan,
+    address_of,
+    status_of,
+)
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -81,7 +89,7 @@ class InboundTracing(Spans):
     def reconfigured(self, settings: TracingSettings) -> None:
         """Spans are made by ``settings`` from now on."""
         super().reconfigured(settings)
-        self._records = InboundRecords(self._described, self.path_shown, self.place, self._static)
+        self._records = InboundRecords(self._described, settings.max_tag_length, self.place, self._static)
         tags = self._tags
         names = [*self._static, *(tag[0] for tag in tags.by_header), *(tag[0] for tag in tags.formatted)]
         # what is written piece by piece is not replaced by what comes later: of tags that have one name the last counts
@@ -140,7 +148,7 @@ class InboundTracing(Spans):
         request = call.request
         there, given, parent, state, agent, _ = request.values_of(TOLD)
         found = None
-        if there & HAS_PARENT and self.propagation.spoken.just_w3c:
+        if there & HAS_PARENT and (self._propagation or self.propagation).spoken.just_w3c:
             found = read_traceparent(parent.decode("latin-1"))
         if found is None:
             return self._recorded_anew(call, tracer, there, given, agent)
@@ -301,7 +309,7 @@ class InboundTracing(Spans):
             and call.request.protocol != "grpc"
             and not call.injected_delay
         ):  # nearly always
-            return status_of(call.status)
+            return STATUSES.get(call.status) or status_of(call.status)
         found, error = self._result(call, span)
         told = otlp.attributes(found)
         fault = fault_of(call)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from meshlib.policy.secret_queries import decoded, query_without_secrets, without_secrets
+import pytest
+
+from meshlib.policy.secret_queries import SHORT, decoded, harmless, query_without_secrets, without_secrets
 
 
 def test_a_query_keeps_the_rest() -> None:
@@ -14,3 +16,41 @@ def test_a_query_keeps_the_rest() -> None:
 def test_names_are_decoded() -> None:
     assert decoded("%61+b%c3%bc") == "a b\xc3\xbc"
     assert decoded("plain") == "plain"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "authorization",
+            "cookie",
+            "token",
+            "secret",
+            "passw",
+            "apikey",
+            "api-key",
+            "api_key",
+            "credential",
+            "signature",
+        ),
+        *("jwt", "session", "sig", "key", "code", "x-key", "Access_Token", "%74oken", "c%6fde", "+key", "my-PASSWORD"),
+    ],
+)
+@pytest.mark.parametrize("query", ["%s=1", "a=1&%s=1", "%s=1&a=1", "&%s=1"])
+def test_a_query_that_tells_a_secret_is_never_harmless(name: str, query: str) -> None:
+    url = f"/a?{query % name}"
+    assert (name == "+key") is (without_secrets(url) == url)
+    assert not harmless(url.encode())
+
+
+@pytest.mark.parametrize(
+    "url", ["", "/a", "/token=1", "/a?", "/a?page=2&size=50", "/a?codes=1&signal&keys=", "/a?\xe4=\xff"]
+)
+def test_most_short_queries_are_known_to_be_harmless(url: str) -> None:
+    assert harmless(url.encode("latin-1"))
+    assert without_secrets(url) == url
+
+
+def test_of_a_long_query_nobody_knows_at_once() -> None:
+    assert harmless(b"/a?" + b"b" * (SHORT - 1))
+    assert not harmless(b"/a?" + b"b" * SHORT)

@@ -114,10 +114,18 @@ def test_what_goes_to_the_application_is_what_it_would_be_of_its_bytes(came, goe
     assert client.encoded(1) == client.encoded(2) == b"POST /a?b=c HTTP/1.1\r\n" + goes + b"\r\n" + (body or b"")
 
 
+def seen(lower):
+    """Lines, but of traceparent its name and length."""
+    return [(len(line), b"traceparent:") if line.startswith(b"traceparent:") else line for line in lower.split(b"\r\n")]
+
+
 @pytest.mark.parametrize(
     "lines",
     [
         b"Host: a\r\nTraceParent:\t1  \r\nAccept: x\r\n",
+        b"Host: a\r\nTraceParent: old\r\nAccept: x\r\n",
+        b"Host: a\r\nTraceParent:old\t\r\nAccept: x\r\n",
+        b"Host: a\r\nTraceParent:old\r\nAccept: x\r\n",
         b"traceparent: 1\r\nHost: a\r\ntraceparent: 2\r\n",
         b"Host: a\r\n",
     ],
@@ -127,8 +135,10 @@ def test_a_trace_goes_on_where_it_stood(lines):
     made.traced_by(b"new")
     usual.goes_on_in((b"traceparent",), [(b"traceparent", b"new")])
     assert made.header("traceparent") == "new"
+    assert made.header("accept") == usual.header("accept")
     sent = made.for_the_application()
-    assert sent.lower == b"\r\n" + sent.lines.lower()
+    # where a name stands in ``lower``, its value stands in ``lines``; that of traceparent is never read from ``lower``
+    assert seen(sent.lower) == seen(b"\r\n" + sent.lines.lower())
     headers = [(name.lower(), value) for name, value in sent.headers]
     assert sorted(headers) == sorted((name.lower(), value) for name, value in usual.for_the_application().headers)
 

@@ -265,7 +265,8 @@ def _original(target: str) -> Reading:
 
 def _header(name: str, target: str, authority: str) -> Reading | None:
     if name in (":authority", "host"):
-        return Reading(authority, lambda host: host or None, headers=("host",), brief="{0}", there=True)
+        headers = ("host",) if "{0}" in authority else ()
+        return Reading(authority, lambda host: host or None, headers=headers, brief="{0}", there=True)
     if name == ":method":
         return SAME
     if name == ":path":

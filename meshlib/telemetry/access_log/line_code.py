@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import Operator
 from meshlib.engine.wanted_headers import WantedHeaders, wire_bytes
-from meshlib.policy.secret_queries import without_secrets
+from meshlib.policy.secret_queries import harmless, without_secrets
 from meshlib.telemetry.access_log.escaping import AS_IT_IS, as_json
 from meshlib.telemetry.access_log.operators import Value
 from meshlib.telemetry.access_log.start_time import MOST_TIMES, Milliseconds
@@ -383,4 +383,4 @@ def in_milliseconds(reading: Reading) -> Milliseconds | None:
 
 
 def _bytes_without_secrets(target: bytes) -> bytes:
-    return wire_bytes(without_secrets(target.decode("latin-1")))
+    return target if harmless(target) else wire_bytes(without_secrets(target.decode("latin-1")))

@@ -182,6 +182,10 @@ class ServedEntry(Entry):
         return self._request.claims
 
 
+def _host_bytes(request: InboundRequest) -> bytes:
+    return wire_bytes(request.header("host") or "")
+
+
 def _remote_bytes(request: InboundRequest) -> bytes:
     return wire_bytes(_remote(request) or "")
 
@@ -253,13 +257,18 @@ def _of_others(operator: Operator) -> Reading | None:
         return Reading(f"{_PEER} or None")
     if name == "UPSTREAM_LOCAL_ADDRESS":  # which no two connections to the application have in common
         return Reading("call.hop and local_of(call.hop.record.answered[0].stream)", None, Kind.SHORT)
-    return request_reading(operator, "target", "authority or {0}") or _same_or_number(operator)
+    return request_reading(operator, "target", "authority or host_of(call.request)") or _same_or_number(operator)
 
 
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)
 """The short way to lines of requests whose head was met before: closer than that of others."""
 OTHERS: Side[InboundCall] = Side(
-    _OTHERS, _of_others, "values", {"remote_of": _remote_bytes, "local_of": local_of}, ServedEntry, raw=True
+    _OTHERS,
+    _of_others,
+    "values",
+    {"remote_of": _remote_bytes, "host_of": _host_bytes, "local_of": local_of},
+    ServedEntry,
+    raw=True,
 )
 """That of others."""
 

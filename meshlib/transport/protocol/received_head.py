@@ -86,7 +86,12 @@ class ReceivedHead(RawHead):
 
     def says(self, name: bytes) -> bool:
         """Whether a header of this name (in lower case) is there."""
-        return self._all_lower().find(b"\r\n%b:" % name) >= 0
+        return self.has_line(b"\r\n%b:" % name)
+
+    def has_line(self, begins: bytes) -> bool:
+        """Whether a line begins so: a line end, a name (in lower case), a colon."""
+        lower = self._lower
+        return (lower if len(lower) - 2 == len(self.lines) else self._all_lower()).find(begins) >= 0
 
     def values(self, name: bytes) -> list[bytes]:
         """As ``RawHead``'s."""
@@ -109,7 +114,7 @@ class ReceivedHead(RawHead):
                 end = lower.find(_LINE_END, at + 2)
                 lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
                 at = lower.find(wanted, at)
-        made = ReceivedHead.__new__(ReceivedHead)
+        made = _new(ReceivedHead)
         made._pairs = made.told = None
         made._lower = lower
         made.special = special = self.special
