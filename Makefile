@@ -99,7 +99,8 @@ test: rewritten check
 
 # the long way, which every shortcut is held to: whatever has one
 PLAIN_TESTS := $(addprefix tests/transport/,httpx protocol upstream runtimes asgi wsgi) \
-	$(addprefix tests/telemetry/,access_log test_counting.py test_usual_calls.py)
+	$(addprefix tests/telemetry/,access_log test_counting.py test_usual_calls.py) \
+	$(patsubst %,tests/proxy/test_%.py,forwarding http1_downstream http2_forwarding inbound_serving inbound_http2 refusals sent_headers spans)
 plain: $(STAMP)
 	MESHLIB_PLAIN=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PLAIN_TESTS) $(ARGS)
 

@@ -12,7 +12,7 @@ import pytest
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.effects import Deliver, Sleep
 from meshlib.engine.outcome import Outcome
-from meshlib.proxy import forwarding
+from meshlib.proxy import forwarding, in_task
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.responder import Streaming
 from tests.support.eventually import eventually
@@ -44,7 +44,8 @@ def test_a_policy_that_breaks_at_the_end_of_a_response_cuts_it(server, monkeypat
         client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
         assert client.head().status == 200
         assert client.exactly(3) == b"one"
-        monkeypatch.setattr(forwarding, "finish", breaks)
+        for way in (forwarding, in_task):
+            monkeypatch.setattr(way, "finish", breaks)
         come.set()
         with pytest.raises(ConnectionResetError):
             client.exactly(1000)

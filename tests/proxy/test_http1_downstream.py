@@ -21,6 +21,7 @@ from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def broken(*_):
 @pytest.mark.parametrize(
     ("request_line", "where"),
     [
-        ("GET / HTTP/1.1", "plain_forwarding.PlainForwarding.begin"),
+        pytest.param("GET / HTTP/1.1", "plain_forwarding.PlainForwarding.begin", marks=NEEDS_SHORTCUTS),
         ("GET / HTTP/1.1", "http1_downstream.destination"),
         ("CONNECT reviews:9080 HTTP/1.1", "connect.route_connection"),
     ],
