@@ -5,7 +5,6 @@ The request's body goes out in a task of its own, which ends with the stream, wh
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from meshlib.engine.outcome import Failure
@@ -14,6 +13,7 @@ from meshlib.transport.protocol.http2_stream import Stream, StreamFailure
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
 from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.http2_loop_waiter import Waiter
+from meshlib.transport.upstream.upload_task import UploadTask
 
 if TYPE_CHECKING:
     from meshlib.engine.outcome import Outcome
@@ -41,10 +41,10 @@ async def respond(
     return outcome
 
 
-class _Upload:
+class _Upload(UploadTask):
     """Sends the body."""
 
-    __slots__ = ("_connection", "_framing", "_reader", "_stream", "_task", "_waiter")
+    __slots__ = ("_connection", "_framing", "_reader", "_stream", "_waiter")
 
     def __init__(self, connection: Connection, stream: Stream, reader: Waiter, framing: Sized | Chunked) -> None:
         """``reader``: waits for the response."""
@@ -53,13 +53,7 @@ class _Upload:
         self._reader = reader
         self._framing = framing
         self._waiter = Waiter(connection.loop, connection.deadlines)
-        self._task: asyncio.Task[None] | None = connection.loop.create_task(self._send())
-
-    def stop(self) -> None:
-        """Nobody hears the rest."""
-        task, self._task = self._task, None  # its error has this in its frames: a cycle, if this kept it
-        if task is not None:
-            task.cancel()
+        super().__init__(connection.loop)
 
     def wake(self) -> None:
         """The stream's."""

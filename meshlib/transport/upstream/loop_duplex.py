@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.transport.protocol.framing import Chunked, FalseFraming, Sized
 from meshlib.transport.protocol.request_body import ReplayBody, SourceFailed
+from meshlib.transport.upstream.upload_task import UploadTask
 
 if TYPE_CHECKING:
     from meshlib.transport.upstream.loop_connection import Connection
@@ -38,10 +39,10 @@ class Waiting(Protocol):
         ...
 
 
-class Upload:
+class Upload(UploadTask):
     """Sends the body of ``framing``. ``over``: the system has taken all of it."""
 
-    __slots__ = ("_connection", "_framing", "_pending", "_task", "_waiter", "over")
+    __slots__ = ("_connection", "_framing", "_pending", "_waiter", "over")
 
     def __init__(self, pending: Waiting, connection: Connection, framing: Sized | Chunked) -> None:
         self._pending = pending
@@ -49,13 +50,7 @@ class Upload:
         self._framing = framing
         self._waiter: asyncio.Future[None] | None = None
         self.over = False
-        self._task: asyncio.Task[None] | None = connection.lender.loop.create_task(self._send())
-
-    def stop(self) -> None:
-        """Nobody hears the rest."""
-        task, self._task = self._task, None  # its error has this in its frames: a cycle, if this kept it
-        if task is not None:
-            task.cancel()
+        super().__init__(connection.lender.loop)
 
     def wake(self) -> None:
         """The system takes more."""
