@@ -19,8 +19,9 @@ from meshlib.proxy import grpc
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.http2_attempt import SMALL_BODY, Http2Attempt, head_for
 from meshlib.proxy.plain_forwarding import MOST_SPARES
-from meshlib.proxy.sent_headers import SERVICE_TIME
+from meshlib.proxy.sent_headers import untimed
 from meshlib.transport.protocol.http2_response import fields, written_head
+from meshlib.transport.protocol.received_head import SERVICE_TIME
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.http2_call import HTTP2
 from meshlib.transport.upstream.target import Target
@@ -208,6 +209,8 @@ class Http2Forwarding:
             record.status = 200
             written = head.written or written_head(head)
             if self._debug:
+                if head.timed:  # by a proxy behind this one
+                    written = untimed(written)
                 written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
             is_grpc = request.protocol == "grpc"
             good = is_grpc and trailers == _GOOD

@@ -21,7 +21,7 @@ from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.request import UPGRADE
 from meshlib.proxy.response_outcome import outcome_of
 from meshlib.proxy.sent_headers import TOOK, sent_headers, took_line
-from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.target import Target
 
@@ -195,7 +195,11 @@ class PlainForwarding:
             told = True
             if type(head) is ReceivedHead:
                 took = int(record.upstream_ms or 0)
-                more = (TOOK.get(took) or took_line(took)) if self._debug else b""
+                more = b""
+                if self._debug:
+                    more = TOOK.get(took) or took_line(took)
+                    if head.timed:  # by a proxy behind this one
+                        head = head.without(SERVICE_TIME)
                 responder.pass_on(status, outcome.reason, head, more, whole)
                 if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
                     call.request = None  # type: ignore[assignment] # which may be long, as may be the response

@@ -24,7 +24,7 @@ from meshlib.proxy.sent_headers import TOOK, took_line
 from meshlib.proxy.server_headers import as_server
 from meshlib.proxy.straight_call import StraightCall
 from meshlib.telemetry.inbound_records import Recorded
-from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.target import Target
 
@@ -260,6 +260,8 @@ class PlainServing:
             record = hop.record
             record.status = status
             settings = self._settings
+            if head.timed:  # as ``PlainForwarding`` has it
+                head = head.without(SERVICE_TIME)
             made = as_server(head, settings, call.clock)
             assert type(made) is ReceivedHead
             took = int(record.upstream_ms or 0)

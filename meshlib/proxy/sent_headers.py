@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from meshlib.policy.header_ops import Headers
     from meshlib.proxy.request import ProxyRequest
 
-SERVICE_TIME = b"x-envoy-upstream-service-time"
 OVERLOADED = b"x-envoy-overloaded"
 
 
@@ -32,4 +31,12 @@ def sent_headers(call: Call[ProxyRequest], outcome: Outcome, local: bool) -> Hea
     if local:
         return outcome.headers
     headers, took = outcome.headers, b"%d" % (call.record.upstream_ms or 0)
-    return headers.plus(SERVICE_TIME, took) if type(headers) is ReceivedHead else [*headers, (SERVICE_TIME, took)]
+    # in place of what a proxy behind this one has said, as Envoy sets it
+    if type(headers) is ReceivedHead:
+        return headers.without(SERVICE_TIME).plus(SERVICE_TIME, took)
+    return [*untimed(headers), (SERVICE_TIME, took)]
+
+
+def untimed(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """``headers`` without what a proxy behind this one says of how long it took."""
+    return [pair for pair in headers if pair[0].lower() != SERVICE_TIME]

@@ -6,14 +6,13 @@ import operator
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.policy.header_ops import Headers, RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
 
-SERVICE_TIME = b"x-envoy-upstream-service-time"
 _NAME = operator.itemgetter(0)
 _DATE = b"\r\ndate:"
 _TOOK = SERVICE_TIME + b": %d\r\n"
@@ -28,9 +27,12 @@ def as_server(
     headers: Headers, settings: ProxyHeaders, clock: Clock, took: float | None = None
 ) -> RawHeaders | ReceivedHead:
     """``headers`` as a client gets them: ``settings.server`` in place of what upstream calls itself, Date where it has none,
-    and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds (None: it says so). Bytes stay bytes."""
+    and, where ``settings.debug`` says so, that upstream ``took`` so many milliseconds, in place of what it says itself
+    (None: they say so). Bytes stay bytes."""
     if type(headers) is ReceivedHead:
         took_line = b"" if took is None or not settings.debug else _TOOK % took
+        if took_line and headers.timed:
+            headers = headers.without(SERVICE_TIME)
         told = headers.told
         if told is None or told[0] is not settings:
             headers.told = settings, None
@@ -48,7 +50,7 @@ def as_server(
     server = settings.server
     if server:
         _take_away(b"server", names, made)
-    if not settings.debug:
+    if took is not None or not settings.debug:
         _take_away(SERVICE_TIME, names, made)
     if b"date" not in names:
         made.append((b"date", _now(clock)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from meshlib.policy.sidecar_headers import ProxyHeaders
-from meshlib.proxy.server_headers import SERVICE_TIME, as_server
-from meshlib.transport.protocol.received_head import ReceivedHead
+from meshlib.proxy.server_headers import as_server
+from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
 from tests.support.fake_clock import FakeClock
 
 

@@ -20,6 +20,7 @@ class Answer:
 
     interim: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)  # of headers, as often as they came
     body: bytearray = field(default_factory=bytearray)
     trailers: dict[str, str] = field(default_factory=dict)
     ended: bool = False
@@ -117,6 +118,7 @@ class H2Client:
                 answer.interim.append(dict(event.headers)[":status"])
             elif isinstance(event, h2.events.ResponseReceived):
                 answer.headers = dict(event.headers)
+                answer.names = [name for name, _ in event.headers]
             elif isinstance(event, h2.events.DataReceived):
                 answer.body += event.data
                 if self.reads and event.flow_controlled_length:

@@ -12,6 +12,7 @@ from meshlib.engine.outcome import Failure
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.received_head import SERVICE_TIME
 
 _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
 _name = itemgetter(0)
@@ -29,10 +30,10 @@ class ProperHead:
     """A head of a response that was found to be proper, as it will be whenever it comes again. ``length``: what content-length
     says; ``bodiless``: its status is one without a body; ``roomy``: however many trailers are ``FEW`` and ``SMALL``, it
     leaves room for them; ``size``: bytes of names and values; ``silent``: a 200 without ``grpc-status``, of which nobody has
-    to look at a header to decide by it; ``weight``: bytes that it takes at most; ``written``: what a client of HTTP/2 is sent
-    in its place, kept by who has made that (``http2_response.py``)."""
+    to look at a header to decide by it; ``timed``: it says ``SERVICE_TIME``; ``weight``: bytes that it takes at most;
+    ``written``: what a client of HTTP/2 is sent in its place, kept by who has made that (``http2_response.py``)."""
 
-    __slots__ = ("bodiless", "headers", "length", "roomy", "silent", "size", "status", "weight", "written")
+    __slots__ = ("bodiless", "headers", "length", "roomy", "silent", "size", "status", "timed", "weight", "written")
 
     def __init__(self, status: int, headers: RawHeaders, length: int | None, size: int) -> None:
         self.status = status
@@ -42,6 +43,7 @@ class ProperHead:
         self.bodiless = status in _BODILESS
         self.roomy = size <= MAX_HEAD_BYTES // 2 and len(headers) <= MAX_HEADERS // 2
         self.silent = status == 200 and _GRPC_STATUS not in map(_name, headers)
+        self.timed = SERVICE_TIME in map(_name, headers)
         self.weight = size + A_HEADER * (len(headers) + 1)
         self.written: RawHeaders | None = None
 

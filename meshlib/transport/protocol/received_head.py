@@ -9,6 +9,8 @@ from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_head import IN_VALUES
 from meshlib.transport.protocol.strict_parser import REFUSES_ODD_RESPONSES
 
+SERVICE_TIME = b"x-envoy-upstream-service-time"
+"""How long a proxy waited for its upstream, in milliseconds: each of a chain says its own."""
 HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"te", b"upgrade", b"trailer")
 )
@@ -22,6 +24,7 @@ _KEPT = b"\r\nconnection: keep-alive\r\n"
 """What most servers say."""
 _CLOSED = b"\r\nconnection: close\r\n"
 """And those that have said all."""
+_TIMED = b"\r\n%b:" % SERVICE_TIME
 _BLANK = b" \t"
 _new = object.__new__
 
@@ -29,10 +32,10 @@ _new = object.__new__
 class ReceivedHead(RawHead):
     """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
     has a Content-Length; ``coded``: it has a Transfer-Encoding; ``passed``: the lines that go on, without those for the
-    upstream's connection. ``told``: by which settings, and what a proxy makes of them if they have come again
-    (``server_headers.py``)."""
+    upstream's connection. ``timed``: they came with ``SERVICE_TIME``. ``told``: by which settings, and what a proxy makes of
+    them if they have come again (``server_headers.py``)."""
 
-    __slots__ = ("_lower", "_passed", "coded", "sized", "special", "told")
+    __slots__ = ("_lower", "_passed", "coded", "sized", "special", "timed", "told")
 
     def __init__(self, lines: bytes) -> None:
         self.lines = lines
@@ -43,6 +46,7 @@ class ReceivedHead(RawHead):
         self.special: list[bytes] = _SPECIAL.findall(lower)
         self.sized = b"content-length:" in self.special
         self.coded = b"transfer-encoding:" in self.special
+        self.timed = _TIMED in lower
 
     @property
     def passed(self) -> bytes:
@@ -82,6 +86,7 @@ class ReceivedHead(RawHead):
         made.special = self.special
         made.sized = self.sized
         made.coded = self.coded
+        made.timed = self.timed
         return made
 
     def says(self, name: bytes) -> bool:
@@ -120,6 +125,7 @@ class ReceivedHead(RawHead):
         made.special = special = self.special
         made.sized = self.sized
         made.coded = self.coded
+        made.timed = self.timed
         passed, rest = lines, len(special) - self.sized
         if rest:  # as ``passed``
             at = lower.find(_KEPT) if rest == 1 else -1
@@ -151,6 +157,7 @@ class ReceivedHead(RawHead):
         made.special = self.special
         made.sized = self.sized and name != b"content-length"
         made.coded = self.coded
+        made.timed = self.timed and name != SERVICE_TIME
         return made
 
     @property
@@ -185,6 +192,7 @@ def at_a_glance(lines: bytes, length: int) -> ReceivedHead | None:
     made.special = special
     made.sized = True
     made.coded = False
+    made.timed = _TIMED in lower
     return made
 
 
