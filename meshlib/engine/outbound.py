@@ -31,9 +31,9 @@ from meshlib.engine.tally import ABANDONED, STALE
 from meshlib.engine.verdicts import (
     judge_cut,
     judge_failure,
-    may_be_resent,
     may_be_retried,
     no_time_for_retry,
+    resend_after,
 )
 from meshlib.policy.retry import asks_for_retry, backoff
 
@@ -99,7 +99,7 @@ def outbound(call: Call[R], brief: bool = False, begun: Send[R] | None = None) -
         taken = Taken(cluster, slots, guarded)
     limit = min(deadline, caller_deadline)
     until = None if deadline == INFINITE else deadline
-    attempt, resent = 0, False
+    attempt = resent = 0
     tried: tuple[EndpointState, ...] = ()
     mirrors = rule.mirrors
     sent: Send[R] | None = None
@@ -165,12 +165,16 @@ def outbound(call: Call[R], brief: bool = False, begun: Send[R] | None = None) -
                     break
             else:
                 record.keep_attempt()
-                if outcome.stale and not resent and may_be_resent(call.request):
-                    # once, on a fresh connection, with the slot that the closed one had: it has stood in line already
-                    resent, brief = True, False
+                again = resend_after(call.request, outcome, resent, limit - now)
+                if again is not None:
+                    # on a fresh connection, with the slot that the closed one had: it has stood in line already
+                    resent, brief = resent + 1, False
                     state.tally.results[STALE] += 1
                     attempt -= 1
                     cluster.end(sent)
+                    if again:
+                        yield Sleep(again)
+                        now = clock()
                     continue
                 timed_out = failure is Failure.TIMEOUT
                 if timed_out and head_by == caller_deadline < deadline:

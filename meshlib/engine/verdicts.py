@@ -23,10 +23,20 @@ TOO_LONG = "the first 1 MiB of a body that comes from an iterator is kept to be 
 SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
-def may_be_resent(request: Request) -> bool:
-    """Whether a request may be sent again, and no retry counted, when a kept-alive connection was closed by its server just as
-    we reused it: nothing was answered (RFC 9110 9.2.2)."""
-    return request.method in SAFE_TO_RESEND and request.replayable
+RESENDS = (0.0, 0.001, 0.004, 0.016, 0.064)
+"""Seconds before each time that a request is sent again which its server says it has not worked on (GOAWAY). Whoever keeps
+the connections (gRPC core) may give out the one that leaves for a moment yet."""
+
+
+def resend_after(request: Request, outcome: Outcome, resent: int, left: float) -> float | None:
+    """Seconds after which a request is sent again, and no retry counted, when a kept-alive connection was closed by its server
+    just as we reused it: once, at once, where nothing was answered (RFC 9110 9.2.2); by ``RESENDS`` where the server said that
+    it has not worked on it (RFC 9113 6.8). None: it is not, or there are not so many seconds ``left``."""
+    if not outcome.stale or not request.replayable:
+        return None
+    if outcome.failure is not Failure.REFUSED:
+        return 0.0 if not resent and request.method in SAFE_TO_RESEND else None
+    return RESENDS[resent] if resent < len(RESENDS) and RESENDS[resent] < left else None
 
 
 def judge_failure(

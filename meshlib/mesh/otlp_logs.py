@@ -29,7 +29,8 @@ class CollectorChannel:
 
         of = os.getpid(), self._address()
         if of != self._of:
-            self._call = grpc.insecure_channel(of[1]).unary_unary(METHOD)
+            # without gRPC core's own retries, which may never end once a server has said that it goes away
+            self._call = grpc.insecure_channel(of[1], (("grpc.enable_retries", 0),)).unary_unary(METHOD)
             self._of = of
         try:
             self._call(request, timeout=timeout)

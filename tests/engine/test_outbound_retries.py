@@ -111,6 +111,34 @@ def test_a_stale_connection_is_replaced_once_without_counting_as_retry_or_failur
     assert b.state(V1).failures == 0
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_a_leaving_server_has_not_worked_on_is_sent_again_up_to_five_times_and_no_retry_is_counted(method):
+    b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 0}})
+    leaving = Outcome(Failure.REFUSED, "GOAWAY", stale=True)
+    script = b.script(*[leaving] * 5, 200)
+    outcome, _ = b.call(script, method=method)
+    assert outcome.status == 200
+    assert [s.attempt for s in script.sends] == [1] * 6
+    assert script.sleeps == [0.001, 0.004, 0.016, 0.064]
+    assert b.state(V1).failures == 0
+
+    script = b.script(*[leaving] * 6, 200)
+    outcome, call = b.call(script, method=method)
+    assert (outcome.failure, len(script.sends), call.record.flags) == (Failure.REFUSED, 6, "UR")
+
+
+def test_what_a_leaving_server_has_not_worked_on_is_not_sent_again_when_its_body_is_gone_or_time_is_over():
+    b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 0}, "timeout": "10ms"})
+    leaving = Outcome(Failure.REFUSED, "GOAWAY", stale=True)
+    script = b.script(leaving, 200)
+    b.call(script, method="POST", replayable=False)
+    assert len(script.sends) == 1
+    script = b.script(*[leaving] * 6, 200, took=0.0)
+    b.call(script)
+    assert len(script.sends) == 4  # after 0, 1 and 4 ms: 16 more are too many
+    assert script.sends[-1].attempt == 1
+
+
 def test_a_call_whose_connection_was_stale_keeps_its_slot_and_stands_in_no_line_again():
     policy = destination_rule("reviews", "v1", connectionPool={"tcp": {"maxConnections": 1}})
     b = bench({"route": [to("reviews", "v1")], "retries": {"attempts": 0}}, policy)

@@ -45,7 +45,7 @@ class ChannelSettings:
     """What the caller said when it made its channel. Compared by identity; ``MeshCore`` keeps one object per content, so
     that channels made alike share their connections."""
 
-    __slots__ = ("authority", "compression", "credentials", "health_service", "options")
+    __slots__ = ("asks_for_retries", "authority", "compression", "credentials", "health_service", "options")
 
     def __init__(
         self,
@@ -57,19 +57,23 @@ class ChannelSettings:
         self.authority = authority
         self.credentials = credentials
         self.compression = compression
-        self.health_service = _health_service(dict(options).get("grpc.service_config"))
+        self.health_service, self.asks_for_retries = _read(dict(options).get("grpc.service_config"))
         self.options = options
 
 
-def _health_service(service_config: Any) -> str | None:
-    """The service to ask grpc.health.v1 about, None for none: gRPC's own ``healthCheckConfig``."""
+def _read(service_config: Any) -> tuple[str | None, bool]:
+    """The service to ask grpc.health.v1 about (gRPC's own ``healthCheckConfig``), None for none; and whether the caller has
+    given gRPC core a ``retryPolicy`` of their own."""
     if not service_config:
-        return None
+        return None, False
     try:
-        found = json.loads(service_config).get("healthCheckConfig")
-        return None if found is None else str(found.get("serviceName", ""))
-    except (ValueError, AttributeError) as error:
+        config = json.loads(service_config)
+        found = config.get("healthCheckConfig")
+        service = None if found is None else str(found.get("serviceName", ""))
+        retries = any("retryPolicy" in each for each in config.get("methodConfig") or ())
+    except (ValueError, AttributeError, TypeError) as error:
         raise MeshError(f"the channel option grpc.service_config is not a JSON object: {error}") from error
+    return service, retries
 
 
 def mutual_tls(
@@ -109,6 +113,10 @@ def connect(
         "grpc.max_reconnect_backoff_ms": LONGEST_BACKOFF_MS,
         "grpc.client_idle_timeout_ms": max(1000, int(min(limits.idle_timeout, 2_000_000) * 1000)),
     }
+    if not settings.asks_for_retries:
+        # the mesh retries. gRPC core's own, once a server has told a connection to go away (GOAWAY), may try a call on it as
+        # fast as it can until its deadline or for ever, with memory for each time (1.85: 100 MB a second)
+        options["grpc.enable_retries"] = 0
     left = limits.max_requests_per_connection or None
     until = None if limits.max_connection_duration is None else now + limits.max_connection_duration
     if left is not None or until is not None:

@@ -36,6 +36,9 @@ _NOT_CONNECTED = re.compile(
     re.IGNORECASE,
 )
 _REFUSED = re.compile(r"rst_stream with error code 7|refused[_ ]stream|stream refused", re.IGNORECASE)
+_GOAWAY = re.compile(r"(stream removed \()?goaway received", re.IGNORECASE)
+"""At the start: of a call that the server says it has not worked on. A connection that ends after a GOAWAY, with calls on it
+that the server may have worked on, has the other error's text first."""
 _BROKEN = re.compile(
     r"socket closed|connection reset|broken pipe|recvmsg|sendmsg|goaway|cancelling all calls|rst_stream|"
     r"stream removed|stream closed|connection closed|transport closed|keepalive watchdog|keepalive timeout|"
@@ -117,7 +120,7 @@ def ended(
     text = details or ""
     failure = failure_of(code, text, timed)
     if failure is not None and (not initial or failure is Failure.INVALID_REQUEST):
-        return Outcome(failure, text, error)
+        return Outcome(failure, text, error, stale=failure is Failure.REFUSED and _GOAWAY.match(text) is not None)
     if failure is not None or _NO_STATUS.search(text):
         # it broke, or just stopped, after the response had begun: nothing is retried then, and the server is not
         # held to account, as in Envoy
@@ -142,7 +145,7 @@ def failure_of(code: int, details: str, timed: bool) -> Failure | None:
         return Failure.INVALID_REQUEST if "CLIENT: " in details else None  # over the channel's own message limits
     if code != UNAVAILABLE:
         return None
-    if _REFUSED.search(details):
+    if _REFUSED.search(details) or _GOAWAY.match(details):
         return Failure.REFUSED
     if _NOT_CONNECTED.search(details):
         return Failure.CONNECT_FAILED

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import grpc
 import pytest
 
 from meshlib.policy.grpc_status import NUMBERS
-from tests.support.grpc_echo import EchoServer
+from tests.support.grpc_echo import EchoServer, Message
 from tests.support.grpc_runtimes import ANSWERS, HOST, KINDS, TARGET, Threads, by_kind, mesh_of, refused
+from tests.support.h2_server import H2Server
 from tests.support.resources import to
 
 
@@ -279,3 +281,57 @@ async def test_an_iterator_of_requests_that_raises_cancels_the_call():
         with pytest.raises(grpc.RpcError):
             list(runtime.stub.Chat(broken(), timeout=5))
         assert sum(c["active"] for c in mesh.status()["clusters"]) == 0
+
+
+# -- servers that go away (GOAWAY) -----------------------------------------------------------------------------------------
+
+ONCE = [{"route": [to(HOST)], "retries": {"attempts": 0}}]
+HEAD = [(b"content-type", b"application/grpc")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_is_always_going_away_is_not_called_again_and_again(runtime_class, kind):
+    """gRPC core's own retries would do so until the deadline, hundreds of times a second."""
+    with H2Server(on_connect=lambda peer: peer.goaway(0)) as server, mesh_of(server.port, rules=ONCE) as mesh:
+        error = await refused(by_kind(runtime_class(mesh), kind, timeout=30))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "GOAWAY" in error.details()
+        assert server.connections <= 6
+        await mesh.aclose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_that_a_leaving_server_has_not_worked_on_is_sent_again_and_no_retry_is_counted(
+    runtime_class, kind
+):
+    seen = []
+
+    def answer(peer, request, **_):
+        seen.append(request.header(b"x-envoy-attempt-count"))
+        if len(seen) == 1:
+            peer.goaway(0)
+        else:
+            message = Message(text="ab").SerializeToString()
+            framed = b"\0" + len(message).to_bytes(4, "big") + message
+            peer.respond(request, framed, headers=HEAD, trailers=[(b"grpc-status", b"0")])
+
+    with H2Server(answer) as server, mesh_of(server.port, rules=ONCE) as mesh:
+        got = await by_kind(runtime_class(mesh), kind, timeout=30)
+        assert got in ("ab", ["ab"])
+        assert (seen, server.connections) == ([b"1", b"1"], 2)
+        await mesh.aclose()
+
+
+async def test_a_caller_who_gives_grpc_core_a_retry_policy_has_it():
+    policy = {
+        "maxAttempts": 3,
+        "initialBackoff": "0.01s",
+        "maxBackoff": "0.01s",
+        "backoffMultiplier": 1,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+    with EchoServer(script=["UNAVAILABLE", "UNAVAILABLE", "ok"]) as server, mesh_of(server, rules=ONCE) as mesh:
+        runtime = Threads(mesh, options=[("grpc.service_config", config)])
+        assert (await runtime.unary("ab")).text == "ab"
+        assert len(server.seen) == 3
