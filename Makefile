@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # some images set it: every process that a test starts would then compile all of meshlib again, half of what its start costs
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: browser regressions binary shiv help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop istiod-ca
+.PHONY: browser regressions binary shiv help site demo demo-grpc demo-secure demo-sidecar protos test plain httpx-versions coverage check bench differential wire soak interop istiod docs crds clean setup fuzz sslyze package extras release typing guests prometheus proxy-tools h2spec grpc-interop istiod-ca
 help:
 	@echo "make demo    Bookinfo on Istio's own YAML: every scenario, then the page stays up until Ctrl-C"
 	@echo "make demo-grpc   a shop over gRPC: the same, with streams and deadlines"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench   the figures, as ratios measured in one run"
 	@echo "make regressions [BASE=HEAD^] [ARGS=--steps]   mechanisms of policy against a commit: red where one is a fifth dearer"
 	@echo "make differential N=1000000   random decisions of routes and of who may come in, through meshlib and a real Envoy, compared"
+	@echo "make wire    10,000 of the former over the wire alone: what meshlib proxy and Envoy forward, and what comes back"
 	@echo "make istiod  routes and verdicts against those of the real istiod (its answers lie beside the repository)"
 	@echo "make soak MINUTES=5   everything at once, with a referee: calls in every runtime, dying servers, reloads, forks; then the proxy"
 	@echo "make protos  the stubs of examples/grpc-shop from its .proto files"
@@ -131,11 +132,16 @@ regressions: $(STAMP)
 
 N ?= 100000
 SEED ?= 1
+WIRE ?= 10000
 differential: $(STAMP)
 	$(BIN)/python -m tests.differential.referee.run --decisions $(N) --seed $(SEED)
 	$(BIN)/python -m tests.differential.referee.wire_side --decisions $(N) --seed $(SEED)
 	$(BIN)/python -m tests.differential.authorization.run --decisions $(N) --seed $(SEED)
 	MESHLIB_TOKEN_CASES=$$(( $(N) / 25 < 4000 ? $(N) / 25 : 4000 )) SEED=$(SEED) $(BIN)/python -m pytest -q tests/differential/test_token_decisions.py
+
+# what is forwarded and what comes back, compared: what CI asks beside the fewer of make test
+wire: $(STAMP)
+	$(BIN)/python -m tests.differential.referee.wire_side --decisions $(WIRE) --seed $(SEED)
 
 istiod: $(STAMP)
 	$(BIN)/python -m tests.istiod $(ARGS)
