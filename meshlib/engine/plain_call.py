@@ -7,7 +7,8 @@ for step. As soon as more is needed (a retry, a failure, a response in pieces), 
         exchange = outbound(call, brief=True, begun=send)
         assert next(exchange) is send
 
-A driver that does not come to ``ended`` says ``given_up``. ``tests/engine/test_plain_call.py`` holds both against each other.
+A driver that does not come to ``ended`` says ``given_up``; one that begins the same ``Call`` again says ``let_go`` before.
+``tests/engine/test_plain_call.py`` holds both ways against each other.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.engine.call import Call
     from meshlib.engine.cluster import BoundCluster
+    from meshlib.engine.explanation import Exchange
     from meshlib.engine.live import Live
+    from meshlib.engine.outcome import Outcome
     from meshlib.engine.plan import Way
+    from meshlib.policy.header_ops import Headers
+
+NO_HEADERS: Headers = []
 
 
 def begun(call: Call[R], spare: Send[R] | None = None) -> Send[R] | Deliver | None:
@@ -111,6 +117,19 @@ def ended(call: Call[R], send: Send[R]) -> bool:
     else:
         cluster.end(send)
     return True
+
+
+def let_go(call: Call[R], record: Exchange, outcome: Outcome) -> None:
+    """The call, of this ``record`` and ``outcome``, is over and told: who begins it again is to find nothing of it. What may
+    be long does not wait with it, nor does a configuration that is replaced; and the next one may come to an end before it has
+    any of the rest."""
+    call.request = outcome.whole = None  # type: ignore[assignment]
+    outcome.headers = NO_HEADERS
+    call.outcome = record.destination = record.attempted = record.upstream_ms = None
+    record.peer_metadata = record.grpc_status = None
+    call.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
+    record.endpoint = ""
+    record.status = 0
 
 
 def given_up(send: Send) -> None:

@@ -29,7 +29,6 @@ from meshlib.transport.upstream.target import Target
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule, VirtualHost
     from meshlib.engine.live import Live
-    from meshlib.policy.header_ops import Headers
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.http2_call import Http2Call
     from meshlib.proxy.means import Means
@@ -43,7 +42,6 @@ log = logging.getLogger("meshlib.proxy")
 
 _GOOD = [(b"grpc-status", b"0")]
 """The trailers of nearly all calls of gRPC."""
-_NO_HEADERS: Headers = []
 
 
 class Http2Forwarding:
@@ -66,8 +64,8 @@ class Http2Forwarding:
         outcome.status = 200
         outcome.http_version = HTTP2
         outcome.usual = True
-        self._send: Send[ProxyRequest] | None = None  # also of the last request, to be used again
-        self._upstream: Connection | None = None
+        self._send: Send[ProxyRequest] = None  # type: ignore[assignment] # until there is one, which is used again
+        self._upstream: Connection = None  # type: ignore[assignment] # while there is no stream
         self._on: Stream | None = None  # of that, as long as nobody else hears of it
         self._client: Http2Call | None = None  # None: it is over
         self._more: Forwarding | None = None  # which goes on with it
@@ -101,7 +99,7 @@ class Http2Forwarding:
                 if type(begun) is Send and self._begin(begun, request, headers):
                     return self._more or self
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
-            self._send = begun if type(begun) is Send else None
+            self._send = begun if type(begun) is Send else None  # type: ignore[assignment]
             more = self._handed_over()
             more.broken()
             return more
@@ -187,10 +185,8 @@ class Http2Forwarding:
     def _came_whole(self, stream: Stream, head: ProperHead) -> None:
         """A 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it."""
         call, send, means, client, upstream = self._call, self._send, self._means, self._client, self._upstream
-        assert send is not None
         assert client is not None
-        assert upstream is not None
-        self._on = self._upstream = None
+        self._on = self._upstream = None  # type: ignore[assignment]
         upstream.ends = not upstream.session.streams
         if self._late:
             self._late = False
@@ -200,9 +196,9 @@ class Http2Forwarding:
         outcome.trailers = trailers = stream.trailers
         chunks = stream.chunks
         outcome.whole = whole = chunks[0] if len(chunks) == 1 else stream.rest()
-        outcome.size = head.size + len(whole)
+        size = len(whole)
+        outcome.size = head.size + size
         outcome.stream = upstream.stream if call.live.tells else None
-        told = False
         try:
             plain_call.ended(call, send)
             record, request, telemetry = call.record, call.request, means.core.telemetry
@@ -217,7 +213,7 @@ class Http2Forwarding:
             last = _GOOD if good else fields(trailers)
             if is_grpc:
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
-                one = FRAME + int.from_bytes(whole[1:FRAME], "big") == len(whole)
+                one = FRAME + int.from_bytes(whole[1:FRAME], "big") == size
                 call.messages = 1 if one else grpc.MessageCount(whole).count
                 if one and record.grpc_status == 0 and request.one_message:
                     telemetry.ended_with_message(call, None)
@@ -226,24 +222,14 @@ class Http2Forwarding:
             else:
                 telemetry.ended(call, None)
             self._client = None
-            told = True
             client.respond_written(written, whole, last)
             if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
-                call.request = None  # type: ignore[assignment] # which may be long, as may be the response
-                outcome.whole = None
-                outcome.headers = _NO_HEADERS
-                # all that a plain call leaves: the next one may come to an end before it has any of it
-                call.outcome = record.destination = record.attempted = record.upstream_ms = None
-                record.peer_metadata = record.grpc_status = None
-                # nor does a configuration that is replaced live on in what waits to be used again
-                call.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
-                record.endpoint = ""
-                record.status = 0
+                plain_call.let_go(call, record, outcome)
                 if is_grpc:
                     del call.messages
                 self._spares.append(self)
         except Exception:
-            if told:
+            if self._client is None:  # it is told, or somebody else has it
                 log.exception("a response could not be sent: a fault of meshlib, please report it")
                 client.cut()
                 return

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule, VirtualHost
     from meshlib.engine.live import Live
     from meshlib.engine.outcome import Failure
-    from meshlib.policy.header_ops import Headers
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.means import Means
     from meshlib.proxy.request import ProxyRequest
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 MOST_SPARES = 64
 """That are kept for requests to come, of an event loop: as many as are seldom under way at once."""
 log = logging.getLogger("meshlib.proxy")
-
-_NO_HEADERS: Headers = []
 
 
 class PlainForwarding:
@@ -60,8 +57,8 @@ class PlainForwarding:
         self._spares = spares
         self._call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         self._call.record = Exchange(live.snapshot.passthrough, None, live.snapshot.version)
-        self._outcome: Outcome | None = None  # of the last request, to be used again
-        self._send: Send[ProxyRequest] | None = None  # also of the last request, to be used again
+        self._outcome = Outcome()  # of each request, when its response has come whole
+        self._send: Send[ProxyRequest] = None  # type: ignore[assignment] # until there is one, which is used again
         self._connection: Connection | None = None  # that it is on
         self._responder: StraightResponder | None = None  # None: it is over
         self._more: Forwarding | None = None  # which goes on with it
@@ -97,7 +94,7 @@ class PlainForwarding:
                 if type(begun) is Send and self._begin(begun, request, headers):
                     return self
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
-            self._send = begun if type(begun) is Send else None
+            self._send = begun if type(begun) is Send else None  # type: ignore[assignment]
             more = self._handed_over()
             more.broken()
             return more
@@ -114,7 +111,7 @@ class PlainForwarding:
         upstream = means.upstream
         if target.http2 or upstream.closed:
             return False
-        data = request.encoded(send.attempt)
+        data = request.encoded(1)
         if data is None:
             return False
         connection = upstream.take(target)
@@ -162,26 +159,22 @@ class PlainForwarding:
     def on_head(self, reader: ResponseReader) -> None:
         """The connection's."""
         send, connection = self._send, self._connection
-        if not reader.complete or send is None or connection is None:
+        if not reader.complete or connection is None:
             self._handed_over().on_head(reader)
             return
         outcome, call, means = self._outcome, self._call, self._means
-        if outcome is None:
-            outcome = self._outcome = Outcome()
         outcome_of(reader, outcome, connection if call.live.tells else None)
         if self._unsent:
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         # the connection is free before anything else is done: what is done may want one
         self._connection = None
-        upstream = means.upstream
-        upstream.release(connection)
+        means.upstream.release(connection)
         if self._late:
             self._late = False
-            upstream.deadlines.discard(self)
+            means.upstream.deadlines.discard(self)
         send.outcome = outcome
         responder = self._responder
         assert responder is not None
-        told = False
         try:
             if not plain_call.ended(call, send):
                 self._handed_over().ended(outcome)
@@ -192,7 +185,6 @@ class PlainForwarding:
             telemetry = means.telemetry
             telemetry.ended(call, None)
             self._responder = None
-            told = True
             if type(head) is ReceivedHead:
                 took = int(record.upstream_ms or 0)
                 more = b""
@@ -202,21 +194,12 @@ class PlainForwarding:
                         head = head.without(SERVICE_TIME)
                 responder.pass_on(status, outcome.reason, head, more, whole)
                 if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
-                    call.request = None  # type: ignore[assignment] # which may be long, as may be the response
-                    outcome.whole = None
-                    outcome.headers = _NO_HEADERS
-                    # all that a plain call leaves: the next one may come to an end before it has any of it
-                    call.outcome = record.destination = record.attempted = record.upstream_ms = None
-                    record.peer_metadata = record.grpc_status = None
-                    # nor does a configuration that is replaced live on in what waits to be used again
-                    call.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
-                    record.endpoint = ""
-                    record.status = 0
+                    plain_call.let_go(call, record, outcome)
                     self._spares.append(self)
             else:
                 responder.respond(status, outcome.reason, sent_headers(call, outcome, False), whole, outcome.trailers)
         except Exception:
-            if told:
+            if self._responder is None:  # it is told, or somebody else has it
                 log.exception("a response could not be sent: a fault of meshlib, please report it")
                 responder.cut()
                 return

@@ -229,3 +229,22 @@ def test_calls_do_and_say_the_same_with_and_without_it(seed):
     assert told[0] == told[1]
     if "fault" not in rule and "200" not in str(rule):
         assert plain_ones > 0
+
+
+def test_a_call_that_is_let_go_has_nothing_of_what_it_was():
+    b = bench(PLAIN)
+    fresh, _ = b.begin()
+    script = b.script(200)
+    outcome, call, plain = short(b, script)
+    assert plain
+    record = call.record
+    record.status, record.grpc_status, record.peer_metadata = 200, 0, "somebody"
+    plain_call.let_go(call, record, outcome)
+    new = fresh.record
+    assert [
+        (name, getattr(record, name))
+        for name in ("destination", "attempted", "upstream_ms", "endpoint", "status", "grpc_status", "peer_metadata")
+        if getattr(record, name) != getattr(new, name)
+    ] == []
+    assert [call.request, call.live, call.outcome, record.virtual_host, record.rule_object] == [None] * 5
+    assert (outcome.whole, list(outcome.headers)) == (None, [])
