@@ -92,7 +92,7 @@ class AlikeLines(Generic[Watched]):
             else:
                 left.add(reading)
         names = {
-            "known": self._known.get, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry,
+            "known": self._known, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry,
             "closer": closer, "writer": writer,
         }  # fmt: skip
         left.fix(self._of_all_kinds())

@@ -213,7 +213,12 @@ class Left:
         else:  # whatever they are, their line is made later
             absent, said = {}, ""
         lines.append(f"    key = {', '.join(key)}")
-        lines.append(f"    found = known(key) or learn(key, call, ended{said})")
+        lines += [
+            "    try:",
+            "        found = known[key]",
+            "    except KeyError:",
+            f"        found = learn(key, call, ended{said})",
+        ]
         if side.fits is not None:
             lines.append("    if found is None: return False")
         left = "".join(f"{self._left(n)}, " for n in range(count))

@@ -280,11 +280,12 @@ _BEGIN = """
         return False
     if local or record._attempts is not None or outcome.failure is not None:
         return False
-    started, protocol = record.started, request.protocol
+    started = record.started
 """
 _KEY = (
-    "record.status, record.flags, record.endpoint, record.rule_object, record.destination, request.method,"
-    " record.grpc_status, outcome.http_version if protocol == 'http' else protocol"
+    "record.status, record.endpoint, record.rule_object, record.destination, request.method,"
+    " outcome.http_version if (protocol := request.protocol) == 'http' else protocol,"
+    " record.grpc_status if not record.flags else (record.flags, record.grpc_status)"
 )
 _SAME = frozenset((
     "PROTOCOL", "RESPONSE_CODE", "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "RESPONSE_FLAGS",
@@ -298,7 +299,7 @@ _SAME = frozenset((
 _READ = {
     "BYTES_RECEIVED": Reading("request.body_bytes()", None, Kind.NUMBER),
     "BYTES_SENT": Reading(
-        "body_of(call) if type(outcome) is not Outcome or outcome.whole is None else len(outcome.whole)",
+        "body_of(call) if type(outcome) is not Outcome or (whole := outcome.whole) is None else len(whole)",
         None,
         Kind.NUMBER,
     ),

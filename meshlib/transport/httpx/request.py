@@ -150,8 +150,11 @@ class HttpxRequest(Bodied):
         if headers is not self._received:
             return wanted.values(headers)
         names = self._names if met is None else met.names
-        take = wanted.takes.get(names)
-        return take(headers) if take is not None else wanted.learn(names, headers)(headers)
+        try:
+            take = wanted.takes[names]
+        except KeyError:
+            take = wanted.learn(names, headers)
+        return take(headers)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them, where Envoy puts it: before what rules add."""
