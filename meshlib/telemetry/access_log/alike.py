@@ -87,7 +87,13 @@ class AlikeLines(Generic[Watched]):
             if reading is None:
                 left.add(Reading("", None, Kind.ANY, ask=made.read))
             elif isinstance(piece, Operator) and piece.limit is not None and reading.kind in TEXTS:
-                kind = Kind.SHORT if reading.kind is Kind.TOOK else reading.kind
+                kind = (
+                    Kind.SHORT
+                    if reading.kind is Kind.TOOK
+                    else Kind.TEXT
+                    if reading.kind is Kind.PLAIN
+                    else reading.kind
+                )
                 left.add(reading._replace(text=_cut(reading.text, piece.limit), kind=kind, brief=""))
             else:
                 left.add(reading)

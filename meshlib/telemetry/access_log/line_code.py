@@ -53,7 +53,8 @@ Unmade = tuple[Any, ...]
 class Kind(Enum):
     """Of a value that a call leaves: a whole number (or one whose fraction is not shown); bytes that a stranger may have a hand
     in, of any length; a short text in ASCII (or None), or what ``Reading.text`` makes it of; a point in time; what
-    an entry was asked for, of any type; milliseconds (or None) that stand in a line as a text, without a fraction."""
+    an entry was asked for, of any type; milliseconds (or None) that stand in a line as a text, without a fraction; bytes of
+    a short text in which nothing is to be escaped (or None)."""
 
     NUMBER = 0
     TEXT = 1
@@ -61,6 +62,7 @@ class Kind(Enum):
     ANY = 3
     SHORT = 4
     TOOK = 5
+    PLAIN = 6
 
 
 class Reading(NamedTuple):
@@ -142,7 +144,7 @@ class Left:
         text, encode = reading.text, self._form.encode
         if text is None:
             return None
-        if reading.kind is Kind.SHORT:
+        if reading.kind in (Kind.SHORT, Kind.PLAIN):
             return text
         if reading.kind is Kind.TIME:
             shown = (lambda at: encode(text(at))) if self._form.is_json else text
@@ -156,7 +158,7 @@ class Left:
 
     def _may_be_absent(self) -> list[int]:
         """The values that need not be there, and are not left to the thread that writes when they are not."""
-        return [n for n, each in enumerate(self._readings) if each.kind in (Kind.TEXT, Kind.SHORT) and not each.there]
+        return [n for n, each in enumerate(self._readings) if each.kind in MAY_BE_ABSENT and not each.there]
 
     def fix(self, around: Sequence[str | None]) -> None:
         """After the last value: what ``Same.around`` is in lines of every kind; None: no such thing. Numbers and times take
@@ -230,7 +232,7 @@ class Left:
         for n in absent:
             if not self._readings[n].absent:
                 lines.append(
-                    f"    shown{n} = {self._place(n)} or {'empty' if self._readings[n].kind is Kind.TEXT else repr('')}"
+                    f"    shown{n} = {self._place(n)} or {repr('') if self._readings[n].kind is Kind.SHORT else 'empty'}"
                 )
         doubts = []
         for n, reading in enumerate(self._readings):
@@ -306,7 +308,7 @@ class Left:
     def _in_line(self, n: int, place: str) -> str:
         """The expression for what stands in a line."""
         reading = self._readings[n]
-        if reading.kind is Kind.TEXT:  # of which is known by then that it is in ASCII
+        if reading.kind in (Kind.TEXT, Kind.PLAIN):  # of which is known by then that it is in ASCII
             return place if self._raw else f"{place}.decode()"
         if reading.kind is Kind.SHORT:
             return f"{place}.encode()" if self._raw else place
@@ -376,7 +378,8 @@ class _Shown:
         return shown
 
 
-TEXTS = frozenset((Kind.TEXT, Kind.SHORT, Kind.TOOK))
+MAY_BE_ABSENT = frozenset((Kind.TEXT, Kind.SHORT, Kind.PLAIN))
+TEXTS = MAY_BE_ABSENT | {Kind.TOOK}
 """What stands between quotes in JSON."""
 WHOLE = frozenset((Kind.NUMBER, Kind.TOOK))
 """What stands in a line as the digits of a whole number."""

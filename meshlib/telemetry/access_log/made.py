@@ -304,9 +304,9 @@ _READ = {
         Kind.NUMBER,
     ),
     "UPSTREAM_LOCAL_ADDRESS": Reading(
-        'None if (stream := outcome.stream) is None else getattr(stream, "local_text", None) or local_of(stream)',
+        'None if (stream := outcome.stream) is None else getattr(stream, "local_text", None) or local_bytes_of(stream)',
         None,
-        Kind.SHORT,
+        Kind.PLAIN,
     ),
 }
 _READ_OF_ALIKE = {
@@ -357,10 +357,19 @@ def local_of(stream: object) -> str | None:
     """Our address of a connection, as a line shows it; made once, where the connection keeps it."""
     if stream is None:
         return None
-    shown: str | None = getattr(stream, "local_text", None)
+    shown = local_bytes_of(stream)
+    return None if shown is None else shown.decode()
+
+
+def local_bytes_of(stream: object) -> bytes | None:
+    """The same in bytes."""
+    shown: bytes | None = getattr(stream, "local_text", None)
     if shown is None:
-        shown = shown_address(address_of(stream))
-        if shown is not None and hasattr(type(stream), "local_text"):
+        text = shown_address(address_of(stream))
+        if text is None:
+            return None
+        shown = text.encode()
+        if hasattr(type(stream), "local_text"):
             stream.local_text = shown  # type: ignore[attr-defined]
     return shown
 
@@ -382,7 +391,7 @@ def shown_address(address: object) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-_NAMES = {"body_of": response_body_size, "local_of": local_of, "Outcome": Outcome}
+_NAMES = {"body_of": response_body_size, "local_bytes_of": local_bytes_of, "Outcome": Outcome}
 MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values(wanted)", _NAMES, MadeEntry, key=_KEY, raw=True)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
 MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target, _KEY_OF_ALIKE)

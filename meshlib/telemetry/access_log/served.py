@@ -13,7 +13,7 @@ from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.telemetry.access_log.alike import request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
 from meshlib.telemetry.access_log.line_code import SAME, Kind, Reading, Side
-from meshlib.telemetry.access_log.made import MadeEntry, local_of
+from meshlib.telemetry.access_log.made import MadeEntry, local_bytes_of
 
 if TYPE_CHECKING:
     from meshlib.compiler.access_log.format import Operator
@@ -186,6 +186,10 @@ def _host_bytes(request: InboundRequest) -> bytes:
     return wire_bytes(request.header("host") or "")
 
 
+def _local_bytes(stream: object) -> bytes | None:
+    return None if stream is None else local_bytes_of(stream)
+
+
 def _remote_bytes(request: InboundRequest) -> bytes:
     return wire_bytes(_remote(request) or "")
 
@@ -256,7 +260,7 @@ def _of_others(operator: Operator) -> Reading | None:
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
         return Reading(f"{_PEER} or None")
     if name == "UPSTREAM_LOCAL_ADDRESS":  # which no two connections to the application have in common
-        return Reading("call.hop and local_of(call.hop.record.answered[0].stream)", None, Kind.SHORT)
+        return Reading("call.hop and local_of(call.hop.record.answered[0].stream)", None, Kind.PLAIN)
     return request_reading(operator, "target", "authority or host_of(call.request)") or _same_or_number(operator)
 
 
@@ -266,7 +270,7 @@ OTHERS: Side[InboundCall] = Side(
     _OTHERS,
     _of_others,
     "values",
-    {"remote_of": _remote_bytes, "host_of": _host_bytes, "local_of": local_of},
+    {"remote_of": _remote_bytes, "host_of": _host_bytes, "local_of": _local_bytes},
     ServedEntry,
     raw=True,
 )

@@ -28,8 +28,8 @@ class PooledStream:
     """A connection of threads. One for all its responses, so that none pays for it."""
 
     __slots__ = ("_reader", "_sock", "local_text")
-    local_text: str
-    """Our address of it, once an access log has asked."""
+    local_text: bytes
+    """Our address of it, as an access log shows it, once one has asked."""
 
     def __init__(self, sock: AnySocket, reader: ResponseReader | None = None) -> None:
         self._sock = sock
@@ -57,7 +57,7 @@ class AsyncPooledStream:
     """A connection of an event loop."""
 
     __slots__ = ("_reader", "_transport", "local_text")
-    local_text: str
+    local_text: bytes
     """As ``PooledStream``'s."""
 
     def __init__(self, transport: asyncio.BaseTransport, reader: ResponseReader | None = None) -> None:
