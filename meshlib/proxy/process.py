@@ -17,6 +17,7 @@ from meshlib.mesh.admin import MeshAdmin, Shown, responding
 from meshlib.problems import MeshError
 from meshlib.proxy.drain import Drain, Phase
 from meshlib.proxy.forward import Forwarder
+from meshlib.proxy.freed_memory import keep_freed_memory
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.inbound_transparent import NO_ADMIN, TransparentInbound
@@ -408,5 +409,6 @@ def run(process: Callable[[], ProxyProcess], ready: Callable[[], None] = lambda:
         import uvloop
 
         make = uvloop.new_event_loop
+    keep_freed_memory()
     with seldom_collected(), asyncio.Runner(loop_factory=make) as runner:
         runner.run(work())
