@@ -236,6 +236,7 @@ class PlainServing:
         outcome, hop, hops = self._outcome, self._hop, self._hops
         if outcome is None:
             outcome = self._outcome = Outcome()
+        # as ``outcome_of``, whose function is 18 steps (row "proxy-inbound-inprocess")
         outcome.status = status = reader.status
         outcome.reason = reason = reader.reason
         outcome.headers = head
@@ -252,7 +253,6 @@ class PlainServing:
         send.outcome = outcome
         responder = self._responder
         assert responder is not None
-        told = False
         try:
             if not plain_call.ended(hop, send):
                 self._handed_over().ended(outcome)
@@ -267,11 +267,10 @@ class PlainServing:
             took = int(record.upstream_ms or 0)
             more = (TOOK.get(took) or took_line(took)) if settings.debug else b""
             self._responder = None
-            told = True
             self._tell(status, made, more, 0 if request.method == "HEAD" else len(whole))
             responder.pass_on(status, reason, made, more, whole)
         except Exception:
-            if told:
+            if self._responder is None:  # it is told, or somebody else has it
                 log.exception("a response could not be sent: a fault of meshlib, please report it")
                 responder.cut()
                 return
@@ -284,7 +283,7 @@ class PlainServing:
             outcome.headers = _NO_HEADERS
             call.came = ()
             # nor does a configuration that is replaced live on in what waits to be used again
-            hop.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
+            hop.live = record.virtual_host = record.rule_object = record.destination = None  # type: ignore[assignment]
             self._bound = call.inbound = None  # type: ignore[assignment]
             spares.append(self)
 

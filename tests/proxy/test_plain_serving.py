@@ -62,7 +62,8 @@ def test_a_spare_keeps_neither_request_nor_response_nor_configuration(app):
         assert eventually(lambda: len(spares(proxy)) == 1)
         (spare,) = spares(proxy)
         hop = spare._hop
-        assert [hop.request, hop.live, hop.record.virtual_host, hop.record.rule_object] == [None] * 4
+        record = hop.record
+        assert [hop.request, hop.live, record.virtual_host, record.rule_object, record.destination] == [None] * 5
         assert [spare._call.request, spare._call.inbound, spare._bound, spare._outcome.whole] == [None] * 4
 
 
