@@ -201,6 +201,9 @@ class AdsState:
         stream.wanted[kind] = names
         if first or (new and kind not in ALL_NAMES):
             self._respond(stream, kind)
+            if kind == SECRET and self._waits_for:  # of a listener that is being taken: with that it is, or not
+                stream.taken.pop(kind, None)
+                self._waits_for[kind] = self._versions[kind]
         if self._waits_for:
             self._settle()
             self._go_on()

@@ -204,3 +204,31 @@ def test_kinds_that_are_not_ours_are_left_unanswered() -> None:
     scene, envoy = begun("a")
     scene.state.heard(envoy.stream, "type.googleapis.com/other", frozenset(), "", None)
     assert scene.log == []
+
+
+@pytest.mark.parametrize("refused", [None, "an Ed25519 key"])
+def test_a_listener_is_taken_when_the_secrets_that_it_asks_for_are(refused: str | None) -> None:
+    scene, envoy = begun("a")
+    scene.offer(
+        {**made("a"), LISTENER: {"outbound": b"plain", "other": b"tls"}, SECRET: {"other": b"its", "more": b"x"}}
+    )
+    heard, stream, one, both = scene.state.heard, envoy.stream, frozenset(["other"]), frozenset(["other", "more"])
+    assert scene.taken == 2, "nobody has asked for a secret"
+    heard(stream, SECRET, one, "", None)
+    scene.run()
+    envoy.silent = True
+    tls = {**made("a"), LISTENER: {"outbound": b"plain", "other": b"tls", "new": b"tls"}}
+    scene.offer({**tls, SECRET: {"other": b"its", "more": b"y"}})
+    listened = stream.nonces[LISTENER]
+    heard(stream, SECRET, both, "", None)  # Envoy asks before it says that it has taken the listener
+    heard(stream, LISTENER, frozenset(), listened, None)
+    assert scene.taken == 2, "not yet: there is a secret to come"
+    scene.run()
+    envoy.silent = False
+    heard(stream, SECRET, both, stream.nonces[SECRET], refused)
+    scene.run()
+    if refused is None:
+        assert (scene.taken, scene.rejections) == (3, [])
+    else:
+        assert scene.rejections == [Rejection(SECRET, refused, kept=True)]
+        assert envoy.has[LISTENER] == (b"tls", b"plain"), "all goes back"
