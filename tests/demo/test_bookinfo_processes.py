@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from meshlib.demo.bookinfo.play.application import Application
 from meshlib.demo.bookinfo.play.process import Child
 from meshlib.demo.process import ChildDied
 
@@ -112,26 +111,3 @@ def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
     if not gone:
         os.kill(pid, signal.SIGKILL)  # or the failing test would leave the very orphan it complains about
     assert gone, f"process {pid} outlived its runner"
-
-
-@pytest.mark.slow
-def test_the_application_starts_takes_new_rules_without_restart_and_leaves_nothing_behind() -> None:
-    with Application() as app:
-        pids = [child.pid for child in app.children]
-        ports = [child.port for child in app.children]
-        page = httpx.get(app.url)
-        assert "The Comedy of Errors" in page.text
-        for version, stars in (("v3", "red"), ("v2", "black")):
-            app.play(
-                b"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: reviews}\n"
-                b"spec: {hosts: [reviews], http: [{route: [{destination: {host: reviews, subset: %s}}]}]}\n"
-                % version.encode()
-            )
-            assert f"5 of 5 {stars} stars" in httpx.get(app.url).text
-        assert [child.port for child in app.children] == ports
-        app.children[1].kill()
-        with pytest.raises(ChildDied, match="details-v1-1 ended"):
-            app.check()
-        root = app.root
-    assert [pid for pid in pids if _runs(pid)] == []
-    assert not root.exists()

@@ -81,6 +81,7 @@ def test_a_service_that_dies_by_itself_ends_the_demo_with_the_end_of_its_log(
             stage.shop.check()
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(processes, "CATALOGS", ("v1",))
     monkeypatch.setattr(session, "SCENARIOS", (murder,))
     code, said = _run()
     assert code == 2
@@ -97,6 +98,7 @@ def test_a_service_that_cannot_start_is_told_with_the_end_of_its_log(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: catalog}\nspec: {hosts: catalog}\n"
     )
     monkeypatch.setattr(processes, "CONFIG", broken)
+    monkeypatch.setattr(processes, "CATALOGS", ("v1",))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code, said = _run()
     assert code == 2
@@ -125,10 +127,10 @@ def test_no_calls_are_refused() -> None:
 
 @pytest.mark.slow
 def test_a_signal_in_the_middle_ends_every_process(tmp_path: Path) -> None:
-    with _started(tmp_path, "--calls", "100000") as run:
+    with _started(tmp_path, "--calls", "100000", catalogs=("v2",)) as run:
         said = _until(run, "1. canary by metadata")
         children = _children(run.pid)
-        assert len(children) == 4
+        assert len(children) == 2
         run.send_signal(signal.SIGTERM)  # SIGINT ends the one that stays open, below
         assert run.stdout is not None
         said += run.stdout.read()
@@ -166,7 +168,7 @@ def test_the_shop_stays_open_for_customers_until_a_signal(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
     # SIGKILL: the runner can clean up nothing, so each service has to notice by itself
-    with _started(tmp_path, "--calls", "100000") as run:
+    with _started(tmp_path, "--calls", "100000", catalogs=("v2",)) as run:
         _until(run, "1. canary by metadata")
         children = _children(run.pid)
         run.kill()
@@ -180,7 +182,8 @@ def test_killing_the_runner_leaves_no_orphan(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_replica_is_replaced_and_published() -> None:
+def test_a_killed_replica_is_replaced_and_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "CATALOGS", ("v1", "v1"))
     with Shop() as shop:
         victim = shop.catalogs("v1")[0]
         shop.kill(victim)
@@ -200,9 +203,10 @@ def test_help_shows_examples() -> None:
     assert "--calls" in said
 
 
-def _started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+def _started(tmp_path: Path, *arguments: str, catalogs: tuple[str, ...] = processes.CATALOGS) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    code = "from meshlib.demo.commands import demo; demo()"
+    fewer = f"from meshlib.demo.shop.play import processes; processes.CATALOGS = {catalogs!r}"
+    code = f"{fewer}\nfrom meshlib.demo.commands import demo; demo()"
     command = [sys.executable, "-c", code, "grpc", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
