@@ -18,6 +18,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from opentelemetry import trace
 
+from tests.support.frozen import freeze
+
 # whoever imports eventlet (Sentry does, where it is installed) has it import dnspython anew, on sockets of its own: that breaks
 # the DNS that other tests of the process speak
 os.environ.setdefault("EVENTLET_NO_GREENDNS", "yes")
@@ -92,11 +94,13 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """The garbage collector would look thirty times at what only grows: modules, and thousands of tests that pytest keeps."""
+    """The garbage collector would look thirty times at what only grows: modules, and thousands of tests that pytest keeps. Nor
+    does it look at them afterwards."""
     gc.disable()
     try:
         return (yield)
     finally:
+        freeze()
         gc.enable()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.churn_rows import TARGET, churn
-from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: no server to be called")
 

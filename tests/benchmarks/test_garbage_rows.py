@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.garbage_rows import unreachable, ways
 from benchmarks.processes import backend
-from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 CALLS = 20

@@ -17,7 +17,6 @@ import pytest
 from meshlib.resources import yaml_builder, yaml_reader
 from meshlib.resources.loader import load_text
 from meshlib.resources.yaml_reader import read
-from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 
 T = TypeVar("T")
 

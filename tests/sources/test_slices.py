@@ -21,6 +21,7 @@ from meshlib.compiler.compile import Compiler
 from meshlib.pace import SLICE_SECONDS, NotWanted, Slices, much_is_made, slices, take_turns
 from meshlib.sources.files import FileSource
 from meshlib.workload import Workload
+from tests.support.frozen import thawed  # noqa: F401 (a fixture)
 from tests.support.resources import pod, service, to, virtual_service
 
 LIMIT = 0.002
@@ -166,6 +167,7 @@ def test_a_mesh_can_be_closed_and_applied_to_while_it_reloads(tmp_path: Path) ->
     assert mesh.status()["closed"]
 
 
+@pytest.mark.usefixtures("thawed")
 def test_what_the_garbage_collector_is_set_to_comes_back_and_it_has_nothing_to_do_at_once() -> None:
     before = gc.get_threshold()
     kept = []
@@ -191,6 +193,7 @@ def test_what_the_garbage_collector_is_set_to_comes_back_and_it_has_nothing_to_d
     assert young[1:] == (0, 0)
 
 
+@pytest.mark.usefixtures("thawed")
 def test_objects_that_somebody_has_frozen_stay_frozen() -> None:
     gc.freeze()
     try:

@@ -1,7 +1,7 @@
-"""What was there before the tests of a module is no business of the garbage collector while they run.
+"""What was there before the first test is no business of the garbage collector.
 
-The modules and thousands of tests, as pytest holds them, are millions of objects: a ``gc.collect()`` looks at each of them, for
-two seconds. Import ``frozen`` into a module whose tests collect often.
+Modules and thousands of tests, as pytest holds them, are a million objects: a ``gc.collect()`` would look at each of them, for
+a second, and there are hundreds in tests, beside those that the collector makes by itself.
 """
 
 from __future__ import annotations
@@ -11,10 +11,22 @@ from collections.abc import Iterator
 
 import pytest
 
+_count, _thaw = gc.get_freeze_count, gc.unfreeze
 
-@pytest.fixture(scope="module", autouse=True)
-def frozen() -> Iterator[None]:
-    gc.collect()
+
+def freeze() -> None:
+    """For good: tests that freeze what others have left, and thaw it, do not thaw this. That something is frozen is said
+    without counting it, which takes a tenth of a second and is asked with each mesh that is made."""
     gc.freeze()
-    yield
+    gc.unfreeze = lambda: None
+    gc.get_freeze_count = lambda: 1
+
+
+@pytest.fixture
+def thawed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For tests of what is done about a collector for which nothing is frozen."""
+    monkeypatch.setattr(gc, "get_freeze_count", _count)
+    monkeypatch.setattr(gc, "unfreeze", _thaw)
     gc.unfreeze()
+    yield
+    gc.freeze()

@@ -21,7 +21,6 @@ from meshlib.transport.core.trust_watch import LOOK, TrustWatch
 from meshlib.transport.protocol.http1 import BodyFailed
 from meshlib.transport.upstream.mutual import WORTHLESS, MutualTls
 from meshlib.transport.upstream.target import Target
-from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 from tests.support.h2_runtimes import Call, Loop, Threads
 from tests.support.h2_server import H2Server, Peer, Request, answer_ok
 from tests.support.mesh_tls import (

@@ -19,7 +19,6 @@ import pytest
 import meshlib
 from meshlib.transport.httpx.dialect import dialect
 from meshlib.transport.httpx.response import LONGEST_VALUES, MOST_HEADS
-from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
 from tests.support.shortcuts import NEEDS_SHORTCUTS

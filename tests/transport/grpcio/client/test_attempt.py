@@ -10,7 +10,6 @@ import grpc
 import pytest
 
 from meshlib.transport.grpcio.client import connect, upstream
-from tests.support.frozen import frozen  # noqa: F401 (for the whole module)
 from tests.support.grpc_echo import EchoServer, Message, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
