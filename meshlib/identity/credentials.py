@@ -41,7 +41,7 @@ class Credentials:
         self.bundles = bundles
         self.version = version
         self.replaced = False
-        self._contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}  # servers': (peer required, oldest TLS, *alpn)
 
     def server_context(
         self, alpn: Sequence[str], *, require_peer: bool = True, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
@@ -49,23 +49,23 @@ class Credentials:
         """For connections that are accepted: TLS ``minimum`` or newer (MeshConfig's ``meshMTLS.minProtocolVersion``), the peer
         shows a certificate of one of our roots (with ``require_peer`` False: if it has one). What SPIFFE demands of it is
         judged after the handshake (``Peers``)."""
-        key = ("server", str(require_peer), minimum.name, *alpn)
+        key = (require_peer, minimum, *alpn)
         found = self._contexts.get(key)
         if found is None:
-            found = self._made(ssl.PROTOCOL_TLS_SERVER, alpn)
-            found.verify_mode = ssl.CERT_REQUIRED if require_peer else ssl.CERT_OPTIONAL
-            found.minimum_version = minimum
-            found.num_tickets = TICKETS
-            self._contexts[key] = found
+            made = self._made(ssl.PROTOCOL_TLS_SERVER, alpn)
+            made.verify_mode = ssl.CERT_REQUIRED if require_peer else ssl.CERT_OPTIONAL
+            made.minimum_version = minimum
+            made.num_tickets = TICKETS
+            found = self._contexts.setdefault(key, made)  # another thread's: a session of a context resumes in no other
         return found
 
     def client_context(self, alpn: Sequence[str]) -> ssl.SSLContext:
         """For connections that are made: our certificate is shown, the server's must come of one of our roots; whose it is is
         judged after the handshake, before a byte is sent."""
-        key = ("client", *alpn)
+        key = tuple(alpn)
         found = self._contexts.get(key)
         if found is None:
-            found = self._contexts[key] = self._made(ssl.PROTOCOL_TLS_CLIENT, alpn)
+            found = self._contexts.setdefault(key, self._made(ssl.PROTOCOL_TLS_CLIENT, alpn))
         return found
 
     def _made(self, side: int, alpn: Sequence[str]) -> ssl.SSLContext:

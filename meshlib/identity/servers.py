@@ -80,18 +80,18 @@ class Servers:
         """For a connection that is made now. Raises ``NoCertificate``; ``wanted_by`` is the resource that requires mTLS."""
         identity = self._identity
         current = None if identity is None else identity.current()
+        past = 0.0 if current is None else self._clock.time() - current.svid.not_after
+        if identity is not None and current is not None and past < 0:
+            return current
         required = f"{wanted_by} requires mTLS of the mesh (ISTIO_MUTUAL)"
         if identity is None:
             raise NoCertificate(f"{required}, and this process has no certificate: {REMEDY}")
         if current is None:
             why = identity.problem or f"none has been received from {identity.what}"
             raise NoCertificate(f"{required}, and this process has no certificate yet: {why}")
-        past = self._clock.time() - current.svid.not_after
-        if past >= 0:
-            why = identity.problem or f"no newer one has been received from {identity.what}"
-            who = current.svid.identity
-            raise NoCertificate(f"{required}, and our certificate ({who}) expired {past:.0f} s ago: {why}")
-        return current
+        why = identity.problem or f"no newer one has been received from {identity.what}"
+        who = current.svid.identity
+        raise NoCertificate(f"{required}, and our certificate ({who}) expired {past:.0f} s ago: {why}")
 
     def judge(
         self, leaf: bytes | None, chain: Sequence[bytes], allowed: Sequence[str], credentials: Credentials

@@ -153,9 +153,10 @@ class InboundConnection(ServedConnection[Inbound]):
 
     def opened(self, connection: Downstream) -> None:
         """It is there."""
-        self._peer = told_of(connection.transport.get_extra_info("peername"))
-        name = connection.transport.get_extra_info("sockname")
-        self._local_ip = self._place.ip or (name[0] if isinstance(name, tuple) else "")
+        if not self._peer:  # else it was said before its version was known
+            self._peer = told_of(connection.transport.get_extra_info("peername"))
+            name = connection.transport.get_extra_info("sockname")
+            self._local_ip = self._place.ip or (name[0] if isinstance(name, tuple) else "")
         self._listener.opened(connection)
 
     def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from meshlib.proxy.inbound_hop import HopForwarder
-    from meshlib.serving.acceptor import Detection, Judge
+    from meshlib.serving.first_byte import Detection, Judge
     from meshlib.serving.tls_peer import TlsPeer
     from meshlib.transport.runtimes.serving import Server
 

@@ -12,16 +12,25 @@ import asyncio
 import contextlib
 import functools
 import logging
-import select
 import socket
 import ssl
-import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from meshlib.policy.mtls_mode import MtlsMode
-from meshlib.serving.admission import BACKOFF, BATCH, MOST_WAITING, PATIENCE, Turn, Waiting, accept_turn, usable
+from meshlib.serving.admission import (
+    BACKOFF,
+    BATCH,
+    MOST_WAITING,
+    PATIENCE,
+    Turn,
+    Waiting,
+    accept_turn,
+    close_with_reset,
+    has_ended,
+    usable,
+)
 from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.serving.joined_writes import JoinedWrites, Soon
 from meshlib.serving.tickets import Accepts, Tickets, acknowledge
@@ -33,44 +42,18 @@ if TYPE_CHECKING:
     from meshlib.clock import Clock
     from meshlib.identity.credentials import Credentials
     from meshlib.identity.identity import Identity
+    from meshlib.serving.first_byte import Detection, Judge
     from meshlib.serving.tls_connections import TlsConnections
 
 log = logging.getLogger("meshlib.serving")
 
 LAST_PATIENCE = 0.3
 """The same for those that come as we stop."""
-RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing sends RST and keeps nothing."""
 HTTP_1 = ("http/1.1",)
 
 
 MOST_LOOKED_AT = 64 * 1024 + 1
 """Bytes of a connection before it is decided what becomes of it; a ClientHello that is longer is none (``hello_names.py``)."""
-
-
-class Judge(Protocol):
-    """Decides by what a client has sent so far, which may be nothing; None: that does not tell yet."""
-
-    def __call__(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict | None: ...
-
-
-class Detection(Protocol):
-    """Says how long it is waited for a client to say enough for ``Judge``, and what then becomes of its connection: it may be
-    the server who speaks first."""
-
-    @property
-    def alarms(self) -> Alarms: ...
-    def seconds(self) -> float:
-        """0: for as long as for anything else that a client has to say."""
-        ...
-
-    def verdict(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict:
-        """By what has come until then."""
-        ...
-
-    def plain(self) -> asyncio.Protocol:
-        """What then serves it in plain text, and waits for nothing."""
-        ...
 
 
 class Serves(Protocol):
@@ -128,7 +111,7 @@ class Acceptor:
         self._detection = detection
         self.soon = soon
         self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Future[None]] = set()  # handshakes, and tasks that hand plain text on
         self._chains = Chains()
         self._tickets = Tickets()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,8 +147,8 @@ class Acceptor:
 
     async def settled(self) -> None:
         """When no handshake is under way any more."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._under_way:
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def abort(self) -> None:
         """Cut off what has not been accepted wholly."""
@@ -256,7 +239,7 @@ class Acceptor:
         sock = waiting.sock
         try:
             first, over = sock.recv(MOST_LOOKED_AT, socket.MSG_PEEK), False
-            over = len(first) == waiting.seen and (not first or _has_ended(sock))
+            over = len(first) == waiting.seen and (not first or has_ended(sock))
         except (BlockingIOError, InterruptedError):
             first, over = b"", False
         except OSError:
@@ -284,7 +267,7 @@ class Acceptor:
 
     def _too_late(self, waiting: _Waiting, detection: Detection) -> None:
         """Its client has said too little for ``judge``, and is waited for no longer."""
-        if waiting not in self._waiting or waiting.task is not None:
+        if waiting not in self._waiting or waiting.under_way is not None:
             return
         credentials = usable(self._identity, self._clock.time())
         first = b""
@@ -311,17 +294,17 @@ class Acceptor:
             return
         if found is Verdict.RESET_UNSAID:
             self.counts["reset"] += 1
-            _reset(waiting.sock)
+            close_with_reset(waiting.sock)
             self._drop(waiting)
             return
         if found is Verdict.TLS:
             assert credentials is not None
-            serving = self._secure(waiting, credentials)
-        else:
-            serving = self._plain(waiting, plain or self._serves.plain)
-        waiting.task = task = self._loop.create_task(serving)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._secure(waiting, credentials)
+            return
+        task = self._loop.create_task(self._plain(waiting, plain or self._serves.plain))
+        waiting.under_way = task
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
@@ -336,36 +319,56 @@ class Acceptor:
         except asyncio.CancelledError:
             self._drop(waiting)
 
-    async def _secure(self, waiting: _Waiting, credentials: Credentials) -> None:
+    def _secure(self, waiting: _Waiting, credentials: Credentials) -> None:
+        """Begin a handshake. Without a task: what connects is stepped to where it waits for its transport, and taken up again
+        when the handshake is over, which cannot be before (row "mTLS inbound, a full handshake a request")."""
         assert self._loop is not None
         loop = self._loop
         context = credentials.server_context(self._alpn, minimum=self._minimum())
         remember_sni(context)
         tickets = self._tickets.next()
-        accepts = Accepts(context, tickets)
         try:
-            transport, tls = await self._loop.connect_accepted_socket(
-                lambda: LoopTls(loop, _Greeter(self, credentials), accepts, None), waiting.sock
-            )
-        except (OSError, asyncio.CancelledError):  # gone, or cut off
+            tls = LoopTls(loop, _Greeter(self, credentials), Accepts(context, tickets), None)
+            connecting = loop.connect_accepted_socket(lambda: tls, waiting.sock)
+            connecting.send(None)
+        except OSError:  # gone
             self._drop(waiting)
             return
+        waiting.under_way = tls.handshake
+        self._under_way.add(tls.handshake)
+        tls.handshake.add_done_callback(functools.partial(self._shaken, waiting, tls, bool(tickets), connecting))
+
+    def _shaken(
+        self,
+        waiting: _Waiting,
+        tls: LoopTls,
+        tickets: bool,
+        connecting: Coroutine[Any, Any, Any],
+        handshake: asyncio.Future[None],
+    ) -> None:
+        """A handshake is over: it has ended, well or not, or was cut off."""
+        self._under_way.discard(handshake)
         try:
-            await tls.handshake
+            connecting.send(None)  # the loop has connected it before it calls this, even where that was cut off at once
+        except StopIteration:
+            pass
+        except OSError:  # gone
+            self._drop(waiting)
+            return
+        if handshake.cancelled():  # cut off
+            tls.abort()
+        elif (error := handshake.exception()) is None:
             self.counts["tls"] += 1
-            if not tickets:
+            if not tickets and not tls.heard:
                 acknowledge(waiting.sock)
-        except (OSError, ValueError) as error:  # ssl.SSLError is one, names that cannot be read are the other
+        else:
             self.counts["handshake_failed"] += 1
             why = getattr(error, "reason", None) or type(error).__name__
             self._say(f"handshake {why}", f"a TLS handshake has failed: {why} ({waiting.peer})")
-        except asyncio.CancelledError:  # cut off
-            transport.abort()
         self._over(waiting)
 
-    def greeted(self, transport: asyncio.Transport, credentials: Credentials) -> asyncio.Protocol | None:
-        """What serves a connection whose handshake has ended; None: it is not served."""
-        done = transport.get_extra_info("ssl_object")
+    def greeted(self, done: Any, transport: asyncio.Transport, credentials: Credentials) -> asyncio.Protocol | None:
+        """What serves a connection whose handshake has ended; None: it is not served. ``done``: its ``ssl.SSLObject``."""
         peer = peer_of(done, credentials, self._chains)
         self._tickets.shaken(bool(done.session_reused))
         if peer is None:
@@ -392,7 +395,7 @@ class Acceptor:
                 f"{waiting.peer} has sent plain text to port {port}, for which PeerAuthentication says STRICT: "
                 "its connection was reset",
             )
-        _reset(waiting.sock)
+        close_with_reset(waiting.sock)
         self._drop(waiting)
 
     def _why_none(self) -> str:
@@ -406,12 +409,12 @@ class Acceptor:
             return
         self.counts[why] += 1
         self._unwatch(waiting)
-        _reset(waiting.sock)
-        if waiting.task is None:
+        close_with_reset(waiting.sock)
+        if waiting.under_way is None:
             self._drop(waiting)
         else:
             self._over(waiting)
-            waiting.task.cancel()
+            waiting.under_way.cancel()
 
     def _unwatch(self, waiting: _Waiting) -> None:
         if waiting.late is not None:
@@ -441,11 +444,11 @@ class Acceptor:
 class _Waiting:
     """A connection before it is served."""
 
-    __slots__ = ("alarm", "late", "seen", "sock", "task", "watched")
+    __slots__ = ("alarm", "late", "seen", "sock", "under_way", "watched")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.task: asyncio.Task[None] | None = None
+        self.under_way: asyncio.Future[None] | None = None  # its handshake, or the task that hands it on
         self.alarm: Cancellable | None = None
         self.late: Cancellable | None = None  # when what it has not said is waited for no longer
         self.watched = False
@@ -473,22 +476,10 @@ class _Greeter(asyncio.Protocol):
         connected = JoinedWrites(secured, self._acceptor.soon or asyncio.get_running_loop())
         serving = None
         try:
-            serving = self._acceptor.greeted(connected, self._credentials)
+            serving = self._acceptor.greeted(secured.get_extra_info("ssl_object"), connected, self._credentials)
         finally:
             if serving is None:
                 connected.abort()
         if serving is not None:
             connected.set_protocol(serving)
             serving.connection_made(connected)
-
-
-def _has_ended(sock: socket.socket) -> bool:
-    """Whether its client sends no more."""
-    poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
-    return bool(poll.poll(0))
-
-
-def _reset(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

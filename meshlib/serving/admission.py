@@ -5,9 +5,12 @@ shown. (``first_byte.py`` has what becomes of one that has spoken.)"""
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import itertools
+import select
 import socket
+import struct
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ MOST_WAITING = 1024
 BACKOFF = 1.0
 """Seconds without accepting when the process or the machine has no descriptor (or memory) left."""
 NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: closing sends RST and keeps nothing."""
 
 _FAMILY, _TYPE = _socket.socket.family.__get__, _socket.socket.type.__get__
 K = TypeVar("K")
@@ -97,3 +103,16 @@ def usable(identity: Identity | None, now: float) -> Credentials | None:
     if current is None or current.svid.not_after <= now:
         return None
     return current
+
+
+def has_ended(sock: socket.socket) -> bool:
+    """Whether its client sends no more."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def close_with_reset(sock: socket.socket) -> None:
+    """Whoever closes it resets it."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

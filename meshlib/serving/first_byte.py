@@ -8,8 +8,15 @@ ClientHello, tells the two apart by the same byte.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
 from meshlib.policy.mtls_mode import MtlsMode
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+
+    from meshlib.alarms import Alarms
 
 HANDSHAKE = 0x16
 """The content type of the record that a TLS connection begins with."""
@@ -50,3 +57,28 @@ def verdict(first: int, mode: MtlsMode, has_certificate: bool) -> Verdict:
 def why_reset(first: int) -> Refusal:
     """Of a connection whose verdict is RESET, by its first byte."""
     return Refusal.NO_CERTIFICATE if first == HANDSHAKE else Refusal.PLAIN_TEXT
+
+
+class Judge(Protocol):
+    """Decides by what a client has sent so far, which may be nothing; None: that does not tell yet."""
+
+    def __call__(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict | None: ...
+
+
+class Detection(Protocol):
+    """Says how long it is waited for a client to say enough for ``Judge``, and what then becomes of its connection: it may be
+    the server who speaks first."""
+
+    @property
+    def alarms(self) -> Alarms: ...
+    def seconds(self) -> float:
+        """0: for as long as for anything else that a client has to say."""
+        ...
+
+    def verdict(self, sock: socket.socket, first: bytes, has_certificate: bool, /) -> Verdict:
+        """By what has come until then."""
+        ...
+
+    def plain(self) -> asyncio.Protocol:
+        """What then serves it in plain text, and waits for nothing."""
+        ...

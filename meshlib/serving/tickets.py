@@ -15,7 +15,7 @@ from meshlib.identity.credentials import TICKETS
 
 ENOUGH = 8
 """Full handshakes in a row after which callers of this port do not seem to resume."""
-ONE_IN = 8
+ONE_IN = 32
 """Full handshakes of which then one is given a ticket, by which it shows when they do again."""
 
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
@@ -41,7 +41,7 @@ class Tickets:
         """How many, for the connection that is made now. 0: ``acknowledge`` when the handshake
         is over. (Of TLS 1.3; TLS 1.2 has one, always.)"""
         in_vain = self._in_vain
-        return TICKETS if _QUICK_ACK is None or in_vain < ENOUGH or in_vain % ONE_IN == 0 else 0
+        return TICKETS if _QUICK_ACK is None or in_vain < ENOUGH or (in_vain - ENOUGH) % ONE_IN == 0 else 0
 
     def shaken(self, resumed: bool) -> None:
         """A handshake has ended, well."""

@@ -112,9 +112,8 @@ def peer_of(done: HandshakeDone, credentials: Credentials, chains: Chains) -> Tl
         chains.keep(leaf, chain, roots, until)
     else:  # a session that has resumed, or a Python that does not tell
         chain, roots, until = chains.of(leaf)
-    told = told_of(done, leaf)  # raises ValueError of names that are not text
-    if told is not None:
-        until = min(until, _not_after(told))
+    if until == NEVER:  # else the leaf was among those that were read
+        until = _not_after(told_of(done, leaf) or {})  # raises ValueError of names that are not text
     until = min(until, credentials.svid.not_after)
     peer = TlsPeer(credentials, leaf, chain, roots, until, getattr(done, SNI, ""))
     peer.version = done.version() or ""

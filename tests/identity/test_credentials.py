@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import NamedTuple
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,6 +31,23 @@ def test_a_context_is_made_once_a_version_and_offer() -> None:
     made = credentials()
     assert made.client_context(["istio"]) is made.client_context(["istio"])
     assert made.client_context(["istio"]) is not made.client_context(["istio-h2"])
+
+
+@pytest.mark.parametrize("of", [Credentials.server_context, Credentials.client_context])
+def test_threads_that_ask_at_once_get_the_same_one(
+    of: Callable[[Credentials, list[str]], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a session that one of them gives, or keeps, resumes at half of the connections that come after."""
+    made, both, original = credentials(), threading.Barrier(2, timeout=20), Credentials._made
+
+    def made_together(self: Credentials, *asked: Any) -> ssl.SSLContext:
+        both.wait()
+        return original(self, *asked)
+
+    monkeypatch.setattr(Credentials, "_made", made_together)
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda alpn: of(made, alpn), [["http/1.1"]] * 2)
+    assert one is other
 
 
 def test_a_peer_must_show_a_certificate_unless_it_need_not() -> None:

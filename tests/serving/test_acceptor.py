@@ -8,6 +8,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -372,6 +373,47 @@ async def test_a_silent_client_and_one_that_does_not_end_its_handshake_are_cut_o
         assert {await silent.ended(), await begun.ended()} <= {"ConnectionResetError", "closed"}
         assert port.acceptor.counts["timed_out"] == 2
         assert port.acceptor.waiting == 0
+
+
+def hello_of(context: ssl.SSLContext) -> bytes:
+    """The first message of a handshake."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="reviews").do_handshake()
+    return outgoing.read()
+
+
+async def test_a_handshake_takes_no_task(world: World) -> None:
+    async with accepting(world, STRICT) as port:
+        before = asyncio.all_tasks()
+        with socket.create_connection(("127.0.0.1", port.port)) as client:
+            client.sendall(hello_of(world.client()))
+            await until(lambda: port.acceptor.waiting == 1)
+            client.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(client, 1 << 16)  # the server's part of it
+            assert asyncio.all_tasks() == before
+
+
+async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_begins(world: World) -> None:
+    """Its connection has no transport then."""
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+    async with accepting(world, STRICT) as port:
+        with socket.create_connection(("127.0.0.1", port.port)) as client:
+            client.sendall(hello_of(world.client()))
+            while not select.select([port.sock], [], [], 20)[0]:
+                pass
+            port.acceptor._accept()
+            assert port.acceptor.waiting == 1
+            port.acceptor.abort()
+            await port.acceptor.settled()
+            assert port.acceptor.waiting == 0
+            client.setblocking(False)
+            with pytest.raises(ConnectionResetError):
+                async with asyncio.timeout(20):
+                    await asyncio.get_running_loop().sock_recv(client, 1)
+    assert port.acceptor.counts["tls"] == port.acceptor.counts["handshake_failed"] == 0
+    assert not problems
 
 
 async def test_silence_is_cut_off_where_tls_is_not_looked_for_as_well(world: World) -> None:

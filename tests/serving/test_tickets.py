@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
@@ -14,7 +15,7 @@ from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving import acceptor
 from meshlib.serving import tickets as module
 from meshlib.serving.tickets import ENOUGH, ONE_IN, Accepts, Tickets, acknowledge
-from tests.serving.test_acceptor import accepting
+from tests.serving.test_acceptor import accepting, until
 from tests.support.identities import World
 
 on_linux = pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the kernel has no TCP_QUICKACK")
@@ -120,11 +121,41 @@ async def test_a_handshake_that_gives_none_is_acknowledged_and_no_other(monkeypa
     turn = 0
     monkeypatch.setattr(acceptor, "acknowledge", lambda sock: acknowledged.append(turn))
     async with accepting(world, MtlsMode.STRICT) as port:
-        for turn in range(ENOUGH + 3):  # noqa: B007 (the lambda reads it)
+        for turn in range(ENOUGH + 3):
             conversation = await port.connect(world.client(), "reviews")
+            await until(lambda: port.acceptor.counts["tls"] == turn + 1)  # noqa: B023 (called in this turn)
             await conversation.say("hello")
             conversation.close()
     assert acknowledged == [ENOUGH + 1, ENOUGH + 2]
+
+
+@on_linux
+async def test_a_client_that_speaks_with_the_end_of_its_handshake_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has said was sent without an acknowledgement."""
+    world = World()
+    world.rotate()
+    acknowledged: list[socket.socket] = []
+    monkeypatch.setattr(acceptor, "acknowledge", acknowledged.append)
+    async with accepting(world, MtlsMode.STRICT) as port:
+        for _ in range(ENOUGH + 3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = world.client().wrap_bio(incoming, outgoing, server_hostname="reviews")
+            async with asyncio.timeout(20):
+                while True:
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        client.do_handshake()
+                        break
+                    writer.write(outgoing.read())
+                    incoming.write(await reader.read(1 << 16))
+                client.write(b"hello")
+                writer.write(outgoing.read())
+                assert await reader.read(1 << 16)
+            writer.transport.abort()
+        await until(lambda: port.acceptor.counts["tls"] == ENOUGH + 3)
+    assert not acknowledged
 
 
 @on_linux

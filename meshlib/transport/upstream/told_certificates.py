@@ -15,6 +15,9 @@ MOST = 256
 
 Told = dict[str, object]
 
+_in_c: Any = getattr(ssl.SSLContext.__base__, "verify_mode", ssl.SSLContext.verify_mode)
+_verify_mode = _in_c.__get__
+"""The number that ``SSLContext.verify_mode`` makes a member of an enum, in 60 steps."""
 
 _told: dict[bytes, Told] = {}
 
@@ -24,7 +27,7 @@ def told_of(peer: Any, leaf: bytes | None = None) -> Told | None:
     one that nobody has verified. ``leaf``: what ``peer.getpeercert(True)`` gives, where that was asked. Raises ValueError of
     names that are not text."""
     # what is told of a verified certificate must not be told of the same bytes where nobody has verified them
-    if peer.context.verify_mode is ssl.CERT_NONE:
+    if _verify_mode(peer.context) == ssl.CERT_NONE:
         return _read(peer)
     der = leaf or peer.getpeercert(True)
     if der is None:
