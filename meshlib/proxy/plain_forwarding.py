@@ -88,10 +88,11 @@ class PlainForwarding:
         record._attempts = None
         self._responder = responder
         span, begun = means.telemetry.began(call), None
+        begins: bool | None = False
         try:
             if span is None:
                 begun = plain_call.begun(call, self._send)
-                if type(begun) is Send and self._begin(begun, request, headers):
+                if type(begun) is Send and (begins := self._begin(begun, request, headers)):
                     return self
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._send = begun if type(begun) is Send else None  # type: ignore[assignment]
@@ -99,11 +100,12 @@ class PlainForwarding:
             more.broken()
             return more
         more = Forwarding(means, call, responder)
-        more.go(span, begun)
+        more.go(span, begun, begins is not None)
         return more
 
-    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool:
-        """Begin the attempt on a connection that is there. False: it is not that simple, and nothing has happened."""
+    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool | None:
+        """Begin the attempt on a connection that is there. False: it is not that simple, None: there is none; nothing has
+        happened then."""
         means, cluster, endpoint = self._means, send.cluster, send.endpoint
         target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
         if type(target) is not Target or target.label != endpoint.key:
@@ -116,7 +118,7 @@ class PlainForwarding:
             return False
         connection = upstream.take(target)
         if connection is None:
-            return False
+            return None
         self._debug = headers.debug
         self._send = send
         self._connection = connection

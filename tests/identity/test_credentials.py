@@ -38,10 +38,10 @@ def test_threads_that_ask_at_once_get_the_same_one(
     of: Callable[[Credentials, list[str]], ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a session that one of them gives, or keeps, resumes at half of the connections that come after."""
-    made, both, original = credentials(), threading.Barrier(2, timeout=20), Credentials._made
+    made, both, original = credentials(), threading.Barrier(2), Credentials._made
 
     def made_together(self: Credentials, *asked: Any) -> ssl.SSLContext:
-        both.wait()
+        both.wait(20)
         return original(self, *asked)
 
     monkeypatch.setattr(Credentials, "_made", made_together)

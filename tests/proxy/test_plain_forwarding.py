@@ -9,6 +9,7 @@ import pytest
 
 from meshlib.proxy import plain_forwarding
 from meshlib.transport.protocol.shortcuts import PLAIN
+from meshlib.transport.upstream.loop import AsyncioUpstream
 from tests.support.eventually import eventually
 from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
@@ -52,6 +53,15 @@ def test_one_request_after_another_is_made_with_the_same(server):
             made.add(id(spares(proxy)[0]))
         assert len(made) == 1
         assert proxy.metric("istio_requests_total", response_code="200") == 6
+
+
+def test_a_connection_that_is_not_there_is_looked_for_once_before_one_is_made(server, monkeypatch):
+    looked = []
+    original = AsyncioUpstream.take
+    monkeypatch.setattr(AsyncioUpstream, "take", lambda *asked: looked.append(1) or original(*asked))
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        assert client.get().status == 200
+    assert len(looked) == 2  # and once more by whoever makes it: one may have come back meanwhile
 
 
 def test_a_spare_keeps_neither_request_nor_response_nor_configuration(server):

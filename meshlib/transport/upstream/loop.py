@@ -6,10 +6,9 @@ No task and no timer per request on a kept-alive connection.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.alarms import Alarms, Cancellable
@@ -23,7 +22,7 @@ from meshlib.transport.upstream.attempt import Attempt
 from meshlib.transport.upstream.client_limits import ClientLimits
 from meshlib.transport.upstream.forked import this_process
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
-from meshlib.transport.upstream.loop_deadlines import Deadlines
+from meshlib.transport.upstream.loop_deadlines import Deadlines, UntilClosed
 from meshlib.transport.upstream.loop_dial import dial, hear_refusal, leads_to
 from meshlib.transport.upstream.loop_duplex import is_duplex
 from meshlib.transport.upstream.loop_pending import Pending
@@ -115,17 +114,9 @@ class AsyncioUpstream:
         self._busy.add(connection)
         return connection
 
-    @contextlib.asynccontextmanager
-    async def until_closed(self, limit: float | None = None) -> AsyncIterator[None]:
+    def until_closed(self, limit: float | None = None) -> UntilClosed:
         """Bound what is awaited inside by ``limit`` seconds and by the mesh's closing: TimeoutError, either way."""
-        async with asyncio.timeout(limit) as bound:
-            self._waits.add(bound)
-            try:
-                if self.closed:
-                    bound.reschedule(self.loop.time())
-                yield
-            finally:
-                self._waits.discard(bound)
+        return UntilClosed(self._waits, 0.0 if self.closed else limit)
 
     async def dial(
         self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str], trace: Trace | None = None

@@ -9,6 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 class Deadlines:
@@ -58,3 +62,24 @@ class Deadlines:
         for ring in due:
             if self._at.pop(ring, None) is not None:  # one that was called before may have discarded it
                 ring()
+
+
+class UntilClosed:
+    """Bounds what is awaited inside by ``limit`` seconds: TimeoutError. Meanwhile it is among ``waits``, for who ends them
+    earlier. (As a generator it took three times the steps, for each connection.)"""
+
+    __slots__ = ("_bound", "_waits")
+
+    def __init__(self, waits: set[asyncio.Timeout], limit: float | None) -> None:
+        self._waits = waits
+        self._bound = asyncio.timeout(limit)
+
+    async def __aenter__(self) -> None:
+        await self._bound.__aenter__()
+        self._waits.add(self._bound)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waits.discard(self._bound)
+        await self._bound.__aexit__(kind, error, trace)

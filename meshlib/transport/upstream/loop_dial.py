@@ -53,7 +53,8 @@ async def dial(
     try:
         if handshake is not None:
             handshake.done(transport.get_extra_info("ssl_object"))
-        check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
+        if target.subject_alt_names:
+            check_peer(transport.get_extra_info("peercert") or {}, target.subject_alt_names)
     except BaseException:
         transport.abort()
         raise
@@ -68,11 +69,12 @@ async def dial(
 def leads_to(own: Collection[tuple[str, int]], transport: asyncio.Transport) -> bool:
     """Whether a connection has its other end at one of ``own``, addresses at which this process listens, all of its machine's
     (0.0.0.0, ::) among them."""
-    there, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    if not isinstance(there, tuple) or not isinstance(here, tuple):
+    there = transport.get_extra_info("peername")
+    if not isinstance(there, tuple):
         return False  # a unix socket, or it is lost already
     mine = {_ip(host) for host, port in own if port == there[1]}
-    if not mine:
+    here = transport.get_extra_info("sockname") if mine else None
+    if not isinstance(here, tuple):
         return False
     other = _ip(there[0])
     return other in mine or (any(ip.is_unspecified for ip in mine) and (other.is_loopback or other == _ip(here[0])))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 
-from meshlib.transport.upstream.loop_deadlines import Deadlines
+from meshlib.transport.upstream.loop_deadlines import Deadlines, UntilClosed
 
 
 class Timer:
@@ -130,3 +131,28 @@ def test_a_timer_that_comes_a_little_early_waits_for_the_rest(loop):
     assert rung == []
     loop.turns()
     assert rung == [101.0]
+
+
+async def test_what_is_awaited_is_bounded_by_seconds() -> None:
+    waits: set[asyncio.Timeout] = set()
+    with pytest.raises(TimeoutError):
+        async with UntilClosed(waits, 0.0):
+            await asyncio.get_running_loop().create_future()
+    assert not waits
+
+
+async def test_who_ends_all_that_wait_ends_what_has_no_bound() -> None:
+    waits: set[asyncio.Timeout] = set()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(lambda: [bound.reschedule(loop.time()) for bound in waits])
+    with pytest.raises(TimeoutError):
+        async with UntilClosed(waits, None):
+            await loop.create_future()
+    assert not waits
+
+
+async def test_what_was_awaited_in_time_leaves_nothing_behind() -> None:
+    waits: set[asyncio.Timeout] = set()
+    async with UntilClosed(waits, 20.0):
+        assert len(waits) == 1
+    assert not waits
