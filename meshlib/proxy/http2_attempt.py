@@ -83,6 +83,8 @@ class Http2Attempt:
 
     def adopt(self, connection: Connection, stream: Stream) -> None:
         """In place of ``begin``: a stream that was opened."""
+        stream.compact = False
+        stream.unfolded()
         self._connection = connection
         self._stream = stream
         stream.wake = self.changed

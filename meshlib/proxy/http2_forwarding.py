@@ -29,6 +29,7 @@ from meshlib.transport.upstream.target import Target
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule, VirtualHost
     from meshlib.engine.live import Live
+    from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.http2_call import Http2Call
     from meshlib.proxy.means import Means
@@ -42,6 +43,7 @@ log = logging.getLogger("meshlib.proxy")
 
 _GOOD = [(b"grpc-status", b"0")]
 """The trailers of nearly all calls of gRPC."""
+_NO_TRAILERS: RawHeaders = []
 
 
 class Http2Forwarding:
@@ -130,6 +132,7 @@ class Http2Forwarding:
         self._debug = headers.debug
         self._send = send
         self._upstream, self._on = connection, stream = opened
+        stream.compact = True
         timeout = send.timeout
         if body is not None and not stream.sent:
             self._handed_over(body)
@@ -176,14 +179,20 @@ class Http2Forwarding:
             return
         head = stream.head
         if stream.complete and head is not None and head.silent and stream.failed is None:
-            self._came_whole(stream, head)
-        elif stream.head_done or stream.failed is not None:
+            whole = stream.whole
+            if whole:  # nearly all
+                few = stream.few
+                self._came_whole(head, whole, few.headers if few is not None else _NO_TRAILERS)
+            else:
+                self._came_whole(head, stream.rest(), stream.trailers)
+        elif stream.complete or stream.head_done or stream.failed is not None:
             attempt = self._handed_over()._http2
             assert attempt is not None
             attempt.changed()
 
-    def _came_whole(self, stream: Stream, head: ProperHead) -> None:
-        """A 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it."""
+    def _came_whole(self, head: ProperHead, whole: bytes, trailers: RawHeaders) -> None:
+        """A 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it. ``trailers``: nobody
+        may change them."""
         call, send, means, client, upstream = self._call, self._send, self._means, self._client, self._upstream
         assert client is not None
         self._on = self._upstream = None  # type: ignore[assignment]
@@ -192,10 +201,9 @@ class Http2Forwarding:
             self._late = False
             means.upstream.deadlines.discard(self)
         send.outcome = outcome = self._outcome
-        outcome.headers = stream.headers
-        outcome.trailers = trailers = stream.trailers
-        chunks = stream.chunks
-        outcome.whole = whole = chunks[0] if len(chunks) == 1 else stream.rest()
+        outcome.headers = head.headers
+        outcome.trailers = trailers
+        outcome.whole = whole
         size = len(whole)
         outcome.size = head.size + size
         outcome.stream = upstream.stream if call.live.tells else None

@@ -29,9 +29,9 @@ def steps(monkeypatch):
     seen: list[int] = []
     came_whole = Http2Forwarding._came_whole
 
-    def noted(self, stream, head) -> None:
-        seen.append(stream.id)
-        came_whole(self, stream, head)
+    def noted(self, head, whole, trailers) -> None:
+        seen.append(len(whole))
+        came_whole(self, head, whole, trailers)
 
     monkeypatch.setattr(Http2Forwarding, "_came_whole", noted)
     return seen
@@ -110,6 +110,25 @@ def test_a_request_without_grpc_goes_so_too_and_a_response_in_pieces_as_any_othe
             assert bytes(client.get("/pieces").body) == b"halfrest"
         assert proxy.metric("istio_requests_total", response_code="200") == 2 * CALLS
     assert PLAIN or steps
+
+
+def test_what_comes_at_once_and_is_no_200_is_handed_on_whole_by_the_long_way(steps):
+    def refuse(peer, request) -> None:
+        with peer.lock:
+            peer.flush = lambda: None
+            try:
+                peer.respond(request, b"none of it", 404, [(b"x-why", b"nothing")], [(b"x-last", b"1")])
+            finally:
+                del peer.flush
+            peer.flush()
+
+    with H2Server(refuse) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            answer = client.get("/")
+            assert (answer.status, bytes(answer.body), answer.trailers) == (404, b"none of it", {"x-last": "1"})
+            assert answer.headers["x-why"] == "nothing"
+        assert proxy.metric("istio_requests_total", response_code="404") == CALLS
+    assert not steps
 
 
 def test_a_body_waits_for_the_window():

@@ -97,6 +97,13 @@ class Stream:
     failed: StreamFailure | None = None
     head: ProperHead | None = None
     """That of the response, where it is known."""
+    compact = False
+    """Whoever is woken takes a response that has come at once as ``head``, ``whole`` and ``few``; the rest stands here when it
+    was ``unfolded``."""
+    whole = b""
+    """All of the body of such a response."""
+    few: ProperTrailers | None = None
+    """Its trailers, if it has any."""
 
     def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
         self.id = number
@@ -186,19 +193,32 @@ class Stream:
         if (length is not None and length != size) or known.bodiless:
             return 0
         if trailers is not None:
-            few = _few_and_small(trailers) if known.roomy else None
-            if few is None:
+            few = _few.of(key := tuple(trailers)) or _few_and_small(key)
+            if few is None or not known.roomy:
                 return 0
-            self.trailers = few.headers.copy()
+            self.few = few
             weight += few.weight
         self.head = known
+        self.whole = data
+        self.complete = True
+        if not self.compact:
+            self.unfolded()
+        return weight
+
+    def unfolded(self) -> None:
+        """What has come at once stands where it would if it had come in pieces."""
+        known, data, few = self.head, self.whole, self.few
+        if known is None or not data:
+            return
+        self.whole = b""
         self.status = known.status
         self.headers = known.headers.copy()
-        self.length = length
-        self.received = self.unread = size
+        self.length = known.length
+        self.received = self.unread = len(data)
         self.chunks.append(data)
-        self.begun = self.head_done = self.complete = True
-        return weight
+        if few is not None:
+            self.trailers = few.headers.copy()
+        self.begun = self.head_done = True
 
     def take_interim(self, headers: Received) -> str | None:
         """A head of status 1xx."""
@@ -239,7 +259,7 @@ class Stream:
         head = self.head
         if head is None or not head.roomy or self.failed is not None or self.length not in (None, self.received):
             return False
-        few = _few_and_small(headers)
+        few = _few.of(key := tuple(headers)) or _few_and_small(key)
         if few is None:
             return False
         self.trailers.extend(few.headers)  # who was told of the head has this list
@@ -254,19 +274,15 @@ class Stream:
         return None
 
 
-def _few_and_small(trailers: Received) -> ProperTrailers | None:
-    """None: they are others."""
-    key = tuple(trailers)
-    known = _few.of(key)
-    if known is not None:
-        return known
-    if len(key) > FEW_TRAILERS:
+def _few_and_small(trailers: tuple[tuple[bytes, bytes], ...]) -> ProperTrailers | None:
+    """Trailers that are not known yet. None: they are others."""
+    if len(trailers) > FEW_TRAILERS:
         return None
-    text = b"".join(_flat(key))
+    text = b"".join(_flat(trailers))
     if len(text) > SMALL_TRAILERS or _UNSAFE.search(text):
         return None
-    few = ProperTrailers(list(key), len(text))
-    _few.learn(key, few)
+    few = ProperTrailers(list(trailers), len(text))
+    _few.learn(trailers, few)
     return few
 
 

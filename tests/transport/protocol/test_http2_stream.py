@@ -189,6 +189,28 @@ def test_a_response_whose_head_is_known_is_taken_at_once(trailers):
     assert again.headers == [*head[1:]]
 
 
+@pytest.mark.skipif(PLAIN, reason="nothing is known then")
+@pytest.mark.parametrize("trailers", [None, ((b"grpc-status", b"0"),)])
+def test_to_who_takes_it_so_it_is_all_in_one_and_elsewhere_when_it_is_unfolded(trailers):
+    head = (OK, (b"compact", b"whole" if trailers else b"alone"))
+    stream().take_head(head)
+    one = stream()
+    one.compact = True
+    one.unfolded()  # of nothing
+    assert one.take_whole(head, b"abc", trailers)
+    assert one.head is not None
+    assert (one.head.headers, one.whole, one.few and one.few.headers) == (
+        [*head[1:]],
+        b"abc",
+        trailers and [*trailers],
+    )
+    assert (one.complete, one.head_done, one.chunks, one.headers, one.trailers) == (True, False, [], [], [])
+    for _ in range(2):
+        one.unfolded()
+        assert (one.status, one.headers, one.chunks, one.unread) == (200, [*head[1:]], [b"abc"], 3)
+        assert (one.whole, one.head_done, one.trailers) == (b"", True, [*(trailers or ())])
+
+
 @pytest.mark.parametrize(
     ("status", "data", "trailers"),
     [
