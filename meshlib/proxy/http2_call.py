@@ -70,15 +70,17 @@ class Http2Call:
     _over = False
     _drained: asyncio.Future[None] | None = None
     _bodiless = False
+    _has_body = True
+    """A request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits for
+    ever for its first message."""
 
     def __init__(self, down: Carries, stream: ServerStream, whole: bytes = b"") -> None:
         """``whole``: all of its body, where that has come with its head."""
         self._down = down
         self.stream = stream
         self._first = whole  # piece of its body, before there is a source
-        # a request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits
-        # for ever for its first message
-        self._has_body = whole != b"" or not stream.request_over
+        if not whole and stream.request_over:
+            self._has_body = False
         if stream.head.method == b"HEAD":
             self._bodiless = True
 
@@ -88,21 +90,21 @@ class Http2Call:
         """All that came with the head is here."""
         if self._over:
             return  # the client has reset it already
-        stream, first = self.stream, self._first
+        stream, first, down = self.stream, self._first, self._down
         try:
-            target = self._down.target(stream.head)
+            target = down.target(stream.head)
             body: bytes | ClientBody | None = None
-            if self._has_body:
-                if first and stream.request_over and len(first) <= SMALL_BODY:  # nearly all of gRPC
-                    body, self._first = first, b""
-                    self._down.session.consumed(stream, len(first))
+            if first and stream.request_over and len(first) <= SMALL_BODY:  # nearly all of gRPC
+                body = first
+                self._first = b""
+                down.session.consumed(stream, len(first))
+            elif self._has_body:
+                source = self.source()
+                if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
+                    body = source.all()
                 else:
-                    source = self.source()
-                    if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
-                        body = source.all()
-                    else:
-                        body = ClientBody(source)
-            forwarding = self._down.forward(self, target, body)
+                    body = ClientBody(source)
+            forwarding = down.forward(self, target, body)
             if not self._over:  # the response may have been given already
                 self._forwarding = forwarding
         except Refused as refused:

@@ -267,7 +267,7 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for, with what ``target`` was asked for last."""
-        method, _, authority, _, fields, lines, lower, _, _, _, _, special = call.stream.head
+        method, _, authority, _, fields, lines, lower, _, _, _, _, special, grpc = call.stream.head
         listener = self._listener
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is
@@ -286,6 +286,6 @@ class Http2Downstream(asyncio.Protocol):
                 fields = (*fields, self._proto)
                 lines += proto
                 lower += proto
-        request = Http2Request(method, authority, target, lines, lower, body, "http", special)
+        request = Http2Request(method, authority, target, lines, lower, body, "http", special, grpc)
         request.host, request.fields = authority, fields
         return self._forwarder.forward(request, call)

@@ -44,7 +44,8 @@ class ProxyRequest(Bodied):
     """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
     connection; ``lower``: the same in lower case behind a line end, but for the value of traceparent, which may be the one that
     came. ``authority``: what Host says, ``target``: path and query. ``body``: None, all its bytes, or
-    what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``. ``verb``: the method's bytes."""
+    what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``. ``grpc``: whether it is a request of that,
+    None: ``lower`` says so. ``verb``: the method's bytes."""
 
     __slots__ = (
         "_framed",
@@ -85,6 +86,7 @@ class ProxyRequest(Bodied):
         body: bytes | ReplayBody | None,
         scheme: str = "http",
         special: Collection[bytes] | None = None,
+        grpc: bool | None = None,
     ) -> None:
         self.verb = method
         self.method = METHODS.get(method) or method.decode("latin-1")
@@ -99,7 +101,9 @@ class ProxyRequest(Bodied):
             special = SPECIAL.findall(lower)
         self.special = special
         self.has_envoy_headers = b"x-envoy-" in special
-        self.protocol = "grpc" if _GRPC_LINE in special and is_grpc(lower) else "http"
+        if grpc is None:
+            grpc = _GRPC_LINE in special and is_grpc(lower)
+        self.protocol = "grpc" if grpc else "http"
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body

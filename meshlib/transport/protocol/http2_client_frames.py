@@ -60,11 +60,11 @@ class ClientFrames:
         if self._part:
             data, self._part = self._part + data, b""
         size, at = len(data), self._skip
+        last = size - FRAME_HEAD  # where a frame's head can begin
         opened, ended = self._open, self._ended
-        while at + FRAME_HEAD <= size:
-            length, flags, stream = _read_head(data, at)
-            kind = length & 0xFF
-            length >>= 8
+        while at <= last:
+            head, flags, stream = _read_head(data, at)
+            kind = head & 0xFF
             if kind == _HEADERS and self._newest < stream < _RESERVED:  # a request, as nearly all are
                 self._newest = stream
                 if flags & _END_STREAM:
@@ -75,9 +75,10 @@ class ClientFrames:
                 opened.discard(stream)
                 ended[stream] = None
             elif kind <= _HEADERS:
-                self._of_request(kind, flags, stream & 0x7FFFFFFF, length)
+                self._of_request(kind, flags, stream & 0x7FFFFFFF, head >> 8)
             else:
                 self.budget.charge()
+                length = head >> 8
                 if kind == _PRIORITY and length == _PRIORITY_SIZE:
                     if at + FRAME_HEAD + length > size:
                         break
@@ -90,8 +91,9 @@ class ClientFrames:
                     if data[at + FRAME_HEAD] & 0x7F >= _LARGE and self.overflows(*_numbers(data[at + 5 : at + 13])):
                         data = data[:at] + data[at + FRAME_HEAD + length :]
                         size = len(data)
+                        last = size - FRAME_HEAD
                         continue
-            at += FRAME_HEAD + length
+            at += FRAME_HEAD + (head >> 8)
         if len(ended) > REMEMBERED:
             for over in list(islice(ended, len(ended) - REMEMBERED)):
                 del ended[over]

@@ -68,11 +68,13 @@ class RequestHead(NamedTuple):
     refused: Refusal | None
     special: Sequence[bytes]
     """What ``SPECIAL`` finds in ``lower``."""
+    grpc: bool | None = None
+    """Whether it is a request of gRPC; None: to be seen from ``lower``."""
 
 
 class _Plan(NamedTuple):
     """Where the values of ``_PSEUDO`` stand among headers with certain names in a certain order, and those of TE and
-    Content-Length (-1: nowhere)."""
+    Content-Length (-1: nowhere). None of these stands there twice."""
 
     pseudo: Callable[[list[bytes]], tuple[bytes, bytes, bytes, bytes]]
     te: int
@@ -81,8 +83,8 @@ class _Plan(NamedTuple):
     """What ``SPECIAL`` finds in lines with these names, whatever their values are."""
     special_of_grpc: Sequence[bytes]
     """The same where a Content-Type is one of gRPC."""
-    content_types: tuple[int, ...]
-    """Where Content-Type stands, of which it looks at the value."""
+    content_type: int
+    """Likewise of Content-Type, of which it looks at the value."""
     values: bool
     """Whether there are any of the three."""
 
@@ -97,20 +99,23 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
         or len(names) > MAX_HEADERS
         or rest.count(b"te") > 1
         or rest.count(b"content-length") > 1
+        or rest.count(b"content-type") > 1
     ):
         return None
     if not _NOT_AS_IT_CAME.isdisjoint(rest) or any(name[:1] == b":" for name in rest):
         return None
-    te, length = (names.index(name) if name in rest else -1 for name in (b"te", b"content-length"))
+    te, length, content_type = (
+        names.index(name) if name in rest else -1 for name in (b"te", b"content-length", b"content-type")
+    )
     special = SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b"")))
-    content_types = tuple(at for at, name in enumerate(names) if name == b"content-type")
-    values = te >= 0 or length >= 0 or bool(content_types)
+    values = te >= 0 or length >= 0 or content_type >= 0
     pseudo = itemgetter(*map(names.index, _PSEUDO))
-    return _Plan(pseudo, te, length, special, [*special, _GRPC_LINE], content_types, values)
+    return _Plan(pseudo, te, length, special, [*special, _GRPC_LINE], content_type, values)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
     """``tunnels``: CONNECT is taken. Raises nothing: what is wrong is ``refused``, with as much of the rest as can be told."""
+    grpc: bool | None
     plan = None if PLAIN else _plan(tuple(map(_name, headers)))
     if plan is not None:
         # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
@@ -118,7 +123,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         method, target, scheme, authority = plan.pseudo(values)
         rest = headers[4:]  # as many as ``_PSEUDO`` has
         lines = b"\r\n".join([b"host: " + authority, *map(_line, rest), b""])
-        length, special = None, plan.special
+        length, special, grpc = None, plan.special, False
         fits = len(lines) + len(target) <= _FITS and scheme in _SCHEMES and len(method) <= _ROOM
         if fits and plan.values:  # of which some have a say
             at = plan.length
@@ -131,10 +136,13 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             at = plan.te
             if at >= 0 and values[at] != b"trailers":
                 fits = False
-            for at in plan.content_types:
+            at = plan.content_type
+            if at >= 0:
                 value = values[at]
-                if value == _GRPC or value[: len(_GRPC)].lower() == _GRPC:
-                    special = plan.special_of_grpc
+                if value == _GRPC:
+                    grpc, special = True, plan.special_of_grpc
+                elif value[: len(_GRPC)].lower() == _GRPC:
+                    grpc, special = None, plan.special_of_grpc
         if fits:
             refused = None
             if (
@@ -160,6 +168,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                     b"",
                     refused,
                     special,
+                    grpc,
                 ),
             )
     return _one_by_one(headers, tunnels)
