@@ -139,18 +139,21 @@ class Ngh2Codec(Ngh2Connection):
                 self._promised += size
                 self._budget.earned += BUDGET_A_FRAME
                 return size
-            if self._fresh or self._promised:
+            if self._fresh:
                 self._flush()
-            window = min(connection.remote_window_size, connection.stream_remote_window_size(number))
-            taken = min(size, SEND_AT_ONCE, max(0, window))
-            if taken:
+            window = self._window(number)
+            if window < size and self._promised:
+                self._flush()
+                window = self._window(number)
+            taken = min(size, SEND_AT_ONCE, window)
+            if taken > 0:
                 connection.send_data(number, bytes(data[:taken]), end_stream=end and taken == size)
+                self._promised += taken
+                self._budget.earned += BUDGET_A_FRAME
+                return taken
         except ngh2.NGH2Error:  # the stream is over, which its owner hears next
-            return 0
-        if taken:
-            self._budget.earned += BUDGET_A_FRAME
-            self._flush()
-        return taken
+            pass
+        return 0
 
     def send_whole(self, number: int, data: bytes) -> bool:
         size, connection = len(data), self._connection
@@ -169,6 +172,11 @@ class Ngh2Codec(Ngh2Connection):
         self._promised = promised
         self._budget.earned += BUDGET_A_FRAME
         return True
+
+    def _window(self, number: int) -> int:
+        """Bytes that the windows have, less those promised to any stream: a little less than there may be."""
+        connection = self._connection
+        return min(connection.remote_window_size, connection.stream_remote_window_size(number)) - self._promised
 
     def _room(self) -> int:
         """Bytes of the body of a stream that nghttp2 does not know yet."""

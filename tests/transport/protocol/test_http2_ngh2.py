@@ -103,6 +103,32 @@ def test_small_bodies_go_with_their_heads_and_no_further_than_the_windows(codec)
     assert first == [*numbers, other]
 
 
+class Counting:
+    """A connection of nghttp2, and how often it was asked for what is to be written."""
+
+    def __init__(self, connection) -> None:
+        self._connection = connection
+        self.asked = 0
+
+    def __getattr__(self, name: str):
+        self.asked += name == "data_to_send"
+        return getattr(self._connection, name)
+
+
+def test_messages_of_several_streams_are_written_together_and_go_no_further_than_the_windows(codec):
+    numbers = [codec.open(HEAD, False) for _ in range(3)]
+    codec.outgoing()
+    codec._connection = counting = Counting(codec._connection)
+    for message in (b"a" * 100, b"b" * 100):
+        assert [codec.send(number, memoryview(message), False) for number in numbers] == [100, 100, 100]
+    assert counting.asked == 0
+    assert codec.send(numbers[0], memoryview(b"c" * 65_000), False) == 65_535 - 600
+    assert codec.send(numbers[1], memoryview(b"d" * 100), True) == 0  # the connection has none left
+    frames = [frame for frame in frames_of(codec.outgoing()) if isinstance(frame, DataFrame)]
+    sent = [b"".join(frame.data for frame in frames if frame.stream_id == number) for number in numbers]
+    assert sent == [b"a" * 100 + b"b" * 100 + b"c" * 64_935, b"a" * 100 + b"b" * 100, b"a" * 100 + b"b" * 100]
+
+
 def test_the_servers_first_window_bounds_a_body_that_goes_with_its_head():
     codec = made()
     codec.receive(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 10}).serialize(), 0.0, Told())
