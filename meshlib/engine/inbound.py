@@ -70,6 +70,8 @@ Facts = tuple[Hashable, bytes, str, bytes, float, int, int, "Values"]
 """What those have in common (status, flags, grpc_status, method, and what decides protocol, version, principal, server name and
 local address) whose lines differ in no more than: target, address of the peer, authority; when the response began; bytes of
 the bodies; headers, as ``values_of`` gives those that were asked for."""
+MET: Facts = None, b"", "", b"", 0.0, 0, 0, ()
+"""In place of those of a request whose head was met before."""
 
 
 class InboundCall:
@@ -161,8 +163,9 @@ class InboundCall:
         return None
 
     def facts(self, wanted: WantedHeaders) -> Facts | None:
-        """The same of any other, and of its headers those ``wanted``. None: it was refused, has an id that was made here, no
-        response has begun, or it was passed on (``hop``) and had more than a response to the first attempt."""
+        """The same of any other, and of its headers those ``wanted``. ``MET``: ask ``seen``. None: it was refused, has an id
+        that was made here, no response has begun, or it was passed on (``hop``) and had more than a response to the first
+        attempt."""
         hop = self.hop
         went = () if hop is None else hop.went()
         if self.refusal is not None or went is None or self.made_id or not self.head_at:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from meshlib.engine.inbound import MET as MET_FACTS
 from meshlib.engine.wanted_headers import wire_bytes
 from meshlib.telemetry.access_log.alike import request_reading
 from meshlib.telemetry.access_log.entry import SERVICE_TIME, Entry
@@ -211,11 +212,11 @@ _MET = """
     started = call.started
 """
 _OTHERS = """
-    if closer(call, ended, traced):
-        return True
     facts = call.facts(wanted)
     if facts is None:
         return False
+    if facts is met:
+        return closer(call, ended, traced)
     key, target, peer, authority, head_at, received, sent, values = facts
     started = call.started
 """
@@ -270,7 +271,7 @@ OTHERS: Side[InboundCall] = Side(
     _OTHERS,
     _of_others,
     "values",
-    {"remote_of": _remote_bytes, "host_of": _host_bytes, "local_of": _local_bytes},
+    {"met": MET_FACTS, "remote_of": _remote_bytes, "host_of": _host_bytes, "local_of": _local_bytes},
     ServedEntry,
     raw=True,
 )

@@ -91,7 +91,7 @@ def peer_address(environ: Environ) -> str:
     return _address(host, environ.get("REMOTE_PORT")) if isinstance(host, str) else ""
 
 
-_addresses = ShownAddresses()
+addresses = ShownAddresses()
 """By REMOTE_ADDR and REMOTE_PORT."""
 
 
@@ -103,12 +103,12 @@ def plain_address(environ: Environ) -> str | None:
     told: tuple[object, object] | None = None
     try:
         told = environ["REMOTE_ADDR"], environ["REMOTE_PORT"]
-        return _addresses[told]
+        return addresses[told]
     except (KeyError, TypeError):
         found = peer_address(environ)
         if told is None or type(told[0]) is not str or type(told[1]) is not str:
             return None if PLAIN(found) is None else found
-        return _addresses.keep(told, found)
+        return addresses.keep(told, found)
 
 
 def local_ip_of(environ: Environ) -> str:

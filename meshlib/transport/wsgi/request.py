@@ -111,8 +111,10 @@ def _taking(places: tuple[str | None, ...]) -> Take:
     if any(key is None or key in _BESIDE for key in places):
         return lambda _environ: None
     there = sum(1 << n for n, key in enumerate(places) if key)
-    shown = "".join(f'environ[keys[{n}]].encode("ascii"), ' if key else 'b"", ' for n, key in enumerate(places))
-    made: Take = eval(f"lambda environ: ({there}, {shown})", {"keys": places})
+    # keys are defaults: names of the function's own take less time than a global's items, and they are no text of it
+    names = "".join([f", k{n}=keys[{n}]" for n in range(len(places))])
+    shown = "".join(f'environ[k{n}].encode("ascii"), ' if key else 'b"", ' for n, key in enumerate(places))
+    made: Take = eval(f"lambda environ{names}: ({there}, {shown})", {"keys": places})
     return made
 
 

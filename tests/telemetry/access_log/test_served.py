@@ -13,7 +13,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import meshlib
+from meshlib.compiler.access_log.format import parse
+from meshlib.engine.inbound import MET
+from meshlib.telemetry.access_log import alike
+from meshlib.telemetry.access_log.alike import text_alike
 from meshlib.telemetry.access_log.made import MadeEntry
+from meshlib.telemetry.access_log.served import OTHERS
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.resources import service
@@ -196,6 +201,28 @@ def test_a_line_that_fails_is_counted_and_its_request_is_served(tmp_path: Path, 
         door(m, [("GET", "/a", b"")] * 3)
         assert telemetry.failures == 3
     assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_request_whose_head_was_met_is_left_to_the_side_that_is_closer(monkeypatch, writes):
+    monkeypatch.setattr(alike, "PLAIN", False)
+
+    class Met:
+        facts = staticmethod(lambda _wanted: MET)
+
+    class Refused:
+        facts = staticmethod(lambda _wanted: None)
+
+    asked, put, met = [], [], Met()
+
+    def closer(*call):
+        asked.append(call)
+        return writes
+
+    made = text_alike(parse("%PATH%"), OTHERS, lambda line, _: put.append(line), lambda: 0.0, closer=closer)
+    assert made.write(met, 1.0, None) is writes
+    assert not made.write(Refused(), 1.0, None), "of which there is nothing short to say"
+    assert (asked, put) == ([(met, 1.0, None)], [])
 
 
 OF_THE_HOP = (
