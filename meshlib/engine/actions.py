@@ -22,6 +22,8 @@ ORIGINAL_PATH = b"x-envoy-original-path"
 ORIGINAL_HOST = b"x-envoy-original-host"
 FORWARDED_HOST = b"x-forwarded-host"
 HOST = b"host"
+_OF_BODY = frozenset((b"content-length", b"content-type", b"transfer-encoding"))
+_PLAIN_TEXT = (b"content-type", b"text/plain")
 
 
 def matched_prefix(rule: Rule, view: RequestView) -> str | None:
@@ -103,8 +105,8 @@ def _with_forwarded_host(headers: RawHeaders, host: bytes) -> RawHeaders:
 
 
 def change_response(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
-    """Apply the response operations of the rule and its destination; to local responses too, but not to "no route". The
-    headers of ``corsPolicy`` come last, as Envoy's filter adds them; ``cors`` False: the filter was not reached."""
+    """Apply the response operations of the rule and its destination. The headers of ``corsPolicy`` come last, as Envoy's filter
+    adds them; ``cors`` False: the filter was not reached."""
     record = call.record
     destination, rule = record.destination, record.rule_object
     operations = destination.response_ops if destination is not None else rule.response_ops if rule is not None else ()
@@ -114,6 +116,23 @@ def change_response(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
             if ops is FOR_THE_MESH:
                 record.peer_metadata = told(outcome.headers)
             outcome.headers = ops.apply(outcome.headers, lookup)
+    if cors and rule is not None and rule.cors is not None:
+        outcome.headers = rule.cors.response_headers(outcome.headers, call.request.header)
+    return outcome
+
+
+def change_own_response(call: Call, outcome: Outcome, cors: bool = True) -> Outcome:
+    """The same of a response that is made here (but not of "no route"), which says of its body what is so, as Envoy's does:
+    the length, and the type where the operations name none, are set after them; without a body there is no type."""
+    record = call.record
+    destination, rule = record.destination, record.rule_object
+    if destination.response_ops if destination is not None else rule is not None and rule.response_ops:
+        body = outcome.whole or b""
+        outcome.headers = [pair for pair in outcome.headers if pair[0] not in _OF_BODY]
+        change_response(call, outcome, cors=False)
+        types = [pair for pair in outcome.headers if pair[0].lower() == b"content-type"] or [_PLAIN_TEXT]
+        headers = [pair for pair in outcome.headers if pair[0].lower() not in _OF_BODY]
+        outcome.headers = [*headers, (b"content-length", b"%d" % len(body)), *(types if body else ())]
     if cors and rule is not None and rule.cors is not None:
         outcome.headers = rule.cors.response_headers(outcome.headers, call.request.header)
     return outcome

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_request, change_response, own_response
+from meshlib.engine.actions import change_own_response, change_request, own_response
 from meshlib.engine.effects import Deliver, Sleep
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.tally import REQUESTS
@@ -66,9 +66,9 @@ def before_sending(call: Call, rule: Rule, caller_deadline: float) -> Generator[
         if allowed is not None:
             return replies.preflight(allowed)
     if destination is None:
-        return change_response(call, own_response(call, rule))
+        return change_own_response(call, own_response(call, rule))
     if not destination.cluster:
-        return change_response(call, no_cluster(call, destination))
+        return change_own_response(call, no_cluster(call, destination))
     if rule.rewrite is not None or destination.request_ops or destination.authority:
         change_request(call, rule, destination)
     return None
@@ -88,7 +88,7 @@ def _inject(call: Call, fault: FaultPolicy, caller_deadline: float) -> Generator
     if not abort_status:
         return None
     record.add_flag("FI")
-    return change_response(call, replies.fault_abort(abort_status, grpc_status), cors=False)
+    return change_own_response(call, replies.fault_abort(abort_status, grpc_status), cors=False)
 
 
 def as_asked(call: Call, retry: RetryPolicy, timeout: float | None) -> tuple[RetryPolicy, float | None]:
@@ -111,11 +111,13 @@ def no_endpoint(call: Call, tally: Tally, picked: EndpointState | None) -> Outco
     if picked is not None:
         record.add_flag("UO")
         tally.overflows[REQUESTS] += 1
-        return change_response(call, replies.overflow())
+        return change_own_response(call, replies.overflow())
     record.add_flag("UH")
     tally.no_endpoint += 1
     cluster = None if record.destination is None else call.live.snapshot.clusters.get(record.destination.cluster)
-    return change_response(call, replies.no_healthy_upstream(_noted(record, None if cluster is None else cluster.lack)))
+    return change_own_response(
+        call, replies.no_healthy_upstream(_noted(record, None if cluster is None else cluster.lack))
+    )
 
 
 def _noted(record: Exchange, lack: Lack | None) -> str:

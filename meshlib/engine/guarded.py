@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Generic
 
 from meshlib.engine import deadlines, replies
-from meshlib.engine.actions import change_response
+from meshlib.engine.actions import change_own_response
 from meshlib.engine.effects import Acquire, Race, Send
 from meshlib.engine.hedges import Hedges
 from meshlib.engine.message import R
@@ -81,7 +81,7 @@ class GuardedCall(Generic[R]):
 
     def _refused(self, mechanism: str) -> Outcome:
         self._call.record.add_flag("UO")
-        return change_response(self._call, replies.refused(mechanism))
+        return change_own_response(self._call, replies.refused(mechanism))
 
     def attempt(
         self, first: Send[R], now: float, taken: Taken, picks: Picks | None, retry: RetryPolicy

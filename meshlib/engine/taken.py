@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_response
+from meshlib.engine.actions import change_own_response
 from meshlib.engine.before_sending import no_place
 from meshlib.engine.effects import Acquire
 from meshlib.engine.tally import PENDING
@@ -63,7 +63,7 @@ class Taken:
         if effect.granted is None:
             call.record.add_flag("UO")
             self._cluster.state.tally.overflows[PENDING] += 1
-            return change_response(call, replies.overflow())
+            return change_own_response(call, replies.overflow())
         place.slots = slots if effect.granted else None
         return None if effect.granted else no_place(call, clock(), deadline, caller_deadline)
 

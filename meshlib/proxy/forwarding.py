@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call, replies
-from meshlib.engine.actions import change_response
+from meshlib.engine.actions import change_own_response
 from meshlib.engine.drivers import finish
 from meshlib.engine.effects import Deliver, Send, Spawn
 from meshlib.engine.exchange import exchange_of, goes_on
@@ -247,7 +247,7 @@ class Forwarding(InTask):
         """The exchange is over, and its response is all here: send it on."""
         call = self._call
         if outcome.failure is not None:
-            outcome = change_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
+            outcome = change_own_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
             local = True
         record = call.record
         if call.request.protocol == "grpc":

@@ -25,6 +25,9 @@ def call(rule: dict, url: str = "http://reviews:9080/", answer: httpx.Response |
     return (seen[0] if seen else None), response
 
 
+ABORT = {"abort": {"httpStatus": 418, "percentage": {"value": 100}}}
+
+
 def path(request: httpx.Request) -> str:
     return request.url.raw_path.decode()
 
@@ -104,6 +107,30 @@ def test_a_direct_response_is_answered_here_with_the_rules_response_headers():
     request, response = call(rule)
     assert request is None
     assert (response.status_code, response.text, response.headers["x-a"]) == (418, "short and stout", "1")
+
+
+HELLO = {"directResponse": {"status": 200, "body": {"string": "hello"}}}
+FRAMED = {"set": {"Content-Length": "2", "transfer-encoding": "chunked"}, "add": {"content-length": "7"}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "operations", "body", "length", "types"),
+    [
+        (HELLO, FRAMED, "hello", "5", ["text/plain"]),
+        (HELLO, {"remove": ["content-length", "content-type"]}, "hello", "5", ["text/plain"]),
+        (HELLO, {"add": {"Content-Type": "a/b"}}, "hello", "5", ["a/b"]),
+        (HELLO, {"set": {"content-type": "a/b"}}, "hello", "5", ["a/b"]),
+        ({"directResponse": {"status": 200}}, {**FRAMED, "add": {"content-type": "a/b"}}, "", "0", []),
+        ({"redirect": {"uri": "/x"}}, {**FRAMED, "add": {"content-type": "a/b"}}, "", "0", []),
+        ({"route": [to("reviews")], "fault": ABORT}, FRAMED, "fault filter abort", "18", ["text/plain"]),
+        ({"route": [to("nobody")]}, FRAMED, "", "0", []),
+    ],
+)
+def test_of_its_body_a_response_that_is_made_here_says_what_is_so(rule, operations, body, length, types):
+    """Whatever the rule's operations say: as Envoy, which sets the length behind them, and the type where they name none."""
+    _, response = call({**rule, "headers": {"response": operations}})
+    assert (response.text, response.headers.get_list("content-length")) == (body, [length])
+    assert (response.headers.get_list("content-type"), "transfer-encoding" in response.headers) == (types, False)
 
 
 def test_a_direct_response_of_bytes():

@@ -335,3 +335,15 @@ def test_a_client_that_goes_away_ends_its_request(server):
         with proxy.client() as client:
             assert client.get().status == 200
         assert proxy.metric("istio_requests_total", response_flags="DC") == 1
+
+
+@pytest.mark.parametrize("operations", [{"set": {"content-length": "0"}}, {"remove": ["content-length"]}])
+def test_of_its_body_a_response_that_is_made_here_says_what_is_so(operations):
+    """What is said too short would be read as the head of the next response."""
+    rule = {"route": [to("reviews")], "headers": {"response": operations}}
+    resources = [service("reviews"), pod("reviews", "v1", 1), virtual_service("reviews", rule)]
+    with Proxy(resources) as proxy, proxy.client() as client:
+        for _ in range(2):
+            response = client.get()
+            assert (response.status, response.body.startswith(b"upstream connect error")) == (503, True)
+            assert response.header("content-length") == str(len(response.body))

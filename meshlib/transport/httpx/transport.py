@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from meshlib import errors
 from meshlib.engine import replies
-from meshlib.engine.actions import change_response
+from meshlib.engine.actions import change_own_response
 from meshlib.engine.call import NO_TIMEOUTS, Call, CallerTimeouts
 from meshlib.engine.drivers import AsyncRuntime, SyncRuntime, finish, run_async, run_brief
 from meshlib.engine.effects import Deliver, Send
@@ -118,7 +118,7 @@ class _Door(Generic[R]):
 
     def _failed(self, outcome: Outcome, exchange: Exchange[HttpxRequest] | None, call: Call[HttpxRequest]) -> Outcome:
         """The network has failed the call. Ends the exchange, if there is one; the response that Envoy would give."""
-        reply = change_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
+        reply = change_own_response(call, replies.for_failure(outcome, len(call.record.attempts) > 1))
         if outcome.failure in replies.FLAG_OF_FAILURE:
             call.record.status = reply.status
             if self._respond:

@@ -8,7 +8,7 @@ import grpc
 from grpc.aio import AioRpcError, Metadata
 
 from meshlib.engine import replies
-from meshlib.engine.actions import change_response
+from meshlib.engine.actions import change_own_response
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.wrong_address import connect_detail
 from meshlib.errors import CallError
@@ -130,7 +130,7 @@ def _status(outcome: Outcome, call: Call[AnyRequest]) -> tuple[int, str]:
         return (RESOURCE_EXHAUSTED if "message larger" in outcome.detail else INTERNAL), outcome.detail
     if failure is Failure.REQUEST_BODY_FAILED:
         return UNKNOWN, "Exception iterating requests!"
-    response = change_response(call, replies.for_failure(outcome, len(record.attempts) > 1))
+    response = change_own_response(call, replies.for_failure(outcome, len(record.attempts) > 1))
     text = (response.whole or b"").decode()
     if failure is Failure.RESET and "RST_STREAM" in outcome.detail:
         text = text.replace("connection termination", "remote reset")
