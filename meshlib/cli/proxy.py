@@ -367,6 +367,10 @@ def _check(options: ProxyOptions, make: Callable[[], Mesh]) -> None:
 
 
 def _say(said: list[str], found: str) -> None:
+    """Exits with 1 if one of them is an error, though a proxy would begin with it (and refuse requests)."""
     for sentence in said:
-        click.echo(sentence if ": warning: " in sentence or ": notice: " in sentence else f"warning: {sentence}")
+        graded = any(mark in sentence for mark in (": error: ", ": warning: ", ": notice: "))
+        click.echo(sentence if graded else f"warning: {sentence}")
+    if any(": error: " in sentence for sentence in said):
+        raise SystemExit(EXIT_PROBLEMS)
     click.echo(f"ok: {found}")

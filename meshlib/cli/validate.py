@@ -57,4 +57,4 @@ def validate(
     if quiet:
         problems = [p for p in problems if p.severity is not Severity.NOTICE]
     click.echo(render(problems, style, resources=len(result.resources)), nl=False)
-    raise SystemExit(EXIT_PROBLEMS if result.errors else 0)
+    raise SystemExit(EXIT_PROBLEMS if result.errors or any(p.severity is Severity.ERROR for p in problems) else 0)

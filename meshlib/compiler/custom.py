@@ -151,10 +151,8 @@ def unusable(
     for policy in policies:
         if policy.provider in why:
             resource = origins[policy.namespace, policy.name]
-            origin = resource.origin
+            line, column = resource.place_of(("spec", "provider", "name"))
             message = f"spec.provider.name: {why[policy.provider]}; requests that its rules match are refused"
             hint = "define the provider in extensionProviders of MeshConfig (ConfigMap istio in the root namespace)"
-            found.append(
-                Problem(CODE, Severity.ERROR, origin.file, origin.line, origin.column, resource.id, message, hint)
-            )
+            found.append(Problem(CODE, Severity.ERROR, resource.origin.file, line, column, resource.id, message, hint))
     return found

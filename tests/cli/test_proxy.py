@@ -172,6 +172,33 @@ def test_check_refuses_resources_that_are_wrong(tmp_path):
     assert "a.yaml:" in result.output
 
 
+ASKS_NOBODY = """apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask}
+spec:
+  action: CUSTOM
+  provider: {name: nobody}
+  rules: [{}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [(("proxy", "--inbound=127.0.0.1:0", "--app=127.0.0.1:80", "--check", "--config"), "1:1"), (("validate",), "6:14")],
+)
+def test_what_refuses_requests_is_an_error_for_who_checks(command, place, tmp_path):
+    """The proxy would begin, and refuse: no pipeline ought to let that pass."""
+    (tmp_path / "a.yaml").write_text(ASKS_NOBODY)
+    result = CliRunner().invoke(main, [*command, str(tmp_path)])
+    assert result.exit_code == 1
+    assert (
+        f"a.yaml:{place}: error: AuthorizationPolicy/default/ask: spec.provider.name: MeshConfig has no"
+        in result.output
+    )
+    assert "warning: " not in result.output
+    assert "ok: " not in result.output
+
+
 @pytest.mark.parametrize("check", [["--check"], []])
 def test_a_certificate_without_its_key_is_told(check, tmp_path):
     (tmp_path / "a.yaml").write_text(GOOD)
