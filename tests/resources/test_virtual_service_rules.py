@@ -25,6 +25,7 @@ def matching(more: str) -> str:
     return routed("match:\n- " + more)
 
 
+MANY = "".join(f"- h{number}.com\n" for number in range(9))  # the first is named, in each process (no set's order)
 REFUSED = [
     # hosts, gateways, exportTo
     ("a host with a space", f"hosts:\n- reviews\n- a b  # here\n{ROUTE}", "bad-host", "not a DNS label"),
@@ -34,6 +35,7 @@ REFUSED = [
     ("one host twice", f"hosts:\n- a.com\n- b.com\n- a.com  # here\n{ROUTE}", "duplicate-host", "a.com twice"),
     ("a host and its wildcard", f"hosts:\n- '*.a.com'\n- b.a.com  # here\n{ROUTE}", "duplicate-host", "*.a.com"),
     ("wildcards within each other", f"hosts:\n- '*.b.a.com'\n- '*.a.com'  # here\n{ROUTE}", "duplicate-host", "*.a.com"),
+    ("a wildcard of many", f"hosts:\n{MANY}- '*.com'  # here\n{ROUTE}", "duplicate-host", "*.com and h0.com cover"),
     ("a gateway that is no name", f"hosts: [a]\ngateways:\n- g/  # here\n{ROUTE}", "bad-gateway", "namespace/name"),
     ("a gateway with a space", f"hosts: [a]\ngateways:\n- my gate  # here\n{ROUTE}", "bad-gateway", "namespace/name"),
     ("an export twice", f"hosts: [a]\nexportTo:\n- x\n- x  # here\n{ROUTE}", "duplicate-export", "twice"),

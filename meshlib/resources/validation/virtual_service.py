@@ -65,7 +65,7 @@ def _hosts(spec: VirtualServiceSpec, at_gateway: bool) -> Iterator[Notice]:
 
 
 def _hosts_once(hosts: Sequence[str]) -> Iterator[Notice]:
-    seen: set[str] = set()
+    seen: dict[str, None] = {}  # in order: what is said of them is the same in each process
     wildcards: list[str] = []
     for index, host in enumerate(hosts):
         take_turns()
@@ -78,7 +78,7 @@ def _hosts_once(hosts: Sequence[str]) -> Iterator[Notice]:
                 f"hosts names {host} twice" if same == host else f"{host} and {same} cover the same hosts",
                 "keep one of them",
             )
-        seen.add(host)
+        seen[host] = None
         if host.startswith("*"):
             wildcards.append(host)
 
