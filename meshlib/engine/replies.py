@@ -111,5 +111,7 @@ def for_failure(outcome: Outcome, retried: bool = False) -> Outcome:
         return overflow()
     if failure is Failure.PROTOCOL_ERROR:
         return reply(502, prefix + _RESET_REASON[failure], detail=outcome.detail)
+    if failure is Failure.INVALID_REQUEST:  # no upstream has had a part in it
+        return reply(503, "invalid request", detail=outcome.detail)
     text = _RESET_REASON.get(failure, "connection termination") if failure is not None else ""
     return reply(503, prefix + text, detail=outcome.detail)

@@ -337,6 +337,16 @@ def test_a_client_that_goes_away_ends_its_request(server):
         assert proxy.metric("istio_requests_total", response_flags="DC") == 1
 
 
+@pytest.mark.parametrize("change", [{"set": {"bad name": "x"}}, {"set": {"content-length": "5"}}])
+def test_what_a_rule_makes_of_a_request_that_cannot_be_sent_is_no_fault_of_an_upstream(server, change):
+    rule = {"route": [to("reviews")], "headers": {"request": change}}
+    eager = {"consecutive5xxErrors": 1, "consecutiveGatewayErrors": 1, "maxEjectionPercent": 100}
+    with Proxy(mesh_of(server, rule, outlierDetection=eager)) as proxy, proxy.client() as client:
+        found = [client.get() for _ in range(3)]
+        assert [(each.status, each.body) for each in found] == [(503, b"invalid request")] * 3
+    assert server.seen == []
+
+
 @pytest.mark.parametrize("operations", [{"set": {"content-length": "0"}}, {"remove": ["content-length"]}])
 def test_of_its_body_a_response_that_is_made_here_says_what_is_so(operations):
     """What is said too short would be read as the head of the next response."""
