@@ -142,12 +142,13 @@ class Interception:
         if self.not_inbound and ALL_PORTS not in self.inbound:
             raise WrongInterception("inbound ports are excluded of all of them: lead '*' to the proxy")
         for port, to in self.inbound.items():
+            which = f"port {port}" if port else "'*'"
             if to in self.inbound:
                 raise WrongInterception(
-                    f"port {port} leads to {to}, which leads on to {self.inbound[to]}: the proxy would be before itself"
+                    f"{which} leads to {to}, which leads on to {self.inbound[to]}: the proxy would be before itself"
                 )
             if to == self.outbound_port:
-                raise WrongInterception(f"port {port} leads to {to}, where the proxy takes what the application sends")
+                raise WrongInterception(f"{which} leads to {to}, where the proxy takes what the application sends")
 
 
 def restored(

@@ -152,6 +152,7 @@ def test_what_is_there_is_taken_away_and_no_more():
         (lambda: Interception(ports=(25, 26), not_ports=(26,)), "port 26 is both included and excluded"),
         (lambda: Interception(inbound={8080: 8081, 8081: 1}), "the proxy would be before itself"),
         (lambda: Interception(inbound={8080: 15001}), "where the proxy takes what the application sends"),
+        (lambda: Interception(inbound={0: 15001}), "'*' leads to 15001"),
         (lambda: networks("10.0.0.1/8"), "10.0.0.1/8 is not a network such as 10.0.0.0/8"),
         (lambda: ports("25,x"), "x is not a port"),
         (lambda: ports("65536"), "65536 is not a port"),
