@@ -127,6 +127,9 @@ def let_go(call: Call[R], record: Exchange, outcome: Outcome) -> None:
     outcome.headers = NO_HEADERS
     call.outcome = record.destination = record.attempted = record.upstream_ms = None
     record.peer_metadata = record.grpc_status = None
+    if call.live.tells:  # for an access log, which has its line
+        del record.answered
+        outcome.stream = None
     call.live = record.virtual_host = record.rule_object = None  # type: ignore[assignment]
     record.endpoint = ""
     record.status = 0

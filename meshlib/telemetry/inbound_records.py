@@ -110,11 +110,11 @@ class InboundRecords:
         self._connections: dict[tuple[str, str, str | None, str], tuple[bytes, bytes]] = {}
         self._places: dict[tuple[str, str], bytes] = {}
 
-    def write(self, call: InboundCall, span: Recorded, result: bytes, end: int | None) -> None:
-        """The call is over. ``result``: what came of it, as attributes, events and status."""
+    def write(self, call: InboundCall, span: Recorded, result: bytes, end: int) -> None:
+        """The call is over since ``end``, in nanoseconds since the epoch. ``result``: what came of it, as attributes, events
+        and status."""
         request = call.request
         method = _METHODS.get(request.method)
-        ended = now() if end is None else end
         if method is None or request.protocol == "grpc":
             name = name_of(request)[:LONGEST].encode("utf-8", "replace")
             told = [otlp.attributes(self._described(request, span))]
@@ -123,7 +123,7 @@ class InboundRecords:
         told.append(result)
         parent = span.parent_id
         if method is not None and name is method[0] and parent and not span.state and not call.route:  # nearly always
-            span.tracer.take(otlp.served(span.trace_id, span.span_id, parent, method[1], span.start, ended, told))
+            span.tracer.take(otlp.served(span.trace_id, span.span_id, parent, method[1], span.start, end, told))
             return
         if call.route:
             name = b"%b %b" % (name, call.route.encode("utf-8", "replace"))
@@ -135,7 +135,7 @@ class InboundRecords:
                 name,
                 otlp.SERVER,
                 span.start,
-                ended,
+                end,
                 b"".join(told),
                 otlp.REMOTE if parent else otlp.LOCAL,
                 span.state.encode("latin-1", "replace"),

@@ -24,6 +24,7 @@ from meshlib.telemetry.inbound_records import (
     address_of,
     status_of,
 )
+from meshlib.telemetry.own_spans import now
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -99,7 +100,7 @@ class InboundTracing(Spans):
     def started(self, call: InboundCall) -> ServedSpan | None:
         """Begin the span (or find the one begun); returns it, or None when nobody records. ``call.around`` makes it
         current for the handler: also one that is not sampled, whose calls then are not sampled either."""
-        if self.nobody_records() or self._settings.disabled:
+        if (self._proxy is not None and self.nobody_records()) or self._settings.disabled:
             if self.makes_ids and call.request.header(REQUEST_ID) is None:
                 self._identify(call, not self._settings.disabled)
             return None
@@ -251,7 +252,7 @@ class InboundTracing(Spans):
     def finished(self, call: InboundCall, served: ServedSpan, end: int | None = None) -> None:
         """The call is over: its result onto the span. ``end``: when that was, in nanoseconds since the epoch; None: now."""
         if type(served) is Recorded:
-            self._records.write(call, served, self._written(call, served), end)
+            self.recorded(call, served, now() if end is None else end)
             return
         span = served.span
         if not span.is_recording():  # somebody else's, who has ended it
@@ -298,8 +299,8 @@ class InboundTracing(Spans):
             found.update(self._tags.ended(ServedEntry(call, clock.monotonic(), clock.time(), served, False)))
         return found, error
 
-    def _written(self, call: InboundCall, span: Recorded) -> bytes:
-        """The same in bytes."""
+    def recorded(self, call: InboundCall, span: Recorded, end: int) -> None:
+        """``finished`` of spans that are written by ourselves."""
         if (
             not call.flags
             and 0 < call.status < 500
@@ -309,13 +310,16 @@ class InboundTracing(Spans):
             and call.request.protocol != "grpc"
             and not call.injected_delay
         ):  # nearly always
-            return STATUSES.get(call.status) or status_of(call.status)
-        found, error = self._result(call, span)
-        told = otlp.attributes(found)
-        fault = fault_of(call)
-        if fault is not None:
-            told += otlp.event("meshlib.fault", span.start, fault)
-        return told + otlp.status(True, call.flags) if error else told
+            told = STATUSES.get(call.status) or status_of(call.status)
+        else:
+            found, error = self._result(call, span)
+            told = otlp.attributes(found)
+            fault = fault_of(call)
+            if fault is not None:
+                told += otlp.event("meshlib.fault", span.start, fault)
+            if error:
+                told += otlp.status(True, call.flags)
+        self._records.write(call, span, told, end)
 
     def late(self, call: InboundCall, served: ServedSpan, at: float) -> None:
         """The same of a call that was over at ``at``, by the mesh's clock."""

@@ -242,10 +242,12 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
             return
         if span is not None:
             try:
-                # by the clock of its duration, as ``InboundTracing.late``
-                end = span.start + int((now - call.started) * 1e9) if type(span) is Recorded else None
-                self.tracing.finished(call, span, end)
-                series.exemplify((now - call.started) * 1000.0, span.trace_id, span.span_id)
+                took = now - call.started
+                if type(span) is Recorded:  # nearly always; by the clock of its duration, as ``InboundTracing.late``
+                    self.tracing.recorded(call, span, span.start + int(took * 1e9))
+                else:
+                    self.tracing.finished(call, span)
+                series.exemplify(took * 1000.0, span.trace_id, span.span_id)
             except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
                 self._failed()
         logs = self._lines

@@ -283,7 +283,8 @@ class Watcher(Generic[WatchedCall, WatchedSpan]):
         self._look()
 
     def _look(self) -> None:
-        self.keeps_calls = self.tells = self._logs is not None or self._remember is not None
+        self.keeps_calls = self._remember is not None  # the line of a call is made, or its values are taken, as it ends
+        self.tells = self.keeps_calls or self._logs is not None
         self._lines = self._logs if self._remember is None else None
 
     def access_logs(self) -> list[dict[str, object]]:

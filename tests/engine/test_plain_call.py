@@ -231,14 +231,18 @@ def test_calls_do_and_say_the_same_with_and_without_it(seed):
         assert plain_ones > 0
 
 
-def test_a_call_that_is_let_go_has_nothing_of_what_it_was():
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_call_that_is_let_go_has_nothing_of_what_it_was(tells):
     b = bench(PLAIN)
+    b.live.tells = tells
     fresh, _ = b.begin()
     script = b.script(200)
     outcome, call, plain = short(b, script)
     assert plain
     record = call.record
+    assert hasattr(record, "answered") is tells
     record.status, record.grpc_status, record.peer_metadata = 200, 0, "somebody"
+    outcome.stream = "a connection" if tells else None
     plain_call.let_go(call, record, outcome)
     new = fresh.record
     assert [
@@ -247,4 +251,5 @@ def test_a_call_that_is_let_go_has_nothing_of_what_it_was():
         if getattr(record, name) != getattr(new, name)
     ] == []
     assert [call.request, call.live, call.outcome, record.virtual_host, record.rule_object] == [None] * 5
-    assert (outcome.whole, list(outcome.headers)) == (None, [])
+    assert (outcome.whole, list(outcome.headers), outcome.stream) == (None, [], None)
+    assert not hasattr(record, "answered")

@@ -3,6 +3,7 @@ else comes of one is a ``Forwarding``'s."""
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -62,6 +63,40 @@ def test_a_connection_that_is_not_there_is_looked_for_once_before_one_is_made(se
     with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
         assert client.get().status == 200
     assert len(looked) == 2  # and once more by whoever makes it: one may have come back meanwhile
+
+
+def test_with_an_access_log_too_whose_lines_say_nothing_of_the_request_before(server, tmp_path):
+    wants = "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %BYTES_SENT%"
+    log = {"access_log": tmp_path / "log", "access_log_format": f"{wants}\n"}
+    found = mesh_of(server, match=[{"uri": {"prefix": "/ok"}}])
+    found[-1]["spec"]["http"].append({"match": [{"uri": {"prefix": "/none"}}], "directResponse": {"status": 404}})
+
+    def cut(handler):
+        handler.close_connection = True
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        return True
+
+    with Proxy(found, **log) as proxy, proxy.client() as client:
+        client.get("/ok-0")  # makes a connection to the upstream
+        assert client.get("/ok-1").status == 200
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        (spare,) = spares(proxy)
+        assert not hasattr(spare._call.record, "answered")
+        assert spare._outcome.stream is None
+        assert client.get("/ok-02").status == 200
+        assert eventually(lambda: spares(proxy) == [spare])
+        assert client.get("/none").status == 404
+        server.behave = cut
+        assert client.get("/ok-3").status == 503
+        assert proxy.mesh.flush_access_logs()
+    _, first, second, none, failed = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    upstream = f"127.0.0.1:{server.port}"
+    assert first[:4] == ["/ok-1", "200", "-", upstream]
+    assert second[:4] == ["/ok-02", "200", "-", upstream]
+    assert first[4] == second[4] != "-"
+    assert (first[5], second[5]) == ("5", "6")
+    assert none == ["/none", "404", "-", "-", "-", "0"]
+    assert failed[:4] == ["/ok-3", "503", "UC", upstream]
 
 
 def test_a_spare_keeps_neither_request_nor_response_nor_configuration(server):

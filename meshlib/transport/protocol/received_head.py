@@ -164,7 +164,7 @@ class ReceivedHead(RawHead):
     def size(self) -> int:
         """Bytes of names and values, as nearly all servers write them."""
         lines = self.lines
-        return len(lines) - 4 * lines.count(_LINE_END)
+        return len(lines) - 4 * lines.count(b"\n")  # a line end has one; to look for both takes twice as long
 
     def copy(self) -> ReceivedHead:
         """Itself: it never changes."""
