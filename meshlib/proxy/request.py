@@ -136,7 +136,8 @@ class ProxyRequest(Bodied):
 
     def values_of(self, wanted: WantedHeaders) -> Values:
         """Several at once, in bytes."""
-        return wanted.of_lines(self.lines, self.lower, self.header)
+        lines: bytes = self._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
+        return wanted.of_lines(lines, self.lower, self.header)
 
     def retarget(self, target: bytes) -> None:
         """Its target is another one: before anybody has decided by it."""
@@ -229,8 +230,9 @@ class ProxyRequest(Bodied):
 
     def sent_values(self, wanted: WantedHeaders) -> Values:
         """Values of several headers as they are sent."""
-        if self._headers is self._received:
-            return self.values_of(wanted)
+        headers = self._headers
+        if headers is self._received:  # as ``values_of``
+            return wanted.of_lines(headers.lines, self.lower, self.header)  # type: ignore[union-attr]
         return wanted.of_texts(map(self.sent_header, wanted.names))
 
     def head_bytes(self) -> int:
