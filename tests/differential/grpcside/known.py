@@ -63,7 +63,7 @@ KNOWN: dict[str, Known] = {
         steps(r"[hm](rst\d+|close)"),
         ("code", "details"),
     ),
-    "goaway": Known("grpc core sends a call again that a GOAWAY did not take, beside all policy", steps("goaway")),
+    "goaway": Known("the mesh sends a call again that a GOAWAY did not take, and counts no retry", steps("goaway")),
     "user agent": Known("grpcio writes the user agent after all policy", named("user-agent")),
     "what grpcio sends": Known(
         "grpcio writes user-agent and grpc-timeout after all policy",

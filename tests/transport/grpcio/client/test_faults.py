@@ -8,6 +8,7 @@ import time
 
 import grpc
 import pytest
+from hyperframe.frame import GoAwayFrame, SettingsFrame
 
 from meshlib.policy.grpc_status import NUMBERS
 from tests.support.grpc_echo import EchoServer, Message
@@ -297,6 +298,18 @@ async def test_a_server_that_is_always_going_away_is_not_called_again_and_again(
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert "GOAWAY" in error.details()
         assert server.connections <= 6
+        await mesh.aclose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_on_a_connection_whose_goaway_came_with_its_settings_ends(runtime_class, kind):
+    """gRPC core 1.85 takes it for a good one until it is closed; its own retries would go on there past any deadline."""
+    leaving = SettingsFrame(0).serialize() + GoAwayFrame(0, last_stream_id=2**31 - 1).serialize()
+    with H2Server(greeting=leaving) as server, mesh_of(server.port, rules=ONCE) as mesh:
+        error = await refused(by_kind(runtime_class(mesh), kind, timeout=10))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "GOAWAY" in error.details()
+        assert error.exchange.flags == "UR"
         await mesh.aclose()
 
 
