@@ -83,14 +83,15 @@ def sockets() -> list[str]:
         except OSError:
             continue
     found = []
-    with open("/proc/self/net/tcp") as table:
-        next(table)
-        for line in table:
-            fields = line.split()
-            if f"socket:[{fields[9]}]" in mine:
-                local, remote = (int(end.rpartition(":")[2], 16) for end in fields[1:3])
-                state = {"01": "established", "08": "close-wait", "0A": "listen"}.get(fields[3], fields[3])
-                found.append(f"{local} -> {remote} {state}")
+    for family in ("tcp", "tcp6"):
+        with open(f"/proc/self/net/{family}") as table:
+            next(table)
+            for line in table:
+                fields = line.split()
+                if f"socket:[{fields[9]}]" in mine:
+                    local, remote = (int(end.rpartition(":")[2], 16) for end in fields[1:3])
+                    state = {"01": "established", "08": "close-wait", "0A": "listen"}.get(fields[3], fields[3])
+                    found.append(f"{local} -> {remote} {state}")
     return found
 
 

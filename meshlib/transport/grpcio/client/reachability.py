@@ -29,6 +29,9 @@ log = logging.getLogger("meshlib.grpc")
 
 READY = grpc.ChannelConnectivity.READY
 
+ASKED_EVERY = 2.0
+"""Seconds between asking a channel of threads to connect. grpcio asks once: a channel that was ready for a moment, which
+nobody need have been told of, is idle afterwards, and as its endpoint is avoided no call wakes it."""
 STALLED = 5.0
 """Seconds between checks whether a loop that watches a channel is running at all."""
 
@@ -41,7 +44,7 @@ def lost_connection(core: MeshCore, upstream: Upstream, effect: Send[GrpcRequest
     cluster.state.observe_health(endpoint, reachable=False)
     try:
         if upstream.loop is None:
-            _watch_from_thread(upstream, cluster, endpoint)
+            _watch_from_thread(core, upstream, cluster, endpoint)
         else:
             _watch_on_loop(core, upstream, cluster, endpoint)
     except Exception:
@@ -65,7 +68,7 @@ def _watch_ender(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointSt
     return end_watch
 
 
-def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
+def _watch_from_thread(core: MeshCore, upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:
     end_watch = _watch_ender(upstream, cluster, endpoint)
     watched = weakref.ref(upstream)
 
@@ -83,9 +86,23 @@ def _watch_from_thread(upstream: Upstream, cluster: BoundCluster, endpoint: Endp
         stop()
         end_watch()
 
+    alarms = core.real_alarms
+
+    def ask_again() -> None:
+        here = watched()
+        if here is not None and here.watching is stop_and_end:
+            here.channel.subscribe(_ignore, try_to_connect=True)
+            here.channel.unsubscribe(_ignore)
+            alarms.after(ASKED_EVERY, ask_again)
+
     upstream.watching = stop_and_end
     upstream.subscribed = True
     upstream.channel.subscribe(changed, try_to_connect=True)
+    alarms.after(ASKED_EVERY, ask_again)
+
+
+def _ignore(_: grpc.ChannelConnectivity) -> None:
+    """Told of nothing: subscribed only to ask for a connection."""
 
 
 def _watch_on_loop(core: MeshCore, upstream: Upstream, cluster: BoundCluster, endpoint: EndpointState) -> None:

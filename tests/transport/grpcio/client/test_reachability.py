@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from meshlib.transport.grpcio.client.reachability import STALLED, lost_connection
+from meshlib.transport.grpcio.client.reachability import ASKED_EVERY, STALLED, lost_connection
 
 State = grpc.ChannelConnectivity
 
@@ -18,12 +18,14 @@ class Channel:
 
     def __init__(self, error=None):
         self.error, self.told, self.state = error, [], State.TRANSIENT_FAILURE
+        self.asked = 0
         self.changed = asyncio.Event()
 
     def subscribe(self, callback, try_to_connect=False):
         assert try_to_connect
         if self.error is not None:
             raise self.error
+        self.asked += 1
         self.told.append(callback)
 
     def unsubscribe(self, callback):
@@ -87,6 +89,23 @@ def test_in_threads_it_is_back_when_its_channel_is_ready(core, effect, endpoint)
     changed(State.READY)
     assert endpoint.reachable
     assert (upstream.channel.told, upstream.watching) == ([], None)
+
+
+def test_in_threads_a_channel_that_was_ready_unseen_and_is_idle_is_asked_to_connect_again(core, effect, endpoint):
+    upstream = Upstream()
+    lost_connection(core, upstream, effect)
+    [changed] = upstream.channel.told
+    changed(State.IDLE)  # it was ready, and lost at once: nobody was told
+    for asked in (2, 3):
+        [(seconds, ask)] = core.real_alarms.due
+        assert seconds == ASKED_EVERY
+        core.real_alarms.due.clear()
+        ask()
+        assert (upstream.channel.asked, upstream.channel.told) == (asked, [changed])
+    changed(State.READY)
+    assert endpoint.reachable
+    core.real_alarms.due.pop()[1]()
+    assert (upstream.channel.asked, core.real_alarms.due) == (3, [])
 
 
 def test_the_end_of_its_channel_ends_the_watch(core, effect, endpoint):
