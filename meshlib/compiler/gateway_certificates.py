@@ -94,7 +94,8 @@ def _credential(secrets: Secrets, name: str, asks: bool) -> tuple[KeyPair, bytes
             "credentialName",
             "kubectl create secret tls makes one that is",
         )
-    return KeyPair(found.certificate, found.key), found.ca, found.crl
+    pair = KeyPair(found.certificate, found.key, source=f"Secret {secrets.namespace}/{name}")
+    return pair, found.ca, found.crl
 
 
 def _roots(secrets: Secrets, name: str) -> tuple[bytes, bytes]:

@@ -26,12 +26,13 @@ class GatewayChoice:
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A certificate with its chain, and its key: PEM, or the files that have them."""
+    """A certificate with its chain, and its key: PEM, or the files that have them. ``source``: the Secret, to be named."""
 
     certificate: bytes = field(default=b"", repr=False)
     key: bytes = field(default=b"", repr=False)
     certificate_file: str = ""
     key_file: str = ""
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

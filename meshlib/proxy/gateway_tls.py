@@ -183,7 +183,8 @@ def why_not_served(tls: GatewayTls, server: str, alpn: Sequence[str] = ALPN) -> 
 
 def _followed(tls: GatewayTls, server: str, load: Callable[[], T]) -> Followed[T]:
     of_pairs = (file for pair in tls.pairs for file in (pair.certificate_file, pair.key_file))
-    return Followed(f"the certificate of {server}", [tls.ca_file, tls.crl_file, *of_pairs], load)
+    secrets = ", ".join(pair.source for pair in tls.pairs if pair.source)
+    return Followed(f"the certificate of {server}", [tls.ca_file, tls.crl_file, *of_pairs], load, secrets)
 
 
 def contents_of(tls: GatewayTls) -> Contents:

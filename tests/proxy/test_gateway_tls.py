@@ -319,7 +319,8 @@ def test_a_certificate_that_cannot_be_used_is_said_and_closes_its_server(app, ca
     ) as gw:
         with pytest.raises(GONE):
             get(gw, client())
-        assert "is not served: the certificate of Gateway/default/gw servers[0] cannot be used" in caplog.text
+        said = "is not served: the certificate of Gateway/default/gw servers[0] cannot be used (Secret default/shop):"
+        assert said in caplog.text
 
 
 def written(folder, name, pair, key=None):

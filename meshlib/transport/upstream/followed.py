@@ -28,12 +28,13 @@ class UnusableFiles(MeshError, OSError):
 class Followed(Generic[T]):
     """``load()`` of ``files``, again when they have changed. A new version that cannot be used (half written, broken, a key
     that is not yet that of the certificate) leaves the last good one in use: said once in the log at level ERROR, and in
-    ``problem`` until a version is good."""
+    ``problem`` until a version is good. ``secrets``: names of what has the rest of the contents, to be told."""
 
-    __slots__ = ("__weakref__", "_good", "_load", "_lock", "_seen", "files", "problem", "what")
+    __slots__ = ("__weakref__", "_good", "_load", "_lock", "_secrets", "_seen", "files", "problem", "what")
 
-    def __init__(self, what: str, files: Iterable[str], load: Callable[[], T]) -> None:
+    def __init__(self, what: str, files: Iterable[str], load: Callable[[], T], secrets: str = "") -> None:
         self.what = what
+        self._secrets = secrets
         self.files = tuple(file for file in files if file)
         self.problem = ""
         self._load = load
@@ -55,7 +56,8 @@ class Followed(Generic[T]):
         try:
             made = self._load()
         except (OSError, ValueError) as error:
-            named = f" ({', '.join(self.files)})" if self.files else ""
+            sources = ", ".join([*self.files, self._secrets] if self._secrets else self.files)
+            named = f" ({sources})" if sources else ""
             told = f"{self.what} cannot be used{named}: {error}"
             # what is not the fault of the contents (too many open files ...) may be over at the next look
             self._seen = seen if isinstance(error, (ssl.SSLError, ValueError)) else None
