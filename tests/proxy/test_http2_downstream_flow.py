@@ -1,0 +1,137 @@
+"""Connections of HTTP/2 without a network: drains, clients that do not read, floods, and time."""
+
+from __future__ import annotations
+
+import gc
+import random
+
+from hyperframe.frame import RstStreamFrame, SettingsFrame
+
+from meshlib.proxy import http2_downstream
+from meshlib.proxy.slow_clients import Wait
+from meshlib.transport.protocol.http2_client_frames import PREFACE
+from meshlib.transport.protocol.http2_server import ServerSession
+from tests.support.http2_client import GET, POST, Client
+from tests.support.http2_down import Forwarding, called, connected
+
+MANY = [f"x_{number}" for number in range(110)]
+GRPC = {"content_type": "application/grpc", "te": "trailers"}
+
+
+def test_a_connection_without_a_stream_is_waited_for_until_it_is_drained():
+    down, transport, listener = connected()
+    assert down.waits() == (Wait.NEXT, 0)
+    down.data_received(PREFACE + SettingsFrame(0).serialize())
+    assert down.waits() == (Wait.NEXT, 1)
+    down.give_up(Wait.NEXT)
+    assert down.session.draining
+    ((due, drained),) = listener.loop.timers
+    assert due == http2_downstream.ACKNOWLEDGED_IN
+    drained()
+    assert "eof" in transport.said
+    assert down.waits() is None
+    down.connection_lost(None)
+    assert listener.said == ["opened", "closed"]
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_without_end():
+    down, _, listener = connected()
+    forwarding = Forwarding()
+    listener.rng = random.Random(1)
+    listener.forward = lambda request, responder: forwarding
+    client = Client(greet=False)
+    grpc = [*POST, ("content-type", "application/grpc")]
+    heads = [client.head(1, POST, False), client.head(3, GET), client.head(5, grpc, False)]
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + b"".join(head.serialize() for head in heads))
+    assert down.waits() == (Wait.BODY, 1)
+    down.give_up(Wait.BODY)
+    assert sorted(down.session.streams) == [3, 5]
+    assert forwarding.said == ["cancel"]
+    assert listener.refusals == [408]
+    assert down.waits() is None
+
+
+def test_a_body_is_not_waited_for_either_when_nobody_forwards_its_request():
+    down, _, listener = connected()
+    listener.rng = random.Random(1)
+    listener.forward = lambda request, responder: None
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + Client(greet=False).head(1, POST, False).serialize())
+    down.give_up(Wait.BODY)
+    assert not down.session.streams
+
+
+def test_a_connection_that_comes_while_the_listener_drains_is_told_so():
+    down, _, _ = connected(draining=True)
+    assert down.session.draining
+
+
+def test_a_client_that_does_not_read_what_it_asks_for_is_dropped():
+    down, transport, _ = connected()
+    transport.waiting = http2_downstream.BACKLOG_MOST + 1
+    down._flush()
+    assert transport.said[-1] == "abort"
+    down._flush()
+    down.flush_soon()
+    down.flush_soon()
+
+
+def test_a_client_that_floods_is_read_in_turns():
+    down, transport, listener = connected()
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+    down.data_received(preface + b"\0\0\x08\6\0\0\0\0\0" + b"12345678" + b"\0\0\x08\6\1\0\0\0\0" + b"12345678")
+    down.data_received(b"\0\0\x08\6\1\0\0\0\0" + b"12345678")
+    flood = b"\0\0\x08\6\1\0\0\0\0" + b"12345678"
+    down.data_received(flood * 600)
+    assert "pause" in transport.said
+    listener.loop.soon[-1]()
+    assert transport.said[-1] != "pause"
+    assert "resume" in transport.said
+    listener.loop.soon[-1]()
+
+
+def test_a_request_that_is_reset_with_its_head_is_not_forwarded():
+    down, _, listener = connected()
+    listener.forward = None
+    client = Client(greet=False)
+    frames = client.head(1, POST, False).serialize() + RstStreamFrame(1, error_code=8).serialize()
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + frames)
+
+
+def test_nothing_is_read_after_the_end():
+    down, transport, _ = connected()
+    down.data_received(b"GET / HTTP/1.1\r\n\r\n        ")
+    assert "eof" in transport.said
+    said = len(transport.said)
+    down.data_received(b"more")
+    down._catch_up()
+    assert len(transport.said) == said
+    assert down.eof_received() is False
+
+
+def test_a_connection_that_is_over_is_not_kept_until_the_garbage_collector_comes():
+    """nghttp2 keeps tens of kilobytes of each, which the collector does not count."""
+
+    def sessions():
+        return sum(type(each) is ServerSession for each in gc.get_objects())
+
+    gc.disable()
+    try:
+        down, transport, listener, _, (call,) = called()
+        call.respond(200, b"", [], b"whole", None)
+        there = sessions()
+        down.connection_lost(None)
+        listener.loop.soon.clear()
+        listener.forward = None  # remembers the call
+        del down, transport, listener, call, _
+        assert sessions() == there - 1
+    finally:
+        gc.enable()
+
+
+def test_a_client_that_does_not_take_the_last_bytes_is_not_waited_for_without_end():
+    down, transport, _ = connected()
+    transport.close()
+    transport.waiting = 70_000
+    assert down.waits() == (Wait.LEAVE, 70_000)
+    down.give_up(Wait.LEAVE)
+    assert transport.said[-1] == "abort"
