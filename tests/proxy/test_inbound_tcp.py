@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.proxy.test_inbound_transparent import declaring, meant, over_tls, tcp, world
+from tests.proxy.test_inbound_transparent_meant import declaring, meant, over_tls, tcp, world
 from tests.support.eventually import eventually
 from tests.support.identities import CLIENT
 from tests.support.inbound_policies import authorization_policy, on_paths
