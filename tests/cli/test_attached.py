@@ -14,6 +14,8 @@ from meshlib.cli.main import main
 from tests.support.admin import runtime_folder
 from tests.support.admin_process import AdminProcess
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory):

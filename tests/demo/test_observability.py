@@ -22,6 +22,8 @@ from tests.support.identities import TodaysClock, World
 from tests.support.prometheus import needs_prometheus, prometheus, promtool
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["prometheus"]
 
 ROOT = Path(__file__).parents[2]

@@ -17,6 +17,8 @@ from meshlib.demo.sidecar.application import Sidecars
 from meshlib.demo.sidecar.gateways import NAME
 from meshlib.workload import Workload
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def application():

@@ -16,6 +16,8 @@ from meshlib.demo.sidecar.proxy import clusters_of_envoy, port_of
 from meshlib.envoy import binary
 from meshlib.problems import MeshError
 
+pytestmark = pytest.mark.slow
+
 
 def no_envoy() -> str:
     try:

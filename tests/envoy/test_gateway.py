@@ -28,6 +28,8 @@ from tests.support.resources import destination_rule, service_entry, to, virtual
 from tests.support.servers import EchoServer
 from tests.support.tcp_server import TcpServer
 
+pytestmark = pytest.mark.slow
+
 APP = service_entry("app", "app.test", endpoints=[{"address": "127.0.0.1", "ports": {"http": 8080}}])
 ROUTE = virtual_service("shop", {"route": [to("app.test")]}, hosts=["shop.test"], gateways=["public"])
 SHOP, BANK = leaf("shop.test"), leaf("bank.test")

@@ -24,6 +24,8 @@ from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand
 
+pytestmark = pytest.mark.slow
+
 PORT = InboundPort("0.0.0.0", 15006, "127.0.0.1", 8080, 8080)
 JWT = {
     "apiVersion": "security.istio.io/v1",

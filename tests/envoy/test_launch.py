@@ -13,6 +13,8 @@ from tests.support.envoy_engine import EnvoyCommand
 from tests.support.eventually import eventually
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 RESILIENCE = """
 ---
 apiVersion: meshlib.dev/v1

@@ -19,6 +19,8 @@ from tests.support.eventually import eventually
 from tests.support.proxy_command import Load, ask
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 ROUTE = """
 ---
 apiVersion: networking.istio.io/v1

@@ -12,6 +12,8 @@ import pytest
 from tests.istiod.judges import ANSWERS
 from tests.istiod.tally import Accepted, Tally
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 NOTHING = Accepted(frozenset(), {})

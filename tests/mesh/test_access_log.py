@@ -19,6 +19,8 @@ from meshlib.errors import MeshError
 from meshlib.mesh.access_log import from_env, log_options
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EchoServer]:

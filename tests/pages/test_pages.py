@@ -9,6 +9,8 @@ from opentelemetry import trace
 
 from tests.support.page import Page
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(str(file.relative_to(ROOT)) for file in sorted((ROOT / "docs").glob("**/*.md")))]
 

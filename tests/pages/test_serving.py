@@ -19,6 +19,8 @@ from tests.support.identities import World
 from tests.support.serve_process import ServeProcess
 from tests.support.spiffe import Authority
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "serving.md").read_text()
 CART = "spiffe://cluster.local/ns/shop/sa/cart"

@@ -31,6 +31,8 @@ from tests.support.proxy import Proxy
 from tests.support.resources import service_entry, to, virtual_service
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 CALLS = 10
 
 

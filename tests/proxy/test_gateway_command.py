@@ -14,6 +14,8 @@ from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, free_port
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 GATEWAY = """
 ---
 apiVersion: networking.istio.io/v1

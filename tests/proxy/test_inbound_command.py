@@ -17,6 +17,8 @@ from meshlib.cli.main import main
 from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand
 
+pytestmark = pytest.mark.slow
+
 INBOUND = """
 ---
 apiVersion: security.istio.io/v1

@@ -16,6 +16,8 @@ from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, ask, free_port
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[EchoServer]:

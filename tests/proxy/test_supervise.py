@@ -17,6 +17,8 @@ from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, ask, free_port, workers_of
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[EchoServer]:

@@ -15,6 +15,8 @@ from meshlib.resources.kinds import KINDS
 from meshlib.resources.loader import load_objects, load_text
 from meshlib.resources.report import STYLES, render
 
+pytestmark = pytest.mark.slow
+
 ROUTE = [
     {
         "destination": {"host": "a", "subset": "v1", "port": {"number": 80}},

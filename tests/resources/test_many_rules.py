@@ -14,6 +14,8 @@ from meshlib.resources.loader import load, load_text
 from meshlib.sources.files import FileSource
 from meshlib.workload import Workload
 
+pytestmark = pytest.mark.slow
+
 RULE = "  - match: [{{uri: {{prefix: /p{0}/}}}}]\n    directResponse: {{status: 200, body: {{string: 'r{0}'}}}}\n"
 HEAD = (
     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\nspec:\n  hosts: [h.test]\n  http:\n"

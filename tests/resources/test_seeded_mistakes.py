@@ -14,6 +14,8 @@ from meshlib.resources.loader import load_text
 from meshlib.resources.model_fields import Loc, field_names, model_at
 from meshlib.resources.yaml_reader import read
 
+pytestmark = pytest.mark.slow
+
 VIRTUAL_SERVICE = """\
 apiVersion: networking.istio.io/v1
 kind: VirtualService

@@ -18,6 +18,8 @@ from meshlib.resources import yaml_builder, yaml_reader
 from meshlib.resources.loader import load_text
 from meshlib.resources.yaml_reader import read
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 CALLS_A_BYTE = 20

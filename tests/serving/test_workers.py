@@ -15,6 +15,8 @@ import pytest
 
 from meshlib.serving.workers import LONGEST_BACKOFF, backoff
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 30.0
 
 

@@ -15,6 +15,8 @@ import meshlib
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
 
+pytestmark = pytest.mark.slow
+
 COMMON = """
     import sys
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("mypy", reason="mypy is not installed: nobody looks at the types")
 
 HERE = Path(__file__).parent

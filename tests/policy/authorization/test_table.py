@@ -18,6 +18,8 @@ from meshlib.policy.path_spellings import NORMALIZATIONS, Normalization
 from tests.policy.authorization.reference import matches
 from tests.policy.authorization.requests import one, policy, request, when
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("MESHLIB_TABLE_EXAMPLES", "60"))
 """More of them, to look for more."""
 

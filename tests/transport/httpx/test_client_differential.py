@@ -18,6 +18,8 @@ from meshlib.transport.httpx import direct_send
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.client_scenes import REQUESTS, Handler, Quiet, Scene, call, call_async, generated, jar
 
+pytestmark = pytest.mark.slow
+
 CLIENTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "follows": {"follow_redirects": True},

@@ -23,6 +23,8 @@ from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
 from tests.support.shortcuts import NEEDS_SHORTCUTS
 
+pytestmark = pytest.mark.slow
+
 MODULES = pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
 
 

@@ -14,6 +14,8 @@ from tests.support.grpc_echo import EchoServer, Message, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick, soon
 from tests.support.resources import to
 
+pytestmark = pytest.mark.slow
+
 
 class Odd(Exception):
     """Nothing that grpcio would raise."""

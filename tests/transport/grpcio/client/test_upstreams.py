@@ -16,6 +16,8 @@ from meshlib.transport.grpcio.client.upstreams import Upstreams, upstreams_of_me
 from tests.support.grpc_echo import EchoServer
 from tests.support.grpc_runtimes import Threads, mesh_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_process_whose_identity_came_over_grpc_has_used_it(monkeypatch):
     """Its child is told so, instead of waiting for ever, though the mesh itself has made no call."""
