@@ -168,13 +168,15 @@ def outbound(call: Call[R], brief: bool = False, begun: Send[R] | None = None) -
                 again = resend_after(call.request, outcome, resent, limit - now)
                 if again is not None:
                     # on a fresh connection, with the slot that the closed one had: it has stood in line already
-                    resent, brief = resent + 1, False
+                    resent, attempt, brief = resent + 1, attempt - 1, False
                     state.tally.results[STALE] += 1
-                    attempt -= 1
                     cluster.end(sent)
                     if again:
                         yield Sleep(again)
                         now = clock()
+                        if now >= limit:
+                            yield made_here(call, no_time_for_retry(call, timeout, now, deadline, caller_deadline))
+                            return
                     continue
                 timed_out = failure is Failure.TIMEOUT
                 if timed_out and head_by == caller_deadline < deadline:

@@ -51,7 +51,8 @@ class Outcome:
     somebody goes through it (see ``transport/protocol/raw_head.py``). ``body`` is the driver's stream of
     what follows (see ``transport``), None with a failure. ``whole`` is the entire body when it arrived together with
     the head (the common case for small responses): then the connection is free already and ``body`` is None. ``stale``
-    marks a failure on a kept-alive connection before any byte of a response: the server had most likely closed it.
+    marks a failure on a kept-alive connection before any byte of a response (the server had most likely closed it), or what a
+    GOAWAY of HTTP/2 says has not been worked on.
     ``trailers`` (HTTP/2 only, else None) is filled when the body has been read to its end. ``grpc_status`` is the gRPC
     status of a call that ended with its head (a trailers-only response, or a local one), else None. ``stream`` is what the
     caller may know of the connection (see ``transport/upstream/network_stream.py``), None without one. ``size``: bytes of

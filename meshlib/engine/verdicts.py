@@ -24,8 +24,8 @@ SAFE_TO_RESEND = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
 RESENDS = (0.0, 0.001, 0.004, 0.016, 0.064)
-"""Seconds before each time that a request is sent again which its server says it has not worked on (GOAWAY). Whoever keeps
-the connections (gRPC core) may give out the one that leaves for a moment yet."""
+"""Seconds before each time that a request is sent again which its server says it has not worked on (GOAWAY over HTTP/2): one
+that comes back may leave again."""
 
 
 def resend_after(request: Request, outcome: Outcome, resent: int, left: float) -> float | None:

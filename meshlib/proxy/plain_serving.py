@@ -281,6 +281,11 @@ class PlainServing:
             # which may be long, as may be the response
             hop.request = call.request = outcome.whole = self._span = None  # type: ignore[assignment]
             outcome.headers = _NO_HEADERS
+            if hop.live.tells:  # for lines of an access log
+                outcome.stream = None
+                if hasattr(record, "answered"):
+                    del record.answered
+            call.head_at = 0.0
             call.came = ()
             # nor does a configuration that is replaced live on in what waits to be used again
             hop.live = record.virtual_host = record.rule_object = record.destination = None  # type: ignore[assignment]

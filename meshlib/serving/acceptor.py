@@ -355,11 +355,11 @@ class Acceptor:
         except OSError:  # gone
             self._drop(waiting)
             return
-        if handshake.cancelled():  # cut off
+        if handshake.cancelled() or waiting not in self._waiting:  # cut off, perhaps in the turn in which it ended
             tls.abort()
         elif (error := handshake.exception()) is None:
             self.counts["tls"] += 1
-            if not tickets and not tls.heard:
+            if not tickets:
                 acknowledge(waiting.sock)
         else:
             self.counts["handshake_failed"] += 1

@@ -23,6 +23,7 @@ from meshlib.security.peer_certificate import identity_of
 from meshlib.serving.acceptor import Acceptor
 from meshlib.serving.tls_connections import TlsConnections
 from meshlib.serving.tls_peer import TlsPeer
+from meshlib.transport.upstream.loop_tls import LoopTls
 from tests.support.identities import CLIENT, TodaysClock, World
 
 STRICT, PERMISSIVE, DISABLE = MtlsMode.STRICT, MtlsMode.PERMISSIVE, MtlsMode.DISABLE
@@ -414,6 +415,31 @@ async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_begins(world: 
                     await asyncio.get_running_loop().sock_recv(client, 1)
     assert port.acceptor.counts["tls"] == port.acceptor.counts["handshake_failed"] == 0
     assert not problems
+
+
+async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has heard of its end then."""
+    shake = LoopTls._shake
+
+    def cut_when_over(tls: LoopTls) -> bool:
+        over = shake(tls)
+        if over:
+            port.acceptor.abort()
+        return over
+
+    monkeypatch.setattr(LoopTls, "_shake", cut_when_over)
+    async with accepting(world, STRICT) as port:
+
+        async def conversation() -> None:
+            await (await port.connect(world.client(), "reviews")).say("hello")
+
+        with pytest.raises(ConnectionError):
+            await conversation()
+        await port.acceptor.settled()
+        assert port.acceptor.waiting == 0
+    assert (port.acceptor.counts["tls"], port.acceptor.counts["handshake_failed"]) == (0, 0)
 
 
 async def test_silence_is_cut_off_where_tls_is_not_looked_for_as_well(world: World) -> None:

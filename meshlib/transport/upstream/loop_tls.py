@@ -30,9 +30,8 @@ _NOBODY = asyncio.Protocol()
 
 class LoopTls(asyncio.Transport, asyncio.Protocol):
     """The protocol of the transport below, and the transport of the ``inner`` protocol, which hears of it once the handshake is
-    over. ``handshake``: done then, or failed (OSError, UnicodeDecodeError of a certificate that cannot be read). ``heard``:
-    whether the peer has said something with its last flight. ``wraps`` says whose side this is; only clients have a
-    ``server_hostname``."""
+    over. ``handshake``: done then, or failed (OSError, UnicodeDecodeError of a certificate that cannot be read). ``wraps`` says
+    whose side this is; only clients have a ``server_hostname``."""
 
     __slots__ = (
         "_backlog",
@@ -53,7 +52,6 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         "_took",
         "_usual",
         "handshake",
-        "heard",
     )
 
     def __init__(
@@ -73,7 +71,6 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
         self._peer: object = None
         self._backlog: list[bytes] = []  # written while the server renegotiates (TLS 1.2)
         self._made = False  # the inner protocol has heard of us
-        self.heard = False
         self._closing = self._lost = False
         self._usual = False  # made, not closing, no backlog
         self._error: Exception | None = None
@@ -92,10 +89,8 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Records, whole or in part."""
         self._took(data)
-        if not self._made:
-            if not self._shake():
-                return
-            self.heard = self._incoming.pending > 0
+        if not self._made and not self._shake():
+            return
         try:
             data = self._decrypt(RECORD)
         except _NOT_NOW:

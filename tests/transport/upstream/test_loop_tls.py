@@ -54,17 +54,6 @@ async def test_what_comes_with_the_end_of_the_handshake_is_read() -> None:
         ends.sent()
     assert ends.tls.get_extra_info("ssl_object").version() == "TLSv1.2"
     assert ends.inner.received == b"hello"
-    assert ends.tls.heard
-
-
-@on_a_loop
-async def test_a_peer_that_says_nothing_with_the_end_of_its_handshake_was_not_heard_with_it() -> None:
-    ends = Ends(OLD_CLIENT)
-    ends.shake()
-    ends.server.write(b"hello")
-    ends.sent()
-    assert ends.inner.received == b"hello"
-    assert not ends.tls.heard
 
 
 @on_a_loop

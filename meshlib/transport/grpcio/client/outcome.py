@@ -120,7 +120,7 @@ def ended(
     text = details or ""
     failure = failure_of(code, text, timed)
     if failure is not None and (not initial or failure is Failure.INVALID_REQUEST):
-        return Outcome(failure, text, error, stale=failure is Failure.REFUSED and _GOAWAY.match(text) is not None)
+        return Outcome(failure, text, error)  # never stale: a server that passes on what it heard has the same text
     if failure is not None or _NO_STATUS.search(text):
         # it broke, or just stopped, after the response had begun: nothing is retried then, and the server is not
         # held to account, as in Envoy

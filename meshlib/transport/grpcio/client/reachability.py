@@ -91,9 +91,9 @@ def _watch_from_thread(core: MeshCore, upstream: Upstream, cluster: BoundCluster
     def ask_again() -> None:
         here = watched()
         if here is not None and here.watching is stop_and_end:
+            alarms.after(ASKED_EVERY, ask_again)  # first: where no thread can be had, the next time asks
             here.channel.subscribe(_ignore, try_to_connect=True)
             here.channel.unsubscribe(_ignore)
-            alarms.after(ASKED_EVERY, ask_again)
 
     upstream.watching = stop_and_end
     upstream.subscribed = True
