@@ -140,7 +140,7 @@ def test_a_backend_that_dies_is_said_and_what_was_measured_is_kept(seen: Seen) -
     assert seen.seconds == pytest.approx(seen.runner.seconds(part))
     assert {row.in_flight for row in seen.runner.rows} == {1}
     assert seen.runner.died
-    (note,) = seen.runner.notes
+    (note,) = [note for note in seen.runner.notes if "nginx is not installed" not in note]
     assert "library (asyncio) was broken off: " in note
     assert "was ended by SIGKILL" in note
 

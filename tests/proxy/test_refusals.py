@@ -185,7 +185,7 @@ def test_what_is_turned_away_has_a_line_and_no_count(server, tmp_path):
     "where",
     [
         pytest.param(("PlainForwarding.begin",), marks=NEEDS_SHORTCUTS),
-        ("Forwarding._begin", "Forwarding._perform"),
+        ("Forwarding._begin", "Forwarding._in_a_task", "Forwarding._perform"),
     ],
 )
 def test_a_fault_of_ours_is_a_500_in_both(server, tmp_path, monkeypatch, where):
