@@ -15,7 +15,7 @@ from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.serving import acceptor
 from meshlib.serving import tickets as module
 from meshlib.serving.tickets import ENOUGH, ONE_IN, Accepts, Tickets, acknowledge
-from tests.serving.test_acceptor import accepting, until
+from tests.support.acceptor import accepting, until
 from tests.support.identities import World
 
 on_linux = pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the kernel has no TCP_QUICKACK")
