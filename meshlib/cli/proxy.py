@@ -17,7 +17,7 @@ from meshlib.cli.options import (
     own_workload,
     own_workload_options,
 )
-from meshlib.cli.serve import _mesh
+from meshlib.cli.own_mesh import make_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,7 +262,7 @@ def proxy(
         if check:
             _check(
                 options,
-                lambda: _mesh(
+                lambda: make_mesh(
                     options.configs,
                     who,
                     make_identity(cert, key, bundles),
@@ -279,7 +279,7 @@ def proxy(
         make_identity(cert, key, bundles, wait=True)  # what is missing is a usage error, before anything is bound
         code = launch(
             options,
-            lambda watch: _mesh(
+            lambda watch: make_mesh(
                 options.configs,
                 who,
                 make_identity(cert, key, bundles, wait=True),
@@ -322,7 +322,7 @@ def _with_envoy(
         return EXIT_PROBLEMS if check else EXIT_USAGE
 
     def make(watch: bool) -> Mesh:
-        return _mesh(
+        return make_mesh(
             options.configs, who, identity(), None, watch=watch, https_rules="istio", gateways=options.gateways
         )
 

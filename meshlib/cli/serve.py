@@ -17,15 +17,10 @@ from meshlib.cli.options import (
     own_workload,
     own_workload_options,
 )
+from meshlib.cli.own_mesh import make_mesh
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import TracerProvider
-
-    from meshlib.compiler.compile import HttpsRules
-    from meshlib.compiler.gateway_model import GatewayChoice
-    from meshlib.identity.identity import Identity
-    from meshlib.mesh import Mesh
-    from meshlib.workload import Workload
+    pass
 
 
 @click.command(
@@ -195,46 +190,14 @@ def serve(
             root_path=root_path,
         )
         code = run(
-            options, settings, lambda: _mesh(paths, who, make_identity(cert, key, bundles, wait=True), admin or None)
+            options,
+            settings,
+            lambda: make_mesh(paths, who, make_identity(cert, key, bundles, wait=True), admin or None),
         )
     except MeshError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEMS) from None
     raise SystemExit(code)
-
-
-def _mesh(
-    paths: tuple[str, ...],
-    workload: Workload,
-    identity: Identity | None,
-    admin: str | None,
-    *,
-    watch: bool = True,
-    tracer_provider: TracerProvider | None = None,
-    https_rules: HttpsRules | None = None,
-    gateways: GatewayChoice | None = None,
-    automatic_addresses: bool = False,
-) -> Mesh:
-    from meshlib.mesh import Mesh
-    from meshlib.mesh.access_log import from_env
-    from meshlib.sources.environment import endpoints_from_env
-
-    to, form, rate = from_env(os.environ)
-    return Mesh.from_path(
-        *paths,
-        watch=watch,
-        workload=workload,
-        identity=identity,
-        admin=admin,
-        tracer_provider=tracer_provider,
-        https_rules=https_rules or "mesh",
-        gateways=gateways,
-        automatic_addresses=automatic_addresses,
-        endpoints=endpoints_from_env(os.environ, workload.namespace),
-        access_log=to,
-        access_log_format=form,
-        access_log_rate=rate,
-    )
 
 
 def _check_admin(given: str, workers: int) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
+from meshlib.policy.telemetry_settings import TAGS
 from meshlib.problems import MeshError
 from meshlib.telemetry.tables import (
     CallsByLabels,
@@ -29,33 +30,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-LABELS = (
-    "reporter",
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-    "destination_workload",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_service",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_service_name",
-    "destination_service_namespace",
-    "destination_cluster",
-    "request_protocol",
-    "response_code",
-    "grpc_response_status",
-    "response_flags",
-    "connection_security_policy",
-)
+LABELS = TAGS
 PEER_LABELS = LABELS[: LABELS.index("request_protocol")]
 """Those of the two peers: gRPC messages are counted by them, and by nothing of the response."""
 
