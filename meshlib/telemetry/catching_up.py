@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from meshlib.telemetry.registered_once import RegisteredOnce
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
@@ -38,13 +40,19 @@ class _CatchUp:
         return []
 
 
-_catching_up: weakref.WeakKeyDictionary[CollectorRegistry, _CatchUp] = weakref.WeakKeyDictionary()
+def _make(registry: CollectorRegistry) -> _CatchUp:
+    found = _CatchUp()
+    registry.register(found)  # before the families, so that it comes first
+    return found
+
+
+_catching_up = RegisteredOnce(_make)
 
 
 def record_all() -> None:
     """Record what every mesh of this process has noted: at its end, when nobody scrapes it any more, prometheus_client's files
     (PROMETHEUS_MULTIPROC_DIR) and the exporters of spans have everything."""
-    for found in list(_catching_up.values()):
+    for found in _catching_up.all():
         found.collect()
 
 
@@ -66,9 +74,4 @@ def record_at_exit() -> None:
 
 def catch_up_before_scrapes(registry: CollectorRegistry, watcher: Catching) -> None:
     """``watcher`` is asked to catch up whenever ``registry`` is scraped, as long as it is there."""
-    found = _catching_up.get(registry)
-    if found is None:
-        found = _CatchUp()
-        registry.register(found)  # before the families, so that it comes first
-        _catching_up[registry] = found
-    found.watchers.add(watcher)
+    _catching_up(registry).watchers.add(watcher)

@@ -9,7 +9,6 @@ no query sees.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from meshlib.engine.tally import CONNECT_FAILED, PENDING, REQUESTS, RETRIES
 from meshlib.policy.circuit_limits import UNLIMITED
 from meshlib.telemetry.families import registering
 from meshlib.telemetry.mesh_metrics import Family, Sample, StateCollector
+from meshlib.telemetry.registered_once import RegisteredOnce
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -200,7 +200,14 @@ def _kind(name: str) -> str:
     return "gauge" if name.removeprefix("envoy_cluster_") in GAUGES else "unknown"
 
 
-_collectors: weakref.WeakKeyDictionary[CollectorRegistry, EnvoyCollector] = weakref.WeakKeyDictionary()
+def _make(registry: CollectorRegistry) -> EnvoyCollector:
+    made = EnvoyCollector()
+    with registering(registry):
+        registry.register(made)
+    return made
+
+
+_collectors = RegisteredOnce(_make)
 
 
 def envoy_collector(registry: CollectorRegistry | None) -> EnvoyCollector:
@@ -210,10 +217,4 @@ def envoy_collector(registry: CollectorRegistry | None) -> EnvoyCollector:
         import prometheus_client
 
         registry = prometheus_client.REGISTRY
-    found = _collectors.get(registry)
-    if found is None:
-        found = EnvoyCollector()
-        with registering(registry):
-            registry.register(found)
-        _collectors[registry] = found
-    return found
+    return _collectors(registry)

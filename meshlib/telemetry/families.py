@@ -6,11 +6,11 @@ Each is registered once in a registry, however many meshes share it.
 from __future__ import annotations
 
 import contextlib
-import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.policy.telemetry_settings import TAGS
 from meshlib.problems import MeshError
+from meshlib.telemetry.registered_once import RegisteredOnce
 from meshlib.telemetry.tables import (
     CallsByLabels,
     CallTable,
@@ -95,84 +95,57 @@ def registering(registry: CollectorRegistry) -> Iterator[None]:
         ) from error
 
 
-_families: weakref.WeakKeyDictionary[CollectorRegistry, Families] = weakref.WeakKeyDictionary()
-_message_families: weakref.WeakKeyDictionary[CollectorRegistry, MessageFamilies] = weakref.WeakKeyDictionary()
-_policy_families: weakref.WeakKeyDictionary[CollectorRegistry, PolicyFamilies] = weakref.WeakKeyDictionary()
-_tcp_families: weakref.WeakKeyDictionary[CollectorRegistry, TcpFamilies] = weakref.WeakKeyDictionary()
-_size_families: weakref.WeakKeyDictionary[CollectorRegistry, SizeFamilies] = weakref.WeakKeyDictionary()
+def _make_families(registry: CollectorRegistry) -> Families:
+    return Families(
+        _calls(registry),
+        _counts(
+            registry,
+            "meshlib_resilience",
+            "What mechanisms of ResiliencePolicies did or, in shadow mode, would have done.",
+            ("service", "mechanism", "mode", "verdict"),
+        ),
+        _counts(
+            registry,
+            "meshlib_route_requests",
+            "Requests by the statPrefix of the VirtualService match they took.",
+            ("virtual_service", "stat_prefix", "response_code"),
+        ),
+    )
 
 
-def families(registry: CollectorRegistry) -> Families:
-    """Those of a registry."""
-    found = _families.get(registry)
-    if found is None:
-        found = _families[registry] = Families(
-            _calls(registry),
-            _counts(
-                registry,
-                "meshlib_resilience",
-                "What mechanisms of ResiliencePolicies did or, in shadow mode, would have done.",
-                ("service", "mechanism", "mode", "verdict"),
-            ),
-            _counts(
-                registry,
-                "meshlib_route_requests",
-                "Requests by the statPrefix of the VirtualService match they took.",
-                ("virtual_service", "stat_prefix", "response_code"),
-            ),
+def _make_message_families(registry: CollectorRegistry) -> MessageFamilies:
+    return MessageFamilies(
+        _counts(registry, "istio_request_messages_total", "Messages of gRPC requests.", PEER_LABELS),
+        _counts(registry, "istio_response_messages_total", "Messages of gRPC responses.", PEER_LABELS),
+    )
+
+
+def _make_policy_families(registry: CollectorRegistry) -> PolicyFamilies:
+    return PolicyFamilies(
+        _counts(
+            registry,
+            "meshlib_authorization_dry_run",
+            "Requests by what AuthorizationPolicies with istio.io/dry-run would have decided, and which of them.",
+            ("policy", "result"),
         )
-    return found
+    )
 
 
-def message_families(registry: CollectorRegistry) -> MessageFamilies:
-    """Those of a registry; who makes and serves no calls of gRPC does not register them."""
-    found = _message_families.get(registry)
-    if found is None:
-        found = _message_families[registry] = MessageFamilies(
-            _counts(registry, "istio_request_messages_total", "Messages of gRPC requests.", PEER_LABELS),
-            _counts(registry, "istio_response_messages_total", "Messages of gRPC responses.", PEER_LABELS),
-        )
-    return found
+def _make_tcp_families(registry: CollectorRegistry) -> TcpFamilies:
+    labels = CONNECTION_LABELS
+    return TcpFamilies(
+        _counts(registry, "istio_tcp_connections_opened_total", "Connections that were opened.", labels),
+        _counts(registry, "istio_tcp_connections_closed_total", "Connections that were closed.", labels),
+        _counts(registry, "istio_tcp_sent_bytes_total", "Bytes to who has connected.", labels),
+        _counts(registry, "istio_tcp_received_bytes_total", "Bytes from who has connected.", labels),
+    )
 
 
-def policy_families(registry: CollectorRegistry) -> PolicyFamilies:
-    """Those of a registry; who has no policies on trial does not register them."""
-    found = _policy_families.get(registry)
-    if found is None:
-        found = _policy_families[registry] = PolicyFamilies(
-            _counts(
-                registry,
-                "meshlib_authorization_dry_run",
-                "Requests by what AuthorizationPolicies with istio.io/dry-run would have decided, and which of them.",
-                ("policy", "result"),
-            )
-        )
-    return found
-
-
-def tcp_families(registry: CollectorRegistry) -> TcpFamilies:
-    """Those of a registry; who forwards no connections does not register them."""
-    found = _tcp_families.get(registry)
-    if found is None:
-        labels = CONNECTION_LABELS
-        found = _tcp_families[registry] = TcpFamilies(
-            _counts(registry, "istio_tcp_connections_opened_total", "Connections that were opened.", labels),
-            _counts(registry, "istio_tcp_connections_closed_total", "Connections that were closed.", labels),
-            _counts(registry, "istio_tcp_sent_bytes_total", "Bytes to who has connected.", labels),
-            _counts(registry, "istio_tcp_received_bytes_total", "Bytes from who has connected.", labels),
-        )
-    return found
-
-
-def size_families(registry: CollectorRegistry) -> SizeFamilies:
-    """Those of a registry; registered with the first call."""
-    found = _size_families.get(registry)
-    if found is None:
-        found = _size_families[registry] = SizeFamilies(
-            _sizes(registry, "istio_request_bytes", "Bytes of requests, their heads included."),
-            _sizes(registry, "istio_response_bytes", "Bytes of responses, their heads included."),
-        )
-    return found
+def _make_size_families(registry: CollectorRegistry) -> SizeFamilies:
+    return SizeFamilies(
+        _sizes(registry, "istio_request_bytes", "Bytes of requests, their heads included."),
+        _sizes(registry, "istio_response_bytes", "Bytes of responses, their heads included."),
+    )
 
 
 def _sizes(registry: CollectorRegistry, name: str, documentation: str) -> CallsByLabels:
@@ -220,3 +193,13 @@ def _counts(registry: CollectorRegistry, name: str, documentation: str, labels: 
     table = CountTable(name, documentation, labels)
     registry.register(table)
     return table
+
+
+families = RegisteredOnce(_make_families)
+message_families = RegisteredOnce(_make_message_families)
+"""Who makes and serves no calls of gRPC does not register them."""
+policy_families = RegisteredOnce(_make_policy_families)
+"""Who has no policies on trial does not register them."""
+tcp_families = RegisteredOnce(_make_tcp_families)
+"""Who forwards no connections does not register them."""
+size_families = RegisteredOnce(_make_size_families)

@@ -18,6 +18,7 @@ from meshlib.engine.tally import LIMITS
 from meshlib.telemetry.families import registering
 from meshlib.telemetry.label_sets import cleaned
 from meshlib.telemetry.mesh_numbers import MeshNumbers, Observed
+from meshlib.telemetry.registered_once import RegisteredOnce
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -304,7 +305,14 @@ def _metric(family: Family) -> Metric:
     return made(family.name, family.documentation, labels=(*OWNER, *family.labels))
 
 
-_collectors: weakref.WeakKeyDictionary[CollectorRegistry, StateCollector] = weakref.WeakKeyDictionary()
+def _make(registry: CollectorRegistry) -> StateCollector:
+    made = StateCollector()
+    with registering(registry):
+        registry.register(made)
+    return made
+
+
+_collectors = RegisteredOnce(_make)
 
 
 def state_collector(registry: CollectorRegistry | None) -> StateCollector:
@@ -314,10 +322,4 @@ def state_collector(registry: CollectorRegistry | None) -> StateCollector:
         import prometheus_client
 
         registry = prometheus_client.REGISTRY
-    found = _collectors.get(registry)
-    if found is None:
-        found = StateCollector()
-        with registering(registry):
-            registry.register(found)
-        _collectors[registry] = found
-    return found
+    return _collectors(registry)
