@@ -74,12 +74,15 @@ class Http2Call:
     """A request that ends with its head is sent on as one, and no other is: a stream of grpc-go's servers that does waits for
     ever for its first message."""
 
-    def __init__(self, down: Carries, stream: ServerStream, whole: bytes = b"") -> None:
-        """``whole``: all of its body, where that has come with its head."""
+    _first = b""
+    """A piece of its body, before there is a source."""
+
+    def __init__(self, down: Carries, stream: ServerStream, whole: bytes | None = None) -> None:
+        """``whole``: all of its body, where that has come with its head, and waits in no window."""
         self._down = down
         self.stream = stream
-        self._first = whole  # piece of its body, before there is a source
-        if not whole and stream.request_over:
+        self._whole = whole
+        if whole is None and stream.request_over:
             self._has_body = False
         if stream.head.method == b"HEAD":
             self._bodiless = True
@@ -90,11 +93,13 @@ class Http2Call:
         """All that came with the head is here."""
         if self._over:
             return  # the client has reset it already
-        stream, first, down = self.stream, self._first, self._down
+        stream, down = self.stream, self._down
         try:
             target = down.target(stream.head)
-            body: bytes | ClientBody | None = None
-            if first and stream.request_over and len(first) <= SMALL_BODY:  # nearly all of gRPC
+            body: bytes | ClientBody | None = self._whole  # nearly all of gRPC
+            if body is not None:
+                self._whole = None
+            elif (first := self._first) and stream.request_over and len(first) <= SMALL_BODY:
                 body = first
                 self._first = b""
                 down.session.consumed(stream, len(first))

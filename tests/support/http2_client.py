@@ -51,7 +51,7 @@ class Told:
 
     def on_body(self, stream: ServerStream, data: bytes) -> None:
         self.calls.append(("body", stream.id, data))
-        if self.consumes and self.session is not None:
+        if self.consumes and self.session is not None and stream.unread:  # what is told at once is given back already
             self.session.consumed(stream, len(data))
 
     def on_trailers(self, stream: ServerStream, trailers: Head) -> None:

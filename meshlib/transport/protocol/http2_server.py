@@ -156,22 +156,22 @@ class ServerSession(ServerConnection):
             ):
                 return False
             stream.response_begun = True
-            connection.send_response(number, head, end_stream=False)
+            connection.send_response(number, head)
             connection.send_data(number, whole, end_stream=not trailers)
         except ngh2.NGH2Error:
             return False  # the stream is over, which its owner hears next
         self._unwritten, self._promised = unwritten, promised
-        self._budget.earned += BUDGET_A_FRAME
         if trailers:
             try:  # noqa: SIM105 (as in ``respond``)
                 connection.send_trailers(number, trailers)
             except ngh2.NGH2Error:
                 pass
         if not stream.request_over or stream.unread or self._blocked:
+            self._budget.earned += BUDGET_A_FRAME
             self._response_over(stream)
             return True
         stream.response_over = True  # as there
-        self._budget.earned += BUDGET_A_FRAME
+        self._budget.earned += 2 * BUDGET_A_FRAME
         self._closed += 1
         del self.streams[number]
         return True
@@ -250,6 +250,7 @@ class ServerSession(ServerConnection):
         self._budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events
+        take = waiting.popleft
         flushed = False
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
@@ -259,22 +260,18 @@ class ServerSession(ServerConnection):
                 self._flush()  # which tells of what nghttp2 ends by itself
                 if not waiting:
                     break
-            event = waiting.popleft()
+            event = take()
             # what nearly all frames are, here, and the rest in a function
-            if type(event) is DataReceived:
+            if type(event) is RequestReceived:
+                if waiting and type(piece := waiting[0]) is DataReceived and piece.end_stream and not PLAIN:
+                    data, number = piece.data, event.stream_id
+                    if data and piece.stream_id == number:
+                        take()
+                        self._whole(event, number, data)
+                        continue
+                self._request(event)
+            elif type(event) is DataReceived:
                 self._data(event)
-            elif type(event) is RequestReceived:
-                piece = waiting[0] if waiting and not PLAIN else None
-                if (
-                    type(piece) is DataReceived
-                    and piece.end_stream
-                    and piece.stream_id == event.stream_id
-                    and piece.data
-                ):
-                    waiting.popleft()
-                    self._whole(event, piece.data)
-                else:
-                    self._request(event)
             elif type(event) is StreamClosed:
                 if event.error_code:
                     self._ended(event.stream_id, event.error_code)
@@ -333,14 +330,19 @@ class ServerSession(ServerConnection):
         stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
         self._sink.on_request(stream)
 
-    def _whole(self, event: RequestReceived, data: bytes) -> None:
-        """A request that has come with its end: nearly all calls of gRPC."""
-        self._last = number = event.stream_id
+    def _whole(self, event: RequestReceived, number: int, data: bytes) -> None:
+        """A request that has come with its end: nearly all calls of gRPC. It is one frame at most, which whoever is told takes
+        at once: it waits in no window."""
+        self._last = number
         head = read_head(event.headers, self._tunnels)
         stream = self.streams[number] = ServerStream(number, head, True, self._now)
-        stream.unread = size = len(data)
+        size = len(data)
         if size >= TINY:
             self._budget.earned += 1.0
+        try:  # noqa: SIM105 (as in ``respond``)
+            self._connection.acknowledge_received_data(size, number)
+        except ngh2.NGH2Error:
+            pass
         self._sink.on_whole(stream, data)
 
     def _data(self, event: DataReceived) -> None:

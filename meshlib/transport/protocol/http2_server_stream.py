@@ -34,8 +34,8 @@ class Sink(Protocol):
         body."""
 
     def on_whole(self, stream: ServerStream, data: bytes) -> None:
-        """A request and all of its body, to be given back with ``consumed``: as ``on_request``, ``on_body`` and ``on_end`` in
-        one, but that ``stream.request_over`` is true already."""
+        """A request and all of its body, which is no more than a frame and is given back already: as ``on_request``,
+        ``on_body`` and ``on_end`` in one, but that ``stream.request_over`` is true already."""
 
     def on_malformed(self) -> None:
         """There was a head that is none; its stream is reset."""
