@@ -250,7 +250,7 @@ class Http2Downstream(asyncio.Protocol):
 
     def target(self, head: RequestHead) -> bytes:
         """Path and query, as they are sent on and policy reads them. Raises ``Refused``."""
-        target = head[1]
+        target = head[0]
         if target == b"*":
             raise Refused(404, "no route takes OPTIONS *")
         live = self._forwarder.core.live
@@ -267,7 +267,7 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for, with what ``target`` was asked for last."""
-        method, _, authority, _, fields, lines, lower, _, _, _, _, special, grpc = call.stream.head
+        _, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.stream.head
         listener = self._listener
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is

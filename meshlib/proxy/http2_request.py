@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from meshlib.engine.wire_headers import ATTEMPT_COUNT
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.protocol.http2_headers import hidden
+from meshlib.transport.protocol.http2_request import SECRETS
 
 if TYPE_CHECKING:
     from meshlib.transport.protocol.http2_codec import Head
 
-_SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
-"""Headers that HTTP/2 keeps out of its tables, or may."""
 _FIRST = (ATTEMPT_COUNT, b"1")
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 
@@ -32,7 +31,7 @@ class Http2Request(ProxyRequest):
         verb, fields = self.verb, self.fields
         if self._headers is not self._received or self.has_envoy_headers or verb not in _METHODS or not self.counts:
             return None
-        if not _SECRETS.isdisjoint(self.special):
+        if not SECRETS.isdisjoint(self.special):
             fields = hidden(fields)
         # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
         return [

@@ -70,15 +70,7 @@ class ClientFrames:
                 if flags & _END_STREAM:
                     ended[stream] = None  # as ``_over`` of one that never was open
                 else:
-                    at += FRAME_HEAD + (head >> 8)
-                    if at <= last:
-                        head, flags, following = _read_head(data, at)
-                        if following == stream and flags & _END_STREAM and not head & 0xFF:  # _DATA, its end: all of gRPC's
-                            ended[stream] = None
-                            at += FRAME_HEAD + (head >> 8)
-                            continue
                     opened.add(stream)
-                    continue
             elif kind == _DATA and flags & _END_STREAM and stream in opened:  # and its end
                 opened.discard(stream)
                 ended[stream] = None

@@ -32,10 +32,12 @@ KNOWN_PLANS = 256
 """How many lists of names are remembered at most."""
 
 _PSEUDO = (b":method", b":path", b":scheme", b":authority")
-_OF_THEIR_OWN = (b"CONNECT", b"QUERY")
+OF_THEIR_OWN = (b"CONNECT", b"QUERY")
 """Methods of which more is asked than a path and an authority."""
-_CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 """Bytes of a target that ``read_target`` has no question about."""
+SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
+"""Headers that HTTP/2 keeps out of its tables, or may."""
 _ROOM = 256
 """Bytes: more than pseudo headers have, but for the path; and more than a method has."""
 
@@ -55,11 +57,11 @@ class RequestHead(NamedTuple):
     ``length``: of the body in bytes, None: nothing says. ``expects_continue``: the client waits for 100 before it sends it.
     ``protocol``: of an extended CONNECT, else b"". ``refused``: why the request goes no further, None: it does."""
 
-    method: bytes
     target: bytes
+    fields: Head
+    method: bytes
     authority: bytes
     scheme: bytes
-    fields: Head
     lines: bytes
     lower: bytes
     length: int | None
@@ -146,9 +148,9 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         if fits:
             refused = None
             if (
-                target.translate(None, _CLEAR)
+                target.translate(None, CLEAR)
                 or not target.startswith(b"/")
-                or method in _OF_THEIR_OWN
+                or method in OF_THEIR_OWN
                 or not _names_one(authority)
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
@@ -156,11 +158,11 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             return tuple.__new__(
                 RequestHead,
                 (
-                    method,
                     target,
+                    rest,
+                    method,
                     authority,
                     scheme,
-                    rest,
                     lines,
                     b"\r\n" + lines.lower(),
                     length,
@@ -213,11 +215,11 @@ def _one_by_one(headers: Head, tunnels: bool) -> RequestHead:
             refused = refused or _bad("invalid_content_length")
     kept, lines, lower = _lines(authority, rest, names)
     return RequestHead(
-        method,
         pseudo.get(b":path", b""),
+        kept,
+        method,
         authority,
         scheme,
-        kept,
         lines,
         lower,
         length,

@@ -28,7 +28,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_client_frames import ClientFrames
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
 from meshlib.transport.protocol.http2_frames import BUDGET_A_FRAME, FRAMES_AT_ONCE, TINY
-from meshlib.transport.protocol.http2_request import read_head
+from meshlib.transport.protocol.http2_known_heads import KnownHeads
 from meshlib.transport.protocol.http2_server_connection import ServerConnection
 from meshlib.transport.protocol.http2_server_limits import (
     AT_ONCE,
@@ -55,7 +55,10 @@ class ServerSession(ServerConnection):
     ``broken``: why the connection is over before its time; ``bug``: by a fault of ours. ``draining``: no new streams are taken.
     """
 
-    __slots__ = ("_budget", "_closed", "_now", "_overflowed", "_premature", "_resets", "_tunnels", "_unwritten", "bug")
+    __slots__ = (
+        *("_budget", "_closed", "_now", "_overflowed", "_premature"),
+        *("_read_request", "_resets", "_unwritten", "bug"),
+    )
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class ServerSession(ServerConnection):
         connection.initiate_connection(settings)
         if connection_window > 65535:
             connection.set_local_window_size(connection_window)
-        self._tunnels = tunnels
+        self._read_request = KnownHeads(tunnels).read
         self._overflowed: list[int] = []  # streams
         self._budget = self._frames.budget
         self._unwritten = 0  # bytes of bodies since ``outgoing``
@@ -326,7 +329,7 @@ class ServerSession(ServerConnection):
 
     def _request(self, event: RequestReceived) -> None:
         self._last = number = event.stream_id
-        head = read_head(event.headers, self._tunnels)
+        head = self._read_request(event.headers)
         stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
         self._sink.on_request(stream)
 
@@ -334,7 +337,7 @@ class ServerSession(ServerConnection):
         """A request that has come with its end: nearly all calls of gRPC. It is one frame at most, which whoever is told takes
         at once: it waits in no window."""
         self._last = number
-        head = read_head(event.headers, self._tunnels)
+        head = self._read_request(event.headers)
         stream = self.streams[number] = ServerStream(number, head, True, self._now)
         size = len(data)
         if size >= TINY:
