@@ -16,6 +16,7 @@ from meshlib.policy.rate_limit_actions import (
     ValueMatch,
 )
 from meshlib.policy.regex import BadRegex, wire
+from meshlib.resources.validation.headers import is_header_name
 
 Say = Callable[[str], None]
 Fraction = tuple[int, int]
@@ -84,6 +85,8 @@ def _header(message: Message) -> Action:
     name, key = message.text("header_name"), wire(message.text("descriptor_key"))
     if not name or not key:
         raise NotActedOn(f"{message.where} needs header_name and descriptor_key")
+    if not is_header_name(name, pseudo=True):
+        raise NotActedOn(f"{message.where}.header_name {name!r} is not the name of a header")
     return RequestHeader(name, key, message.flag("skip_if_absent"))
 
 
@@ -161,6 +164,8 @@ def header_match(message: Message) -> HeaderMatch:
     _all_read(message)
     if not name:
         raise NotActedOn(f"{message.where} has no name")
+    if not is_header_name(name, pseudo=True):
+        raise NotActedOn(f"{message.where}.name {name!r} is not the name of a header")
     return HeaderMatch(name, text, present, invert, empty)
 
 

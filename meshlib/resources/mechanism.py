@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from meshlib.resources.base import Model
-from meshlib.resources.types import Count, names
+from meshlib.resources.types import Positive, names
 
 Mode = Annotated[Literal["enforce", "shadow"], names("enforce", "shadow")]
 
@@ -28,5 +28,5 @@ class AdaptiveConcurrency(Mechanism):
     """A limit that follows measured latency."""
 
     algorithm: Annotated[Literal["gradient"], names("gradient")] = "gradient"
-    min_limit: Count = 1
-    max_limit: Count = 1000
+    min_limit: Positive = 1
+    max_limit: Positive = 1000

@@ -14,7 +14,7 @@ from meshlib.resources.base import Model, Resource
 from meshlib.resources.mechanism import AdaptiveConcurrency, Mechanism, RedisStorage
 from meshlib.resources.resilience_inbound import InboundProtection
 from meshlib.resources.selection import Selector
-from meshlib.resources.types import Count, DestinationHost, Duration, PortSelector, names, refuse
+from meshlib.resources.types import Count, DestinationHost, Duration, PortSelector, Positive, names, refuse
 
 
 class BreakerStorage(Model):
@@ -26,7 +26,7 @@ class BreakerStorage(Model):
 class CircuitBreaker(Mechanism):
     """Opens for the whole service after ``failureThreshold`` failures in a row, tries again after ``resetTimeout``."""
 
-    failure_threshold: Count = 5
+    failure_threshold: Positive = 5
     reset_timeout: Duration = 30.0
     storage: BreakerStorage | None = None
 
@@ -34,14 +34,14 @@ class CircuitBreaker(Mechanism):
 class Bulkhead(Mechanism):
     """At most ``maxConcurrent`` calls at once, ``maxWaiting`` in line."""
 
-    max_concurrent: Count
+    max_concurrent: Positive
     max_waiting: Count = 0
 
 
 class RetryBudgetPolicy(Mechanism):
     """Retries at most ``percent`` of active calls, ``minPerSecond`` always allowed."""
 
-    percent: float = 20.0
+    percent: float = 20.0  # 0..100
     min_per_second: Count = 10
 
 
@@ -50,7 +50,7 @@ class Hedging(Mechanism):
 
     delay: Duration | None = None
     percentile: float | None = None
-    max_hedges: Count = 1
+    max_hedges: Positive = 1
     unsafe_methods: bool = False
 
     @model_validator(mode="after")

@@ -8,9 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from meshlib.resources.base import Model
 from meshlib.resources.mechanism import AdaptiveConcurrency, Mechanism, RedisStorage
-from meshlib.resources.types import Count, DestinationHost, Duration, Port, StringMatch, names, refuse, whole_number
+from meshlib.resources.types import Count, DestinationHost, Duration, Port, Positive, StringMatch, names, refuse
 
-Positive = Annotated[int, whole_number(1, (1 << 31) - 1)]
 HOUR = 3600.0
 
 

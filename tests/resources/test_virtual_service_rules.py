@@ -288,7 +288,6 @@ ACCEPTED = {
     "a claim at a gateway": matching("headers: {'@request.auth.claims[sub]': {exact: c}}") + "\ngateways: [g]",
     "Host of a request": routed("headers: {request: {set: {Host: a.com}}}"),
     "operators": routed("headers: {request: {add: {a: '100%% %REQ(b)% %START_TIME(%s)%'}}}"),
-    "a header name of a space": routed("headers: {request: {add: {a b: c}}}"),
     "a delay of nothing": routed("fault: {delay: {}}"),
     "a tiny share of a mirror": routed("mirror: {host: b}\nmirrorPercentage: {value: 0.00001}"),
     "backoff beside attempts 0": routed("retries: {attempts: 0, backoff: 1s}"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meshlib.resources.addresses import address_problem
 from meshlib.resources.model_fields import field_names
 from meshlib.resources.notices import Loc, Notice, refused, warned
+from meshlib.resources.validation.headers import NAME_HINT, is_header_name
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 if TYPE_CHECKING:
@@ -255,6 +256,8 @@ def _key_problem(key: str) -> tuple[str, str] | None:
         if key.startswith(prefix):
             opened = key.find("[")
             if key.endswith("]") and 0 < opened < len(key) - 2:
+                if prefix == "request.headers" and not is_header_name(name := key[opened + 1 : -1], pseudo=True):
+                    return f"{name!r} is not the name of a header", NAME_HINT
                 return None
             return "it has no name in brackets", f"write {prefix}[name]"
     if key in _FORMER_KEYS:

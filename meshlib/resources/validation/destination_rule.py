@@ -12,6 +12,7 @@ from meshlib.resources.validation.addresses import is_ip
 from meshlib.resources.validation.client_tls import client_tls
 from meshlib.resources.validation.connection_pool import connection_pool
 from meshlib.resources.validation.export_to import export_to
+from meshlib.resources.validation.headers import header_name, is_header_name
 from meshlib.resources.validation.hosts import domain_problem
 from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
@@ -146,10 +147,16 @@ def _load_balancer(balancer: LoadBalancer, loc: Loc) -> Iterator[Notice]:
 
 def _consistent_hash(found: ConsistentHash, loc: Loc) -> Iterator[Notice]:
     cookie = found.http_cookie
+    if found.http_header_name is not None:
+        yield from header_name(found.http_header_name, (*loc, "httpHeaderName"), pseudo=True)
     # of several keys, which the API server refuses, the last one counts
     if cookie is not None and found.use_source_ip is None and found.http_query_parameter_name is None:
         if not cookie.name:
             yield refused("hash-key", (*loc, "httpCookie", "name"), "httpCookie has no name", "name: user")
+        elif not is_header_name(cookie.name):  # a token, as those are
+            yield refused(
+                "bad-cookie-name", (*loc, "httpCookie", "name"), f"{cookie.name!r} is not a cookie's name", "name: user"
+            )
         yield from _attributes(cookie.attributes or (), (*loc, "httpCookie", "attributes"))
     if found.minimum_ring_size and (found.ring_hash is not None or found.maglev is not None):
         yield refused(

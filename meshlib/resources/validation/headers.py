@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 # Istio's own expression has a range from + to . in it, and so allows a comma
 _name = re.compile(r"[!#$%&'*+,\-.^_`|~A-Za-z0-9]+").fullmatch
+_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _bad_value = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 _PSEUDO = frozenset({":method", ":scheme", ":authority", ":path", ":status"})
 _CLAIMS = "@request.auth.claims"
 _AUTHORITY = frozenset({"host", ":authority"})
+NAME_HINT = "letters, digits and dashes, such as x-user"
 
 
 def is_claim(name: str) -> bool:
@@ -27,6 +29,18 @@ def is_claim(name: str) -> bool:
     return (rest[:1] == "." and len(rest) > 1) or (rest[:1] == "[" and rest[-1] == "]" and len(rest) > 2)
 
 
+def is_header_name(name: str, *, pseudo: bool = False) -> bool:
+    """Whether a header can be called so (RFC 9110: a token); with ``pseudo`` a pseudo header, too."""
+    return _token(name) is not None or (pseudo and name in _PSEUDO)
+
+
+def header_name(name: str, loc: Loc, *, pseudo: bool = False) -> Iterator[Notice]:
+    """The name of a header that is read or written. Istio and Envoy take names that no header can have, and then find nothing
+    (a DENY rule that never acts), or write what their peer refuses."""
+    if not is_header_name(name, pseudo=pseudo):
+        yield refused("bad-header-name", loc, f"{name!r} is not the name of a header", NAME_HINT)
+
+
 def condition_name(name: str, loc: Loc) -> Iterator[Notice]:
     """The name of a header that a rule looks at: a header, a pseudo header, or a claim."""
     if name not in _PSEUDO and _name(name) is None and not is_claim(name):
@@ -34,7 +48,7 @@ def condition_name(name: str, loc: Loc) -> Iterator[Notice]:
             "bad-header-name",
             loc,
             f"{name!r} is not the name of a header",
-            "letters, digits and dashes, such as x-user",
+            NAME_HINT,
         )
 
 
@@ -82,6 +96,8 @@ def _can_be_changed(name: str, loc: Loc) -> Iterator[Notice]:
         yield refused(
             "protected-header", loc, f"{name} cannot be changed here", "rewrite.authority, or set Host of the request"
         )
+    else:
+        yield from header_name(name, loc)
 
 
 def one_authority(rule: HttpRoute, loc: Loc) -> Iterator[Notice]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.validation.addresses import is_ip
+from meshlib.resources.validation.headers import is_header_name
 from meshlib.resources.validation.hosts import domain_problem, is_dns_label, wildcard_domain_problem
 from meshlib.resources.validation.http_settings import retries
 from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
@@ -200,6 +201,11 @@ def _http(settings: EnvoyExtAuthzHttp) -> Iterator[Notice]:
         for index, value in enumerate(values or ()):
             if value in ("", "*"):
                 yield warned("", (field, index), f"{value!r} names no headers: write prefix* or *suffix")
+            elif not is_header_name(value.removeprefix("*").removesuffix("*")):
+                yield warned("", (field, index), f"{value!r} is not the name of a header")
+    for name in settings.include_additional_headers_in_check or ():
+        if not is_header_name(name):
+            yield warned("", ("includeAdditionalHeadersInCheck", name), f"{name!r} is not the name of a header")
 
 
 def _service_problem(service: str) -> str:

@@ -10,6 +10,7 @@ from meshlib.policy.secret_values import url_shown
 from meshlib.resources.jwks import jwks_problem, secret_keys
 from meshlib.resources.notices import Loc, Notice, refused, warned
 from meshlib.resources.urls import BadUrl, scheme_of
+from meshlib.resources.validation.headers import header_name
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ def _rule(rule: JwtRule, loc: Loc) -> Iterator[Notice]:
     for index, header in enumerate(rule.from_headers or ()):
         if not header.name:
             yield refused("missing-name", (*loc, "fromHeaders", index, "name"), "the header has no name", "name it")
+        else:
+            yield from header_name(header.name, (*loc, "fromHeaders", index, "name"))
+    if rule.output_payload_to_header:
+        yield from header_name(rule.output_payload_to_header, (*loc, "outputPayloadToHeader"))
     if rule.jwks_uri and (problem := _uri_problem(rule.jwks_uri)):
         yield refused(
             "bad-url", (*loc, "jwksUri"), f"{url_shown(rule.jwks_uri)!r} is not a URL of keys: {problem}", _EXAMPLE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.policy.cel_syntax import log_problem
 from meshlib.resources.notices import Loc, Notice, refused, warned
+from meshlib.resources.validation.headers import header_name
 from meshlib.resources.validation.selection import selection_refusals, selector_warnings
 
 if TYPE_CHECKING:
@@ -109,3 +110,5 @@ def _tracing(tracing: Tracing, loc: Loc) -> Iterator[Notice]:
         kind, field = given[-1] if given else ("", "")
         if field and not getattr(getattr(tag, kind), field):
             yield refused("missing-value", (*here, kind, field), f"{field} of the tag {name} is empty", "fill it in")
+        elif kind == "header" and tag.header is not None:
+            yield from header_name(tag.header.name or "", (*here, "header", "name"), pseudo=True)
