@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 
 from meshlib.proxy.forwarded_path import KEPT, forwarded_path
 from meshlib.transport.protocol.http1_request import Refused
-from meshlib.transport.protocol.request_target import LONGEST_AUTHORITY, is_authority
+from meshlib.transport.protocol.request_target import LONGEST_AUTHORITY, MAX_PORT, is_authority
 
 if TYPE_CHECKING:
     from meshlib.policy.path_spellings import Normalization
     from meshlib.transport.protocol.http1_request import RequestHead
 
 _URL = re.compile(rb"(?i:http)://([^/?]*)(.*)", re.DOTALL)
-_NAMED = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_NAMED = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([1-9][0-9]{0,4}))?")
 """The authority of a URL, of which Envoy takes less than of Host; no userinfo."""
 _HOST_AND_PORT = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
 _seen: set[bytes] = set()
 """Hosts that were found to be such."""
 MAX_SEEN = 1024
-MAX_PORT = 65535
 MAX_NAME = 255
 """Bytes of a name, or of an address in brackets."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from meshlib.clock import SystemClock
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.telemetry")
 NOBODY: Node = {}
+PSEUDO = frozenset((":path", ":method", ":authority", ":scheme"))
+"""What Envoy has among the headers of a request, and a request of HTTP/1.1 has not; read as access logs read them."""
 LONGEST = 1024
 """Characters of a header that become an attribute."""
 
@@ -53,6 +56,9 @@ class CustomTags:
         self.by_header: list[tuple[str, str, str]] = []
         self.formatted: list[tuple[str, Callable[[Entry], str]]] = []
         for tag in tags:
+            if tag.kind == "header" and tag.value.lower() in PSEUDO:
+                self._add_format(replace(tag, kind="formatter", value=f"%REQ({tag.value.upper()})%"))
+                continue
             if tag.kind == "header":
                 self.by_header.append((tag.name, tag.value.lower(), tag.default))
                 continue

@@ -51,6 +51,8 @@ def test_a_url_names_its_host_and_a_path_is_for_host(target: bytes, found: tuple
         (b"http://shop:-1/", b"GET", 400),
         (b"http://shop:65536/", b"GET", 400),
         (b"http://shop:80:80/", b"GET", 400),
+        (b"http://shop:080/", b"GET", 400),
+        (b"http://shop:0/", b"GET", 400),
         (b"http://sh%6fp/", b"GET", 400),
         (b"http://sh_op/", b"GET", 400),
         (b"http://shop\\other/", b"GET", 400),
@@ -67,7 +69,9 @@ def test_a_target_that_names_no_host_and_path_is_refused(target: bytes, method: 
     assert refused.value.status == status
 
 
-@pytest.mark.parametrize("host", [b"", b"a b", b"a,b", b"u@a", b"a/b", b"a:b", b"[shop]", b"a:", b":80", b"a" * 300])
+@pytest.mark.parametrize(
+    "host", [b"", b"a b", b"a,b", b"u@a", b"a/b", b"a:b", b"[shop]", b"a:", b":80", b"a:080", b"a:0", b"a" * 300]
+)
 def test_a_host_that_is_not_one_is_refused(host: bytes) -> None:
     with pytest.raises(Refused) as refused:
         destination_of(b"/", host)

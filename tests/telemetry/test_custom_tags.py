@@ -70,6 +70,16 @@ def test_a_format_is_told_when_the_call_is_over_and_there_is_no_attribute_when_n
     assert made.ended(MadeUp()) == {"u": "1500 ms"}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(":path", "/pay?step=2&token=***"), (":Method", "GET"), (":authority", "reviews:9080"), (":scheme", "http")],
+)
+def test_a_pseudo_header_is_what_the_request_says_and_tells_no_secret(name, value):
+    made = CustomTags((CustomTag("it", "header", name, "unused"),))
+    assert not made.by_header
+    assert made.ended(MadeUp("/pay?step=2&token=s3cret")) == {"it": value}
+
+
 def test_an_attribute_has_the_characters_that_the_header_has_and_no_escapes_of_a_log():
     wire = 'j"\\é'.encode().decode("latin-1")
     assert tags(CustomTag("user", "header", "end-user"), **{"end-user": wire}) == {"user": 'j"\\é'}

@@ -14,14 +14,16 @@ from meshlib.policy.refusal import Refusal
 
 LONGEST_AUTHORITY = 261
 """Characters: a DNS name of 255, a colon, and a port."""
+MAX_PORT = 65535
 MAX_SEEN = 1024
 
 # not looked for in what is clear at a glance, as nearly all are (row "proxy-grpc-inprocess")
 _UNCLEAR = re.compile(r"[^\x21-\x7e\x80-\xff]|#")
 """What no target may have. Bytes from 80 on are no URI's either, but what they spell is a matter of the path's meaning."""
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
-_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::[0-9]{1,5})?")
-"""Without userinfo, and without the comma by which servers join two Hosts."""
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::([1-9][0-9]{0,4}))?")
+"""Without userinfo, without a port that readers take for different ones (``:080`` is 80 to one and a part of the name to
+another), and without the comma by which servers join two Hosts."""
 
 
 class Target(NamedTuple):
@@ -80,5 +82,8 @@ def read_target(method: str, target: str, host: str | None, *, host_needed: bool
 
 @functools.lru_cache(MAX_SEEN)
 def is_authority(host: str) -> bool:
-    """Whether it is one ``name``, ``name:port``, or an address like that."""
-    return len(host) <= LONGEST_AUTHORITY and _AUTHORITY.fullmatch(host) is not None
+    """Whether it is one ``name``, ``name:port``, or an address like that; a port is 1..65535."""
+    if len(host) > LONGEST_AUTHORITY:
+        return False
+    found = _AUTHORITY.fullmatch(host)
+    return found is not None and int(found[1] or 0) <= MAX_PORT

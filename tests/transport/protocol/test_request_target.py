@@ -82,7 +82,7 @@ def test_the_asterisk_is_for_options_and_connect_is_for_proxies() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["shop", "shop.default.svc:8080", "127.0.0.1:1", "[::1]", "[::1]:80", "Shop.", "a_b", "%41"]
+    "host", ["shop", "shop.default.svc:8080", "shop:65535", "127.0.0.1:1", "[::1]", "[::1]:80", "Shop.", "a_b", "%41"]
 )
 def test_a_host_is_a_name_or_an_address_with_or_without_a_port(host: str) -> None:
     assert is_authority(host)
@@ -91,7 +91,8 @@ def test_a_host_is_a_name_or_an_address_with_or_without_a_port(host: str) -> Non
 
 @pytest.mark.parametrize(
     "host",
-    ["", " ", "a,b", "a, b", "a b", "u@shop", "shop:", "shop:123456", "shop:x", "shop/a", "shop#", "shop?", "a\nb", "\xe4",
+    ["", " ", "a,b", "a, b", "a b", "u@shop", "shop:", "shop:123456", "shop:65536", "shop:99999", "shop:0", "shop:080",
+     "shop:00080", "[::1]:080", "shop:x", "shop/a", "shop#", "shop?", "a\nb", "\xe4",
      "[::1", "::1", "[::1]x", "shop:80:80", "a\\b", "a" * 262],
 )  # fmt: skip
 def test_a_host_that_is_not_one_name_is_refused(host: str) -> None:
