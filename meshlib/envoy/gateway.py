@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshlib.compiler.gateway_model import ALPN, GatewayTls
+from meshlib.envoy.headers import FROM_PROXIES
 from meshlib.envoy.inbound import checks
 from meshlib.envoy.inspectors import TLS_INSPECTOR
 from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager, route_filters
@@ -193,6 +194,7 @@ def _manager(
             "virtual_hosts": hosts,
             "validate_clusters": False,
             "ignore_port_in_host_matching": True,
+            "request_headers_to_remove": FROM_PROXIES,
             "max_direct_response_body_size_bytes": BODY_LIMIT,
         },
         http_filters=[*before, *route_filters(), {"name": ROUTER, "typed_config": router}],

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from meshlib.envoy.values import Json
 from meshlib.policy.header_ops import Computed, HeaderOps
+from meshlib.policy.sidecar_headers import FOR_THE_PROXY
 
 if TYPE_CHECKING:
     from meshlib.policy.header_ops import Value
 
 NO_OPS = HeaderOps()
+FROM_PROXIES = sorted(name.decode("ascii") for name in FOR_THE_PROXY)
+"""Headers of requests that no application is shown: istiod has filters of its Envoy take them away, which others have not."""
 
 
 def header_changes(levels: Sequence[HeaderOps], direction: str) -> Json:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.clusters import is_name
 from meshlib.compiler.routes import Cluster
 from meshlib.envoy.clusters import cluster_of, endpoints_of
+from meshlib.envoy.headers import FROM_PROXIES
 from meshlib.envoy.inspectors import TLS_INSPECTOR
 from meshlib.envoy.listeners import MANAGER, ROUTER, connection_manager
 from meshlib.envoy.rbac import Untranslatable, nobody, rbac_filters
@@ -128,6 +129,7 @@ def inbound_manager(name: str, cluster: str, settings: MeshSettings, filters: li
         route_config={
             "name": name,
             "validate_clusters": False,
+            "request_headers_to_remove": FROM_PROXIES,
             "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}],
         },
         http_filters=[*filters, {"name": ROUTER, "typed_config": router}],

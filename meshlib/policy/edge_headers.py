@@ -23,7 +23,16 @@ _TAKEN_AWAY = (
     NOT_BELIEVED
     | FOR_THE_PROXY
     | {REQUEST_ID, EXTERNAL}
-    | {b"x-envoy-" + name for name in (b"downstream-service-cluster", b"downstream-service-node", b"original-path")}
+    | {
+        b"x-envoy-" + name
+        for name in (
+            b"downstream-service-cluster",
+            b"downstream-service-node",
+            b"original-host",
+            b"original-path",
+            b"upstream-stream-duration-ms",
+        )
+    }
 )
 _OURS = frozenset((CLIENT_CERT, FORWARDED, PROTO))
 _ENVOYS = b"\r\nx-envoy-"

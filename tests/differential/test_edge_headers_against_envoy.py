@@ -38,6 +38,8 @@ OFFERED = {
     b"x-forwarded-proto": [b"http", b"https"],  # others: docs/parity.md
     b"x-envoy-decorator-operation": [b"op"],
     b"X-Envoy-Internal": [b"true"],
+    b"x-envoy-original-host": [b"other"],
+    b"x-envoy-upstream-stream-duration-ms": [b"30000"],
     b"x-envoy-external-address": [b"1.2.3.4"],
 }
 OURS_ALONE = (b"x-envoy-attempt-count",)

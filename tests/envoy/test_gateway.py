@@ -74,6 +74,7 @@ def test_http_is_routed_by_host_at_the_edge_where_nobody_is_believed() -> None:
     assert (host["domains"], host["routes"][0]["route"]["cluster"]) == (["shop.test"], "outbound|80||app.test")
     assert (found["use_remote_address"], found["xff_num_trusted_hops"]) == (True, 0)
     assert found["forward_client_cert_details"] == "SANITIZE_SET"
+    assert "x-envoy-peer-metadata" in found["route_config"]["request_headers_to_remove"]
     assert (found["server_name"], found["server_header_transformation"]) == ("istio-envoy", "OVERWRITE")
     assert "outbound|80||app.test" in made.endpoints
 

@@ -82,6 +82,13 @@ def test_policies_come_before_the_application() -> None:
     assert [each["name"] for each in filters] == ["envoy.filters.http.rbac", "envoy.filters.http.router"]
 
 
+def test_what_proxies_tell_each_other_is_not_for_the_application() -> None:
+    made, _ = listener(peer("DISABLE"))
+    assert made is not None
+    removed = made["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["request_headers_to_remove"]
+    assert removed == ["x-envoy-decorator-operation", "x-envoy-peer-metadata", "x-envoy-peer-metadata-id"]
+
+
 @pytest.mark.parametrize(
     ("resource", "said"),
     [

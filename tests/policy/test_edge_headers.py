@@ -64,6 +64,8 @@ def test_trusted_proxies_say_what_the_client_has_spoken():
         "x-envoy-peer-metadata: x",
         "x-envoy-external-address: 1.1.1.1",
         "x-envoy-original-path: /",
+        "x-envoy-original-host: x",
+        "x-envoy-upstream-stream-duration-ms: 1",
         "x-envoy-upstream-rq-timeout-ms: 1",
         "x-envoy-internal: true",
         "x_forwarded_for: 1.1.1.1",
