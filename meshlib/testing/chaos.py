@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from meshlib.testing import injections
 from meshlib.testing.asserts import names
 from meshlib.testing.outage import Kind
-from meshlib.testing.rules import Chance, Nth, matches
+from meshlib.testing.rules import Chance, Nth, after_of, matches, path_of, seconds_of
 from meshlib.testing.rules import Rule as AnyRule
 from meshlib.testing.seam import Plan, taking_part
 from meshlib.testing.served import Plan as ServedPlan
@@ -68,6 +68,14 @@ class Rule(AnyRule["Send"]):
 
     def __init__(self, chaos: Chaos, where: Where, kind: Kind, number: int) -> None:
         super().__init__(chaos.seed, chaos.clock, where, kind, number)
+
+        self._at = where
+
+    @property
+    def named(self) -> str:
+        """What may be written wrong."""
+        more = [name for name in ("subset", "endpoint", "path") if getattr(self._at, name) is not None]
+        return f"are its {' and '.join(['host', *more])} written as they" if more else "is its host written as it"
 
     def _plan(self, send: Send, rng: random.Random) -> Plan:
         raise NotImplementedError
@@ -123,6 +131,10 @@ class Where(Chance):
         between: tuple[float, float] | None,
     ) -> None:
         super().__init__(nth, rate, between, chaos.clock.monotonic())
+        if endpoint is not None and (not isinstance(endpoint, str) or ":" not in endpoint):
+            raise ValueError(f"endpoint={endpoint!r}: it is an address with its port, 127.0.0.1:9081")
+        if path is not None:
+            path_of(path)
         self._chaos = chaos
         self.host = host
         self.subset = subset
@@ -132,6 +144,8 @@ class Where(Chance):
     def latency(self, seconds: float, *, jitter: float = 0.0) -> Rule:
         """They arrive so many ``seconds`` later, more or less by up to ``jitter``; one that would be later than its timeout
         allows times out. The mesh's own clock waits, so that on a fake one nobody does."""
+        seconds_of("seconds", seconds)
+        seconds_of("jitter", jitter)
         return self._chaos._add(lambda number: _Late(self._chaos, self, "latency", number, seconds, jitter))
 
     def reset(self, *, after: int | None = None) -> Rule:
@@ -139,7 +153,8 @@ class Where(Chance):
         a gRPC call: when the server has begun to respond; of a stream of gRPC so many messages)."""
         if after is None:
             return self._failing("reset", injections.reset)
-        return self._changing("reset", lambda send: injections.cut(after, False, send))
+        messages = after_of(after)
+        return self._changing("reset", lambda send: injections.cut(messages, False, send))
 
     def lost_response(self) -> Rule:
         """The server gets the request and does its work, and the connection breaks before the response begins."""
@@ -147,6 +162,7 @@ class Where(Chance):
 
     def partial_body(self, after: int = 0) -> Rule:
         """The server closes the connection ``after`` so many bytes of the response's body (of a stream of gRPC: messages)."""
+        after_of(after)
         return self._changing("partial_body", lambda send: injections.cut(after, True, send))
 
     def down(self) -> Rule:
@@ -251,8 +267,8 @@ class Chaos:
 
         Of these: the ``nth`` alone, counted from 1 (``nth=3``, ``nth={3, 5}``, ``nth=range(3, 6)``); a random part,
         ``rate=0.1``; those ``between=(start, end)`` seconds from now. An attempt is one try of a call: retries and hedges
-        count. Raises ValueError for a rate that is not between 0 and 1, an ``nth`` below 1, and a ``between`` that ends before
-        it begins."""
+        count. Raises ValueError for what no attempt can be: a rate that is not between 0 and 1, an ``nth`` that never comes, a
+        ``between`` that ends before it begins, a path without ``/``, an endpoint without its port."""
         return Where(self, host, subset, endpoint, path, nth, rate, between)
 
     def served(
@@ -303,7 +319,7 @@ class Chaos:
             elif isinstance(rule, ServedRule):
                 why = "no such request was served; is its path written as it should be?"
             else:
-                why = "no attempt went there; is its host written as it should be?"
+                why = f"no attempt went there; {rule.named} should be?"
             warnings.warn(ChaosUnused(f"{rule}: {why}"), stacklevel=2)
 
     def __str__(self) -> str:

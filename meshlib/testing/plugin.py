@@ -50,7 +50,7 @@ def mesh_seed(request: pytest.FixtureRequest) -> int:
     from meshlib.testing.replay import replayed_by, seed_of_run, tell
 
     seed = seed_of_run(request.config)
-    tell(request.node, lambda: replayed_by(seed, request.node.nodeid))
+    tell(request.node, lambda: replayed_by(seed, request.node))
     return seed
 
 

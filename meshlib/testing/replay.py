@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -44,6 +45,8 @@ def report(item: pytest.Item, made: pytest.TestReport) -> None:
         made.sections.append(("meshlib", "\n".join(filter(None, lines))))
 
 
-def replayed_by(seed: int, nodeid: str) -> str:
-    """The command that runs a test with this seed again."""
-    return f"seed {seed}: replay with  pytest {OPTION}={seed} '{nodeid}'"
+def replayed_by(seed: int, node: pytest.Item) -> str:
+    """The command that runs a test with this seed again, for the shell and the folder that pytest was started in."""
+    file, colons, name = node.nodeid.partition("::")  # relative to the root of the project
+    there = os.path.relpath(node.config.rootpath / file, node.config.invocation_params.dir)
+    return f"seed {seed}: replay with  pytest {OPTION}={seed} {shlex.quote(there + colons + name)}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -32,14 +33,16 @@ class Chance:
     (``between``, in seconds from ``made``)."""
 
     def __init__(self, nth: Nth, rate: float, between: tuple[float, float] | None, made: float) -> None:
-        """Raises ValueError for a rate that is not between 0 and 1, an ``nth`` below 1, and a ``between`` that ends before it
-        begins."""
-        if not 0 <= rate <= 1:
-            raise ValueError(f"the rate {rate} is not between 0 and 1: one in ten is 0.1")
-        if isinstance(nth, int) and nth < 1:
-            raise ValueError(f"nth={nth}: the first one is nth=1")
-        if between is not None and between[0] > between[1]:
-            raise ValueError(f"between={between} ends before it begins: it is (start, end), in seconds from now")
+        """Raises ValueError for a rate that is not between 0 and 1, an ``nth`` that never comes (below 1, no whole number, none
+        at all), and a ``between`` that is no pair of numbers or ends before it begins."""
+        if not (_is_number(rate) and 0 <= rate <= 1):
+            raise ValueError(f"the rate {rate!r} is not between 0 and 1: one in ten is 0.1")
+        _check_nth(nth)
+        if between is not None:
+            if not (isinstance(between, (tuple, list)) and len(between) == 2 and all(map(_is_number, between))):
+                raise ValueError(f"between={between!r}: it is (start, end), in seconds from now")
+            if between[0] > between[1]:
+                raise ValueError(f"between={between} ends before it begins: it is (start, end), in seconds from now")
         self.nth = nth
         self.rate = rate
         self._between = between
@@ -110,6 +113,50 @@ class Rule(Generic[Event]):
             return None
         self._came = True
         return None if rng.random() >= where.rate else rng
+
+
+def seconds_of(name: str, seconds: float) -> float:
+    """They are a while. Raises ValueError where they are not: it would come to nothing, and the test could not fail."""
+    if not _is_number(seconds) or not 0 <= seconds < math.inf:
+        raise ValueError(f"{name}={seconds!r}: it is a number of seconds, 0 or more")
+    return seconds
+
+
+def after_of(after: int) -> int:
+    """So many bytes or messages. Raises ValueError for what is no such number."""
+    if not _is_whole(after) or after < 0:
+        raise ValueError(f"after={after!r}: it is a number of bytes (of a gRPC stream: messages), 0 or more")
+    return after
+
+
+def path_of(path: str) -> str:
+    """A path that requests can have. Raises ValueError for one that none has."""
+    if not isinstance(path, str) or not path.startswith(("/", "*")) or "*" in path[:-1]:
+        raise ValueError(f"path={path!r}: it begins with /, and a * at its end makes it a prefix")
+    return path
+
+
+def _check_nth(nth: object) -> None:
+    if nth is None or (_is_whole(nth) and isinstance(nth, int) and nth >= 1):
+        return
+    if isinstance(nth, (int, float)) and not isinstance(nth, bool):
+        raise ValueError(f"nth={nth}: " + ("the first one is nth=1" if nth < 1 else "it is a whole number"))
+    if isinstance(nth, (str, bytes, bool)) or not isinstance(nth, Container):
+        raise ValueError(f"nth={nth!r}: it is a number, counted from 1, or several: nth={{3, 5}}, nth=range(3, 6)")
+    if isinstance(nth, range):
+        some = [nth[0], nth[-1]] if nth else []
+    else:
+        some = list(nth) if isinstance(nth, Iterable) else [1]
+    if not some or any(not _is_whole(each) or each < 1 for each in some):
+        raise ValueError(f"nth={nth!r}: " + ("the first one is 1" if some else "that is none of them"))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value  # not NaN
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def matches(path: str, wanted: str) -> bool:

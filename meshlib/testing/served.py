@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from meshlib.testing.rules import Chance, Nth, Rule, matches
+from meshlib.testing.rules import Chance, Nth, Rule, after_of, matches, path_of, seconds_of
 
 if TYPE_CHECKING:
     from meshlib.clock import Clock
@@ -137,6 +137,7 @@ class Served(Chance):
         between: tuple[float, float] | None,
     ) -> None:
         super().__init__(nth, rate, between, clock.monotonic())
+        path_of(path)
         self._add = add
         self._seed = seed
         self._clock = clock
@@ -145,12 +146,15 @@ class Served(Chance):
 
     def latency(self, seconds: float, *, jitter: float = 0.0) -> ServedRule:
         """They come so many ``seconds`` later, more or less by up to ``jitter``, by the clock of the mesh that serves them."""
+        seconds_of("seconds", seconds)
+        seconds_of("jitter", jitter)
         return self._rule("latency", lambda rng: Plan(max(0.0, seconds + jitter * (2 * rng.random() - 1))))
 
     def reset(self, *, after: int | None = None) -> ServedRule:
         """The connection breaks: before the mesh has seen the request; or ``after`` so many bytes of the response's body (of
         gRPC: messages)."""
-        return self._rule("reset", lambda _: Plan(reset=True) if after is None else Plan(response=after))
+        plan = Plan(reset=True) if after is None else Plan(response=after_of(after))
+        return self._rule("reset", lambda _: plan)
 
     def lost_response(self) -> ServedRule:
         """The application does its work, and the client has gone before the response begins."""
@@ -158,10 +162,12 @@ class Served(Chance):
 
     def partial_body(self, after: int = 0) -> ServedRule:
         """The client leaves after so many bytes of the response's body (of gRPC: messages)."""
+        after_of(after)
         return self._rule("partial_body", lambda _: Plan(response=after, why=CUT))
 
     def partial_request(self, after: int = 0) -> ServedRule:
         """The client leaves after so many bytes of its own body (of gRPC: messages)."""
+        after_of(after)
         return self._rule("partial_request", lambda _: Plan(request=after))
 
     def __str__(self) -> str:

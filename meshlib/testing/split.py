@@ -77,8 +77,10 @@ def _shares(
                 "for each, in their order, or a dict of shares by name"
             )
         shares = dict(zip(map(str, known), given, strict=True))
-    if any(share < 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-9:
-        said = " + ".join(f"{share:g}" for share in shares.values())
+    said = " + ".join(f"{share:g}" for share in shares.values())
+    if any(share < 0 for share in shares.values()):
+        raise ValueError(f"the expected shares {said}: none is below 0, and they add up to 1")
+    if not abs(sum(shares.values()) - 1) <= 1e-9:  # NaN neither
         raise ValueError(f"the expected shares {said or '(none)'} do not add up to 1")
     return shares
 
@@ -111,12 +113,15 @@ def _name(call: object, shares: Mapping[str, float]) -> str:
 
 
 def _able_to_fail(shares: Mapping[str, float], total: int, confidence: float) -> None:
-    """Raises ValueError if the least likely outcome would pass."""
+    """Raises ValueError if the least likely outcome would pass: all calls where fewest should go. As unlikely as that is the
+    same of each destination with so small a share."""
     possible = [share for share in shares.values() if share > 0]
     least = min(possible)
-    if total and (len(possible) == 1 or least**total < 1 - confidence):
+    enumerated = len(possible) == 2 or math.comb(total + len(possible) - 1, len(possible) - 1) <= ENUMERATED
+    alike = sum(share * CLOSE >= least >= share / CLOSE for share in possible) if enumerated else len(possible)
+    if total and (len(possible) == 1 or alike * least**total < 1 - confidence):
         return
-    needed = 1 if len(possible) == 1 else math.floor(math.log(1 - confidence) / math.log(least)) + 1
+    needed = 1 if len(possible) == 1 else math.floor(math.log((1 - confidence) / alike) / math.log(least)) + 1
     raise ValueError(
         f"{total} calls cannot contradict any split at confidence {confidence:g}: make at least {needed}, and many more "
         "to tell shares apart that are close"

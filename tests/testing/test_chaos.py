@@ -366,3 +366,35 @@ def test_a_rule_whose_turn_never_came_is_warned_of(caller):
         caller.result(caller.mesh(), "http://ratings/")
     with pytest.warns(ChaosUnused, match=r"0 of 1 attempts: none was its nth; does the test make that many attempts\?"):
         chaos.warn_of_unused()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda chaos: chaos.on("ratings", endpoint="10.0.0.1"),
+        lambda chaos: chaos.on("ratings", endpoint=9080),
+        lambda chaos: chaos.on("ratings", path="ratings/1"),
+        lambda chaos: chaos.on("ratings").latency(-1),
+        lambda chaos: chaos.on("ratings").latency(1, jitter=-1),
+        lambda chaos: chaos.on("ratings").reset(after=-1),
+        lambda chaos: chaos.on("ratings").partial_body(after="1"),
+        lambda chaos: chaos.served("ratings/1"),
+        lambda chaos: chaos.served("/ratings/1").latency(-1),
+        lambda chaos: chaos.served("/ratings/1").latency(1, jitter=-1),
+        lambda chaos: chaos.served("/ratings/1").reset(after=-1),
+        lambda chaos: chaos.served("/ratings/1").partial_body(after=-1),
+        lambda chaos: chaos.served("/ratings/1").partial_request(after=-1),
+    ],
+)
+def test_what_can_happen_to_nothing_is_refused(wrong):
+    chaos = Chaos(1, FakeClock())
+    with pytest.raises(ValueError, match=r"(endpoint|path|seconds|jitter|after)="):
+        wrong(chaos)
+    assert chaos.rules == []
+
+
+def test_who_is_warned_of_a_rule_is_told_all_that_may_be_written_wrong(chaos):
+    chaos.on("ratings", "v1", path="/rating/1").reset()
+    with pytest.warns(ChaosUnused, match="are its host and subset and path written as they should be"):
+        chaos.warn_of_unused()
+    chaos.rules.clear()

@@ -118,7 +118,7 @@ def test_a_test_that_fails_says_the_seed_that_replays_it_whatever_else_runs_the_
     code, said = users(USERS, "-n", "1")
     assert code == 1
     assert "2 failed, 4 passed" in said, said
-    (seed,) = re.findall(r"^seed (\d+): replay with  pytest --mesh-seed=\1 'test_users.py::test_fails'$", said, re.M)
+    (seed,) = re.findall(r"^seed (\d+): replay with  pytest --mesh-seed=\1 test_users.py::test_fails$", said, re.M)
     statuses = re.search(r"assert not (\[.*\])", said)
     assert statuses is not None
     assert statuses[1] in users(USERS, "-k", "test_fails", f"--mesh-seed={seed}")[1], "not the same run again"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshlib.testing import FakeClock
-from meshlib.testing.rules import Chance, Rule, matches
+from meshlib.testing.rules import Chance, Rule, after_of, matches, path_of, seconds_of
 
 
 class Odd(Chance):
@@ -62,7 +62,17 @@ def test_a_star_makes_a_prefix(path, wanted, fits):
     ("chance", "why"),
     [
         ({"rate": 10}, "the rate 10 is not between 0 and 1"),
+        ({"rate": "0.1"}, "the rate '0.1' is not between 0 and 1"),
+        ({"rate": float("nan")}, "the rate nan is not between 0 and 1"),
         ({"nth": 0}, "nth=0: the first one is nth=1"),
+        ({"nth": 1.5}, "nth=1.5: it is a whole number"),
+        ({"nth": True}, "nth=True: it is a number, counted from 1, or several"),
+        ({"nth": "3"}, "nth='3': it is a number, counted from 1, or several"),
+        ({"nth": set()}, r"nth=set\(\): that is none of them"),
+        ({"nth": range(5, 3)}, r"nth=range\(5, 3\): that is none of them"),
+        ({"nth": [0, 1]}, r"nth=\[0, 1\]: the first one is 1"),
+        ({"between": 3}, r"between=3: it is \(start, end\), in seconds from now"),
+        ({"between": ("1", 2)}, r"between=\('1', 2\): it is \(start, end\)"),
         ({"between": (20, 10)}, r"between=\(20, 10\) ends before it begins"),
     ],
 )
@@ -78,3 +88,24 @@ def test_a_rule_whose_nth_has_not_come_has_missed():
     assert made.missed
     hit(made, range(4))
     assert not made.missed
+
+
+@pytest.mark.parametrize("wrong", [-1, "1", None, True, float("nan"), float("inf")])
+def test_a_while_is_a_number_of_seconds(wrong):
+    with pytest.raises(ValueError, match="jitter=.*: it is a number of seconds, 0 or more"):
+        seconds_of("jitter", wrong)
+    assert seconds_of("jitter", 0.5) == 0.5
+
+
+@pytest.mark.parametrize("wrong", [-1, "1", None, True, 1.5])
+def test_what_is_cut_is_cut_after_a_number_of_bytes(wrong):
+    with pytest.raises(ValueError, match="after=.*: it is a number of bytes .*, 0 or more"):
+        after_of(wrong)
+    assert after_of(0) == 0
+
+
+@pytest.mark.parametrize("wrong", ["reviews/1", "", 3, "/a/*/b"])
+def test_a_path_that_no_request_has_is_refused(wrong):
+    with pytest.raises(ValueError, match="path=.*: it begins with /"):
+        path_of(wrong)
+    assert [path_of(path) for path in ("/", "*", "/a/*")] == ["/", "*", "/a/*"]

@@ -113,7 +113,10 @@ def test_calls_are_counted_by_subset_by_host_or_in_the_order_of_the_route(mesh):
         ({}, ({"v1": 1.0},), "make at least 1"),
         ({"v1": 90, "v2": 10}, (90, 10), r"90 \+ 10 do not add up to 1"),
         ({"v1": 90, "v2": 10}, (0.9,), r"1 shares for 2 destinations \(v1, v2\)"),
-        ({"v1": 90, "v2": 10}, ({"v1": 1.1, "v2": -0.1},), "do not add up to 1"),
+        ({"v1": 90, "v2": 10}, ({"v1": 1.1, "v2": -0.1},), r"1\.1 \+ -0\.1: none is below 0, and they add up to 1"),
+        ({"v1": 9, "v2": 1}, ({"v1": 0.9, "v2": float("nan")},), r"0\.9 \+ nan do not add up to 1"),
+        ({"v1": 10, "v2": 0}, (0.5, 0.5), "10 calls cannot contradict any split at confidence 0.999: make at least 11"),
+        ({"a": 6, "b": 0, "c": 0}, (1 / 3, 1 / 3, 1 / 3), "make at least 8"),
     ],
 )
 def test_a_test_that_could_not_fail_is_an_error(counts, expected, said):
@@ -124,3 +127,19 @@ def test_a_test_that_could_not_fail_is_an_error(counts, expected, said):
 def test_a_confidence_is_a_probability():
     with pytest.raises(ValueError, match="not between 0 and 1"):
         assert_split({"v1": 1}, 1.0, confidence=99.9)
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.5, 0.5), (0.88, 0.12), (1 / 3, 1 / 3, 1 / 3), (0.6, 0.2, 0.2), (0.05,) * 20], ids=str
+)
+def test_as_many_calls_as_it_asks_for_can_fail_and_one_less_cannot(shares):
+    with pytest.raises(ValueError, match="make at least") as raised:
+        assert_split({str(each): 0 for each in range(len(shares))}, *shares)
+    needed = int(str(raised.value).partition("at least ")[2].partition(",")[0])
+    rarest = {str(each): 0 for each in range(len(shares))}
+    rarest[str(len(shares) - 1)] = needed
+    with pytest.raises(AssertionError):
+        assert_split(rarest, *shares)
+    rarest[str(len(shares) - 1)] -= 1
+    with pytest.raises(ValueError, match=f"make at least {needed}"):
+        assert_split(rarest, *shares)
