@@ -173,8 +173,9 @@ class InboundRequest(AsSent):
         """Its trace goes on in a span that was made for it: its application is told so by ``headers``, in place of those of
         these ``names`` (in lower case). Nothing, where the application is in this process: there it has the span itself."""
 
-    def traced_by(self, traceparent: bytes) -> None:
-        """The same of a request that has said so in a traceparent alone: this is the value of that."""
+    def traced_by(self, traceparent: bytes, came: bytes) -> None:
+        """The same of a request that has said so in a traceparent alone: this is the value of that, in place of the one that
+        ``came``."""
         self.goes_on_in((b"traceparent",), ((b"traceparent", traceparent),))
 
     def change(self) -> HeaderChanges:

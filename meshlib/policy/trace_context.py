@@ -18,6 +18,8 @@ Pairs: TypeAlias = list[tuple[bytes, bytes]]
 
 _SINGLE = re.compile(r"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d]))?(?:-[0-9a-f]{16})?\Z")
 _W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*\Z")
+_USUAL = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+_NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 _TRACE_ID = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{16})\Z")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}\Z")
 _DECISIONS = {"0": False, "1": True, "d": True, "true": True, "false": False}
@@ -76,6 +78,21 @@ def read_traceparent(value: str) -> tuple[int, int, int] | None:
         return None
     trace_id, span_id = int(trace, 16), int(span, 16)
     return (trace_id, span_id, int(flags, 16)) if trace_id and span_id else None
+
+
+def usual_traceparent(value: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """The same three in hexadecimal, of a value as nearly all write it; None: ``read_in_hex`` may know."""
+    match = _USUAL(value)
+    if match is None:
+        return None
+    trace_id, span_id, flags = match.groups()
+    return None if trace_id == _NO_TRACE or span_id == _NO_SPAN else (trace_id, span_id, flags)
+
+
+def read_in_hex(value: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """``read_traceparent`` of bytes, in hexadecimal."""
+    found = read_traceparent(value.decode("latin-1"))
+    return None if found is None else (b"%032x" % found[0], b"%016x" % found[1], b"%02x" % found[2])
 
 
 def write_b3(trace_id: int, span_id: int, sampled: bool) -> Pairs:

@@ -119,6 +119,7 @@ class InboundConnection(ServedConnection[Inbound]):
     """One connection of a client, as its requests know it."""
 
     __slots__ = (
+        "_alike",
         "_details",
         "_element",
         "_headers",
@@ -139,6 +140,7 @@ class InboundConnection(ServedConnection[Inbound]):
         self._place = place
         self._tls = tls  # and with it the connection, which is judged for as long as this serves it
         self._peer = self._local_ip = ""
+        self._alike: tuple[str, int, str, str] | None = None  # of its requests, as ``ServedRequest.of_connection``
         self._details: CertDetails | None = None  # by which the element was made
         self._element: bytes | None = None
         self._mine: bytes | None = None
@@ -233,13 +235,20 @@ class InboundConnection(ServedConnection[Inbound]):
 
     def _served(self, sent: ProxyRequest, found: SpiffeId | None) -> ServedRequest:
         """``found``: who the peer is."""
-        tls = self._tls
+        tls, alike = self._tls, self._alike
         if tls is None:
-            return ServedRequest(sent, self._peer, self._local_ip, self._place.port, "", False)
-        served = ServedRequest(sent, self._peer, self._local_ip, self._place.port, tls.sni, True)
+            if alike is None:
+                self._alike = alike = self._local_ip, self._place.port, "", ""
+            served = ServedRequest(sent, self._peer, alike[0], alike[1], "", False)
+            served.of_connection = alike
+            return served
+        principal = "" if found is None else found.text
+        if alike is None or alike[3] != principal:
+            self._alike = alike = self._local_ip, self._place.port, tls.sni, principal
+        served = ServedRequest(sent, self._peer, alike[0], alike[1], alike[2], True)
+        served.of_connection = alike
         served.mutual = True
-        if found is not None:
-            served.peer_id, served.principal = found, found.text
+        served.peer_id, served.principal = found, principal
         return served
 
     def _about_the_peer(self, details: CertDetails) -> bytes | None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from meshlib.proxy.request import ProxyRequest
 
 
+HTTP1 = "HTTP/1.1"
+
+
 class ServedRequest(InboundRequest):
     """``sent``: what goes to the application, if policies let it. Of the connection: ``peer``, ``local_ip``, ``sni`` and
     ``secure``; ``port`` is the application's."""
@@ -36,6 +39,8 @@ class ServedRequest(InboundRequest):
     for_application: HeaderChanges | None = None
     body: bytes | None = None
     counted = False
+    of_connection: tuple[str, int, str, str] | None = None
+    """Of a request of a connection that keeps it: ``local_ip``, ``port``, ``sni`` and ``principal``."""
     asked: tuple[str, ...] = ()
     host_known = True
     _values: dict[str, list[str]] | None = None
@@ -60,7 +65,7 @@ class ServedRequest(InboundRequest):
         self.sni = sni
         self.secure = secure
         self.scheme = "https" if secure else "http"
-        self.http2 = version is not None and version[:6] == "HTTP/2"
+        self.http2 = version != HTTP1 and version is not None and version[:6] == "HTTP/2"
         self.mutual = False
         self.peer_id = None
         self.principal = ""
@@ -114,9 +119,9 @@ class ServedRequest(InboundRequest):
         self._known = None
         self.sent_on.retraced(names, b"".join([b"%b: %b\r\n" % each for each in headers]))
 
-    def traced_by(self, traceparent: bytes) -> None:
+    def traced_by(self, traceparent: bytes, came: bytes) -> None:
         """As ``InboundRequest``'s."""
-        self.sent_on.traced_by(traceparent)  # what is ``_known`` of other headers stays so
+        self.sent_on.traced_by(traceparent, came)  # what is ``_known`` of other headers stays so
 
     def header_bytes(self) -> int:
         """As ``InboundRequest``'s."""

@@ -199,6 +199,7 @@ class PlainServing:
             del record.answered
         call.sent = call.status = call.request_head_bytes = call.response_head_bytes = call.response_bytes = 0
         call.response_head = ()
+        call.answered = None
         call.head_at = 0.0
         body = call.request.sent_on.body
         call.request_bytes = len(body) if call.hop is not None and type(body) is bytes else 0
@@ -229,7 +230,8 @@ class PlainServing:
             or send is None
             or connection is None
             or type(head) is not ReceivedHead
-            or request.changes_response
+            or request._told is not None  # as ``changes_response``, without a call of it
+            or request._for_caller
         ):
             self._handed_over().on_head(reader)
             return
@@ -251,8 +253,7 @@ class PlainServing:
         self._connection = None
         hops.forwarder.upstream.release(connection)
         send.outcome = outcome
-        responder = self._responder
-        assert responder is not None
+        responder: StraightResponder = self._responder  # type: ignore[assignment]  # it is not over
         try:
             if not plain_call.ended(hop, send):
                 self._handed_over().ended(outcome)
@@ -262,8 +263,7 @@ class PlainServing:
             settings = self._settings
             if head.timed:  # as ``PlainForwarding`` has it
                 head = head.without(SERVICE_TIME)
-            made = as_server(head, settings, call.clock)
-            assert type(made) is ReceivedHead
+            made: ReceivedHead = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``
             took = int(record.upstream_ms or 0)
             more = (TOOK.get(took) or took_line(took)) if settings.debug else b""
             self._responder = None
@@ -277,14 +277,13 @@ class PlainServing:
             self._handed_over().broken()
             return
         spares = hops.forwarder.serving_spares
-        if self._server.telemetry.remember is None and len(spares) < MOST_SPARES:
+        if self._server.telemetry._remember is None and len(spares) < MOST_SPARES:
             # which may be long, as may be the response
-            hop.request = call.request = outcome.whole = self._span = None  # type: ignore[assignment]
+            hop.request = call.request = call.answered = outcome.whole = self._span = None  # type: ignore[assignment]
             outcome.headers = _NO_HEADERS
             if hop.live.tells:  # for lines of an access log
                 outcome.stream = None
-                if hasattr(record, "answered"):
-                    del record.answered
+                del record.answered
             call.head_at = 0.0
             call.came = ()
             # nor does a configuration that is replaced live on in what waits to be used again
@@ -299,21 +298,22 @@ class PlainServing:
         assert ended is not None
         now = ended[3]  # when its response came
         call.sent = call.status = status
-        head = made.size
+        lines = made.lines
+        head = len(lines) - 4 * lines.count(b"\n")  # as ``ReceivedHead.size``
         if more:
-            head += len(more) - 4  # as ``ReceivedHead.size``
+            head += len(more) - 4
         call.response_head_bytes = head
         call.response_bytes = head + size
         sent = request.sent_on
-        body = sent.body
-        call.request_head_bytes = call.request_bytes = head = sent.head_bytes() if body else sent.sent_bytes()
-        if type(body) is bytes:
-            call.request_bytes = head + len(body)
+        call.request_head_bytes = call.request_bytes = head = sent.head_bytes()
+        if sent.body is not None:
+            call.request_bytes = head + sent.body_bytes()
         bound, span = self._bound, self._span
         noting = bound.noting(request.principal, True) if request.mutual else bound.of_nobody
         series = noting.get(status) if request.peer_metadata is None else None
         if call.tells:
             call.head_at = now
+            call.answered = self._outcome
         call.came = made
         call.added = more
         if series is not None:  # it has ended like nearly all do

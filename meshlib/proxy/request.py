@@ -27,7 +27,6 @@ _KEYS: dict[str, bytes] = {}
 MOST_KEYS = 1024
 _LINE_END = b"\r\n"
 _TRACEPARENT = b"\r\ntraceparent:"
-_TO_VALUE = len(_TRACEPARENT)
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
@@ -179,19 +178,19 @@ class ProxyRequest(Bodied):
         self.lower = lower + added.lower()
         self._headers = self._received = RawHead(lines + added)
 
-    def traced_by(self, traceparent: bytes) -> None:
-        """The same of its one traceparent, whose value is another one now (in lower case)."""
-        lines: bytes = self._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
-        lower = self.lower
-        start = lower.find(_TRACEPARENT) + _TO_VALUE
-        end = lower.find(_LINE_END, start)
-        if start < _TO_VALUE or lower.find(_TRACEPARENT, end) >= 0:
+    def traced_by(self, traceparent: bytes, came: bytes) -> None:
+        """The same of traceparent: this is its value from here on (in lower case), ``came`` the one that it came with (valid
+        ones have no comma, so are not several of them)."""
+        received: RawHead = self._received  # type: ignore[assignment]  # as ``lines``, without a call of it
+        lines = received.lines
+        # its name stands at the same place in ``lower``, behind a line end
+        start = lines.find(came, self.lower.find(_TRACEPARENT))
+        size = len(came)
+        if size != len(traceparent) or start < 0:  # or it is there more than once
             self.retraced((_TRACEPARENT[2:-1],), b"traceparent: %b\r\n" % traceparent)
             return
-        # else what stands in ``lower`` is as long: values are read from ``lines``
-        if end - start - 1 != len(traceparent):
-            self.lower = b"".join((lower[:start], b" ", traceparent, lower[end:]))
-        self._headers = self._received = RawHead(b"".join((lines[: start - 2], b" ", traceparent, lines[end - 2 :])))
+        # what stands in ``lower`` is as long: values are read from ``lines``
+        self._headers = self._received = RawHead(b"".join((lines[:start], traceparent, lines[start + size :])))
 
     @property
     def lines(self) -> bytes:
@@ -238,8 +237,10 @@ class ProxyRequest(Bodied):
     def head_bytes(self) -> int:
         """Bytes of method, target, names and values of headers as they are sent."""
         headers = self._headers
-        head = len(headers.lines) - 4 * headers.lines.count(b"\n") if type(headers) is RawHead else size_of(headers)
-        return head + len(self.method) + len(self.target)
+        if type(headers) is RawHead:
+            lines = headers.lines
+            return len(lines) - 4 * lines.count(b"\n") + len(self.method) + len(self.target)
+        return size_of(headers) + len(self.method) + len(self.target)
 
     def sent_bytes(self) -> int:
         """The same, and as much of the body as has been seen."""

@@ -3,7 +3,7 @@ would make it, in a third of the time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound import InboundCall
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound import Facts
     from meshlib.engine.inbound_state import BoundInbound
     from meshlib.engine.message import Request
+    from meshlib.engine.outcome import Outcome
     from meshlib.engine.wanted_headers import WantedHeaders
+    from meshlib.policy.refusal import Refusal
     from meshlib.proxy.inbound_request import ServedRequest
     from meshlib.transport.runtimes.serving import Server
 
@@ -29,16 +31,21 @@ class StraightCall(InboundCall):
     # what each call sets or asks for: an attribute that a class has, too, takes CPython 3.11 ten times as long
     __slots__ = (
         "added",
+        "answered",
         "came",
         "checks",
         "flags",
         "grpc_status",
         "head_at",
         "hop",
+        "injected_delay",
+        "made_id",
+        "refusal",
         "request_bytes",
         "request_head_bytes",
         "response_bytes",
         "response_head_bytes",
+        "route",
         "sent",
         "server",
         "started",
@@ -60,7 +67,11 @@ class StraightCall(InboundCall):
         self.sent = self.status = 0
         self.head_at = 0.0
         self.grpc_status: int | None = None
-        self.flags = ""
+        self.flags = self.made_id = self.route = ""
+        self.refusal: Refusal | None = None
+        self.injected_delay = 0.0
+        self.answered: Outcome | None = None
+        """What the application has responded, where nothing more has become of the call than ``PlainServing`` makes of it."""
         # the headers of its response, and lines that they get beside their own
         self.came: Iterable[tuple[bytes | str, bytes | str]] = ()
         self.added = b""
@@ -79,10 +90,40 @@ class StraightCall(InboundCall):
 
     def facts(self, wanted: WantedHeaders) -> Facts | None:
         """As ``InboundCall``'s, of a request that has gone on to its application, without a function for each part."""
-        hop = self.hop
+        hop, answered = self.hop, self.answered
         if hop is None:
             return super().facts(wanted)
-        record = hop.record
+        record, request = hop.record, self.request
+        kind: Hashable
+        if answered is not None:  # nearly always: all else is as it is in all such calls
+            kind = (
+                *(self.status, request.method, request.version, request.of_connection),
+                *(record.endpoint, record.rule_object, record.destination, answered.http_version),
+            )
+        else:
+            kind = self._kind(hop)
+            if kind is None:
+                return None
+        authority, query, target = request.authority, request.query, request.target
+        if not query:
+            path = request.path
+            target = path.encode() if path.isascii() else wire_bytes(path)
+        received = self.request_bytes - self.request_head_bytes
+        sent = self.response_bytes - self.response_head_bytes
+        return (
+            kind,
+            target,
+            request.peer,
+            authority.encode() if authority.isascii() else wire_bytes(authority),
+            self.head_at,
+            received if received > 0 else 0,
+            sent if sent > 0 else 0,
+            request.values_of(wanted),
+        )
+
+    def _kind(self, hop: Call[Request]) -> Hashable:
+        """What decides the rest of the line; None: as ``facts``."""
+        record, request = hop.record, self.request
         try:
             outcome, _, local = record.answered
         except AttributeError:
@@ -96,25 +137,10 @@ class StraightCall(InboundCall):
             or self.made_id
         ):
             return None
-        request = self.request
-        path, query, authority = request.path, request.query, request.authority
-        if query:
-            path = f"{path}?{query}"
-        received = self.request_bytes - self.request_head_bytes
-        sent = self.response_bytes - self.response_head_bytes
         return (
-            (
-                (self.status, self.flags, self.grpc_status, request.method, request.version, request.http2),
-                (request.protocol, request.principal, request.sni, request.local_ip, request.port, record.status),
-                (record.flags, record.endpoint, record.rule_object, record.destination, outcome.http_version),
-            ),
-            path.encode() if path.isascii() else wire_bytes(path),
-            request.peer,
-            authority.encode() if authority.isascii() else wire_bytes(authority),
-            self.head_at,
-            received if received > 0 else 0,
-            sent if sent > 0 else 0,
-            request.values_of(wanted),
+            (self.status, self.flags, self.grpc_status, request.method, request.version, request.http2),
+            (request.protocol, request.principal, request.sni, request.local_ip, request.port, record.status),
+            (record.flags, record.endpoint, record.rule_object, record.destination, outcome.http_version),
         )
 
     @property

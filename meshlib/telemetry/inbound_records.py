@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, final
 from meshlib.compiler.snapshot import split_authority
 from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.custom_tags import LONGEST
-from meshlib.telemetry.otlp_spans import attribute
+from meshlib.telemetry.otlp_spans import BITS, attribute, served, times
 from meshlib.telemetry.own_spans import now
 from meshlib.telemetry.spans import (
     LONGEST_PLACE,
@@ -27,18 +27,10 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from meshlib.engine.inbound import InboundCall
     from meshlib.engine.inbound_request import InboundRequest
-    from meshlib.telemetry.own_spans import OwnTracer
 
 MOST = 1000
-"""Connections, and authorities, of which it is remembered how they are written."""
-_METHODS = {
-    method: (method.encode(), otlp.named(method.encode()), attribute("http.request.method", method))
-    for method in METHODS
-}
-STATUSES: dict[int, bytes] = {}
-"""Attributes of responses' statuses that have been made (``status_of``)."""
+"""Connections, and kinds of requests, of which it is remembered how they are written."""
 _PATH, _REQUEST_ID, _AGENT = map(otlp.Named, ("url.path", REQUEST_ID_TAG, "user_agent.original"))
 
 
@@ -55,30 +47,27 @@ class SdkSpan(InTrace):
 
 @final
 class Recorded:
-    """A span of a call that is served, until it is written. ``state`` is the trace's; ``agent`` and ``tags`` are what the
-    request has said, ``forwarded`` whether it has said who it is from; ``parent_id`` 0: it is the first of its trace. Texts are
-    in UTF-8."""
+    """A span of a call that is served, until it is written, which ``take`` takes. ``ids``: as ``otlp_spans.ids`` writes them;
+    ``agent`` and ``tags`` are what the request has said, ``forwarded`` is not 0 where it has said who it is from. Texts
+    are in UTF-8."""
 
-    __slots__ = (
-        *("agent", "forwarded", "parent_id", "request_id", "span_id", "start", "state", "tags", "trace_id", "tracer"),
-    )
+    __slots__ = ("agent", "forwarded", "ids", "request_id", "span_id", "start", "tags", "take", "trace_id")
 
     def __init__(
         self,
-        tracer: OwnTracer,
+        take: Callable[[bytes], None],
+        ids: bytes,
         trace_id: int,
-        parent_id: int,
-        state: str,
+        span_id: int,
         request_id: bytes,
         agent: bytes,
-        forwarded: bool,
+        forwarded: int,
         tags: Attributes,
     ) -> None:
-        self.tracer = tracer
+        self.take = take
+        self.ids = ids
         self.trace_id = trace_id
-        self.parent_id = parent_id
-        self.span_id = tracer.random.getrandbits(64) or 1
-        self.state = state
+        self.span_id = span_id
         self.request_id = request_id
         self.agent = agent
         self.forwarded = forwarded
@@ -94,7 +83,7 @@ class InboundRecords:
     """Writes them. ``describe`` says all of a request, ``longest`` how much of its path is shown, ``place`` the host
     and the port of its authority; ``static`` are the attributes that all spans have."""
 
-    __slots__ = ("_connections", "_describe", "_longest", "_place", "_places", "_static")
+    __slots__ = ("_connections", "_describe", "_kinds", "_longest", "_place", "_static")
 
     def __init__(
         self,
@@ -108,68 +97,80 @@ class InboundRecords:
         self._place = place
         self._static = static
         self._connections: dict[tuple[str, str, str | None, str], tuple[bytes, bytes]] = {}
-        self._places: dict[tuple[str, str], bytes] = {}
+        self._kinds: dict[tuple[str, str, str, str, int, str], bytes] = {}
 
-    def write(self, call: InboundCall, span: Recorded, result: bytes, end: int) -> None:
-        """The call is over since ``end``, in nanoseconds since the epoch. ``result``: what came of it, as attributes, events
-        and status."""
-        request = call.request
-        method = _METHODS.get(request.method)
-        if method is None or request.protocol == "grpc":
-            name = name_of(request)[:LONGEST].encode("utf-8", "replace")
-            told = [otlp.attributes(self._described(request, span))]
-        else:
-            name, told = method[0], self._usual(request, span, method[2])
-        told.append(result)
-        parent = span.parent_id
-        if method is not None and name is method[0] and parent and not span.state and not call.route:  # nearly always
-            span.tracer.take(otlp.served(span.trace_id, span.span_id, parent, method[1], span.start, end, told))
-            return
-        if call.route:
-            name = b"%b %b" % (name, call.route.encode("utf-8", "replace"))
-        span.tracer.take(
-            otlp.span(
-                span.trace_id.to_bytes(16, "big"),
-                span.span_id.to_bytes(8, "big"),
-                parent.to_bytes(8, "big") if parent else b"",
-                name,
-                otlp.SERVER,
-                span.start,
-                end,
-                b"".join(told),
-                otlp.REMOTE if parent else otlp.LOCAL,
-                span.state.encode("latin-1", "replace"),
-            )
-        )
-
-    def _described(self, request: InboundRequest, span: Recorded) -> Attributes:
-        return {**self._describe(request), **span.tags, REQUEST_ID_TAG: span.request_id.decode("utf-8", "replace")}
-
-    def _usual(self, request: InboundRequest, span: Recorded, method: bytes) -> list[bytes]:
-        """The same of HTTP, in pieces."""
+    def write(
+        self, request: InboundRequest, span: Recorded, status: int, end: int, result: bytes = b"", route: str = ""
+    ) -> None:
+        """The call is over since ``end``, in nanoseconds since the epoch, with this ``status`` and no more to be told; or it is
+        0, and ``result`` is what came of it, as attributes, events and status. ``route``: the template of its path."""
+        # what is alike in many is written once; where it stands among the rest is all the same to who reads it
+        try:
+            kind = self._kinds[request.method, request.protocol, request.scheme, request.authority, status, route]
+        except KeyError:
+            if request.protocol == "grpc" or request.method not in METHODS:
+                self._write_other(request, span, (status_of(status) if status else b"") + result, end, route)
+                return
+            kind = self._of_kind(request, status, route)
         try:
             alone, forwarded = self._connections[request.peer, request.scheme, request.version, request.principal]
         except KeyError:
             alone, forwarded = self._of_connection(request)
-        text, request_id, agent = request.path, span.request_id, span.agent
+        text, given, agent = request.path, span.request_id, span.agent
         if len(text) > self._longest:
             text = text[: self._longest]
         path = text.encode() if text.isascii() else text.encode("utf-8", "replace")
-        told = [alone, method, _PATH[len(path)], path]
-        if span.forwarded if request.for_application is None else request.forwarded:
-            told[0] = forwarded
-            told.append(attribute("client.address", request.remote_ip or address_of(request)[0]))
-        if request.authority:
-            try:
-                told.append(self._places[request.scheme, request.authority])
-            except KeyError:
-                told.append(self._of_place(request.scheme, request.authority))
-        told += (_REQUEST_ID[len(request_id)], request_id)
-        if agent:
-            told += (_AGENT[len(agent)], agent)
-        if span.tags:
-            told.append(otlp.attributes(span.tags))
-        return told
+        if span.forwarded or span.tags or request.for_application is not None:
+            if span.forwarded if request.for_application is None else request.forwarded:
+                alone = forwarded + attribute("client.address", request.remote_ip or address_of(request)[0])
+            result = otlp.attributes(span.tags) + result
+        span.take(
+            served(
+                (
+                    span.ids,
+                    times(0x39, span.start & BITS, 0x41, end & BITS),
+                    kind,
+                    alone,
+                    _PATH[len(path)],
+                    path,
+                    _REQUEST_ID[len(given)],
+                    given,
+                    _AGENT[len(agent)] if agent else agent,
+                    agent,
+                    result,
+                )
+            )
+        )
+
+    def _write_other(self, request: InboundRequest, span: Recorded, result: bytes, end: int, route: str) -> None:
+        """The same of gRPC, and of a method that nobody knows."""
+        name = name_of(request)[:LONGEST]
+        found = {
+            **self._describe(request),
+            **span.tags,
+            REQUEST_ID_TAG: span.request_id.decode("utf-8", "replace"),
+        }
+        named = otlp.named((f"{name} {route}" if route else name).encode("utf-8", "replace"))
+        span.take(
+            served((span.ids, times(0x39, span.start & BITS, 0x41, end & BITS), named, otlp.attributes(found), result))
+        )
+
+    def _of_kind(self, request: InboundRequest, status: int, route: str) -> bytes:
+        """What spans of requests of HTTP say by their method, authority, status and route."""
+        method, authority = request.method, request.authority
+        made = otlp.named((f"{method} {route}" if route else method).encode("utf-8", "replace"))
+        made += attribute("http.request.method", method)
+        if authority:
+            host, port = self._place(request.scheme, authority)
+            made += otlp.attributes({"server.address": host, "server.port": port})
+        if status:
+            made += status_of(status)
+        if len(authority) > LONGEST_PLACE:
+            return made
+        if len(self._kinds) >= MOST:
+            self._kinds.clear()
+        self._kinds[method, request.protocol, request.scheme, authority, status, route] = made
+        return made
 
     def _of_connection(self, request: InboundRequest) -> tuple[bytes, bytes]:
         """What all requests like this one say; the first is of those that nobody has forwarded."""
@@ -191,16 +192,6 @@ class InboundRecords:
         self._connections[request.peer, request.scheme, request.version, request.principal] = made
         return made
 
-    def _of_place(self, scheme: str, authority: str) -> bytes:
-        host, port = self._place(scheme, authority)
-        made = otlp.attributes({"server.address": host, "server.port": port})
-        if len(authority) > LONGEST_PLACE:
-            return made
-        if len(self._places) >= MOST:
-            self._places.clear()
-        self._places[scheme, authority] = made
-        return made
-
 
 def address_of(request: InboundRequest) -> tuple[str, int]:
     """Of the peer: its IP and port, or what else it has."""
@@ -209,9 +200,4 @@ def address_of(request: InboundRequest) -> tuple[str, int]:
 
 def status_of(status: int) -> bytes:
     """The attribute of a response's status."""
-    found = STATUSES.get(status)
-    if found is None:
-        found = attribute("http.response.status_code", status)
-        if 100 <= status < 600:  # there are no more
-            STATUSES[status] = found
-    return found
+    return attribute("http.response.status_code", status)

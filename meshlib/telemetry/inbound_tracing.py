@@ -12,18 +12,10 @@ from typing import TYPE_CHECKING
 from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
-from meshlib.policy.trace_context import read_traceparent, write_traceparent
+from meshlib.policy.trace_context import read_in_hex, usual_traceparent
 from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.custom_tags import LONGEST
-from meshlib.telemetry.inbound_records import (
-    STATUSES,
-    InboundRecords,
-    Recorded,
-    SdkSpan,
-    ServedSpan,
-    address_of,
-    status_of,
-)
+from meshlib.telemetry.inbound_records import InboundRecords, Recorded, SdkSpan, ServedSpan, address_of
 from meshlib.telemetry.own_spans import now
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
@@ -150,35 +142,36 @@ class InboundTracing(Spans):
         there, given, parent, state, agent, _ = request.values_of(TOLD)
         found = None
         if there & HAS_PARENT and (self._propagation or self.propagation).spoken.just_w3c:
-            found = read_traceparent(parent.decode("latin-1"))
+            found = usual_traceparent(parent) or read_in_hex(parent)
         if found is None:
             return self._recorded_anew(call, tracer, there, given, agent)
         # nearly always: as ``propagation.read``
         trace_id, parent_id, flags = found
-        sampled = bool(flags & 1)
+        sampled = flags == b"01" or int(flags, 16) & 1
         if not there & HAS_ID:
-            made_id = self.with_decision(self.new_id(), sampled)
+            made_id = self.with_decision(self.new_id(), sampled != 0)
             _identify(call, made_id)
             given = made_id.encode()
         if not sampled:
             return None  # nor anything that is called for it: it goes on as it came
-        told = ""
+        told = b""
         if state:  # strangers write what they like
-            told = self._trace.TraceState.from_header([state.decode("latin-1")]).to_header()
-        tags: Attributes = {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS
-        made = Recorded(
-            tracer,
-            trace_id,
-            parent_id,
-            told,
+            told = (
+                self._trace.TraceState.from_header([state.decode("latin-1")]).to_header().encode("latin-1", "replace")
+            )
+        span_id = tracer.random.getrandbits(64) or 1
+        if self._settings.propagates:
+            request.traced_by(b"00-%b-%016x-%b" % (trace_id, span_id, flags), parent)
+        return Recorded(
+            tracer.take,
+            otlp.ids(trace_id, span_id, parent_id, told),
+            int(trace_id, 16),
+            span_id,
             given if given.isascii() and len(given) <= LONGEST_ID else shown(given, LONGEST_ID),
             agent if agent.isascii() and len(agent) <= LONGEST else shown(agent, LONGEST),
-            there & HAS_FORWARDED != 0,
-            tags,
+            there & HAS_FORWARDED,
+            {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS,
         )
-        if self._settings.propagates:
-            request.traced_by(write_traceparent(trace_id, made.span_id, flags)[1])
-        return made
 
     def _recorded_anew(
         self, call: InboundCall, tracer: OwnTracer, there: int, given: bytes, agent: bytes
@@ -192,28 +185,33 @@ class InboundTracing(Spans):
         if mine:
             request_id = self.with_decision(request_id, sampled)
         tags: Attributes = {**self._tags.of(request.header)}
-        told = (
-            shown(request_id.encode("latin-1", "replace"), LONGEST_ID),
-            shown(agent, LONGEST),
-            there & HAS_FORWARDED != 0,
-            tags,
-        )
         above = parent.span
-        if sampled and above is not None:
-            state = above.trace_state.to_header()
-            made = Recorded(tracer, above.trace_id, above.span_id, state, *told)
-        else:
-            made = Recorded(tracer, tracer.new_id(128), 0, "", *told)
+        trace_id = above.trace_id if sampled and above is not None else tracer.new_id(128)
+        span_id = tracer.new_id(64)
         if self._settings.propagates and (sampled or above is None or parent.sampled is None):
             trace = self._trace
             flags = trace.TraceFlags(1 if sampled else 0)
-            ids = (made.trace_id, made.span_id) if sampled or above is None else (above.trace_id, above.span_id)
+            ids = (trace_id, span_id) if sampled or above is None else (above.trace_id, above.span_id)
             context = trace.SpanContext(*ids, False, flags, None if above is None else above.trace_state)
             around = trace.set_span_in_context(trace.NonRecordingSpan(context))
             request.goes_on_in(propagation.spoken.names, propagation.write(context, lambda: around))
         if mine:
             _identify(call, request_id)
-        return made if sampled else None
+        if not sampled:
+            return None
+        parent_id, state = b"", b""
+        if above is not None:
+            parent_id, state = b"%016x" % above.span_id, above.trace_state.to_header().encode("latin-1", "replace")
+        return Recorded(
+            tracer.take,
+            otlp.ids(b"%032x" % trace_id, span_id, parent_id, state),
+            trace_id,
+            span_id,
+            shown(request_id.encode("latin-1", "replace"), LONGEST_ID),
+            shown(agent, LONGEST),
+            there & HAS_FORWARDED,
+            tags,
+        )
 
     def _identify(self, call: InboundCall, samples: bool) -> str:
         """Give it an id."""
@@ -302,16 +300,14 @@ class InboundTracing(Spans):
     def recorded(self, call: InboundCall, span: Recorded, end: int) -> None:
         """``finished`` of spans that are written by ourselves."""
         if (
-            not call.flags
-            and 0 < call.status < 500
-            and call.refusal is None
-            and not call.route
-            and not self._tags.formatted
-            and call.request.protocol != "grpc"
-            and not call.injected_delay
-        ):  # nearly always
-            told = STATUSES.get(call.status) or status_of(call.status)
-        else:
+            call.flags
+            or not 0 < call.status < 500
+            or call.refusal is not None
+            or call.route
+            or self._tags.formatted
+            or call.request.protocol == "grpc"
+            or call.injected_delay
+        ):
             found, error = self._result(call, span)
             told = otlp.attributes(found)
             fault = fault_of(call)
@@ -319,7 +315,9 @@ class InboundTracing(Spans):
                 told += otlp.event("meshlib.fault", span.start, fault)
             if error:
                 told += otlp.status(True, call.flags)
-        self._records.write(call, span, told, end)
+            self._records.write(call.request, span, 0, end, told, call.route)
+        else:  # nearly always
+            self._records.write(call.request, span, call.status, end)
 
     def late(self, call: InboundCall, served: ServedSpan, at: float) -> None:
         """The same of a call that was over at ``at``, by the mesh's clock."""

@@ -8,6 +8,7 @@ with ``?``, values of no kind that OTLP knows as text."""
 from __future__ import annotations
 
 import struct
+from binascii import unhexlify
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -27,11 +28,12 @@ _SHORT = 123
 """Bytes of a key and a value of which all lengths are one byte."""
 _LONG = 16_000
 """Of which none has more than two."""
-_BITS = (1 << 64) - 1
-_times = struct.Struct("<BQBQ").pack
+BITS = (1 << 64) - 1
+times = struct.Struct("<BQBQ").pack
+"""When a span began and ended, as a piece of ``served``: 0x39 and the one time, 0x41 and the other, in nanoseconds since the
+epoch."""
 _double = struct.Struct("<d").pack
 _flags = struct.Struct("<I").pack
-_THEIRS = b"\x85\x01%b" % _flags(REMOTE)
 
 
 def varint(number: int) -> bytes:
@@ -114,7 +116,7 @@ def _value(value: object) -> bytes:
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
-        return b"\x18" + varint(value & _BITS)
+        return b"\x18" + varint(value & BITS)
     if isinstance(value, float):
         return b"!" + _double(value)
     if isinstance(value, bytes):
@@ -154,33 +156,30 @@ def span(
     """A span, as one of its scope's. Ids are of 16 and 8 bytes, ``parent_id`` empty for the first of a trace; times are in
     nanoseconds since the epoch; ``rest`` are its attributes, events and status; ``flags`` tell of the parent; ``state`` is the
     trace's."""
-    times = _times(0x39, start & _BITS, 0x41, end & _BITS)
+    begun = times(0x39, start & BITS, 0x41, end & BITS)
     head = b"\n\x10%b\x12\x08%b" % (trace_id, span_id)
     if parent_id:
         head = b'%b"\x08%b' % (head, parent_id)
     if state:
         head += field(b"\x1a", state)
-    body = b"%b*%b%b0%c%b%b\x85\x01%b" % (head, varint(len(name)), name, kind, times, rest, _flags(flags))
+    body = b"%b*%b%b0%c%b%b\x85\x01%b" % (head, varint(len(name)), name, kind, begun, rest, _flags(flags))
     return b"\x12%b%b" % (varint(len(body)), body)
 
 
-def served(trace_id: int, span_id: int, parent_id: int, name: bytes, start: int, end: int, rest: list[bytes]) -> bytes:
-    """``span`` of a server, whose parent is somebody else's and whose trace has no state. ``name``: as ``named`` writes it;
-    ``rest``: in pieces."""
-    body = b"".join(
-        (
-            b"\n\x10",
-            trace_id.to_bytes(16, "big"),
-            b"\x12\x08",
-            span_id.to_bytes(8, "big"),
-            b'"\x08',
-            parent_id.to_bytes(8, "big"),
-            name,
-            _times(0x39, start & _BITS, 0x41, end & _BITS),
-            *rest,
-            _THEIRS,
-        )
-    )
+def ids(trace_id: bytes, span_id: int, parent_id: bytes, state: bytes = b"") -> bytes:
+    """Where a server's span is in its trace, and that its parent is somebody else's, as pieces of ``served``. ``trace_id`` and
+    ``parent_id`` are hexadecimal, as in a traceparent; without a parent it is the first of its trace."""
+    if parent_id:
+        made = unhexlify(b"0a10%b1208%016x2208%b850100030000" % (trace_id, span_id, parent_id))  # ends with ``REMOTE``
+    else:
+        made = unhexlify(b"0a10%b1208%016x850100010000" % (trace_id, span_id))  # with ``LOCAL``
+    return made + field(b"\x1a", state) if state else made
+
+
+def served(pieces: tuple[bytes, ...]) -> bytes:
+    """A span of these, as ``span`` writes one, whose fields may come in any order: ``ids``, ``times``, ``named``, attributes,
+    events and status."""
+    body = b"".join(pieces)
     length = len(body)
     if 127 < length < 16384:  # nearly always
         return b"\x12%c%c%b" % (length & 127 | 128, length >> 7, body)

@@ -28,10 +28,12 @@ class Served:
     """Duration and sizes of the calls with one set of labels: ``noted`` has (milliseconds, bytes of the request, bytes of the
     response) of each, flat; ``took`` has the milliseconds of those with ``sent`` and ``received`` bytes."""
 
-    __slots__ = ("_series", "most", "noted", "received", "sent", "took")
+    __slots__ = ("_series", "exemplify", "most", "noted", "received", "sent", "took")
 
     def __init__(self, durations: CallSeries, requests: CallSeries, responses: CallSeries) -> None:
         self._series = durations, requests, responses
+        self.exemplify = durations.exemplify
+        """A call that is noted is the example of those that take as long."""
         self.noted: list[float] = []
         self.took: list[float] = []
         self.sent = self.received = -1
@@ -50,10 +52,6 @@ class Served:
             noted.extend(numbers)
         if len(noted) >= self.most:
             self.filled()
-
-    def exemplify(self, took: float, trace_id: int, span_id: int) -> None:
-        """A call that is noted is the example of those that take as long."""
-        self._series[0].exemplify(took, trace_id, span_id)
 
     def filled(self) -> None:
         """There is no room for more."""

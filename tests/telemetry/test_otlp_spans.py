@@ -104,11 +104,18 @@ def test_what_is_too_long_is_cut_and_what_is_no_text_is_no_error():
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 1000, 5000, 20_000])
-def test_a_span_of_a_server_below_another_is_written_in_one_step(length):
+@pytest.mark.parametrize("state", [b"", b"vendor=1"])
+@pytest.mark.parametrize("parent", [PARENT, 0])
+def test_a_span_of_a_server_is_joined_of_pieces_in_any_order(length, parent, state):
     rest = [otlp.attribute("k", 1), otlp.attribute("long", "x" * length), otlp.attribute("l", "y" * (length // 2))]
-    parts = TRACE.to_bytes(16, "big"), SPAN.to_bytes(8, "big"), PARENT.to_bytes(8, "big")
-    usual = otlp.span(*parts, b"GET", otlp.SERVER, START, END, b"".join(rest), otlp.REMOTE)
-    assert otlp.served(TRACE, SPAN, PARENT, otlp.named(b"GET"), START, END, rest) == usual
+    ids = TRACE.to_bytes(16, "big"), SPAN.to_bytes(8, "big"), parent.to_bytes(8, "big") if parent else b""
+    flags = otlp.REMOTE if parent else otlp.LOCAL
+    usual = otlp.span(*ids, b"GET", otlp.SERVER, START, END, b"".join(rest), flags, state)
+    ours = otlp.ids(b"%032x" % TRACE, SPAN, b"%016x" % parent if parent else b"", state)
+    times = otlp.times(0x39, START, 0x41, END)
+    made = otlp.served((ours, times, otlp.named(b"GET"), *rest))
+    found = [ExportTraceServiceRequest.FromString(otlp.request(b"", "meshlib", [each])) for each in (made, usual)]
+    assert found[0] == found[1]
 
 
 def test_what_stands_before_a_value_is_known_by_its_length():

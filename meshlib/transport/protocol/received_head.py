@@ -95,8 +95,9 @@ class ReceivedHead(RawHead):
 
     def has_line(self, begins: bytes) -> bool:
         """Whether a line begins so: a line end, a name (in lower case), a colon."""
-        lower = self._lower
-        return (lower if len(lower) - 2 == len(self.lines) else self._all_lower()).find(begins) >= 0
+        return self._lower.find(begins) >= 0 or (
+            len(self._lower) - 2 != len(self.lines) and self._all_lower().find(begins) >= 0
+        )
 
     def values(self, name: bytes) -> list[bytes]:
         """As ``RawHead``'s."""
