@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshlib.engine.inbound_admission import Active, Admission
     from meshlib.engine.inbound_limits import RateLimits
     from meshlib.engine.message import Request
+    from meshlib.engine.outcome import Outcome
     from meshlib.engine.plain_request import PlainRequest
     from meshlib.engine.wanted_headers import Values, WantedHeaders
     from meshlib.policy.inbound_view import InboundView
@@ -123,6 +124,9 @@ class InboundCall:
     head_at = 0.0
     """The headers of the response, and when it began: where ``tells``, for an access log."""
     tells = False
+    answered: Outcome | None = None
+    """What the application behind a proxy has responded, where nothing has become of the call but that: no flags, no refusal,
+    nothing that was injected, no route."""
     hop: Call[Request] | None = None
     """The call to the application, where that is behind a proxy and not in this process."""
 

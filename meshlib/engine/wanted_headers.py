@@ -11,6 +11,8 @@ from operator import itemgetter
 from typing import Any
 
 MOST = 256
+MOST_BITS = 6
+"""Headers of which it is written down what all combinations of them come to."""
 LONGEST = 1024
 """Bytes of a list of names that is remembered: strangers choose them."""
 
@@ -124,15 +126,23 @@ def _taking(places: tuple[int | None, ...]) -> Take:
 def _reading(names: tuple[str, ...], others: tuple[str, ...]) -> Reading:
     """What looks for these names in lines, but for those of ``others``, whose ``Values`` it is given: a function of its own, as
     a loop over them takes half as long again."""
-    code = ["def read(lines, lower, joined, known):", "    find, there = lower.find, 0"]
+    code = ["def read(lines, lower, joined, known):", "    there = 0"]
     theirs: dict[str, object] = {"__builtins__": {}, "wire_bytes": wire_bytes}
+    if not others or not set(names).issubset(others):
+        code.append("    find = lower.find")
+    several = False
     if not set(names).isdisjoint(others):
         code.append(f"    has, {''.join(f'known{n:d}, ' for n in range(len(others)))}= known")
+        several = len(others) <= MOST_BITS
+        if several:  # all of their bits in one step
+            code.append("    there = bits[has]")
+            theirs["bits"] = [_bits(has, names, others) for has in range(1 << len(others))]
     values = []
     for n, name in enumerate(names):
         if name in others:
             at = others.index(name)
-            code.append(f"    if has & {1 << at:d}: there |= {1 << n:d}")
+            if not several:
+                code.append(f"    if has & {1 << at:d}: there |= {1 << n:d}")
             values.append(f"known{at:d}, ")
             continue
         key = b"\r\n%b:" % name.encode("latin-1", "replace")
@@ -153,3 +163,8 @@ def _reading(names: tuple[str, ...], others: tuple[str, ...]) -> Reading:
     exec(compile("\n".join(code), "<wanted headers>", "exec"), theirs)
     made: Any = theirs["read"]
     return made  # type: ignore[no-any-return]
+
+
+def _bits(has: int, names: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """Which of ``names`` are there, as far as ``others`` say, of which ``has`` are."""
+    return sum([1 << n for n, name in enumerate(names) if name in others and has & 1 << others.index(name)])

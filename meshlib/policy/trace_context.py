@@ -18,8 +18,8 @@ Pairs: TypeAlias = list[tuple[bytes, bytes]]
 
 _SINGLE = re.compile(r"([0-9a-f]{32}|[0-9a-f]{16})-([0-9a-f]{16})(?:-([01d]))?(?:-[0-9a-f]{16})?\Z")
 _W3C = re.compile(r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*\Z")
-_USUAL = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
-_NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
+usual_traceparent = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+"""A value as nearly all write it; its groups are what ``read_in_hex`` reads, which may know another one, too."""
 _TRACE_ID = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{16})\Z")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}\Z")
 _DECISIONS = {"0": False, "1": True, "d": True, "true": True, "false": False}
@@ -78,15 +78,6 @@ def read_traceparent(value: str) -> tuple[int, int, int] | None:
         return None
     trace_id, span_id = int(trace, 16), int(span, 16)
     return (trace_id, span_id, int(flags, 16)) if trace_id and span_id else None
-
-
-def usual_traceparent(value: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """The same three in hexadecimal, of a value as nearly all write it; None: ``read_in_hex`` may know."""
-    match = _USUAL(value)
-    if match is None:
-        return None
-    trace_id, span_id, flags = match.groups()
-    return None if trace_id == _NO_TRACE or span_id == _NO_SPAN else (trace_id, span_id, flags)
 
 
 def read_in_hex(value: bytes) -> tuple[bytes, bytes, bytes] | None:

@@ -194,7 +194,8 @@ class InboundConnection(ServedConnection[Inbound]):
             if mine is not self._mine:
                 self._mine = mine
                 self._headers = self._headers_by(mine)
-        request.to_application(*self._headers.of(request.lines, request.lower, request.has_envoy_headers))
+        lines: bytes = request._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
+        request.to_application(*self._headers.of(lines, request.lower, request.has_envoy_headers))
         lower, server, straight = request.lower, self._listener.server, self._straight
         deadline, upgrade = None, UPGRADE in request.special
         if not upgrade and (straight is None or lower.find(DEADLINE) >= 0 or lower.find(TIMEOUT) >= 0):  # few

@@ -313,7 +313,7 @@ class PlainServing:
         series = noting.get(status) if request.peer_metadata is None else None
         if call.tells:
             call.head_at = now
-            call.answered = self._outcome
+        call.answered = self._outcome
         call.came = made
         call.added = more
         if series is not None:  # it has ended like nearly all do

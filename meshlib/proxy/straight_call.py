@@ -71,7 +71,6 @@ class StraightCall(InboundCall):
         self.refusal: Refusal | None = None
         self.injected_delay = 0.0
         self.answered: Outcome | None = None
-        """What the application has responded, where nothing more has become of the call than ``PlainServing`` makes of it."""
         # the headers of its response, and lines that they get beside their own
         self.came: Iterable[tuple[bytes | str, bytes | str]] = ()
         self.added = b""

@@ -44,6 +44,7 @@ BUILT_IN = ("client.", "error.", "guid:", "http.", "meshlib.", "network.", "rpc.
 TOLD = WantedHeaders((REQUEST_ID, "traceparent", "tracestate", "user-agent", "x-forwarded-for"))
 HAS_ID, HAS_PARENT, HAS_FORWARDED = 1, 2, 16
 LONGEST_ID = otlp.LONGEST
+SHORT = min(LONGEST, LONGEST_ID)
 NO_TAGS: Attributes = {}
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
 """gRPC statuses that are errors of a server by OpenTelemetry's conventions: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
@@ -87,18 +88,19 @@ class InboundTracing(Spans):
         names = [*self._static, *(tag[0] for tag in tags.by_header), *(tag[0] for tag in tags.formatted)]
         # what is written piece by piece is not replaced by what comes later: of tags that have one name the last counts
         replace = len(set(names)) < len(names) or any(name.startswith(BUILT_IN) for name in names)
-        self._own = None if replace else getattr(self._tracer, "own", None)
+        self._own = None if replace or settings.disabled else getattr(self._tracer, "own", None)
 
     def started(self, call: InboundCall) -> ServedSpan | None:
         """Begin the span (or find the one begun); returns it, or None when nobody records. ``call.around`` makes it
         current for the handler: also one that is not sampled, whose calls then are not sampled either."""
+        own = self._own
+        tracer = None if own is None else own()
+        if tracer is not None:
+            return self._recorded(call, tracer)
         if (self._proxy is not None and self.nobody_records()) or self._settings.disabled:
             if self.makes_ids and call.request.header(REQUEST_ID) is None:
                 self._identify(call, not self._settings.disabled)
             return None
-        tracer = None if self._own is None else self._own()
-        if tracer is not None:
-            return self._recorded(call, tracer)
         from meshlib.telemetry.propagation import with_baggage
 
         request = call.request
@@ -142,7 +144,8 @@ class InboundTracing(Spans):
         there, given, parent, state, agent, _ = request.values_of(TOLD)
         found = None
         if there & HAS_PARENT and (self._propagation or self.propagation).spoken.just_w3c:
-            found = usual_traceparent(parent) or read_in_hex(parent)
+            match = usual_traceparent(parent)
+            found = read_in_hex(parent) if match is None else match.groups()
         if found is None:
             return self._recorded_anew(call, tracer, there, given, agent)
         # nearly always: as ``propagation.read``
@@ -159,6 +162,9 @@ class InboundTracing(Spans):
             told = (
                 self._trace.TraceState.from_header([state.decode("latin-1")]).to_header().encode("latin-1", "replace")
             )
+        both = given + agent
+        if not both.isascii() or len(both) > SHORT:  # few
+            given, agent = shown(given, LONGEST_ID), shown(agent, LONGEST)
         span_id = tracer.random.getrandbits(64) or 1
         if self._settings.propagates:
             request.traced_by(b"00-%b-%016x-%b" % (trace_id, span_id, flags), parent)
@@ -167,8 +173,8 @@ class InboundTracing(Spans):
             otlp.ids(trace_id, span_id, parent_id, told),
             int(trace_id, 16),
             span_id,
-            given if given.isascii() and len(given) <= LONGEST_ID else shown(given, LONGEST_ID),
-            agent if agent.isascii() and len(agent) <= LONGEST else shown(agent, LONGEST),
+            given,
+            agent,
             there & HAS_FORWARDED,
             {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS,
         )
@@ -299,13 +305,16 @@ class InboundTracing(Spans):
 
     def recorded(self, call: InboundCall, span: Recorded, end: int) -> None:
         """``finished`` of spans that are written by ourselves."""
-        if (
+        status, request = call.status, call.request
+        if call.answered is not None and status < 500 and not self._tags.formatted:  # nearly always
+            self._records.write(request, span, status, end)
+        elif (
             call.flags
-            or not 0 < call.status < 500
+            or not 0 < status < 500
             or call.refusal is not None
             or call.route
             or self._tags.formatted
-            or call.request.protocol == "grpc"
+            or request.protocol == "grpc"
             or call.injected_delay
         ):
             found, error = self._result(call, span)
@@ -315,9 +324,9 @@ class InboundTracing(Spans):
                 told += otlp.event("meshlib.fault", span.start, fault)
             if error:
                 told += otlp.status(True, call.flags)
-            self._records.write(call.request, span, 0, end, told, call.route)
-        else:  # nearly always
-            self._records.write(call.request, span, call.status, end)
+            self._records.write(request, span, 0, end, told, call.route)
+        else:
+            self._records.write(request, span, status, end)
 
     def late(self, call: InboundCall, served: ServedSpan, at: float) -> None:
         """The same of a call that was over at ``at``, by the mesh's clock."""

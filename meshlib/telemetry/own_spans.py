@@ -56,12 +56,12 @@ SDK_SETTINGS = frozenset(
 KINDS = {kind: kind.value + 1 for kind in SpanKind}
 SAMPLED, NOT_SAMPLED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 
-_time = SystemClock().time
+wall = SystemClock().time
 
 
 def now() -> int:
     """Nanoseconds since the epoch."""
-    return int(_time() * 1e9)
+    return int(wall() * 1e9)
 
 
 class OwnSpan(Span):

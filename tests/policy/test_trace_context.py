@@ -16,7 +16,9 @@ from meshlib.policy.trace_context import (
     NOTHING,
     Told,
     read_b3,
+    read_in_hex,
     read_traceparent,
+    usual_traceparent,
     write_b3,
     write_single_b3,
     write_traceparent,
@@ -111,3 +113,20 @@ def test_a_traceparent_is_read_as_by_opentelemetrys_propagator(parts):
     found = get_current_span(told).get_span_context()
     wanted = (found.trace_id, found.span_id, int(found.trace_flags)) if found.is_valid else None
     assert read_traceparent(value) == wanted
+    match = usual_traceparent(value.encode())
+    in_hex = read_in_hex(value.encode()) if match is None else match.groups()
+    assert (None if in_hex is None else tuple(int(part, 16) for part in in_hex)) == wanted
+    if in_hex is not None:
+        assert [len(part) for part in in_hex] == [32, 16, 2]
+
+
+def test_nearly_all_traceparents_are_read_in_one_look():
+    assert usual_traceparent(f"00-{T}-{S}-01".encode()).groups() == (T.encode(), S.encode(), b"01")
+    for none in (
+        f"00-{'0' * 32}-{S}-01",
+        f"00-{T}-{'0' * 16}-01",
+        f"ff-{T}-{S}-01",
+        f"00-{T}-{S}-01-",
+        f"00-{T}-{S}-0g",
+    ):
+        assert usual_traceparent(none.encode()) is None

@@ -11,6 +11,7 @@ from meshlib.proxy import plain_serving
 from meshlib.proxy.inbound_serving import Serving
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
+from tests.support.identities import CLIENT, World
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import InboundProxy
 from tests.support.mesh_config import mesh_config
@@ -258,3 +259,41 @@ def test_a_response_of_our_own_is_logged_as_such_after_requests_that_were_served
         assert eventually(lambda: log.exists() and "/over" in log.read_text())
         (over,) = [told for told in log.read_text().splitlines() if "/over" in told]
     assert over == "/over 503 UO upstream_reset_before_response_started{overflow} -"
+
+
+def test_a_line_of_the_access_log_says_what_its_connection_has_of_its_own(app, tmp_path, long_ways):
+    ratings = "spiffe://cluster.local/ns/default/sa/ratings"
+    world = World(of_a_mesh=True)
+    world.rotate()
+
+    def over_tls(context, name):
+        context.check_hostname = False
+        return lambda sock: context.wrap_socket(sock, server_hostname=name)
+
+    log = tmp_path / "access.log"
+    line = "%REQ(:PATH)% %DOWNSTREAM_PEER_URI_SAN% %REQUESTED_SERVER_NAME% %DOWNSTREAM_LOCAL_ADDRESS% %RESPONSE_CODE%\n"
+    options = {"identity": world.identity, "access_log": log, "access_log_format": line, "policy_port": 9080}
+    with (
+        InboundProxy(app.port, **options) as proxy,
+        proxy.client() as plain,
+        proxy.client(over_tls(world.client(), "reviews")) as first,
+        proxy.client(over_tls(world.client(name=ratings), "reviews")) as second,
+        proxy.client(over_tls(world.client(), "other")) as third,
+    ):
+        clients = {"plain": plain, "first": first, "second": second, "third": third}
+        assert plain.get("/none").status == 200  # a connection to the application is there
+        taken = len(long_ways)
+        for turn in range(3):
+            for name, client in clients.items():
+                assert client.get(f"/{name}/{turn}").status == 200
+        assert len(long_ways) == taken
+        assert proxy.mesh.flush_access_logs()
+        told = log.read_text().splitlines()[1:]
+    of_connections = {
+        "plain": "- -",
+        "first": f"{CLIENT} reviews",
+        "second": f"{ratings} reviews",
+        "third": f"{CLIENT} other",
+    }
+    here = "127.0.0.1:9080"
+    assert told == [f"/{name}/{turn} {of_connections[name]} {here} 200" for turn in range(3) for name in clients]
