@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.gateway_model import ALPN
 from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listener import GatewayListener
-from meshlib.proxy.gateway_tls import Contexts, why_not_served
+from meshlib.proxy.gateway_tls import Contexts, doubts, why_not_served
 from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.places import TcpPlace, meet
 from meshlib.proxy.sockets import listening
@@ -143,6 +143,8 @@ class GatewayListeners:
             why = why_not_served(chain.tls, chain.server)
             if why:
                 log.error("%s", why)
+            for doubt in () if why else doubts(chain.tls, chain.server, chain.snis, self._forwarder.core.clock.time()):
+                log.warning("%s", doubt)
             await asyncio.sleep(0)
 
     def _wanted(self) -> Mapping[Place, GatewayPort]:

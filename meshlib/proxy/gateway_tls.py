@@ -181,6 +181,20 @@ def why_not_served(tls: GatewayTls, server: str, alpn: Sequence[str] = ALPN) -> 
     return ""
 
 
+def doubts(tls: GatewayTls, server: str, names: Sequence[str], now: float) -> list[str]:
+    """Sentences about a server that is served, and that clients will refuse, or that will refuse all clients. ``names``: those
+    that its certificate is shown for; ``now`` in seconds since the epoch."""
+    if tls.mode == "ISTIO_MUTUAL":
+        return []
+    try:
+        pairs, ca, crl, _ = contents_of(tls)
+    except (OSError, ValueError):  # said by why_not_served
+        return []
+    from meshlib.proxy.certificate_doubts import of_clients, of_server
+
+    return [f"{server}: {each}" for each in (*of_server(pairs, names, now), *of_clients(ca, crl, now))]
+
+
 def _followed(tls: GatewayTls, server: str, load: Callable[[], T]) -> Followed[T]:
     of_pairs = (file for pair in tls.pairs for file in (pair.certificate_file, pair.key_file))
     secrets = ", ".join(pair.source for pair in tls.pairs if pair.source)
@@ -232,12 +246,20 @@ def made(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SSLCon
 
 def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
     # no password: a key that wants one is an error, not a question on somebody's terminal
-    with memory_file(pair.certificate) as certificate:
-        if not pair.key:  # it is in the file of the certificate
-            context.load_cert_chain(certificate, password="")
-            return
-        with memory_file(pair.key) as key:
-            context.load_cert_chain(certificate, key, password="")
+    try:
+        with memory_file(pair.certificate) as certificate:
+            if not pair.key:  # it is in the file of the certificate
+                context.load_cert_chain(certificate, password="")
+                return
+            with memory_file(pair.key) as key:
+                context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        from meshlib.proxy.certificate_doubts import remedy
+
+        told = remedy(pair)
+        if told:
+            raise ValueError(told) from error
+        raise
 
 
 def _trust(context: ssl.SSLContext, pem: bytes) -> None:

@@ -59,14 +59,21 @@ def _gateway_ports(mesh: Mesh) -> list[GatewayPort]:
 
 
 def _not_served(mesh: Mesh) -> list[str]:
-    """Servers of Gateways whose certificates cannot be used."""
+    """Servers of Gateways whose certificates cannot be used, which is an error, and those whose certificates clients will
+    refuse."""
     live = mesh._core.live
     if live is None or not live.snapshot.gateway:
         return []
-    from meshlib.proxy.gateway_tls import why_not_served
+    from meshlib.proxy.gateway_tls import doubts, why_not_served
 
-    chains = [chain for port in live.snapshot.gateway.values() for chain in port.chains if not chain.refusal]
-    return [why_not_served(chain.tls, chain.server) for chain in chains if chain.tls is not None]
+    said = []
+    now = mesh._core.clock.time()
+    for chain in (chain for port in live.snapshot.gateway.values() for chain in port.chains):
+        if chain.tls is None or chain.refusal:
+            continue
+        why = why_not_served(chain.tls, chain.server)
+        said += [f"gateway: error: {why}"] if why else doubts(chain.tls, chain.server, chain.snis, now)
+    return said
 
 
 def launch(options: ProxyOptions, make: Callable[[bool], Mesh], *, share: bool = False) -> int:

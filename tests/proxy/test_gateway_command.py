@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from meshlib.cli.main import main
 from tests.support.eventually import eventually
+from tests.support.gateway_certificates import certificate_pem, key_pem, leaf
 from tests.support.proxy import Client
 from tests.support.proxy_command import ProxyCommand, free_port
 from tests.support.servers import EchoServer
@@ -102,5 +103,18 @@ def test_check_tells_of_a_certificate_that_cannot_be_used(tmp_path):
     arguments = ["proxy", "--config", str(tmp_path / "mesh.yaml"), "--gateway", "edge/public", "--check"]
     result = CliRunner().invoke(main, arguments)
     told = " ".join(result.output.split())
-    assert "Gateway/edge/public servers[0] is not served: the certificate of" in told
+    assert result.exit_code == 1
+    assert "error: Gateway/edge/public servers[0] is not served: the certificate of" in told
     assert f"cannot be used ({tmp_path}/shop.crt, {tmp_path}/shop.key)" in told
+
+
+def test_check_warns_of_a_certificate_that_clients_will_refuse(tmp_path):
+    (tmp_path / "shop.crt").write_bytes(certificate_pem(leaf("bank.test")))
+    (tmp_path / "shop.key").write_bytes(key_pem(leaf("bank.test")))
+    tls = f"tls: {{mode: SIMPLE, serverCertificate: {tmp_path}/shop.crt, privateKey: {tmp_path}/shop.key}}"
+    https = SERVER.replace("NUMBER", "443").replace("HTTP}", "HTTPS}") + f"    {tls}\n"
+    (tmp_path / "mesh.yaml").write_text(GATEWAY + https.replace('["*"]', "[shop.test]") + ROUTES)
+    arguments = ["proxy", "--config", str(tmp_path / "mesh.yaml"), "--gateway", "edge/public", "--check"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    assert "warning: Gateway/edge/public servers[0]: clients will refuse its certificate" in result.output

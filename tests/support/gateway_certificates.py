@@ -26,11 +26,23 @@ def root(name: str) -> Pair:
 
 
 @functools.cache
-def leaf(*names: str, of: str = "root") -> Pair:
-    """A certificate for these names (a spiffe:// one is a URI)."""
+def leaf(*names: str, of: str = "root", usage: x509.ObjectIdentifier | None = None) -> Pair:
+    """A certificate for these names (a spiffe:// one is a URI), with ``usage`` for that alone."""
     key = ec.generate_private_key(ec.SECP256R1())
     authority, its_key = root(of)
-    return _signed(names[0], key, (authority.subject, its_key), ca=False, names=names), key
+    return _signed(names[0], key, (authority.subject, its_key), ca=False, names=names, usage=usage), key
+
+
+def revoked(*pairs: Pair, of: str = "root", days: int = 7) -> bytes:
+    """The revocation list of an authority, in PEM, which is replaced after so many days."""
+    authority, its_key = root(of)
+    today = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateRevocationListBuilder().issuer_name(authority.subject)
+    made = made.last_update(today - datetime.timedelta(days=1)).next_update(today + datetime.timedelta(days=days))
+    for certificate, _ in pairs:
+        entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(today)
+        made = made.add_revoked_certificate(entry.build())
+    return made.sign(its_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _name(text: str) -> x509.Name:
@@ -38,7 +50,13 @@ def _name(text: str) -> x509.Name:
 
 
 def _signed(
-    subject: str, key: ec.EllipticCurvePrivateKey, by: tuple[x509.Name, Any], *, ca: bool, names: tuple[str, ...]
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    by: tuple[x509.Name, Any],
+    *,
+    ca: bool,
+    names: tuple[str, ...],
+    usage: x509.ObjectIdentifier | None = None,
 ) -> x509.Certificate:
     today = datetime.datetime.now(datetime.UTC)
     made = (
@@ -54,6 +72,8 @@ def _signed(
     if names:
         found = [x509.UniformResourceIdentifier(n) if "://" in n else x509.DNSName(n) for n in names]
         made = made.add_extension(x509.SubjectAlternativeName(found), critical=False)
+    if usage is not None:
+        made = made.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     return made.sign(by[1], hashes.SHA256())
 
 
