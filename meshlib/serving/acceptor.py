@@ -149,6 +149,8 @@ class Acceptor:
         """When no handshake is under way any more."""
         while self._under_way:
             await asyncio.gather(*self._under_way, return_exceptions=True)
+            # what follows an end comes in the next turn, for which gather does not wait since Python 3.12
+            await asyncio.sleep(0)
 
     def abort(self) -> None:
         """Cut off what has not been accepted wholly."""

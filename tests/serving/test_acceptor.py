@@ -11,6 +11,8 @@ import os
 import select
 import socket
 import ssl
+from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -289,6 +291,34 @@ async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_begins(world: 
                     await asyncio.get_running_loop().sock_recv(client, 1)
     assert port.acceptor.counts["tls"] == port.acceptor.counts["handshake_failed"] == 0
     assert not problems
+
+
+async def test_to_settle_takes_turns_of_the_loop_where_gather_takes_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since Python 3.12 ``gather`` has ended at once where all that it waits for has: what follows their ends had no turn, and
+    a server that was told to stop never did."""
+    gather, asked = asyncio.gather, Counter[str]()
+
+    def eager(*waiting: asyncio.Future[None], return_exceptions: bool) -> asyncio.Future[Any]:
+        asked["times"] += 1
+        assert asked["times"] < 50, "nobody else has a turn"
+        if not all(each.done() for each in waiting):
+            return gather(*waiting, return_exceptions=return_exceptions)
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result([None] * len(waiting))
+        return ended
+
+    monkeypatch.setattr(asyncio, "gather", eager)
+    async with accepting(world, STRICT) as port:
+        with socket.create_connection(("127.0.0.1", port.port)) as client:
+            client.sendall(hello_of(world.client()))
+            while not select.select([port.sock], [], [], 20)[0]:
+                pass
+            port.acceptor._accept()
+            port.acceptor.abort()
+            await port.acceptor.settled()
+    assert asked["times"]
 
 
 async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_ends(
