@@ -26,10 +26,14 @@ def harmless(url: bytes) -> bool:
 
 WITH_QUERY = frozenset((":path", "x-envoy-original-path", "referer"))
 """Headers whose value is a path, or a URL, with its query."""
+LOCATIONS = frozenset(("location", "content-location"))
+"""The same of responses."""
 
 
 def header_shown(name: str, value: str) -> str:
     """What is written down of a header, its name in lower case: that it is there, or a URL without the secrets of its query."""
+    if name in LOCATIONS:
+        return location_without_secrets(value)
     return HIDDEN if is_secret(name) else without_secrets(value) if name in WITH_QUERY else value
 
 
@@ -41,6 +45,14 @@ def without_secrets(url: str) -> str:
     return f"{path}?{query_without_secrets(query)}"
 
 
+def location_without_secrets(url: str) -> str:
+    """The same of a URL that a response sends its caller to: what stands behind a ``#`` may be parameters, too, as OAuth has
+    tokens there."""
+    there, mark, fragment = url.partition("#")
+    told = without_secrets(fragment) if "?" in fragment else query_without_secrets(fragment)
+    return f"{without_secrets(there)}{mark}{told}"
+
+
 def query_without_secrets(query: str) -> str:
     """The same of a query alone."""
     pairs = query.split("&")
@@ -49,6 +61,21 @@ def query_without_secrets(query: str) -> str:
         if value and is_secret(decoded(name).lower()):
             pairs[n] = f"{name}{mark}{INSTEAD}"
     return "&".join(pairs)
+
+
+_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+_KEPT = frozenset('"<>\\^{|}')
+
+
+def readable(query: str) -> str:
+    """A query of which what is percent-encoded and legible is decoded, as Envoy does it: spaces, control characters, bytes that
+    are not ASCII and ``"<>\\^{|}`` stay as they are."""
+
+    def one(found: re.Match[str]) -> str:
+        made = chr(int(found[0][1:], 16))
+        return made if "!" <= made <= "~" and made not in _KEPT else found[0]
+
+    return _ENCODED.sub(one, query)
 
 
 def decoded(text: str) -> str:

@@ -92,10 +92,12 @@ def headers(keys: Sequence[str] | None, of: Callable[[Facts, str], str | None]) 
     """A map of headers; where ``keys`` are not None just those, which is all that an expression reads."""
 
     def some(facts: Facts) -> dict[str, str]:
-        names = [key.lower() for key in keys] if keys is not None else list(_all_names(facts))
-        found = {name: text(of(facts, name)) for name in names}
+        names = (
+            keys if keys is not None else _all_names(facts)
+        )  # by the keys as they are spelled: Envoy's map has no case
+        found = {name: text(of(facts, name.lower())) for name in names}
         return {
-            name: header_shown(name, value) if facts.hides else value
+            name: header_shown(name.lower(), value) if facts.hides else value
             for name, value in found.items()
             if value is not None
         }

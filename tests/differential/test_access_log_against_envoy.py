@@ -32,6 +32,8 @@ SAME = (
     "%PATH% %PATH(NQ)% %PATH(WQ:PATH):5% %QUERY_PARAM(b)% %QUERY_PARAMS% %RESP(X-BACK)% %RESP(NOT-THERE?X-BACK):2% "
     "%GRPC_STATUS% %REQUESTED_SERVER_NAME% %REQUESTED_SERVER_NAME(SNI_FIRST)% %UPSTREAM_REQUEST_ATTEMPT_COUNT% "
     "%VIRTUAL_CLUSTER_NAME% %ROUTE_NAME% %START_TIME(%Y)% %% %DYNAMIC_METADATA(x:y)% %ENVIRONMENT(NO_SUCH_VARIABLE)% "
+    "%RESP(:STATUS)% %RESP(X?:STATUS):2% %QUERY_PARAMS(DECODED)% %CEL(request.headers['X-Test'])% "
+    "%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(33)% "
     "%ACCESS_LOG_TYPE% %RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)% %UPSTREAM_HOST% "
     "%CEL(response.code)% %CEL(request.headers['x-test'])% %CEL(has(request.query) && request.url_path.contains('p'))% "
     "%CEL(request.method):2% %CEL(response.size * 2)% %CEL(1.5)% %CEL(xds.route_name)% "
@@ -57,7 +59,7 @@ JSON = {
 BACK = b"HTTP/1.1 200 OK\r\nx-back: back\r\ncontent-length: 3\r\n\r\nabc"
 CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/a?b=c&d=e", {"headers": {"x-test": "t st", "x-forwarded-for": "1.2.3.4"}}),
-    ("POST", "/p?b=%20x", {"content": b"12345", "headers": {"x-other": "o"}}),
+    ("POST", "/p?b=%20x%41&q%71=%22+1", {"content": b"12345", "headers": {"x-other": "o"}}),
     ("DELETE", "/", {}),
 ]
 
@@ -175,6 +177,7 @@ ACCEPTED = [
     "%START_TIME()%",
     "%REQ(:METHOD?X):0%",
     "%METADATA(DYNAMIC)%",
+    "%COMMON_DURATION(DS_RX_BEG:DS_TX_END)%",
     "%CEL(request.headers['x-log-mtls'] || request.url_path.contains('v1beta3'))%",
     "%CEL(response.code):2% %TYPED_CEL(7 % (2))%",
 ]

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.policy.secret_queries import SHORT, decoded, harmless, query_without_secrets, without_secrets
+from meshlib.policy.secret_queries import (
+    SHORT,
+    decoded,
+    harmless,
+    header_shown,
+    location_without_secrets,
+    query_without_secrets,
+    readable,
+    without_secrets,
+)
 
 
 def test_a_query_keeps_the_rest() -> None:
     assert without_secrets("/a?x=1&token=t&&y&sig=&token") == "/a?x=1&token=***&&y&sig=&token"
     assert without_secrets("/token=1") == "/token=1"
     assert query_without_secrets("%61pi_key=s3cret&b=%20") == "%61pi_key=***&b=%20"
+
+
+def test_what_stands_behind_a_fragment_is_parameters_too() -> None:
+    assert location_without_secrets("/a?x=1&token=t#token=t&x=1") == "/a?x=1&token=***#token=***&x=1"
+    assert location_without_secrets("/a") == "/a"
+    assert header_shown("location", "/#token=t") == "/#token=***"
+    assert header_shown("content-location", "/?token=t") == "/?token=***"
+
+
+def test_what_is_legible_is_decoded() -> None:
+    assert readable("a=%41+%20%00%7f%c3%a9%22%2&%3d") == "a=A+%20%00%7f%c3%a9%22%2&="
 
 
 def test_names_are_decoded() -> None:

@@ -80,12 +80,14 @@ def _prefix(argument: str) -> str:
 
 def _span(argument: str) -> str:
     parts = argument.split(":")
-    if len(parts) != 3:
+    if len(parts) not in (2, 3):
         return f"takes START:END:PRECISION, not {argument!r}"
     for point in parts[:2]:
         if not point:
             return "START and END must be points in time"
-    return "" if parts[2] in PRECISIONS else f"{parts[2]!r} is not a precision: it takes {', '.join(PRECISIONS)}"
+    if parts[2:] and parts[2] not in PRECISIONS:
+        return f"{parts[2]!r} is not a precision: it takes {', '.join(PRECISIONS)}"
+    return ""
 
 
 def _metadata(argument: str) -> str:

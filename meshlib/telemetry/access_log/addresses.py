@@ -24,11 +24,12 @@ def port_of(address: str | None) -> int | None:
 
 
 def masked(address: str | None, prefix: int) -> str | None:
-    """``10.1.0.0/16`` of ``10.1.2.3:80`` and 16; None of what is not an IP address, and of a prefix that is too long for it."""
+    """``10.1.0.0/16`` of ``10.1.2.3:80`` and 16; None of what is not an IP address. A prefix that is too long is the address's
+    length, as in Envoy."""
     host = without_port(address)
     if host is None:
         return None
     try:
-        return str(ipaddress.ip_network(f"{host}/{prefix}", strict=False))
+        return str(ipaddress.ip_network((host, min(prefix, ipaddress.ip_address(host).max_prefixlen)), strict=False))
     except ValueError:
         return None

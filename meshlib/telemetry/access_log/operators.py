@@ -15,7 +15,15 @@ from typing import NamedTuple
 from meshlib.compiler.access_log.format import Operator
 from meshlib.compiler.access_log.operators import JWT
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
-from meshlib.policy.secret_queries import INSTEAD, WITH_QUERY, decoded, query_without_secrets, without_secrets
+from meshlib.policy.secret_queries import (
+    INSTEAD,
+    LOCATIONS,
+    WITH_QUERY,
+    location_without_secrets,
+    query_without_secrets,
+    readable,
+    without_secrets,
+)
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.addresses import masked, port_of, without_port
 from meshlib.telemetry.access_log.entry import Entry
@@ -158,7 +166,13 @@ def _without_query(argument: str) -> Read:
 
 
 def _response_header(argument: str) -> Read:
-    return _of_response(argument, lambda entry, name: entry.response_header(name))
+    return _of_response(argument, _look)
+
+
+def _look(entry: Entry, name: str) -> str | None:
+    if name == ":status":
+        return str(entry.status) if entry.status else None
+    return entry.response_header(name)
 
 
 def _trailer(argument: str) -> Read:
@@ -167,17 +181,24 @@ def _trailer(argument: str) -> Read:
 
 def _of_response(argument: str, look: Callable[[Entry, str], str | None]) -> Read:
     first, _, other = argument.lower().partition("?")
-
-    def read(entry: Entry) -> str | None:
-        value = look(entry, first)
-        if value is None and other:
-            value = look(entry, other)
-            return HIDDEN if value and is_secret(other) else value
-        return HIDDEN if value and is_secret(first) else value
-
-    if is_secret(first) or other:
+    read = _one_of_response(first, look)
+    if not other:
         return read
-    return lambda entry: look(entry, first)
+    otherwise = _one_of_response(other, look)
+
+    def either(entry: Entry) -> Value:
+        value = read(entry)
+        return otherwise(entry) if value is None else value
+
+    return either
+
+
+def _one_of_response(name: str, look: Callable[[Entry, str], str | None]) -> Callable[[Entry], str | None]:
+    if name in LOCATIONS:
+        return lambda entry: None if (value := look(entry, name)) is None else location_without_secrets(value)
+    if is_secret(name):
+        return lambda entry: HIDDEN if look(entry, name) else None
+    return lambda entry: look(entry, name)
 
 
 def _path_as(argument: str) -> Read:
@@ -189,7 +210,8 @@ def _path_as(argument: str) -> Read:
 def _parameter(name: str) -> Read:
     if is_secret(name.lower()):
         return lambda entry: HIDDEN if entry.query(name) else None
-    return lambda entry: entry.query(name)
+    wire = name.encode().decode("latin-1")  # as queries are read
+    return lambda entry: entry.query(wire)
 
 
 def _parameters(form: str) -> Read:
@@ -198,7 +220,7 @@ def _parameters(form: str) -> Read:
         if not query:
             return None
         shown = query_without_secrets(query)
-        return decoded(shown) if form == "DECODED" else shown
+        return readable(shown) if form == "DECODED" else shown
 
     return read
 
@@ -289,7 +311,7 @@ _UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 def _duration(argument: str) -> Read:
-    start, end, precision = argument.split(":")
+    start, end, precision = argument.split(":") if argument.count(":") == 2 else (*argument.split(":"), "ms")
     begin, finish = _POINTS.get(start, _nothing), _POINTS.get(end, _nothing)
     unit = _UNITS[precision]
 

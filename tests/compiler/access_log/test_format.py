@@ -85,7 +85,7 @@ def test_the_default_formats_are_read() -> None:
         ("%CEL(a\n|| b)%", 0, "its argument has a line end"),
         ("%PATH(NQ:Y)%", 0, "it takes ORIG_OR_PATH, ORIG, PATH"),
         ("%PATH(NQ:PATH:Z)%", 0, "takes at most 2 values"),
-        ("%COMMON_DURATION(A:B)%", 0, "takes START:END:PRECISION"),
+        ("%COMMON_DURATION(A)%", 0, "takes START:END:PRECISION"),
         ("%COMMON_DURATION(A:B:s)%", 0, "'s' is not a precision"),
         ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(x)%", 0, "is not the length of a prefix"),
         ("%METADATA(X:y)%", 0, "'X' is not a kind of metadata"),

@@ -28,6 +28,6 @@ def test_host_and_port(address: str | None, host: str | None, port: int | None) 
 def test_a_mask_is_for_ip_addresses() -> None:
     assert masked("10.1.10.23:1", 16) == "10.1.0.0/16"
     assert masked("[2001:db8:1234:5678:9abc::1]:1", 64) == "2001:db8:1234:5678::/64"
-    assert masked("10.1.10.23:1", 33) is None
+    assert masked("10.1.10.23:1", 33) == "10.1.10.23/32"
     assert masked("reviews:1", 8) is None
     assert masked(None, 8) is None

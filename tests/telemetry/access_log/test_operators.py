@@ -39,6 +39,9 @@ def value(text: str, *args: Any, **made: Any) -> object:
         ("%QUERY_PARAMS%", "b=c"),
         ("%PROTOCOL%", "HTTP/1.1"),
         ("%RESPONSE_CODE%", 200),
+        ("%RESP(:STATUS)%", "200"),
+        ("%RESPONSE_HEADER(X-A?:status):2%", "20"),
+        ("%TRAILER(:STATUS)%", None),
         ("%RESPONSE_FLAGS%", "-"),
         ("%RESPONSE_FLAGS_LONG%", "-"),
         ("%RESPONSE_CODE_DETAILS%", "via_upstream"),
@@ -53,13 +56,14 @@ def value(text: str, *args: Any, **made: Any) -> object:
         ("%RESPONSE_DURATION%", 1000),
         ("%RESPONSE_TX_DURATION%", 500),
         ("%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%", 1_000_000),
+        ("%COMMON_DURATION(DS_RX_BEG:US_RX_BEG)%", 1000),
         ("%COMMON_DURATION(DS_RX_BEG:DS_RX_END:us)%", None),
         ("%UPSTREAM_HOST%", "10.1.2.3:9080"),
         ("%UPSTREAM_HOST_NAME_WITHOUT_PORT%", "10.1.2.3"),
         ("%UPSTREAM_HOSTS_ATTEMPTED%", "10.1.2.2:9080,10.1.2.3:9080"),
         ("%UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT%", "10.1.2.2,10.1.2.3"),
         ("%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)%", "10.1.0.0/16"),
-        ("%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(99)%", None),
+        ("%UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(99)%", "10.1.2.3/32"),
         ("%UPSTREAM_REMOTE_PORT%", 9080),
         ("%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(64)%", "2001:db8:1234:5678::/64"),
         ("%UPSTREAM_LOCAL_PORT%", 4711),
@@ -146,6 +150,34 @@ def test_what_opens_doors_is_not_shown() -> None:
         found = value(f"%CEL({text})%", target, headers={**headers, "referer": "http://x/?token=s3cret"})
         assert found is not None
         assert "s3cret" not in str(found)
+
+
+def test_where_a_response_sends_its_caller_tells_no_secret() -> None:
+    for told in ("%RESP(Location)%", "%RESP(X-A?Content-Location)%", "%CEL(response.headers['Location'])%"):
+        for url, shown in (
+            ("https://app.example/a?state=1&code=s3cret", "https://app.example/a?state=1&code=***"),
+            ("https://app.example/a#access_token=s3cret&b=c", "https://app.example/a#access_token=***&b=c"),
+            ("/a?b=c#id_token=s3cret", "/a?b=c#id_token=***"),
+            ("/#/cb?token=s3cret", "/#/cb?token=***"),
+        ):
+            assert value(told, back={"location": url, "content-location": url}) == shown
+        assert value(told, back={"location": "", "content-location": ""}) == ""
+        assert value(told) is None
+
+
+def test_parameters_are_found_by_their_decoded_names_and_shown_as_envoy_shows_them() -> None:
+    target = "/a?k=a+b%20%41%2&%C3%A9=u&q%71=%22%3c%7E"
+    assert value("%QUERY_PARAM(\u00e9)%", target) == "u"
+    assert value("%QUERY_PARAM(qq)%", target) == '"<~'
+    assert value("%QUERY_PARAMS(DECODED)%", target) == "k=a+b%20A%2&%C3%A9=u&qq=%22%3c~"
+
+
+def test_names_of_headers_have_no_case_in_expressions() -> None:
+    assert value("%CEL(request.headers['X-Tenant'] + request.headers['x-tenant'])%", headers={"x-tenant": "a"}) == "aa"
+
+
+def test_a_call_without_a_response_has_no_status_among_its_headers() -> None:
+    assert value("%RESP(:STATUS)%", status=0) is None
 
 
 def test_the_environment_is_read_when_the_format_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
