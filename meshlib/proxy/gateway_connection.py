@@ -13,7 +13,7 @@ from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, AtTheEdge
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
-from meshlib.proxy.http_connection import DEADLINE, TIMEOUT, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import SAYS_DEADLINE, SAYS_TIMEOUT, ServedConnection, deadline_of
 from meshlib.proxy.http_connection import UPGRADE as ASKS_UPGRADE
 from meshlib.proxy.inbound_hop import HopForwarding
 from meshlib.proxy.inbound_serving import Serving
@@ -192,15 +192,15 @@ class GatewayConnection(ServedConnection[Gate]):
             self._facts, self._facts_by = self._facts_of(*facts_by), facts_by
         sent = request if type(request) is GatewayRequest else GatewayRequest.of(request)
         sent.at_the_edge(lines, lower, scheme, asks, self._came_by, self._facts)
-        bound, checks = now.bound, None
+        bound, checks, special = now.bound, None, request.special
         if (
             bound is not None
             and isinstance(responder, Straight)
             and self.core.exchange_of is exchange_of
             and request.protocol == "http"
-            and UPGRADE not in request.special
-            and lower.find(DEADLINE) < 0
-            and lower.find(TIMEOUT) < 0
+            and UPGRADE not in special
+            and SAYS_DEADLINE not in special
+            and SAYS_TIMEOUT not in special
         ):  # nearly all
             served: GatewayServed | None = None
             checks = bound.checks

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 UPGRADE = b"\r\nupgrade:"
 DEADLINE, TIMEOUT = (b"\r\n%b:" % name.encode() for name in DEADLINE_NAMES)
+SAYS_DEADLINE, SAYS_TIMEOUT = DEADLINE[2:], TIMEOUT[2:]
+"""The same among what is ``special`` of a request."""
 
 
 class Accepts(Protocol):

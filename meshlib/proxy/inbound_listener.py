@@ -13,7 +13,7 @@ from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.engine.exchange import exchange_of
 from meshlib.policy.mtls_mode import MtlsMode
 from meshlib.policy.sidecar_headers import at_the_sidecar, proto_line
-from meshlib.proxy.http_connection import DEADLINE, TIMEOUT, Accepts, ServedConnection, deadline_of
+from meshlib.proxy.http_connection import SAYS_DEADLINE, SAYS_TIMEOUT, Accepts, ServedConnection, deadline_of
 from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest
@@ -196,9 +196,9 @@ class InboundConnection(ServedConnection[Inbound]):
                 self._headers = self._headers_by(mine)
         lines: bytes = request._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
         request.to_application(*self._headers.of(lines, request.lower, request.has_envoy_headers))
-        lower, server, straight = request.lower, self._listener.server, self._straight
-        deadline, upgrade = None, UPGRADE in request.special
-        if not upgrade and (straight is None or lower.find(DEADLINE) >= 0 or lower.find(TIMEOUT) >= 0):  # few
+        server, straight, special = self._listener.server, self._straight, request.special
+        deadline, upgrade = None, UPGRADE in special
+        if not upgrade and (straight is None or SAYS_DEADLINE in special or SAYS_TIMEOUT in special):  # few
             deadline = deadline_of(request, server)
             if deadline is not None:
                 straight = None

@@ -59,6 +59,8 @@ _SEEN = (
     b"authorization",
     b"proxy-authorization",
     b"cookie",
+    b"x-request-deadline",
+    b"grpc-timeout",
 )
 
 
@@ -182,7 +184,9 @@ class RequestReader:
             if kept_alive < 0:
                 return self._looked_through(data)
             special.remove(b"connection:")
-        if special.count(_ONE_HOST) != 1 or not _AT_A_GLANCE.issuperset(special):
+            if not _AT_A_GLANCE.issuperset(special):
+                return self._looked_through(data)
+        if special.count(_ONE_HOST) != 1:
             return self._looked_through(data)
         self._heads = 0
         try:
