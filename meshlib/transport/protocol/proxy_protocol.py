@@ -20,6 +20,7 @@ _UNKNOWN = b"PROXY UNKNOWN"
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPECIFIED, _TCP4, _TCP6 = 0x00, 0x11, 0x21
 _SIZES = {_TCP4: 4, _TCP6: 16}
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 Address: TypeAlias = tuple[str, int]
 """IP and port."""
@@ -78,9 +79,27 @@ def _address(text: str, port: int, version: int) -> Address:
         ip = ipaddress.ip_address(text)
     except ValueError:
         raise NotProxied(f"{text} in its PROXY line is no address") from None
+    _must_be_one_hosts(ip)
     if ip.version != version or port > 0xFFFF:
         raise NotProxied(f"{text} port {port} in its PROXY line is none of TCP{version}")
     return str(ip), port
+
+
+def _must_be_one_hosts(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """As Envoy: nobody connects from, or to, all or none."""
+    if ip.is_unspecified or ip.is_multicast or ip == _BROADCAST:
+        raise NotProxied(f"{ip} in its PROXY header is the address of no host")
+
+
+def _must_be_whole(entries: bytes) -> None:
+    """What follows the addresses is read by nobody here, but has to be what it says: a type, a length, and so many bytes."""
+    at = 0
+    while at < len(entries):
+        if at + 3 > len(entries):
+            raise NotProxied("an entry behind the addresses of its PROXY header is cut off")
+        at += 3 + int.from_bytes(entries[at + 1 : at + 3])
+    if at > len(entries):
+        raise NotProxied("an entry behind the addresses of its PROXY header is longer than the header")
 
 
 def _of_version_2(data: bytes) -> ProxyHeader | None:
@@ -91,7 +110,7 @@ def _of_version_2(data: bytes) -> ProxyHeader | None:
     size = _FIXED + int.from_bytes(data[14:16])
     family, local = data[13], data[12] == _LOCAL
     width = _SIZES.get(family)
-    if not local and width is None and family != _UNSPECIFIED:
+    if not local and width is None:  # Envoy's reading: a family that is not specified is none, either
         raise NotProxied(f"its PROXY header is of address family and protocol {family:#04x}, which is not TCP")
     if not local and width is not None and size < _FIXED + 2 * width + 4:
         raise NotProxied("its PROXY header is too short for its addresses")
@@ -100,7 +119,11 @@ def _of_version_2(data: bytes) -> ProxyHeader | None:
     if local or width is None:
         return ProxyHeader(size, None, None)
     addresses = data[_FIXED:size]
-    ips = (str(ipaddress.ip_address(addresses[at : at + width])) for at in (0, width))
+    hosts = [ipaddress.ip_address(addresses[at : at + width]) for at in (0, width)]
+    for host in hosts:
+        _must_be_one_hosts(host)
+    _must_be_whole(addresses[2 * width + 4 :])
+    ips = map(str, hosts)
     ports = (int.from_bytes(addresses[at : at + 2]) for at in (2 * width, 2 * width + 2))
     source, destination = zip(ips, ports, strict=True)
     return ProxyHeader(size, source, destination)

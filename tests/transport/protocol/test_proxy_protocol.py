@@ -43,19 +43,19 @@ V2_TCP6 = v2(
     [
         (V4, SOURCE, DESTINATION),
         (b"PROXY TCP6 2001:db8::7 2001:DB8::1 4711 443\r\n", ("2001:db8::7", 4711), ("2001:db8::1", 443)),
-        (b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n", ("0.0.0.0", 0), ("255.255.255.255", 65535)),
+        (b"PROXY TCP4 0.0.0.1 223.255.255.255 0 65535\r\n", ("0.0.0.1", 0), ("223.255.255.255", 65535)),
         (b"PROXY UNKNOWN\r\n", None, None),
         (b"PROXY UNKNOWN whatever this may be\r\n", None, None),
         (V2_TCP4, SOURCE, DESTINATION),
         (V2_TCP6, ("2001:db8::7", 4711), ("2001:db8::1", 443)),
         (v2(0x20, 0x00, b""), None, None),
         (v2(0x20, 0x11, V2_TCP4[16:]), None, None),  # LOCAL: whatever it says, it is the sender's own
-        (v2(0x21, 0x00, b"\x04\x00\x01x"), None, None),
+        (v2(0x20, 0x00, b"\x04\x00"), None, None),
         (
             v2(0x21, 0x11, V2_TCP4[16:] + b"\x04\x00\x03abc"),
             SOURCE,
             DESTINATION,
-        ),  # what follows the addresses is not read
+        ),  # of what follows the addresses nothing is read but its length
     ],
 )
 def test_a_header_says_who_has_connected_and_where_to(data, source, destination):
@@ -92,6 +92,18 @@ def test_a_header_says_who_has_connected_and_where_to(data, source, destination)
         (v2(0x21, 0x31, b"x" * 216), "which is not TCP"),
         (v2(0x21, 0x11, b"x" * 11), "too short for its addresses"),
         (v2(0x21, 0x21, b"x" * 35), "too short for its addresses"),
+        (v2(0x21, 0x00, b""), "which is not TCP"),
+        (v2(0x21, 0x00, b"\x04\x00\x01x"), "which is not TCP"),
+        (v2(0x21, 0x11, V2_TCP4[16:] + b"\x04"), "is cut off"),
+        (v2(0x21, 0x11, V2_TCP4[16:] + b"\x04\x00\x01x\x04\x00"), "is cut off"),
+        (v2(0x21, 0x11, V2_TCP4[16:] + b"\x04\x00\x03ab"), "is longer than the header"),
+        (v2(0x21, 0x21, V2_TCP6[16:] + b"\x04\xff\xffab"), "is longer than the header"),
+        (b"PROXY TCP4 0.0.0.0 198.51.100.1 4711 443\r\n", "the address of no host"),
+        (b"PROXY TCP4 203.0.113.7 255.255.255.255 4711 443\r\n", "the address of no host"),
+        (b"PROXY TCP4 224.0.0.1 198.51.100.1 4711 443\r\n", "the address of no host"),
+        (b"PROXY TCP6 :: 2001:db8::1 4711 443\r\n", "the address of no host"),
+        (v2(0x21, 0x11, b"\x00" * 12), "the address of no host"),
+        (v2(0x21, 0x21, b"\xff" + b"\x01" * 35), "the address of no host"),
     ],
 )
 def test_what_is_no_header_is_refused(data, why):
@@ -99,7 +111,9 @@ def test_what_is_no_header_is_refused(data, why):
         header_of(data)
 
 
-ips = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
+ips = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(
+    lambda ip: not ip.is_multicast and not ip.is_unspecified and str(ip) != "255.255.255.255"
+)
 ports = st.integers(0, 65535)
 
 
