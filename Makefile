@@ -36,6 +36,7 @@ help:
 	@echo "make h2spec   h2spec, nghttp2 and curl judge the proxy's HTTP/2; make grpc-interop   grpc-go's interop suite through the proxy; go-spiffe"
 	@echo "make istiod-ca   certificates of istiod's own certificate authority, built from its source"
 	@echo "make sslyze   sslyze judges the TLS of meshlib serve and of gateways by Mozilla's intermediate configuration"
+	@echo "make newest-python   the tests on the newest Python that Debian has, in a root of its own (as root; with debootstrap)"
 	@echo "make site    the documentation as a site, in site/"
 	@echo "make package  sdist and wheel into dist/, compared and checked; make extras [ARGS=--quick]   every extra alone in a venv, oldest and newest"
 	@echo "make shiv    meshlib in one file for where Python is, as dist/meshlib.pyz; tried with meshlib proxy --check"
@@ -240,6 +241,11 @@ shiv: $(STAMP)
 extras: $(STAMP)
 	$(BIN)/python -m tests.packaging.extras $(ARGS)
 
+# root and debootstrap; where they cannot be had, this says so. ARGS: of pytest
+.PHONY: newest-python
+newest-python: $(STAMP)
+	$(BIN)/python -m tests.packaging.newest_python -n $(JOBS) --dist loadfile $(ARGS)
+
 release: package
 	$(BIN)/python -m tests.packaging.release $(if $(GO),--go)
 
@@ -264,4 +270,4 @@ site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
 
 clean:
-	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-httpx $(VENV)-docs site $(VENV)-release $(VENV)-typing dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
+	rm -rf $(VENV) $(VENV)-protos $(VENV)-sslyze $(VENV)-httpx $(VENV)-docs site $(VENV)-release $(VENV)-typing $(VENV)-newest-python dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .coverage htmlcov
