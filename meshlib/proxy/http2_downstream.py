@@ -98,9 +98,14 @@ class Http2Downstream(asyncio.Protocol):
                 self.transport.resume_reading()
         if behind:
             self.loop.call_soon(self._catch_up)
-        new, self._new = self._new, []
-        for call in new:
-            call.begin_request()
+        new = self._new
+        if new:
+            self._new = []
+            live = self._forwarder.core.live
+            if live is not None and live.snapshot is not self._snapshot:
+                self._read_settings(live.snapshot)
+            for call in new:
+                call.begin_request()
         self._flush()
 
     def _catch_up(self) -> None:
@@ -253,13 +258,14 @@ class Http2Downstream(asyncio.Protocol):
         target = head[0]
         if target == b"*":
             raise Refused(404, "no route takes OPTIONS *")
-        live = self._forwarder.core.live
-        if live is not None and live.snapshot is not self._snapshot:
-            self._snapshot = live.snapshot
-            mesh = live.snapshot.inbound.default.mesh
-            self._normalization = mesh.path_normalization
-            self._numbers = mesh.proxy_headers.request_id
         return forwarded_path(target, self._normalization)
+
+    def _read_settings(self, snapshot: Snapshot) -> None:
+        """It is another one than for the requests before."""
+        self._snapshot = snapshot
+        mesh = snapshot.inbound.default.mesh
+        self._normalization = mesh.path_normalization
+        self._numbers = mesh.proxy_headers.request_id
 
     def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
@@ -286,6 +292,6 @@ class Http2Downstream(asyncio.Protocol):
                 fields = (*fields, self._proto)
                 lines += proto
                 lower += proto
-        request = Http2Request(method, authority, target, lines, lower, body, "http", special, grpc)
-        request.host, request.fields = authority, fields
-        return self._forwarder.forward(request, call)
+        return self._forwarder.forward(
+            Http2Request(method, authority, target, fields, lines, lower, body, special, grpc), call
+        )

@@ -106,13 +106,20 @@ class ProxyRequest(Bodied):
         self._received: RawHead | RawHeaders = RawHead(lines)
         self._headers: RawHead | RawHeaders = self._received
         self.body = body
-        self._framed = True
-        if body is not None:
-            self._framed = type(body) is bytes and b"content-length:" in special
-            if type(body) is not bytes and self.protocol == "grpc":
-                getattr(body, "messages", None)  # of a body that comes in pieces they are counted from here on
+        if body is None:
+            self._framed = True
+        elif type(body) is bytes:
+            self._framed = b"content-length:" in special
+        else:
+            self.comes_in_pieces()
         self.counted = False  # whether headers hold the number of the first attempt
         self.counts = True  # whether they shall
+
+    def comes_in_pieces(self) -> None:
+        """Its body does: those of gRPC are counted from here on."""
+        self._framed = False
+        if self.protocol == "grpc":
+            getattr(self.body, "messages", None)
 
     # -- as it came ---------------------------------------------------------------------------------------------------
 

@@ -89,12 +89,13 @@ class Http2Session:
             or self.broken is not None
         ):
             return None
-        number = codec.open(headers, end)
+        whole = codec.open_whole(headers, body) if body and self.writable and not PLAIN else 0
+        number = whole or codec.open(headers, end)
         if number is None:
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
         stream = streams[number] = Stream(number, head_request, self.responses > 0, wake)
-        if end or (body and self.writable and not PLAIN and codec.send_whole(number, body)):
+        if whole or end:
             stream.sent = True
         return stream
 

@@ -120,8 +120,8 @@ class Codec(Protocol):
         """As much of ``data`` as the windows allow, ``SEND_AT_ONCE`` at most, and the end of the request if it is all and
         ``end``. Returns the number of bytes."""
 
-    def send_whole(self, number: int, data: bytes) -> bool:
-        """All of the body of the request that was begun last, and its end. False: nothing was sent, ``send`` it."""
+    def open_whole(self, headers: Head, data: bytes) -> int:
+        """As ``open``, with all of the body, which is not empty, and its end. 0: nothing was begun, ``open`` and ``send`` it."""
 
     def end(self, number: int, trailers: Head = ()) -> None:
         """The request is over, with these trailers."""

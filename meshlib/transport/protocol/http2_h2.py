@@ -92,8 +92,8 @@ class H2Codec:
             taken += piece
         return taken
 
-    def send_whole(self, number: int, data: bytes) -> bool:
-        return False
+    def open_whole(self, headers: Head, data: bytes) -> int:
+        return 0
 
     def end(self, number: int, trailers: Head = ()) -> None:
         if trailers:

@@ -36,6 +36,7 @@ from meshlib.transport.protocol.http2_codec import (
     HEADER_TABLE,
     MAX_FRAME,
     SEND_AT_ONCE,
+    Code,
     Head,
     SecretHeader,
     Sink,
@@ -155,23 +156,27 @@ class Ngh2Codec(Ngh2Connection):
             pass
         return 0
 
-    def send_whole(self, number: int, data: bytes) -> bool:
+    def open_whole(self, headers: Head, data: bytes) -> int:
         size, connection = len(data), self._connection
         promised = self._promised + size
-        if (
-            number != self._fresh
-            or size > self._first_window
-            or size > SEND_AT_ONCE
-            or promised > connection.remote_window_size
-        ):
-            return False
+        if size > self._first_window or size > SEND_AT_ONCE or promised > connection.remote_window_size:
+            return 0
+        if SecretHeader in map(type, headers):
+            headers = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
+        try:
+            number: int = connection.send_request(headers)
+        except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
+            return 0
+        self._opened += 1
+        self._fresh = number
         try:
             connection.send_data(number, data, end_stream=True)
-        except ngh2.NGH2Error:
-            return False  # the stream is over, which its owner hears next
+        except ngh2.NGH2Error:  # there is no memory: the server shall not wait for it
+            self.reset(number, Code.CANCEL)
+            return 0
         self._promised = promised
         self._budget.earned += BUDGET_A_FRAME
-        return True
+        return number
 
     def _window(self, number: int) -> int:
         """Bytes that the windows have, less those promised to any stream: a little less than there may be."""
