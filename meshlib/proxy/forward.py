@@ -47,8 +47,9 @@ class Forwarder(Means):
         headers = live.snapshot.inbound.default.mesh.proxy_headers
         if not headers.attempt_count:
             request.counts = False
+        multiplexed = type(responder) is Http2Call
         if (
-            (type(responder) is Http2Call or (isinstance(responder, Straight) and request.protocol == "http"))
+            (multiplexed or (isinstance(responder, Straight) and request.protocol == "http"))
             and not PLAIN
             and core.exchange_of is exchange_of
         ):
@@ -61,10 +62,10 @@ class Forwarder(Means):
                 found = vhost.index.find(request)
                 if found >= 0:
                     rule = vhost.rules[found]
-            if type(responder) is Http2Call:
+            if multiplexed:
                 calls = self.http2_spares
                 forwarding = calls.pop() if calls else Http2Forwarding(self, calls, request, live)
-                return forwarding.begin(request, live, responder, headers, vhost, rule)
+                return forwarding.begin(request, live, responder, headers, vhost, rule)  # type: ignore[arg-type]
             spares = self.spares
             plain = spares.pop() if spares else PlainForwarding(self, spares, request, live)
             return plain.begin(request, live, responder, headers, vhost, rule)  # type: ignore[arg-type]  # it is straight

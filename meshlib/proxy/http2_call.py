@@ -200,10 +200,15 @@ class Http2Call:
     def respond_written(self, head: Head, whole: bytes, trailers: RawHeaders) -> None:
         """A response with a body that is all here, as HTTP/2 writes it (``http2_response.py``)."""
         session, stream = self._down.session, self.stream
-        self._forwarding = None  # whoever that was is done, and may be forwarding another call by now
         if whole and not self._bodiless and session.respond_whole(stream, head, whole, trailers):
-            self._finish()
+            # as ``_finish``: nobody waits for what was written at once
+            self._over = True
+            stream.owner = self._forwarding = None
+            down = self._down
+            if not down._flushing:
+                down.flush_soon()
             return
+        self._forwarding = None  # whoever that was is done, and may be forwarding another call by now
         end = self._bodiless or not (whole or trailers)
         session.respond(stream, head, end)
         if end:

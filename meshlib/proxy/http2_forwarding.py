@@ -35,14 +35,12 @@ if TYPE_CHECKING:
     from meshlib.proxy.means import Means
     from meshlib.proxy.request import ProxyRequest
     from meshlib.transport.protocol.http1_request import Refused
-    from meshlib.transport.protocol.http2_stream import ProperHead, Stream
+    from meshlib.transport.protocol.http2_stream import Stream
     from meshlib.transport.upstream.attempt import Attempt
     from meshlib.transport.upstream.http2_loop_connection import Connection
 
 log = logging.getLogger("meshlib.proxy")
 
-_GOOD = [(b"grpc-status", b"0")]
-"""The trailers of nearly all calls of gRPC."""
 _NO_TRAILERS: RawHeaders = []
 
 
@@ -138,7 +136,10 @@ class Http2Forwarding:
             self._handed_over(body)
         elif timeout is not None:
             self._late = True
-            upstream.deadlines.add(self, means.loop.time() + timeout)
+            deadlines, at = upstream.deadlines, means.loop.time() + timeout
+            deadlines.at[self] = at  # as ``add``, without its function
+            if at < deadlines.next:
+                deadlines.ring_at(at)
         if not connection._flushing:
             connection.flush_soon()  # a client's reads bring several calls, as a rule
         return True
@@ -178,28 +179,23 @@ class Http2Forwarding:
         if stream is None:
             return
         head = stream.head
-        if stream.complete and head is not None and head.silent and stream.failed is None:
-            whole = stream.whole
-            if whole:  # nearly all
-                few = stream.few
-                self._came_whole(head, whole, few.headers if few is not None else _NO_TRAILERS)
-            else:
-                self._came_whole(head, stream.rest(), stream.trailers)
-        elif stream.complete or stream.head_done or stream.failed is not None:
-            attempt = self._handed_over()._http2
-            assert attempt is not None
-            attempt.changed()
-
-    def _came_whole(self, head: ProperHead, whole: bytes, trailers: RawHeaders) -> None:
-        """A 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it. ``trailers``: nobody
-        may change them."""
+        if not stream.complete or head is None or not head.silent or stream.failed is not None:
+            self._came_otherwise(stream)
+            return
+        # a 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it
         call, send, means, client, upstream = self._call, self._send, self._means, self._client, self._upstream
-        assert client is not None
+        trailers, good, whole = _NO_TRAILERS, False, stream.whole
+        if whole:  # nearly all
+            few = stream.few
+            if few is not None:
+                trailers, good = few.headers, few.good
+        else:
+            whole, trailers = stream.rest(), stream.trailers
         self._on = self._upstream = None  # type: ignore[assignment]
         upstream.ends = not upstream.session.streams
         if self._late:
             self._late = False
-            means.upstream.deadlines.discard(self)
+            means.upstream.deadlines.at.pop(self, None)
         send.outcome = outcome = self._outcome
         outcome.headers = head.headers
         outcome.trailers = trailers
@@ -217,20 +213,27 @@ class Http2Forwarding:
                     written = untimed(written)
                 written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
             is_grpc = request.protocol == "grpc"
-            good = is_grpc and trailers == _GOOD
-            last = _GOOD if good else fields(trailers)
             if is_grpc:
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
-                one = FRAME + int.from_bytes(whole[1:FRAME], "big") == size
-                call.messages = 1 if one else grpc.MessageCount(whole).count
-                if one and record.grpc_status == 0 and request.one_message:
-                    telemetry.ended_with_message(call, None)
+                if FRAME + int.from_bytes(whole[1:FRAME], "big") == size:
+                    call.messages = 1
+                    body = request.body  # as ``one_message``, without its function
+                    if (
+                        record.grpc_status == 0
+                        and type(body) is bytes
+                        and FRAME + int.from_bytes(body[1:FRAME], "big") == len(body)
+                    ):
+                        telemetry.ended_with_message(call, None)
+                    else:
+                        telemetry.ended(call, None)
                 else:
+                    call.messages = grpc.MessageCount(whole).count
                     telemetry.ended(call, None)
             else:
                 telemetry.ended(call, None)
             self._client = None
-            client.respond_written(written, whole, last)
+            # ``good`` ones go on as they are
+            client.respond_written(written, whole, trailers if good else fields(trailers))  # type: ignore[union-attr]
             if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
                 plain_call.let_go(call, record, outcome)
                 if is_grpc:
@@ -239,9 +242,16 @@ class Http2Forwarding:
         except Exception:
             if self._client is None:  # it is told, or somebody else has it
                 log.exception("a response could not be sent: a fault of meshlib, please report it")
-                client.cut()
+                client.cut()  # type: ignore[union-attr]
                 return
             self._handed_over().broken()
+
+    def _came_otherwise(self, stream: Stream) -> None:
+        """In pieces, or it is none that goes on as it is."""
+        if stream.complete or stream.head_done or stream.failed is not None:
+            attempt = self._handed_over()._http2
+            assert attempt is not None
+            attempt.changed()
 
 
 class _Adopting(Forwarding):

@@ -39,7 +39,7 @@ class Http2Session:
         "changed",
         "going_away",
         "ready",
-        "responses",
+        "responded",
         "streams",
         "writable",
     )
@@ -60,7 +60,7 @@ class Http2Session:
         self._blocked: set[Stream] = set()
         self.changed: dict[Stream, None] = {}  # by what is being received, or was last
         self.streams: dict[int, Stream] = {}
-        self.responses = 0  # heads of responses so far
+        self.responded = False  # the server has, to a request
         self.ready = False  # the server's SETTINGS have come
         self.going_away = False
         self.broken: StreamFailure | None = None
@@ -94,7 +94,7 @@ class Http2Session:
         if number is None:
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
-        stream = streams[number] = Stream(number, head_request, self.responses > 0, wake)
+        stream = streams[number] = Stream(number, head_request, self.responded, wake)
         if whole or end:
             stream.sent = True
         return stream
@@ -220,7 +220,7 @@ class Http2Session:
                 self.changed[stream] = None
 
     def on_head(self, number: int, headers: Received) -> None:
-        self.responses += 1
+        self.responded = True
         stream = self.streams.get(number)
         if stream is not None:
             self.changed[stream] = None
@@ -269,7 +269,7 @@ class Http2Session:
         weight = stream.take_whole(headers, data, trailers)
         if not weight:
             return 0
-        self.responses += 1
+        self.responded = True
         self.changed[stream] = None
         del self.streams[number]
         return weight

@@ -249,9 +249,14 @@ class Ngh2Codec(Ngh2Connection):
                 else:
                     sink.on_data(event.stream_id, data, size)
             elif type(event) is ResponseReceived:
-                headers = event.headers
-                if waiting and not PLAIN and type(waiting[0]) is DataReceived and self._whole(event, waiting[0], sink):
+                if (
+                    waiting
+                    and type(piece := waiting[0]) is DataReceived
+                    and not PLAIN
+                    and self._whole(event, piece, sink)
+                ):
                     continue
+                headers = event.headers
                 budget.charge()
                 if self._unexplained > 0:
                     self._explain_block(headers)
@@ -284,20 +289,20 @@ class Ngh2Codec(Ngh2Connection):
         waiting, number, data = self._events, head.stream_id, piece.data
         if piece.stream_id != number:
             return False
-        trailers = None
-        if not piece.end_stream:
-            last = waiting[1] if len(waiting) > 1 else None
-            if type(last) is not TrailersReceived or last.stream_id != number:
+        if piece.end_stream:
+            weight = sink.on_whole(number, head.headers, data, None)
+            if not weight:
                 return False
-            trailers = last.headers
-        weight = sink.on_whole(number, head.headers, data, trailers)
-        if not weight:
-            return False
-        waiting.popleft()
-        size = len(data)
-        if trailers is not None:
+        else:
+            if len(waiting) < 2 or type(last := waiting[1]) is not TrailersReceived or last.stream_id != number:
+                return False
+            weight = sink.on_whole(number, head.headers, data, last.headers)
+            if not weight:
+                return False
             waiting.popleft()
             self._budget.earned -= 1.0  # as ``charge``: to open the stream has earned more
+        waiting.popleft()
+        size = len(data)
         if size < TINY:  # else it brings as much as its head takes
             self._budget.charge()
             self._budget.data(size)
@@ -305,8 +310,9 @@ class Ngh2Codec(Ngh2Connection):
             self._connection.acknowledge_received_data(size, number)
         except ngh2.NGH2Error:
             pass
-        if self._unexplained > 0:
-            left = self._unexplained - weight - size - _WHOLE_FRAMES
+        left = self._unexplained
+        if left > 0:
+            left -= weight + size + _WHOLE_FRAMES
             self._unexplained = left if left > 0 else 0.0
         if (
             waiting

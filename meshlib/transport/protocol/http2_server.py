@@ -250,7 +250,8 @@ class ServerSession(ServerConnection):
         return False
 
     def _receive(self, data: bytes, now: float) -> bool:
-        self._budget.refill(now)
+        budget, streams, read = self._budget, self.streams, self._read_request
+        budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events
         take = waiting.popleft
@@ -270,7 +271,18 @@ class ServerSession(ServerConnection):
                     data, number = piece.data, event.stream_id
                     if data and piece.stream_id == number:
                         take()
-                        self._whole(event, number, data)
+                        # a request that has come with its end: nearly all calls of gRPC. It is one frame at most, which
+                        # whoever is told takes at once: it waits in no window
+                        self._last = number
+                        stream = streams[number] = ServerStream(number, read(event.headers), True, now)
+                        size = len(data)
+                        if size >= TINY:
+                            budget.earned += 1.0
+                        try:  # noqa: SIM105 (as in ``respond``)
+                            self._connection.acknowledge_received_data(size, number)
+                        except ngh2.NGH2Error:
+                            pass
+                        self._sink.on_whole(stream, data)
                         continue
                 self._request(event)
             elif type(event) is DataReceived:
@@ -282,9 +294,9 @@ class ServerSession(ServerConnection):
                 self._trailers(event)
             elif type(event) is StreamReset:
                 self._resets.add(event.stream_id)
-                stream = self.streams.get(event.stream_id)
-                if stream is not None:
-                    self._given_up(stream, f"the client reset the stream ({name_of(event.error_code)})")
+                given_up = streams.get(event.stream_id)
+                if given_up is not None:
+                    self._given_up(given_up, f"the client reset the stream ({name_of(event.error_code)})")
             else:
                 self._control(event)
         if violation is not None:
@@ -332,21 +344,6 @@ class ServerSession(ServerConnection):
         head = self._read_request(event.headers)
         stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
         self._sink.on_request(stream)
-
-    def _whole(self, event: RequestReceived, number: int, data: bytes) -> None:
-        """A request that has come with its end: nearly all calls of gRPC. It is one frame at most, which whoever is told takes
-        at once: it waits in no window."""
-        self._last = number
-        head = self._read_request(event.headers)
-        stream = self.streams[number] = ServerStream(number, head, True, self._now)
-        size = len(data)
-        if size >= TINY:
-            self._budget.earned += 1.0
-        try:  # noqa: SIM105 (as in ``respond``)
-            self._connection.acknowledge_received_data(size, number)
-        except ngh2.NGH2Error:
-            pass
-        self._sink.on_whole(stream, data)
 
     def _data(self, event: DataReceived) -> None:
         data, number = event.data, event.stream_id

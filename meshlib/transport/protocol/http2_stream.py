@@ -19,6 +19,7 @@ _name = itemgetter(0)
 _value = itemgetter(1)
 _flat = chain.from_iterable
 _GRPC_STATUS = b"grpc-status"
+_GOOD = [(_GRPC_STATUS, b"0")]
 Received = Sequence[tuple[bytes, bytes]]
 A_HEADER = 16
 """Bytes that a compressed header may take besides its name and value."""
@@ -49,13 +50,15 @@ class ProperHead:
 
 
 class ProperTrailers:
-    """Trailers that were found to be few, small and proper. ``weight``: as of heads."""
+    """Trailers that were found to be few, small and proper. ``weight``: as of heads; ``good``: they say that a call of gRPC has
+    done what it was asked for, and nothing else, as nearly all do."""
 
-    __slots__ = ("headers", "weight")
+    __slots__ = ("good", "headers", "weight")
 
     def __init__(self, headers: RawHeaders, size: int) -> None:
         self.headers = headers
         self.weight = size + A_HEADER * len(headers)
+        self.good = headers == _GOOD
 
 
 _proper: HeadsSeen[ProperHead] = HeadsSeen()

@@ -19,48 +19,51 @@ class Deadlines:
     """Functions of no argument, and the loop's time at which they are called unless they were discarded. By the loop's clock:
     what is waited for is the network. Not thread-safe."""
 
-    __slots__ = ("_at", "_loop", "_next", "_timer")
+    __slots__ = ("_loop", "_timer", "at", "next")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._at: dict[Callable[[], None], float] = {}
-        self._next = math.inf  # when the timer rings
+        self.at: dict[Callable[[], None], float] = {}
+        """What is waited for."""
+        self.next = math.inf
+        """When the timer rings."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, ring: Callable[[], None], at: float) -> None:
         """Call ``ring`` when the loop's time is ``at``."""
-        self._at[ring] = at
-        if at < self._next:
-            self._set(at)
+        self.at[ring] = at
+        if at < self.next:
+            self.ring_at(at)
 
     def discard(self, ring: Callable[[], None]) -> None:
         """Do not call it. The timer stays: it finds out, and there is hardly ever more than one."""
-        self._at.pop(ring, None)
+        self.at.pop(ring, None)
 
     def close(self) -> None:
         """Call nothing more."""
-        self._at.clear()
+        self.at.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._next = math.inf
+            self.next = math.inf
 
-    def _set(self, at: float) -> None:
+    def ring_at(self, at: float) -> None:
+        """Let the timer ring then, which would ring later."""
         if self._timer is not None:
             self._timer.cancel()
-        self._next = at
+        self.next = at
         self._timer = self._loop.call_at(at, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        self._next = math.inf
+        self.next = math.inf
         now = self._loop.time()
-        due = [ring for ring, at in self._at.items() if at <= now]
-        later = [at for at in self._at.values() if at > now]
+        due = [ring for ring, at in self.at.items() if at <= now]
+        later = [at for at in self.at.values() if at > now]
         if later:
-            self._set(min(later))
+            self.ring_at(min(later))
         for ring in due:
-            if self._at.pop(ring, None) is not None:  # one that was called before may have discarded it
+            if self.at.pop(ring, None) is not None:  # one that was called before may have discarded it
                 ring()
 
 
