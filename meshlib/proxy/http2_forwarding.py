@@ -212,6 +212,7 @@ class Http2Forwarding:
                 if head.timed:  # by a proxy behind this one
                     written = untimed(written)
                 written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
+            last = trailers if good else fields(trailers)
             is_grpc = request.protocol == "grpc"
             if is_grpc:
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
@@ -232,8 +233,7 @@ class Http2Forwarding:
             else:
                 telemetry.ended(call, None)
             self._client = None
-            # ``good`` ones go on as they are
-            client.respond_written(written, whole, trailers if good else fields(trailers))  # type: ignore[union-attr]
+            client.respond_written(written, whole, last)  # type: ignore[union-attr]
             if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
                 plain_call.let_go(call, record, outcome)
                 if is_grpc:

@@ -51,7 +51,7 @@ class ClientFrames:
         self._part = b""  # of a frame's head, or of a PRIORITY frame, which is looked at when it is whole
         self._skip = len(PREFACE)  # bytes of a frame that have not come yet
         self._newest = 0
-        self._open: set[int] = set()  # streams whose requests are not over
+        self._open: dict[int, None] = {}  # streams whose requests are not over
         self._ended: dict[int, None] = {}  # those that the client has ended
         self._reset: dict[int, None] = {}  # and those that we have reset: of them, more may be under way
 
@@ -65,15 +65,15 @@ class ClientFrames:
         while at <= last:
             head, flags, stream = _read_head(data, at)
             kind = head & 0xFF
-            if kind == _HEADERS and self._newest < stream < _RESERVED:  # a request, as nearly all are
+            if not kind and flags & _END_STREAM and stream in opened:  # the last DATA of a request...
+                del opened[stream]
+                ended[stream] = None
+            elif kind == _HEADERS and self._newest < stream < _RESERVED:  # ... and its beginning, as nearly all are
                 self._newest = stream
                 if flags & _END_STREAM:
                     ended[stream] = None  # as ``_over`` of one that never was open
                 else:
-                    opened.add(stream)
-            elif kind == _DATA and flags & _END_STREAM and stream in opened:  # and its end
-                opened.discard(stream)
-                ended[stream] = None
+                    opened[stream] = None
             elif kind <= _HEADERS:
                 self._of_request(kind, flags, stream & 0x7FFFFFFF, head >> 8)
             else:
@@ -114,7 +114,7 @@ class ClientFrames:
         elif stream > self._newest:
             self._newest = stream
             if not ends:
-                self._open.add(stream)
+                self._open[stream] = None
                 return
         elif stream in self._ended:
             raise Violation("HEADERS on a stream that it had ended", Code.STREAM_CLOSED)
@@ -125,7 +125,7 @@ class ClientFrames:
 
     def _over(self, stream: int) -> None:
         """For the client."""
-        self._open.discard(stream)
+        self._open.pop(stream, None)
         if stream > self._newest:
             return  # it is not open: nghttp2's to refuse
         self._ended[stream] = None
@@ -135,7 +135,7 @@ class ClientFrames:
     def reset(self, stream: int) -> None:
         """By us: what is under way of it is no violation."""
         if stream in self._open:
-            self._open.discard(stream)
+            self._open.pop(stream, None)
             self._reset[stream] = None
             if len(self._reset) > REMEMBERED:
                 del self._reset[next(iter(self._reset))]

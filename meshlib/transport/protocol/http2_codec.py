@@ -121,7 +121,7 @@ class Codec(Protocol):
         ``end``. Returns the number of bytes."""
 
     def open_whole(self, headers: Head, data: bytes) -> int:
-        """As ``open``, with all of the body, which is not empty, and its end. 0: nothing was begun, ``open`` and ``send`` it."""
+        """As ``open``, with all of the body, which is not empty, and its end. 0: nothing was begun, ``open`` and ``send``."""
 
     def end(self, number: int, trailers: Head = ()) -> None:
         """The request is over, with these trailers."""

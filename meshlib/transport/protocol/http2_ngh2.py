@@ -73,6 +73,8 @@ NOT_EXPLAINED = MAX_FRAME + FRAME_HEAD + int(BUDGET) * FRAME_HEAD
 """Bytes that may be waiting for the rest of their frame, or were frames that nothing is told of."""
 
 MAX_PADDING = 256
+_A_WHOLE = BUDGET_A_FRAME - 1.0
+"""Less one: the trailers of a response that comes at once are not charged."""
 _WHOLE_FRAMES = 3 * (MAX_PADDING + FRAME_HEAD)
 
 _flat: Final = chain.from_iterable
@@ -175,7 +177,7 @@ class Ngh2Codec(Ngh2Connection):
             self.reset(number, Code.CANCEL)
             return 0
         self._promised = promised
-        self._budget.earned += BUDGET_A_FRAME
+        self._budget.earned += _A_WHOLE
         return number
 
     def _window(self, number: int) -> int:
@@ -299,8 +301,7 @@ class Ngh2Codec(Ngh2Connection):
             weight = sink.on_whole(number, head.headers, data, last.headers)
             if not weight:
                 return False
-            waiting.popleft()
-            self._budget.earned -= 1.0  # as ``charge``: to open the stream has earned more
+            waiting.popleft()  # without a charge: to open the stream has earned more
         waiting.popleft()
         size = len(data)
         if size < TINY:  # else it brings as much as its head takes

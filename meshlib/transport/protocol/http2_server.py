@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from itertools import chain
+from operator import attrgetter
 
 import ngh2
 from ngh2.events import (
@@ -45,6 +46,9 @@ from meshlib.transport.protocol.http2_server_stream import ServerStream, Sink
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 _SERVER = ngh2.Role.SERVER
+_CLOSED = frozenset((StreamClosed,))
+_error_code = attrgetter("error_code")
+_A_RESPONSE = 2 * BUDGET_A_FRAME
 _flat = chain.from_iterable
 
 
@@ -174,7 +178,7 @@ class ServerSession(ServerConnection):
             self._response_over(stream)
             return True
         stream.response_over = True  # as there
-        self._budget.earned += 2 * BUDGET_A_FRAME
+        self._budget.earned += _A_RESPONSE
         self._closed += 1
         del self.streams[number]
         return True
@@ -225,6 +229,9 @@ class ServerSession(ServerConnection):
         """What must be written to the client."""
         self._flush()
         self._unwritten = 0
+        told = self._events
+        if told and _CLOSED.issuperset(map(type, told)) and not any(map(_error_code, told)):
+            told.clear()  # streams that have ended as they should: of nobody's concern
         return self._written()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
@@ -250,8 +257,8 @@ class ServerSession(ServerConnection):
         return False
 
     def _receive(self, data: bytes, now: float) -> bool:
-        budget, streams, read = self._budget, self.streams, self._read_request
-        budget.refill(now)
+        streams, read = self.streams, self._read_request
+        self._budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events
         take = waiting.popleft
@@ -272,14 +279,11 @@ class ServerSession(ServerConnection):
                     if data and piece.stream_id == number:
                         take()
                         # a request that has come with its end: nearly all calls of gRPC. It is one frame at most, which
-                        # whoever is told takes at once: it waits in no window
+                        # whoever is told takes at once: it waits in no window. What it would earn, its response does
                         self._last = number
                         stream = streams[number] = ServerStream(number, read(event.headers), True, now)
-                        size = len(data)
-                        if size >= TINY:
-                            budget.earned += 1.0
                         try:  # noqa: SIM105 (as in ``respond``)
-                            self._connection.acknowledge_received_data(size, number)
+                            self._connection.acknowledge_received_data(len(data), number)
                         except ngh2.NGH2Error:
                             pass
                         self._sink.on_whole(stream, data)
