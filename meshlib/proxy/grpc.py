@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
-from meshlib.engine.message_size import FRAME
+from meshlib.engine.message_size import FRAME, length_of
 from meshlib.engine.outcome import Outcome
 from meshlib.policy.grpc_status import grpc_of_http
 from meshlib.transport.runtimes.loop import AsyncNetwork
@@ -27,7 +27,7 @@ _AS_IT_IS = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25).decode()
 
 def is_one_message(data: bytes) -> bool:
     """Whether these bytes are one message and no more."""
-    return len(data) >= FRAME and FRAME + int.from_bytes(data[1:FRAME], "big") == len(data)
+    return data.startswith(length_of(len(data)), 1)
 
 
 class MessageCount:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.engine import replies
 from meshlib.proxy import grpc
 from meshlib.proxy.client_body import ClientBody, Source
+from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.refusals import BROKEN, SILENT, Asked
 from meshlib.proxy.request import is_grpc
 from meshlib.transport.protocol.http1_request import Refused
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.policy.path_spellings import Normalization
     from meshlib.proxy.responder import UnderWay
     from meshlib.transport.protocol.http2_codec import Head
-    from meshlib.transport.protocol.http2_request import RequestHead
     from meshlib.transport.protocol.http2_server import ServerSession
     from meshlib.transport.protocol.http2_server_stream import ServerStream
     from meshlib.transport.upstream.switched import AsyncSwitched
@@ -43,10 +44,11 @@ class Carries(Protocol):
 
     loop: asyncio.AbstractEventLoop
     session: ServerSession
+    normalization: Normalization
+    """Of paths, as they are sent on and policy reads them."""
     _flushing: bool
     """``flush_soon`` has been said."""
 
-    def target(self, head: RequestHead, /) -> bytes: ...
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None, /) -> UnderWay | None: ...
     def took(self, source: Source, size: int, /) -> None: ...
     def refused(self, refused: Refused, asked: Asked | None, /) -> None: ...
@@ -95,7 +97,10 @@ class Http2Call:
             return  # the client has reset it already
         stream, down = self.stream, self._down
         try:
-            target = down.target(stream.head)
+            target = stream.head[0]
+            if target == b"*":
+                raise Refused(404, "no route takes OPTIONS *")
+            target = forwarded_path(target, down.normalization)
             body: bytes | ClientBody | None = self._whole  # nearly all of gRPC
             if body is not None:
                 self._whole = None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.closing import Leaving
-from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.refusals import MALFORMED
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.protocol.http2_codec import Head
-    from meshlib.transport.protocol.http2_request import RequestHead
 
 BACKLOG_MOST = 4 * 1024 * 1024
 """Bytes that a client leaves unread before it counts as hostile: no body is written to a socket that is full, so that they are
@@ -51,12 +49,12 @@ class Http2Downstream(asyncio.Protocol):
         "_forwarder",
         "_listener",
         "_new",
-        "_normalization",
         "_numbers",
         "_progress",
         "_proto",
         "_snapshot",
         "loop",
+        "normalization",
         "session",
         "transport",
     )
@@ -70,7 +68,7 @@ class Http2Downstream(asyncio.Protocol):
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._snapshot: Snapshot | None = None  # of which the two below are
-        self._normalization: Normalization = "BASE"
+        self.normalization: Normalization = "BASE"
         self._numbers = True  # requests that have none get an x-request-id
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
@@ -253,18 +251,11 @@ class Http2Downstream(asyncio.Protocol):
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def target(self, head: RequestHead) -> bytes:
-        """Path and query, as they are sent on and policy reads them. Raises ``Refused``."""
-        target = head[0]
-        if target == b"*":
-            raise Refused(404, "no route takes OPTIONS *")
-        return forwarded_path(target, self._normalization)
-
     def _read_settings(self, snapshot: Snapshot) -> None:
         """It is another one than for the requests before."""
         self._snapshot = snapshot
         mesh = snapshot.inbound.default.mesh
-        self._normalization = mesh.path_normalization
+        self.normalization = mesh.path_normalization
         self._numbers = mesh.proxy_headers.request_id
 
     def refused(self, refused: Refused, asked: Asked | None) -> None:
@@ -272,7 +263,7 @@ class Http2Downstream(asyncio.Protocol):
         self._listener.refused(refused, self.transport, asked)
 
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
-        """Begin what the client has asked for, with what ``target`` was asked for last."""
+        """Begin what the client has asked for, with the settings that were read last."""
         _, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.stream.head
         listener = self._listener
         proto = listener.proto

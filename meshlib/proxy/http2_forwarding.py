@@ -13,7 +13,7 @@ from meshlib.engine import plain_call
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Exchange
-from meshlib.engine.message_size import FRAME
+from meshlib.engine.message_size import length_of
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy import grpc
 from meshlib.proxy.forwarding import Forwarding
@@ -216,14 +216,10 @@ class Http2Forwarding:
             is_grpc = request.protocol == "grpc"
             if is_grpc:
                 record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
-                if FRAME + int.from_bytes(whole[1:FRAME], "big") == size:
+                if whole.startswith(length_of(size), 1):  # one message
                     call.messages = 1
                     body = request.body  # as ``one_message``, without its function
-                    if (
-                        record.grpc_status == 0
-                        and type(body) is bytes
-                        and FRAME + int.from_bytes(body[1:FRAME], "big") == len(body)
-                    ):
+                    if record.grpc_status == 0 and type(body) is bytes and body.startswith(length_of(len(body)), 1):
                         telemetry.ended_with_message(call, None)
                     else:
                         telemetry.ended(call, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.engine.message_size import FRAME
+from meshlib.engine.message_size import length_of
 from meshlib.engine.wire_headers import ATTEMPT_COUNT, HOST, joined_value, shadow_host, size_of
 from meshlib.policy.deadline import write as write_deadline
 from meshlib.policy.header_ops import RawHeaders
@@ -273,7 +273,7 @@ class ProxyRequest(Bodied):
     def one_message(self) -> bool:
         """Whether the body is one message of gRPC that is all here."""
         body = self.body  # as ``is_one_message``, without a call of it
-        return type(body) is bytes and FRAME + int.from_bytes(body[1:FRAME], "big") == len(body)
+        return type(body) is bytes and body.startswith(length_of(len(body)), 1)
 
     def count_first(self) -> RawHeaders:
         """The headers with the number of the first attempt in them."""

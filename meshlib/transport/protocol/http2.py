@@ -15,7 +15,7 @@ from collections.abc import Callable
 from meshlib.engine.outcome import Failure
 from meshlib.problems import said
 from meshlib.transport.protocol.http2_choice import preferred
-from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, name_of
+from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, Whole, name_of
 from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure
 from meshlib.transport.protocol.shortcuts import PLAIN
 
@@ -34,6 +34,7 @@ class Http2Session:
         "_blocked",
         "_codec",
         "_limit",
+        "_most",
         "_stream_window",
         "broken",
         "changed",
@@ -56,6 +57,7 @@ class Http2Session:
         the connection. ``codec``: the library, ``preferred()`` without one."""
         self._codec = (codec or preferred())(now, stream_window, connection_window)
         self._limit = limit
+        self._most = 0  # streams open at a time, for now; 0: the server takes none yet, or no more
         self._stream_window = stream_window
         self._blocked: set[Stream] = set()
         self.changed: dict[Stream, None] = {}  # by what is being received, or was last
@@ -70,28 +72,20 @@ class Http2Session:
 
     def room(self) -> int:
         """How many more streams may be opened now."""
-        if self.going_away or not self.ready or self.broken is not None:
-            return 0
-        return max(0, min(self._limit, self._codec.max_streams) - len(self.streams))
+        return max(0, self._most - len(self.streams))
 
     def open(
-        self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes = b""
+        self, headers: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes | None = None
     ) -> Stream | None:
         """Begin a request; ``end``: it has no body. None when there is no room for another stream. ``body`` goes with its head
         where all of it can, and ``sent`` of the stream tells; else nothing of it does, and it is to be sent."""
         streams, codec = self.streams, self._codec
-        under_way = len(streams)
-        if (
-            under_way >= self._limit
-            or under_way >= codec.max_streams
-            or self.going_away
-            or not self.ready
-            or self.broken is not None
-        ):
+        if len(streams) >= self._most:
             return None
         whole = codec.open_whole(headers, body) if body and self.writable and not PLAIN else 0
         number = whole or codec.open(headers, end)
         if number is None:
+            self._most = 0
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
         stream = streams[number] = Stream(number, head_request, self.responded, wake)
@@ -153,6 +147,7 @@ class Http2Session:
 
     def goodbye(self) -> None:
         """The connection will be closed politely: tell the server."""
+        self._most = 0
         self.going_away = True
         if self.broken is None:
             self.broken = StreamFailure(Failure.RESET, "the connection was closed")
@@ -164,6 +159,7 @@ class Http2Session:
         if self.broken is not None:
             return
         detail = "the server closed the connection" if error is None else f"the connection broke: {said(error)}"
+        self._most = 0
         self.broken = StreamFailure(Failure.RESET, detail, error=error)
         for stream in list(self.streams.values()):
             if stream.head_done:
@@ -177,6 +173,7 @@ class Http2Session:
     def give_up(self, what: StreamFailure) -> None:
         """This side wants no more of the connection."""
         if self.broken is None:
+            self._most = 0
             self.broken = what
             self._fail_all(what)
 
@@ -209,6 +206,8 @@ class Http2Session:
 
     def on_settings(self) -> None:
         self.ready = True
+        if not self.going_away and self.broken is None:
+            self._most = min(self._limit, self._codec.max_streams)
         self._wake_blocked()
 
     def on_window(self, number: int) -> None:
@@ -262,7 +261,7 @@ class Http2Session:
         stream.credit = 0
         self._codec.ignored(number, left)
 
-    def on_whole(self, number: int, headers: Received, data: bytes, trailers: Received | None) -> int:
+    def on_whole(self, number: int, headers: Whole, data: bytes, trailers: Whole | None) -> int:
         stream = self.streams.get(number)
         if stream is None or not stream.sent:
             return 0
@@ -330,6 +329,7 @@ class Http2Session:
             self._over(stream, StreamFailure(Failure.PROTOCOL_ERROR, f"the server broke {what} ({name_of(code)})"))
 
     def on_goaway(self, last: int) -> None:
+        self._most = 0
         self.going_away = True
         for stream in [stream for number, stream in self.streams.items() if number > last]:
             text = "the server is closing the connection and did not work on this request (GOAWAY)"
@@ -392,6 +392,7 @@ class Http2Session:
             self._fail(stream, what)
 
     def _violated(self, detail: str) -> None:
+        self._most = 0
         self.broken = StreamFailure(Failure.PROTOCOL_ERROR, f"the server broke HTTP/2: {detail}")
         self._fail_all(self.broken)
 

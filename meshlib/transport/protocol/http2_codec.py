@@ -51,6 +51,7 @@ class SecretHeader(NamedTuple):
 
 
 Head = Sequence[tuple[bytes, bytes]]
+Whole = tuple[tuple[bytes, bytes], ...]
 
 
 class Violation(Exception):
@@ -85,7 +86,7 @@ class Sink(Protocol):
     def on_last_trailers(self, number: int, headers: Head) -> None:
         """They, and the end with them: as ``on_trailers`` and ``on_end``, which a codec may say instead."""
 
-    def on_whole(self, number: int, headers: Head, data: bytes, trailers: Head | None) -> int:
+    def on_whole(self, number: int, headers: Whole, data: bytes, trailers: Whole | None) -> int:
         """Head, body and trailers of a response that is over with them: as ``on_head``, ``on_data`` and ``on_last_trailers``
         (None: ``on_last``), which a codec may say instead, and then gives ``data`` back to the connection's window. Returns how
         many bytes head and trailers took at most; 0: nothing was taken, and they are to be said."""

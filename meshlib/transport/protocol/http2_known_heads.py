@@ -3,6 +3,7 @@ its target is not found out again (row "proxy-grpc-inprocess"). ``MESHLIB_PLAIN=
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from meshlib.transport.protocol.heads_seen import HeadsSeen
@@ -19,13 +20,14 @@ AGAIN = 64
 RECENT = 8
 """Heads of a connection of which it is seen whether they come again: those that do are remembered, for all connections."""
 LONG_TARGET = 4096
-"""Bytes of a target that leaves room for a head that is remembered."""
+"""Bytes: a shorter target leaves room for a head that is remembered."""
 
 _PSEUDO = 4
 _PATH = b":path"
 _seen: HeadsSeen[tuple[object, ...]] = HeadsSeen()
 """Of a ``RequestHead`` all that does not depend on its target, but for ``fields``, which say of each how it came."""
 _of = _seen.of
+_is_clear = re.compile(b"/[%b]{0,%d}" % (re.escape(CLEAR), LONG_TARGET - 2)).fullmatch
 _new = tuple.__new__
 
 
@@ -51,12 +53,7 @@ class KnownHeads:
             if name == _PATH:
                 key = headers[:at] + headers[at + 1 :]
                 known = _of(key)
-                if (
-                    known is not None
-                    and len(target) < LONG_TARGET
-                    and target.startswith(b"/")
-                    and not target.translate(None, CLEAR)
-                ):
+                if known is not None and _is_clear(target):
                     self._strange = 0
                     return _new(RequestHead, (target, key[3:], *known))
                 return self._met(headers, key)
@@ -96,13 +93,11 @@ class KnownHeads:
 def _is_known_by(head: RequestHead, key: tuple[tuple[bytes, bytes], ...]) -> bool:
     """Whether the rest of ``head`` is the same for each target that is ``CLEAR``. Secrets are not kept, nor what its sender
     would have no table keep (which has a type of its own)."""
-    target = head.target
     return (
         head.refused is None
         and head.fields == key[_PSEUDO - 1 :]
         and head.method not in OF_THEIR_OWN
-        and target.startswith(b"/")
-        and not target.translate(None, CLEAR)
+        and _is_clear(head.target) is not None
         and SECRETS.isdisjoint(head.special)
         and {tuple}.issuperset(map(type, key))
     )

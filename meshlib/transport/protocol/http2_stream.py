@@ -12,6 +12,7 @@ from meshlib.engine.outcome import Failure
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http2_codec import Whole
 from meshlib.transport.protocol.received_head import SERVICE_TIME
 
 _UNSAFE = re.compile(rb"[\0\r\n]")  # h2 before 4.3 lets them pass
@@ -186,17 +187,17 @@ class Stream:
         self.complete = True
         return True
 
-    def take_whole(self, headers: Received, data: bytes, trailers: Received | None) -> int:
+    def take_whole(self, headers: Whole, data: bytes, trailers: Whole | None) -> int:
         """A head that was met before, all of a body as long as that says, and few and small trailers, if any, of a response of
         which nothing has come yet. Returns how many bytes head and trailers took at most; 0: nothing is taken."""
-        known, size = _proper.of(tuple(headers)), len(data)
+        known, size = _proper.of(headers), len(data)
         if known is None or self.begun or self.head_request or not size or self.failed is not None:
             return 0
         length, weight = known.length, known.weight
         if (length is not None and length != size) or known.bodiless:
             return 0
         if trailers is not None:
-            few = _few.of(key := tuple(trailers)) or _few_and_small(key)
+            few = _few.of(trailers) or _few_and_small(trailers)
             if few is None or not known.roomy:
                 return 0
             self.few = few

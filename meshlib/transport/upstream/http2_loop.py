@@ -101,7 +101,7 @@ class AsyncioHttp2:
         pool = self._pools.get(target)
         if pool is not None and not self._http1:
             for connection in pool.connections:
-                stream = connection.open_stream(head, body is None, head_request, wake, body or b"")
+                stream = connection.open_stream(head, body is None, head_request, wake, body)
                 if stream is not None:
                     return connection, stream
                 if not connection.usable:

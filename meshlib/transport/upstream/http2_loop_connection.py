@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         return None if stream is None else (stream, waiter)
 
     def open_stream(
-        self, head: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes = b""
+        self, head: Head, end: bool, head_request: bool, wake: Callable[[], None], body: bytes | None = None
     ) -> Stream | None:
         """A stream of this connection that tells ``wake`` of its changes; None when it takes no more. ``body``: see
         ``Http2Session.open``."""

@@ -21,6 +21,7 @@ from tests.support.h2_frames import HEAD, SETTINGS, frames_of, response_head
 from tests.support.http2_codecs import Told
 
 module = pytest.importorskip("meshlib.transport.protocol.http2_ngh2")
+ngh2 = pytest.importorskip("ngh2")
 STREAM_WINDOW = 50_000
 
 
@@ -113,6 +114,32 @@ class Counting:
     def __getattr__(self, name: str):
         self.asked += name == "data_to_send"
         return getattr(self._connection, name)
+
+
+def test_a_request_that_is_all_here_is_begun_with_its_body_or_not_at_all(codec):
+    taken = codec.open_whole(HEAD, b"x" * 60_000)
+    assert codec.open_whole(HEAD, b"x" * 5_536) == 0  # the connection has less left
+    assert codec.open_whole(HEAD, b"x" * 5_535) == taken + 2
+    frames = frames_of(codec.outgoing())
+    assert [frame.stream_id for frame in frames if isinstance(frame, HeadersFrame)] == [taken, taken + 2]
+    ends = [frame.stream_id for frame in frames if isinstance(frame, DataFrame) and "END_STREAM" in frame.flags]
+    assert ends == [taken, taken + 2]
+
+
+def test_one_that_nghttp2_takes_the_head_of_alone_is_taken_back(codec):
+    class Full(Counting):
+        def send_data(self, *_: object, **__: object) -> None:
+            raise ngh2.NGH2Error("no memory")
+
+    real = codec._connection
+    codec._connection = Full(real)
+    assert codec.open_whole(HEAD, b"x") == 0
+    codec._connection = real
+    number = codec.open_whole(HEAD, b"x")
+    frames = frames_of(codec.outgoing())
+    assert [frame.stream_id for frame in frames if isinstance(frame, DataFrame)] == [number]
+    begun = {frame.stream_id for frame in frames if isinstance(frame, HeadersFrame)} - {number}
+    assert begun == {frame.stream_id for frame in frames if isinstance(frame, RstStreamFrame)}
 
 
 def test_messages_of_several_streams_are_written_together_and_go_no_further_than_the_windows(codec):

@@ -355,6 +355,21 @@ def test_a_request_that_comes_with_its_end_is_told_at_once_and_takes_no_window()
     assert client.session.streams == {}
 
 
+def test_streams_that_have_ended_well_wait_for_nobody_and_others_are_told():
+    client = Client(Told())
+    for number in (1, 3, 5):
+        client.send(client.head(number, POST))
+    session, streams = client.session, dict(client.session.streams)
+    for number in (1, 3):
+        session.respond(streams[number], OK, True)
+    session.outgoing()
+    assert not session._events
+    session._events.append(ngh2.events.StreamClosed(5, Code.PROTOCOL_ERROR, None))
+    session.outgoing()
+    client.send(b"")
+    assert client.told.calls[-1][:2] == ("reset", 5)
+
+
 def test_one_whose_body_is_empty_or_goes_on_is_told_in_pieces():
     client = Client(Told())
     client.send(client.head(1, POST, end=False), DataFrame(1, b"", flags=["END_STREAM"]))

@@ -215,11 +215,11 @@ async def test_a_call_that_is_cancelled_before_its_response_leaves_no_stream_and
     (connection,) = pool._open
     assert len(connection.session.streams) == 1
     await asyncio.sleep(0)
-    assert len(beside.deadlines._at) == 1
+    assert len(beside.deadlines.at) == 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
-    assert (connection.session.streams, beside.deadlines._at) == ({}, {})
+    assert (connection.session.streams, beside.deadlines.at) == ({}, {})
 
 
 @pytest.mark.usefixtures("shortcuts")

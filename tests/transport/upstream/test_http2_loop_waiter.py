@@ -55,7 +55,7 @@ def test_a_time_that_is_over_does_not_ring_in_the_next_wait():
         assert await waiter.wait(loop.time() + 0.01)
         loop.call_later(0.03, waiter.wake)
         assert await waiter.wait(None)
-        assert not deadlines._at
+        assert not deadlines.at
 
     on_a_loop(test)
 
@@ -67,7 +67,7 @@ def test_a_cancelled_wait_leaves_nothing_behind():
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
-        assert not deadlines._at
+        assert not deadlines.at
         waiter.wake()  # nobody waits
         assert await waiter.wait(None)
 
@@ -78,11 +78,11 @@ def test_a_wait_without_a_coroutine_ends_as_the_other_does():
     async def test(loop, waiter, deadlines):
         assert waiter.begin(loop.time()) is None
         future = waiter.begin(loop.time() + 60)
-        assert len(deadlines._at) == 1
+        assert len(deadlines.at) == 1
         waiter.wake()
         assert await future
         waiter.over()
-        assert not deadlines._at
+        assert not deadlines.at
         waiter.wake()  # nobody waits
         late = waiter.begin(loop.time() + 0.01)
         assert not await late
