@@ -196,7 +196,9 @@ def test_authorities_show_none_either(outputs: Outputs) -> None:
 
 
 def test_nor_what_serves_in_processes_of_its_own(tmp_path: Path, outputs: Outputs) -> None:
-    with ServeProcess(tmp_path, "shop:app", "--workers", "2", "--log-level", "debug", world=WORLD) as served:
+    with ServeProcess(
+        tmp_path, "shop:app", "--workers", "2", "--log-level", "debug", world=WORLD, forked=False
+    ) as served:
         served.begun()
         family = [served.process.pid, *children(served.process.pid)]
         assert len(family) >= 3

@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.free_ports import free_port as free_port
+from tests.support.forked import MAIN, Forked
 from tests.support.proxy import Client
 
 SECONDS = 90.0
@@ -49,23 +48,16 @@ class ProxyCommand:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHLIB_")}
         environment["PYTHONPATH"] = str(ROOT)
         environment["XDG_RUNTIME_DIR"] = str(folder)
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "from meshlib.cli.main import main; main()",
-                "proxy",
-                "--config",
-                "mesh",
-                *(["--outbound", f"127.0.0.1:{port}"] if outbound else []),
-                *arguments,
-            ],
-            cwd=folder,
-            env={**environment, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # its workers end with it, whatever state the test has left them in
+        self.process = Forked(
+            MAIN,
+            "proxy",
+            "--config",
+            "mesh",
+            *(["--outbound", f"127.0.0.1:{port}"] if outbound else []),
+            *arguments,
+            folder=folder,
+            environment={**environment, **(env or {})},
+            session=True,  # its workers end with it, whatever state the test has left them in
         )
         self.lines: list[str] = []
         self._more = threading.Condition()
@@ -79,7 +71,6 @@ class ProxyCommand:
         os.replace(self.folder / "mesh.new", self.folder / "mesh" / "all.yaml")
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
         for line in self.process.stdout:
             with self._more:
                 self.lines.append(line.rstrip())
@@ -119,7 +110,6 @@ class ProxyCommand:
             os.killpg(self.process.pid, 9)
         self.process.wait(SECONDS)
         self._reader.join(SECONDS)
-        assert self.process.stdout is not None
         self.process.stdout.close()
 
 

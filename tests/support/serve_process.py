@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
@@ -11,10 +10,10 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from tests.support.forked import MAIN, Forked
 from tests.support.identities import World
 
 SECONDS = 90.0
-MAIN = "from meshlib.cli.main import main; main()"
 ROOT = Path(__file__).parents[2]
 
 SHOP = """
@@ -67,7 +66,7 @@ async def broken(scope, receive, send):
 
 class ServeProcess:
     """``with ServeProcess(folder, "shop:app", "--workers", "2") as served``; the folder gets ``shop.py``, ``mesh/`` and, of
-    a ``world``, certificates. ``lines``: what it has written so far."""
+    a ``world``, certificates. ``lines``: what it has written so far. ``forked``: whether its start is nothing to the test."""
 
     def __init__(
         self,
@@ -76,6 +75,7 @@ class ServeProcess:
         world: World | None = None,
         resources: str = "",
         own_arguments: bool = False,
+        forked: bool = True,
     ) -> None:
         self.folder = folder
         if world is not None:
@@ -91,24 +91,19 @@ class ServeProcess:
         environment["PYTHONPATH"] = os.pathsep.join(
             map(str, (ROOT, ROOT / "integrations/fastapi", ROOT / "integrations/flask"))
         )
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "from meshlib.cli.main import main; main()",
-                "serve",
-                *arguments,
-                "--port",
-                "0",
-                "--config",
-                "mesh",
-            ],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        command = [MAIN, "serve", *arguments, "--port", "0", "--config", "mesh"]
+        self.process: Forked | subprocess.Popen[str]
+        if forked:
+            self.process = Forked(*command, folder=folder, environment=environment)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", *command],
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         self.lines: list[str] = []
         self._more = threading.Condition()
         self._ended = False
@@ -135,7 +130,6 @@ class ServeProcess:
             os.replace(self.folder / f"{name}.new", self.folder / name)
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
         for line in self.process.stdout:
             with self._more:
                 self.lines.append(line.rstrip())
@@ -173,13 +167,11 @@ class ServeProcess:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+        self.process.terminate()
         try:
             self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(60)
         self._reader.join(SECONDS)
-        assert self.process.stdout is not None
         self.process.stdout.close()
