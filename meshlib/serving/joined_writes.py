@@ -60,12 +60,16 @@ class JoinedWrites(asyncio.Transport):
     def flush(self) -> None:
         """Write what is kept now."""
         kept = self._kept
-        if len(kept) == 1:
-            self._transport.write(kept.pop())
-        elif kept:
-            joined = b"".join(kept)
-            self.drop()
-            self._transport.write(joined)
+        try:
+            if len(kept) == 1:
+                self._transport.write(kept.pop())
+            elif kept:
+                joined = b"".join(kept)
+                self.drop()
+                self._transport.write(joined)
+        except RuntimeError:  # of uvloop, where the peer has gone in this turn: asyncio's transports drop it
+            if not self._transport.is_closing():
+                raise
 
     def write_eof(self) -> None:
         """After what was written."""

@@ -130,6 +130,30 @@ def test_abort_drops_what_was_not_written_yet(loop: Loop, transport: Transport, 
     assert joined.get_write_buffer_size() == 7
 
 
+class Gone(Transport):
+    """As uvloop's when its peer has reset the connection."""
+
+    def write(self, data: Any) -> None:
+        raise RuntimeError("unable to perform operation on a closed transport; the handler is closed")
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_what_a_peer_that_has_gone_in_this_turn_does_not_read_is_dropped(loop: Loop, writes: int) -> None:
+    transport = Gone()
+    joined = JoinedWrites(transport, loop)  # type: ignore[arg-type]
+    for _ in range(writes):
+        joined.write(b"a")
+    transport.closing = True
+    loop.turn()
+    assert joined.get_write_buffer_size() == 7
+
+
+def test_another_error_of_a_transport_is_told(loop: Loop) -> None:
+    JoinedWrites(Gone(), loop).write(b"a")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError):
+        loop.turn()
+
+
 def test_what_waits_is_part_of_the_buffer(loop: Loop, joined: JoinedWrites) -> None:
     joined.write(b"12345")
     assert joined.get_write_buffer_size() == 12
