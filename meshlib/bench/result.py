@@ -203,6 +203,10 @@ def _row_of(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
+MOST = 10**12
+"""Requests that a row can have made."""
+
+
 @dataclass(slots=True)
 class _Reader:
     """Reads values that anybody may have written: each is what it has to be, or the error names its place."""
@@ -221,6 +225,11 @@ class _Reader:
         named = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.wrong(where, named[kind], value)
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and no page can
+                raise self.wrong(where, "text", value) from None
         return value
 
     def number(self, value: object, where: str) -> float:
@@ -299,4 +308,7 @@ class _Reader:
         pair = self.typed(found, list, where)
         if len(pair) != 2:
             raise self.wrong(where, "a pair of milliseconds and a count", pair)
-        return self.number(pair[0], f"{where}[0]"), self.typed(pair[1], int, f"{where}[1]")
+        count = self.typed(pair[1], int, f"{where}[1]")
+        if not 0 <= count <= MOST:
+            raise self.wrong(f"{where}[1]", "a count of requests", count)
+        return self.number(pair[0], f"{where}[0]"), count

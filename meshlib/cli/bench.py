@@ -14,6 +14,7 @@ import click
 
 from meshlib.cli.bench_compare import compare
 from meshlib.cli.bench_report import report as report_command
+from meshlib.cli.options import Finite
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -48,7 +49,7 @@ How to read it: docs/benchmark.md.
 @click.option("--json", "json_file", type=FILE, help="Write the report here, after each part and at the end.")
 @click.option("--html", "html_file", type=FILE, help="Write it as a page with plots here, likewise.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each row.  [default: 11, quick 7]")
-@click.option("--seconds", type=click.FloatRange(0.01), help="Seconds of a round.  [default: 0.5, quick 0.3]")
+@click.option("--seconds", type=Finite(0.01), help="Seconds of a round.  [default: 0.5, quick 0.3]")
 @click.pass_context
 def bench(
     context: click.Context,

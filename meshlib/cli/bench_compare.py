@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshlib.cli.options import Finite
 from meshlib.cli.output import printable, table
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Verdicts, at 95 % confidence, from all ratios of a round after to a round before
   cannot tell       anything else, with how many more rounds might tell
 
 \b
-Exit code: 0 nothing is worse, 1 something is, 2 wrong usage or a file that is not a report.
+Exit code: 0 nothing is worse, 1 something is, 2 wrong usage, a file that is not a report, or no row that both have.
 Two runs at different times differ by what the machine did meanwhile, too: before a verdict matters, measure in turn
 (before, after, before, after) and compare each pair.
 """
@@ -45,7 +46,7 @@ Two runs at different times differ by what the machine did meanwhile, too: befor
     "--measure", "measures", multiple=True, metavar="NAME", help="Only this measure (p50, cpu/1000 ...); repeatable."
 )
 @click.option(
-    "--margin", type=click.FloatRange(0, 100, min_open=True), default=2.0, show_default=True,
+    "--margin", type=Finite(0, 100, min_open=True), default=2.0, show_default=True,
     help="Changes of a median that are smaller, in percent, do not matter.",
 )  # fmt: skip
 @click.option("-o", "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -64,6 +65,8 @@ def compare(before: Path, after: Path, measures: tuple[str, ...], margin: float,
         _print_json(found)
     else:
         _print(found)
+    if not found.compared:
+        raise SystemExit(2)  # who goes by the code has compared nothing
     raise SystemExit(1 if found.counts[Verdict.WORSE] else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
@@ -45,6 +46,16 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
             self.fail(f"{text!r} is not a valid duration; write 90s, 30m, 24h or 365d", param, ctx)
         if not 1 <= found <= LONGEST:
             self.fail(f"{text!r} is not between 1s and {LONGEST // 86400}d", param, ctx)
+        return found
+
+
+class Finite(click.FloatRange):
+    """A number within bounds, and a number it is: click's own takes ``nan``, which is within all bounds, and ``inf``."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a number that can be measured by.", param, ctx)
         return found
 
 

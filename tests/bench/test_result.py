@@ -136,6 +136,13 @@ def test_what_is_not_a_report_is_refused(text: str, said: str) -> None:
         (("rows", 0, "measures", "p50", "values"), [], "rows[0].measures.p50.values: expected at least one value"),
         (("rows", 0, "measures", "p50", "values", 1), 10**400, "values[1]: expected a finite number, and it is 1000"),
         (("rows", 0, "latencies"), [[1.0]], "rows[0].latencies[0]: expected a pair of milliseconds and a count"),
+        (("rows", 0, "latencies"), [[1.0, -1]], "rows[0].latencies[0][1]: expected a count of requests, and it is -1"),
+        (("rows", 0, "latencies"), [[1.0, 10**29]], "rows[0].latencies[0][1]: expected a count of requests"),
+        (
+            ("rows", 0, "measures", "p50", "unit"),
+            "\ud800",
+            "rows[0].measures.p50.unit: expected text, and it is '\\ud800'",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_by_its_place(path: tuple[str | int, ...], value: object, said: str) -> None:

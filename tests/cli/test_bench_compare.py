@@ -56,6 +56,14 @@ def test_rows_of_one_alone_are_named(tmp_path: Path) -> None:
     assert "only in A: library: meshlib (" in said.stdout
     assert "only in B: library: other (" in said.stdout
     assert said.stdout.splitlines()[-1] == "no row is in both reports: nothing to compare"
+    assert said.exit_code == 2  # "nothing is worse" would be a lie to a pipeline
+
+
+@pytest.mark.parametrize("margin", ["nan", "inf", "0", "-1"])
+def test_a_margin_is_a_number_of_percent(tmp_path: Path, margin: str) -> None:
+    said = run(tmp_path, REPORT, REPORT, "--margin", margin)
+    assert said.exit_code == 2
+    assert "Invalid value for '--margin'" in said.stderr
 
 
 def test_for_programs_it_is_json(tmp_path: Path) -> None:
