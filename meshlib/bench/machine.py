@@ -76,8 +76,12 @@ def cgroup_cores(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) ->
     """The tightest limit of CPU time of this process's cgroup and those above, in cores; None: there is none."""
     limits = []
     for line in _read(own).splitlines():
-        _, _, name = line.split(":", 2)
-        folder = root / name.strip("/")
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # the first version has a tree for each controller, or for some of them together
+        tree = next((each for each in (controllers, "cpu") if controllers and (root / each).is_dir()), "")
+        folder = root / tree / name.strip("/")
         for each in (folder, *folder.parents):
             if not each.is_relative_to(root):
                 break

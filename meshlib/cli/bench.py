@@ -40,7 +40,8 @@ Examples:
 
 \b
 What is not installed is left out, and said. Ctrl-C ends it: what was measured until then is shown and written.
-Exit code: 0 measured; 1 a process ended by itself while it was measured, or nothing was; 2 wrong usage; 130 Ctrl-C.
+Exit code: 0 measured; 1 a process ended by itself while it was measured, nothing was, or a report could not be written;
+2 wrong usage; 130 Ctrl-C.
 How to read it: docs/benchmark.md.
 """,
 )
@@ -78,11 +79,18 @@ def bench(
     usual = plan.QUICK if quick else plan.FULL
     pace = plan.Pace(rounds or usual.rounds, seconds or usual.seconds)
 
+    unwritten = dict[Path, str]()
+
     def kept(report: Report) -> None:
-        if json_file is not None:
-            _write(json_file, report.to_json())
-        if html_file is not None:
-            _write(html_file, page(report))
+        made = ((json_file, report.to_json), (html_file, lambda: page(report)))
+        for file, text in made:
+            if file is None:
+                continue
+            try:
+                _write(file, text())
+                unwritten.pop(file, None)
+            except OSError as error:  # a full disk does not cost what is measured
+                unwritten[file] = error.strerror or str(error)
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupted)
@@ -93,8 +101,11 @@ def bench(
         report, code = run(parts, pace, progress, kept, quick=quick, sizes=sizes)
     _show(report, pace)
     for file in filter(None, (json_file, html_file)):
-        click.echo(f"written: {file}")
-    raise SystemExit(code)
+        if file in unwritten:
+            click.echo(f"not written: {file}: {unwritten[file]}", err=True)
+        else:
+            click.echo(f"written: {file}")
+    raise SystemExit(code or (1 if unwritten else 0))
 
 
 bench.add_command(compare)
@@ -119,7 +130,11 @@ def _check_writable(option: str, file: Path | None) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    """The whole file or none of it."""
+    """The whole file or none of it. What a link leads to is written; what is no file (``/dev/stdout``, a pipe) stays."""
+    if file.exists() and not file.is_file():
+        file.write_text(text, encoding="utf-8")
+        return
+    file = file.resolve()
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         beside.write_text(text, encoding="utf-8")

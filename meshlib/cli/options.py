@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import click
 
@@ -52,7 +52,7 @@ class _Seconds(click.ParamType):  # type: ignore[type-arg]  # generic in newer c
 class Finite(click.FloatRange):
     """A number within bounds, and a number it is: click's own takes ``nan``, which is within all bounds, and ``inf``."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found: float = super().convert(value, param, ctx)
         if not math.isfinite(found):
             self.fail(f"{value!r} is not a number that can be measured by.", param, ctx)

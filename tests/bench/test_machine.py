@@ -61,6 +61,18 @@ def test_limits_of_the_first_version_of_cgroups_are_read(tmp_path: Path) -> None
     assert cgroup_cores(tmp_path / "fs", own) is None
 
 
+@pytest.mark.parametrize("tree", ["cpu", "cpu,cpuacct"])
+def test_in_the_first_version_the_limit_stands_in_the_tree_of_its_controller(tmp_path: Path, tree: str) -> None:
+    own = tmp_path / "own"
+    own.write_text(f"9:name=systemd:/else\n7:memory:/pods/mine\n1:{tree}:/pods/mine\n0::/\n")
+    cgroup(tmp_path, f"fs/{tree}/pods/mine", cpu__cfs_quota_us="-1\n", cpu__cfs_period_us="100000\n")
+    cgroup(tmp_path, f"fs/{tree}/pods", cpu__cfs_quota_us="50000\n", cpu__cfs_period_us="100000\n")
+    assert cgroup_cores(tmp_path / "fs", own) == 0.5
+    own.write_text(f"1:{tree}:/docker/0123\n")  # a container that sees its own tree, and is told the host's name of it
+    cgroup(tmp_path, f"fs/{tree}", cpu__cfs_quota_us="150000\n", cpu__cfs_period_us="100000\n")
+    assert cgroup_cores(tmp_path / "fs", own) == 1.5
+
+
 def test_no_cgroup_is_no_limit(tmp_path: Path) -> None:
     assert cgroup_cores(tmp_path, tmp_path / "none") is None
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from meshlib.bench.result import CPU, Report
+from meshlib.cli.bench import _write
 from meshlib.cli.main import main
 from tests.support.eventually import eventually
 
@@ -66,6 +67,24 @@ def test_a_report_of_nothing_is_drawn_too(tmp_path: Path, monkeypatch: pytest.Mo
     assert "interrupted" in page.read_text()
 
 
+def test_a_full_disk_costs_the_file_and_not_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from meshlib.bench.rounds import Runner
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "measure", interrupted)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    page = tmp_path / "report.html"
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    ran = CliRunner().invoke(main, ["bench", "--quick", "--json", str(full), "--html", str(page)])
+    assert ran.exit_code == 130, ran.output
+    assert f"not written: {full}: No space left on device" in ran.output
+    assert f"written: {page}" in ran.output
+    assert full.is_symlink()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals, code: int
@@ -99,6 +118,22 @@ def test_a_report_that_could_not_be_written_is_said_before_an_hour_is_spent(tmp_
     ran = CliRunner().invoke(main, ["bench", "--quick", "--json", str(tmp_path / "none" / "report.json")])
     assert ran.exit_code == 2
     assert "there is no folder" in ran.output
+
+
+def test_a_report_is_written_through_links_and_into_pipes_which_stay_what_they_are(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "report.json")
+    os.mkfifo(pipe)
+    for _ in range(2):
+        _write(link, "a report")
+    assert link.is_symlink()
+    assert (tmp_path / "report.json").read_text() == "a report"
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    _write(pipe, "a report")
+    assert os.read(reader, 100) == b"a report"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe", "report.json"]
 
 
 def test_where_there_is_no_proc_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
