@@ -28,6 +28,7 @@ from meshlib.telemetry.access_log.line_code import (
     Encode,
     Form,
     Kind,
+    Known,
     Left,
     Reading,
     Same,
@@ -69,7 +70,7 @@ class AlikeLines(Generic[Watched]):
         writer: Writer[Any] | None = None,
     ) -> None:
         self._side = side
-        self._known: dict[Hashable, Same] = {}
+        self._known: dict[Hashable, Known] = {}
         self._once: set[Hashable] = set()
         # literals, what is the same, and None for each value of a call
         self._template: list[str | Callable[[Entry], str] | None] = []
@@ -120,7 +121,7 @@ class AlikeLines(Generic[Watched]):
         self._known.clear()
         self._once.clear()
 
-    def _learn(self, key: Hashable, call: Watched, ended: float, absent: tuple[bool, ...] = ()) -> Same | None:
+    def _learn(self, key: Hashable, call: Watched, ended: float, absent: tuple[bool, ...] = ()) -> Known | None:
         """What is the same in the lines of calls like ``call``; ``absent``: which of the values that need not be there are not.
         None: perhaps nothing is."""
         fits = self._side.fits
@@ -136,7 +137,7 @@ class AlikeLines(Generic[Watched]):
         if len(self._known) >= MOST:
             self._known.clear()
         pieces = self._left.pieces(same, absent)
-        found = self._known[key] = Same(tuple(same), sum(map(len, same)) + NUMBERS, pieces)
+        found = self._known[key] = Same(tuple(same), sum(map(len, same)) + NUMBERS), *pieces
         return found
 
     def _comes_again(self, key: Hashable, call: Watched, fits: Callable[[Watched], bool]) -> bool:

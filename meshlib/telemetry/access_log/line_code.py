@@ -34,13 +34,16 @@ Encode = Callable[[Value], str]
 
 class Same(NamedTuple):
     """What lines of one kind have in common: ``around``, what stands before the first value, between two, and after the last
-    one; ``size``, about how many bytes a line without long texts has; ``pieces``, the same as ``around`` in bytes, with all
-    that says that a value is not there, and the quotes of JSON (or in text, where lines are), but for what stands beside
-    numbers and times in lines of every kind."""
+    one; ``size``, about how many bytes a line without long texts has."""
 
     around: tuple[str, ...]
     size: int
-    pieces: tuple[str, ...] | tuple[bytes, ...]
+
+
+Known = tuple[Any, ...]
+"""``Same``, and behind it the pieces of which lines of that kind are put together: as ``Same.around``, in bytes (or in text,
+where lines are), with all that says that a value is not there, and the quotes of JSON, but for what stands beside numbers and
+times in lines of every kind. A plain tuple: CPython 3.11 takes one of them apart in one step."""
 
 
 SMALL = 1000
@@ -123,7 +126,7 @@ class Left:
         self._readings: list[Reading] = []
         self._headers: dict[str, int] = {}
         self._kept: list[int] = []
-        """The places in ``Same.around`` of what stands in ``Same.pieces``."""
+        """The places in ``Same.around`` of the pieces of ``Known``."""
         self._names: dict[str, object] = {
             "as_it_is": AS_IT_IS,
             "empty": b"",
@@ -179,7 +182,7 @@ class Left:
         self._kept = [at for at in range(len(around)) if at in free or at not in all_free]
 
     def pieces(self, same: list[str], absent: tuple[bool, ...]) -> tuple[str, ...] | tuple[bytes, ...]:
-        """``Same.pieces``. ``absent``: which of the values that need not be there are not."""
+        """Those of ``Known``. ``absent``: which of the values that need not be there are not."""
         found = self._quoted(same, dict(zip(self._may_be_absent(), absent, strict=False)))
         pieces = [found[at] for at in self._kept]
         return tuple([piece.encode("utf-8", "backslashreplace") for piece in pieces]) if self._raw else tuple(pieces)
@@ -206,7 +209,7 @@ class Left:
             key.append("has")
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
         if not asks:
-            lines += [f"    v{n} = {self._code(n)}" for n in range(count)]
+            lines += self._values()
             for n in range(count):
                 lines += self._shown(n)
             absent = {n: self._code(n, reading.absent) for n in self._may_be_absent() if (reading := self._readings[n])}
@@ -224,10 +227,10 @@ class Left:
         if side.fits is not None:
             lines.append("    if found is None: return False")
         left = "".join(f"{self._left(n)}, " for n in range(count))
-        late = f"put((late, found[0], {left}), found[1]{self._size()})"
+        late = f"put((late, found[0][0], {left}), found[0][1]{self._size()})"
         if asks:
             lines.append("    entry = entry_of(call, ended, today(), traced, False)")
-            lines += [f"    v{n} = {self._code(n)}" for n in range(count)]
+            lines += self._values()
             return self._function([*lines, f"    {late}", "    return True"], side, names, wanted)
         for n in absent:
             if not self._readings[n].absent:
@@ -256,9 +259,8 @@ class Left:
             line = f"joined(({', '.join(parts)},))"
         else:
             line = f"f'{''.join(f'{{{each}}}' for each in parts)}'"
-        if self._kept:
-            lines.append(f"    {''.join(f's{n}, ' for n in self._kept)}= found[2]")
         lines += [
+            f"    _, {''.join(f's{n}, ' for n in self._kept)}= found",
             f"    line = {line}",
             "    put(line, len(line))" if names["writer"] is None else PUT,
             "    return True",
@@ -283,27 +285,37 @@ class Left:
         there = {f"has{at}": f"has & {1 << place}" for at, place in enumerate(places)}
         return (reading.code if code is None else code).format(*[f"h{place}" for place in places], **there)
 
+    def _values(self) -> list[str]:
+        """Lines that read the values which have no name yet."""
+        count = range(len(self._readings))
+        return [f"    v{n} = {self._code(n)}" for n in count if self._value(n) == f"v{n}"]
+
+    def _value(self, n: int) -> str:
+        """The name of a value: its own, where it has one, as each other one takes its time."""
+        code = self._code(n)
+        return code if code.isidentifier() else f"v{n}"
+
     def _left(self, n: int) -> str:
         """A value as it is left to the thread that writes."""
-        absent = self._readings[n].absent
-        return f"None if {self._code(n, absent)} else v{n}" if absent else f"v{n}"
+        absent, value = self._readings[n].absent, self._value(n)
+        return f"None if {self._code(n, absent)} else {value}" if absent else value
 
     def _shown(self, n: int) -> list[str]:
         """Lines that make of a value what takes its place in the line."""
-        reading = self._readings[n]
+        reading, value = self._readings[n], self._value(n)
         if in_milliseconds(reading) is not None:
-            return [f"    at{n} = int(v{n} * 1e3)", f"    t{n} = kept{n}(at{n}) or render{n}(at{n})"]
-        if self._place(n) == f"v{n}":
+            return [f"    at{n} = int({value} * 1e3)", f"    t{n} = kept{n}(at{n}) or render{n}(at{n})"]
+        if self._place(n) == value:
             return []
         if reading.brief:
-            return [f"    t{n} = {reading.brief.format(f'v{n}')}"]
-        return [f"    t{n} = text{n}(v{n}){' or empty' if reading.there else ''}"]
+            return [f"    t{n} = {reading.brief.format(value)}"]
+        return [f"    t{n} = text{n}({value}){' or empty' if reading.there else ''}"]
 
     def _place(self, n: int) -> str:
         """The name of what takes a value's place in the line."""
         reading = self._readings[n]
         as_it_is = reading.kind in (Kind.NUMBER, Kind.TOOK) or (reading.text is None and not reading.brief)
-        return f"v{n}" if as_it_is else f"t{n}"
+        return self._value(n) if as_it_is or reading.brief == "{0}" else f"t{n}"
 
     def _in_line(self, n: int, place: str) -> str:
         """The expression for what stands in a line."""
@@ -315,17 +327,18 @@ class Left:
         if reading.kind is Kind.TOOK or (
             reading.kind is Kind.NUMBER and reading.text is not None
         ):  # most take less than one
-            return f"zero{n} if -1.0 < v{n} < 1.0 else kept{n}(int(v{n})) or render{n}(int(v{n}))"
-        return f"kept{n}(v{n}) or render{n}(v{n})" if reading.kind is Kind.NUMBER else place
+            return f"zero{n} if -1.0 < {place} < 1.0 else kept{n}(int({place})) or render{n}(int({place}))"
+        return f"kept{n}({place}) or render{n}({place})" if reading.kind is Kind.NUMBER else place
 
     def _size(self) -> str:
         """About how many bytes the values take, added to what is the same: an expression."""
         sizes = []
         for n, reading in enumerate(self._readings):
+            value = self._value(n)
             if reading.kind is Kind.TEXT:
-                sizes.append(f" + (len(v{n}) if v{n} else 0)")
+                sizes.append(f" + (len({value}) if {value} else 0)")
             elif reading.kind is Kind.ANY:
-                sizes.append(f" + (len(v{n}) if type(v{n}) is str else 0)")
+                sizes.append(f" + (len({value}) if type({value}) is str else 0)")
         return "".join(sizes)
 
     def _late(self) -> Callable[[Unmade], str]:
