@@ -4,8 +4,10 @@ leaves."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from meshlib.testing.served import BROKEN, LEFT, Plan, gone, plan_of
 from meshlib.transport.asgi.middleware import MeshASGIMiddleware
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 
 _asgi, _wsgi = MeshASGIMiddleware.__call__, MeshWSGIMiddleware.__call__
+
+
+SOCKETS: Final = ("werkzeug.socket", "gunicorn.socket")
+"""Where servers let WSGI applications at the connection of a request."""
 
 
 def stand_in(planned: bool) -> None:
@@ -160,19 +166,31 @@ def _served_wsgi(self: MeshWSGIMiddleware, environ: Environ, start_response: Sta
     if plan.latency:
         core.clock.sleep(plan.latency)
     if plan.reset:
-        raise gone(BROKEN)
+        raise _broken(environ, BROKEN)
     if plan.request is not None:
-        environ = {**environ, "wsgi.input": _CutInput(environ["wsgi.input"], plan.request)}
+        environ = {**environ, "wsgi.input": _CutInput(environ, plan.request)}
     if plan.response is None:
         return _wsgi(self, environ, start_response)
-    return _CutPieces(_wsgi(self, environ, start_response), plan.response, plan.why)
+    return _CutPieces(environ, _wsgi(self, environ, start_response), plan.response, plan.why)
+
+
+def _broken(environ: Environ, why: str) -> ConnectionResetError:
+    """The connection breaks, where its server lets one at it: Werkzeug keeps it, and its client would wait. Others
+    get the error alone."""
+    for name in SOCKETS:
+        connection = environ.get(name)
+        if isinstance(connection, socket.socket):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+    return gone(why)
 
 
 class _CutInput:
     """``wsgi.input`` of a client that leaves after so many bytes."""
 
-    def __init__(self, stream: Any, after: int) -> None:
-        self._stream = stream
+    def __init__(self, environ: Environ, after: int) -> None:
+        self._environ = environ
+        self._stream: Any = environ["wsgi.input"]
         self._left = after
 
     def _kept(self, piece: bytes, asked: int) -> bytes:
@@ -181,14 +199,14 @@ class _CutInput:
             return piece
         kept, self._left = piece[: max(self._left, 0)], -1
         if not kept:
-            raise gone(LEFT)
+            raise _broken(self._environ, LEFT)
         return kept
 
     def read(self, size: int = -1, /) -> bytes:
         if size is None or size < 0:
             whole = self._kept(self._stream.read(), -1)
             if self._left < 0:
-                raise gone(LEFT)
+                raise _broken(self._environ, LEFT)
             return whole
         return self._kept(self._stream.read(size), size)
 
@@ -205,7 +223,8 @@ class _CutInput:
 class _CutPieces:
     """A response of which the client gets the beginning."""
 
-    def __init__(self, pieces: Pieces, after: int, why: str) -> None:
+    def __init__(self, environ: Environ, pieces: Pieces, after: int, why: str) -> None:
+        self._environ = environ
         self._pieces = pieces
         self._next = iter(pieces).__next__
         self._left = after
@@ -216,7 +235,7 @@ class _CutPieces:
 
     def __next__(self) -> bytes:
         if self._left < 0:
-            raise gone(self._why)
+            raise _broken(self._environ, self._why)
         piece = self._next()
         if len(piece) <= self._left:
             self._left -= len(piece)
@@ -224,7 +243,7 @@ class _CutPieces:
         kept, self._left = piece[: self._left], -1
         if kept:
             return kept
-        raise gone(self._why)
+        raise _broken(self._environ, self._why)
 
     def close(self) -> None:
         close = getattr(self._pieces, "close", None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from meshlib.testing.outage import KINDS, Kind, Outage
+from meshlib.testing.rules import seconds_of
 
 try:
     from hypothesis import strategies as st
@@ -25,8 +26,15 @@ def outage(
     longest: float | None = None,
 ) -> st.SearchStrategy[Outage]:
     """One outage of one of these hosts and endpoints (None: all of the host), of one of these kinds. It begins in the first
-    ``within`` seconds and takes ``longest`` at most (None: ``within``). Shrinks towards what stands first, and towards 0 s."""
+    ``within`` seconds and takes ``longest`` at most (None: ``within``). Shrinks towards what stands first, and towards 0 s.
+    Raises ValueError for what can be no outage."""
+    _check("hosts", hosts)
+    _check("endpoints", endpoints)
+    _check("kinds", kinds, KINDS)
+    seconds_of("within", within)
     most = within if longest is None else longest
+    if not seconds_of("longest", most) >= 1 / TENTHS:
+        raise ValueError(f"an outage of {most} s at most is none: it takes a tenth of a second")
     what = [(kind, endpoint, host) for kind in kinds for endpoint in endpoints for host in hosts]
 
     # few choices: hypothesis takes elements of a list out as long as each is five choices at most
@@ -53,6 +61,14 @@ def outages(
     """Up to ``most`` outages, for ``chaos.play``; they may overlap. The rest: see ``outage``."""
     one = outage(hosts, endpoints=endpoints, kinds=kinds, within=within, longest=longest)
     return st.lists(one, max_size=most)
+
+
+def _check(name: str, given: Sequence[str | None], known: Sequence[str] = ()) -> None:
+    if isinstance(given, str) or not given:
+        raise ValueError(f"{name}={given!r}: it is a list with at least one of them")
+    for each in given:
+        if known and each not in known:
+            raise ValueError(f"{name}: {each!r} is none of {', '.join(known)}")
 
 
 def _seconds(least: float, most: float) -> st.SearchStrategy[float]:

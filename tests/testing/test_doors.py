@@ -211,10 +211,10 @@ def test_a_wsgi_body_can_be_read_in_any_way(mesh, chaos):
 
     text = b"one\ntwo\nthree"
     for read in (lambda s: s.read(), lambda s: b"".join(s.readlines()), lambda s: b"".join(s), lambda s: s.read(-1)):
-        assert read(_CutInput(io.BytesIO(text), len(text))) == text
+        assert read(_CutInput({"wsgi.input": io.BytesIO(text)}, len(text))) == text
         with pytest.raises(ConnectionResetError, match="in the middle of its request"):
-            read(_CutInput(io.BytesIO(text), 5))
-    short = _CutInput(io.BytesIO(text), 6)
+            read(_CutInput({"wsgi.input": io.BytesIO(text)}, 5))
+    short = _CutInput({"wsgi.input": io.BytesIO(text)}, 6)
     assert (short.readline(), short.readline(), short.read(0)) == (b"one\n", b"tw", b"")
 
 
@@ -373,3 +373,28 @@ def test_a_client_that_leaves_a_web_socket_is_told_as_one_that_did_not_close_it(
     got = echo.call("one", "two")
     assert echo.said == ["one", "gone with 1006"]
     assert got == ["accept", "one", LEFT]
+
+
+@pytest.mark.parametrize("name", ["werkzeug.socket", "gunicorn.socket"])
+@pytest.mark.parametrize(
+    "breaks",
+    [lambda served: served.reset(), lambda served: served.lost_response(), lambda served: served.partial_body(1)],
+)
+def test_where_a_wsgi_server_shows_its_connection_the_client_sees_it_break(mesh, chaos, name, breaks):
+    """Werkzeug keeps it open: its client would wait for a timeout of its own."""
+    breaks(chaos.served("/"))
+    app = MeshWSGIMiddleware(lambda environ, start: (start("200 OK", []) and None) or [b"hello"], mesh(""))
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        clients.settimeout(10)
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": "/",
+            "QUERY_STRING": "",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            name: ours,
+        }
+        environ |= {"SERVER_NAME": "x", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
+        with pytest.raises(ConnectionResetError):
+            list(app(environ, lambda *_: None))
+        assert clients.recv(1) == b""

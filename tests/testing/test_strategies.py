@@ -91,3 +91,22 @@ def test_outside_its_block_chaos_does_nothing():
         with chaos, pytest.raises(httpx.ConnectError):
             client.get("http://ratings/")
         assert client.get("http://ratings/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"hosts": "ratings"}, "hosts='ratings': it is a list with at least one of them"),
+        ({"hosts": []}, r"hosts=\[\]: it is a list"),
+        ({"endpoints": "127.0.0.1:9081"}, "endpoints='127.0.0.1:9081': it is a list"),
+        ({"endpoints": []}, r"endpoints=\[\]: it is a list"),
+        ({"kinds": ["dead"]}, "kinds: 'dead' is none of down, reset, "),
+        ({"within": -1}, "within=-1: it is a number of seconds"),
+        ({"within": float("inf")}, "within=inf: it is a number of seconds"),
+        ({"within": 0}, "an outage of 0 s at most is none"),
+        ({"longest": 0.01}, "an outage of 0.01 s at most is none"),
+    ],
+)
+def test_what_can_be_no_outage_is_refused(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        outages(**wrong)
