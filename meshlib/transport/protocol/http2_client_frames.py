@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
@@ -95,8 +96,7 @@ class ClientFrames:
                         continue
             at += FRAME_HEAD + (head >> 8)
         if len(ended) > REMEMBERED:
-            for over in list(islice(ended, len(ended) - REMEMBERED)):
-                del ended[over]
+            deque(map(ended.pop, list(islice(ended, len(ended) - REMEMBERED))), 0)  # no step of bytecode a stream
         if at >= size:
             self._skip = at - size
             return data
