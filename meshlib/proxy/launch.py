@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.proxy")
 
+NOTHING_SERVED = (
+    "nothing is listened on: no Gateway that this process is to serve has a server with routes; see the notices of --check, "
+    "and --gateway, --gateways and --labels"
+)
+
 
 def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], str]:
     """What is worth a warning, and what there is in a sentence. Raises ``MeshError`` for what is wrong. Binds nothing."""
@@ -49,8 +54,11 @@ def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], s
 
 
 def _places(options: ProxyOptions, mesh: Mesh) -> list[str]:
-    """What is worth a warning about where a gateway would listen. Raises ``MeshError`` for two ports at one place."""
-    return GatewayPlaces(options.gateway_ports).looked_at(_gateway_ports(mesh))
+    """What is worth a warning about where a gateway would listen, if anywhere. Raises ``MeshError`` for two ports at one
+    place."""
+    ports = _gateway_ports(mesh)
+    found = GatewayPlaces(options.gateway_ports).looked_at(ports)
+    return [NOTHING_SERVED, *found] if options.gateways is not None and not ports else found
 
 
 def _gateway_ports(mesh: Mesh) -> list[GatewayPort]:
@@ -153,10 +161,7 @@ def _gateway(options: ProxyOptions, mesh: Mesh, share: bool) -> GatewayPlaces | 
     for note in places.looked_at(ports):
         log.warning("%s", note)
     if not ports:
-        log.warning(
-            "nothing is listened on: no Gateway that this process is to serve has a server with routes; see the notices "
-            "of --check, and --gateway, --gateways and --labels"
-        )
+        log.warning("%s", NOTHING_SERVED)
     for port in ports if several else ():
         places.open(port, share).close()
     return places

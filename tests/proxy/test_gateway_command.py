@@ -108,6 +108,15 @@ def test_check_tells_of_a_certificate_that_cannot_be_used(tmp_path):
     assert f"cannot be used ({tmp_path}/shop.crt, {tmp_path}/shop.key)" in told
 
 
+@pytest.mark.parametrize(("labels", "said"), [("istio=other", True), ("istio=ingress", False)])
+def test_check_warns_where_nobody_would_be_served(tmp_path, labels, said):
+    (tmp_path / "mesh.yaml").write_text(GATEWAY + SERVER.replace("NUMBER", "8080") + ROUTES)
+    arguments = ["--config", str(tmp_path / "mesh.yaml"), "--gateways", "--labels", labels, "--check"]
+    result = CliRunner().invoke(main, ["proxy", "--namespace", "edge", *arguments])
+    assert result.exit_code == 0
+    assert ("warning: nothing is listened on" in result.output) is said
+
+
 def test_check_warns_of_a_certificate_that_clients_will_refuse(tmp_path):
     (tmp_path / "shop.crt").write_bytes(certificate_pem(leaf("bank.test")))
     (tmp_path / "shop.key").write_bytes(key_pem(leaf("bank.test")))
