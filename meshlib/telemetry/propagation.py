@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry import baggage, propagate
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.context import Context
+from opentelemetry.context import Context, create_key, get_value, set_value
 from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import (
     SpanContext,
@@ -37,6 +37,8 @@ SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
 _baggage = W3CBaggagePropagator()
+_CAME = create_key("meshlib-baggage")
+"""The header that a context's baggage was read from, and what was read."""
 _NO_CONTEXT = Context()
 
 
@@ -135,9 +137,14 @@ class Propagation:
         return pairs
 
     def baggage(self, context: Context | None = None) -> Pairs:
-        """The header of the baggage of a context (None: the current one), if it has any and somebody speaks it."""
-        if not baggage.get_all(context) or not self.spoken.baggage:
+        """The header of the baggage of a context (None: the current one), if it has any and somebody speaks it. What nobody has
+        changed goes on as it came: OpenTelemetry's propagator writes properties (``a=1;ttl=2``) as a part of the value."""
+        found = baggage.get_all(context)
+        if not found or not self.spoken.baggage:
             return []
+        came = get_value(_CAME, context)
+        if isinstance(came, tuple) and came[1] == found:
+            return [(b"baggage", came[0].encode("latin-1", "replace"))]
         carrier: dict[str, str] = {}
         _baggage.inject(carrier, context=context)
         return [(name.encode(), value.encode("latin-1", "replace")) for name, value in carrier.items()]
@@ -146,7 +153,10 @@ class Propagation:
 def with_baggage(header: Lookup) -> Context:
     """A context with the baggage of a request, and nothing else."""
     value = header("baggage")
-    return _NO_CONTEXT if value is None else _baggage.extract({"baggage": value}, context=_NO_CONTEXT)
+    if value is None:
+        return _NO_CONTEXT
+    made = _baggage.extract({"baggage": value}, context=_NO_CONTEXT)
+    return set_value(_CAME, (value, dict(baggage.get_all(made))), made)
 
 
 def _spoken(provider: str, textmap: TextMapPropagator) -> Spoken:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from meshlib.engine.inbound_context import current
 from meshlib.engine.inbound_request import InboundRequest
-from meshlib.telemetry.propagation import NOBODY, Parent, Propagation
+from meshlib.telemetry.propagation import NOBODY, Parent, Propagation, with_baggage
 from tests.support.mesh_config import mesh_config
 from tests.support.spans import Kept
 from tests.support.telemetry import providers, telemetry
@@ -204,6 +204,22 @@ def test_context_propagation_is_switched_off(kept):
     got = sent(kept, tracing(disableContextPropagation=True))
     assert "traceparent" not in got
     assert len(kept.calls) == 1
+
+
+def test_baggage_that_nobody_has_changed_goes_on_as_it_came(kept):
+    """OpenTelemetry's propagator would make ``a%3Bttl%3D2`` of the property."""
+    came = "team=a;ttl=2, user=J%20S,flag"
+    token = context.attach(with_baggage({"baggage": came}.get))
+    try:
+        assert sent(kept)["baggage"] == came
+        inner = context.attach(baggage.set_baggage("user", "other"))
+        try:
+            assert "user=other" in sent(kept)["baggage"]
+        finally:
+            context.detach(inner)
+    finally:
+        context.detach(token)
+    assert "baggage" not in sent(kept)
 
 
 def test_baggage_goes_on(kept):
