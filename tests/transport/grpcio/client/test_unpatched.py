@@ -5,10 +5,9 @@ Each in a process of its own: they patch all of it."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.support.forked import ROOT, Forked
 
 pytestmark = pytest.mark.slow
 
@@ -98,10 +97,11 @@ AT_THE_USERS_LEVEL = """
 
 
 def run(script):
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "fine" in done.stdout
-    assert "never retrieved" not in done.stderr, done.stderr[-3000:]
+    with Forked(script, folder=ROOT) as process:
+        said = process.stdout.read()
+        assert process.wait(120) == 0, said[-3000:]
+    assert "fine" in said
+    assert "never retrieved" not in said, said[-3000:]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
