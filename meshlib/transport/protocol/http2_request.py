@@ -32,9 +32,9 @@ KNOWN_PLANS = 256
 """How many lists of names are remembered at most."""
 
 _PSEUDO = (b":method", b":path", b":scheme", b":authority")
-OF_THEIR_OWN = (b"CONNECT", b"QUERY")
+_OF_THEIR_OWN = (b"CONNECT", b"QUERY")
 """Methods of which more is asked than a path and an authority."""
-CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
+_CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 """Bytes of a target that ``read_target`` has no question about."""
 SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 """Headers that HTTP/2 keeps out of its tables, or may."""
@@ -148,9 +148,9 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         if fits:
             refused = None
             if (
-                target.translate(None, CLEAR)
+                target.translate(None, _CLEAR)
                 or not target.startswith(b"/")
-                or method in OF_THEIR_OWN
+                or method in _OF_THEIR_OWN
                 or not _names_one(authority)
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)

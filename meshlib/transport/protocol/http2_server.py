@@ -29,7 +29,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_client_frames import ClientFrames
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
 from meshlib.transport.protocol.http2_frames import BUDGET_A_FRAME, FRAMES_AT_ONCE, TINY
-from meshlib.transport.protocol.http2_known_heads import KnownHeads
+from meshlib.transport.protocol.http2_request import read_head
 from meshlib.transport.protocol.http2_server_connection import ServerConnection
 from meshlib.transport.protocol.http2_server_limits import (
     AT_ONCE,
@@ -61,7 +61,7 @@ class ServerSession(ServerConnection):
 
     __slots__ = (
         *("_budget", "_closed", "_now", "_overflowed", "_premature"),
-        *("_read_request", "_resets", "_unwritten", "bug"),
+        *("_resets", "_tunnels", "_unwritten", "bug"),
     )
 
     def __init__(
@@ -88,7 +88,7 @@ class ServerSession(ServerConnection):
         connection.initiate_connection(settings)
         if connection_window > 65535:
             connection.set_local_window_size(connection_window)
-        self._read_request = KnownHeads(tunnels).read
+        self._tunnels = tunnels
         self._overflowed: list[int] = []  # streams
         self._budget = self._frames.budget
         self._unwritten = 0  # bytes of bodies since ``outgoing``
@@ -257,7 +257,7 @@ class ServerSession(ServerConnection):
         return False
 
     def _receive(self, data: bytes, now: float) -> bool:
-        streams, read = self.streams, self._read_request
+        streams, tunnels = self.streams, self._tunnels
         self._budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events
@@ -281,7 +281,7 @@ class ServerSession(ServerConnection):
                         # a request that has come with its end: nearly all calls of gRPC. It is one frame at most, which
                         # whoever is told takes at once: it waits in no window. What it would earn, its response does
                         self._last = number
-                        stream = streams[number] = ServerStream(number, read(event.headers), True, now)
+                        stream = streams[number] = ServerStream(number, read_head(event.headers, tunnels), True, now)
                         try:  # noqa: SIM105 (as in ``respond``)
                             self._connection.acknowledge_received_data(len(data), number)
                         except ngh2.NGH2Error:
@@ -345,7 +345,7 @@ class ServerSession(ServerConnection):
 
     def _request(self, event: RequestReceived) -> None:
         self._last = number = event.stream_id
-        head = self._read_request(event.headers)
+        head = read_head(event.headers, self._tunnels)
         stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
         self._sink.on_request(stream)
 
