@@ -13,6 +13,7 @@ pytest.importorskip("grpc")
 
 from meshlib.policy import grpc_status
 from meshlib.transport.grpcio.client.request import GrpcRequest
+from tests.differential.choosing import far_from
 from tests.differential.envoy_process import require_envoy
 from tests.differential.grpcside import situations
 from tests.differential.grpcside.ask import Ask, perform
@@ -23,7 +24,6 @@ from tests.differential.grpcside.known import KNOWN
 from tests.differential.grpcside.mesh_side import mesh_for
 from tests.differential.grpcside.scene import envoy_for, servers
 from tests.differential.grpcside.servers import Ledger
-from tests.differential.test_choices import far_from
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.differential

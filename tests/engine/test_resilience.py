@@ -9,51 +9,12 @@ import pytest
 from meshlib.engine import deadlines
 from meshlib.engine.call import CallerTimeouts
 from meshlib.engine.drivers import finish, run
-from meshlib.engine.outcome import Failure, Outcome
-from tests.support.mesh_config import config_map
-from tests.support.resources import pod, service, to, virtual_service
+from meshlib.engine.outcome import Failure
+from tests.support.resilience import ANSWER, BREAKER, HOST, bench, guard, hold, policy, statuses
+from tests.support.resources import pod, service
 from tests.support.scripted import Bench
 
-HOST = "reviews.default.svc.cluster.local"
-
-
-def policy(name: str = "p", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "meshlib.dev/v1",
-        "kind": "ResiliencePolicy",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"targetRefs": [{"kind": "Service", "name": "reviews"}], **spec},
-    }
-
-
-def bench(*extra: dict[str, Any], pods: int = 3, rule: Any = None, **spec: Any) -> Bench:
-    rules = [virtual_service("reviews", {"route": [to("reviews")], "retries": {"attempts": 0}, **(rule or {})})]
-    return Bench(
-        service("reviews"),
-        *[pod("reviews", "v1", n + 1) for n in range(pods)],
-        *rules,
-        *([policy(**spec)] if spec else []),
-        *extra,
-    )
-
-
-def guard(made: Bench) -> Any:
-    assert made.live is not None
-    made.live.cluster(f"outbound|9080||{HOST}")
-    return made.live.guards[HOST]
-
-
-def statuses(made: Bench, *outcomes: Any) -> list[Any]:
-    found = []
-    for outcome in outcomes:
-        answer, _ = made.call(made.script(outcome))
-        found.append(answer.status or answer.failure)
-    return found
-
-
 # -- circuit breaker --------------------------------------------------------------------------------------------------
-
-BREAKER = {"failureThreshold": 2, "resetTimeout": "10s"}
 
 
 def test_an_open_breaker_refuses_calls_until_a_trial_succeeds():
@@ -99,13 +60,6 @@ def test_a_cancelled_trial_is_no_verdict():
 
 
 # -- bulkhead ---------------------------------------------------------------------------------------------------------
-
-
-def hold(made: Bench) -> Any:
-    """A call that is under way."""
-    _, exchange = made.begin()
-    next(exchange)
-    return exchange
 
 
 def test_a_full_bulkhead_refuses_and_frees_with_the_calls():
@@ -163,99 +117,6 @@ def test_retries_stop_at_the_budget_and_the_answer_is_the_upstreams():
         assert outcome.status == 500
         sends.append(len(script.sends))
     assert sum(sends) - 8 == 4
-
-
-# -- hedging ----------------------------------------------------------------------------------------------------------
-
-
-def by_turn(*steps: tuple[Any, float]) -> Any:
-    """A script's outcomes with their own duration each."""
-    left = list(steps)
-
-    def behave(made: Bench) -> Any:
-        def one(effect: Any) -> Any:
-            what, took = left.pop(0)
-            return made.script(what, took=took).send(effect)
-
-        return made.script(one, took=0.0)
-
-    return behave
-
-
-def test_a_slow_try_gets_company_and_the_first_answer_wins():
-    made = bench(hedging={"delay": "100ms"})
-    script = by_turn((200, 5.0), (201, 0.05))(made)
-    outcome, call = made.call(script)
-    assert (outcome.status, made.clock.now) == (201, pytest.approx(made.clock.now))
-    assert len(set(script.tried)) == 2
-    assert [a.failure or a.status for a in call.record.attempts] == ["lost to a hedge", 201]
-    state = made.state(f"outbound|9080||{HOST}")
-    assert (state.active, [e.active for e in state.endpoints.values()]) == (0, [0, 0, 0])
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "status"),
-    [
-        ((200, 0.05), (201, 0.0), 200),  # no hedge at all
-        ((200, 0.3), (201, 5.0), 200),  # the first wins after all
-        ((500, 0.3), (201, 0.5), 201),  # an error does not win while another try runs
-        ((Failure.RESET, 0.3), (201, 0.5), 201),
-        ((200, 0.3), (503, 0.1), 200),
-        ((500, 0.3), (503, 0.5), 503),  # all failed: the last
-    ],
-)
-def test_who_wins(first, second, status):
-    made = bench(hedging={"delay": "100ms"})
-    outcome, _ = made.call(by_turn(first, second)(made))
-    assert outcome.status == status
-
-
-@pytest.mark.parametrize(
-    ("method", "more", "sends"), [("POST", {}, 1), ("POST", {"unsafeMethods": True}, 2), ("GET", {}, 2)]
-)
-def test_unsafe_methods_are_hedged_only_when_asked(method, more, sends):
-    made = bench(hedging={"delay": "100ms", **more})
-    script = by_turn((200, 1.0), (200, 1.0))(made)
-    made.call(script, method=method)
-    assert len(script.sends) == sends
-
-
-def test_a_hedge_takes_a_connection_slot_or_does_not_happen():
-    from tests.support.resources import destination_rule
-
-    made = bench(destination_rule("reviews", connectionPool={"tcp": {"maxConnections": 1}}), hedging={"delay": "100ms"})
-    script = by_turn((200, 1.0), (200, 1.0))(made)
-    made.call(script)
-    assert len(script.sends) == 1
-    assert made.state(f"outbound|9080||{HOST}").slots.in_use == 0
-
-
-def test_a_hedge_that_lost_gives_its_connection_slot_back():
-    from tests.support.resources import destination_rule
-
-    made = bench(destination_rule("reviews", connectionPool={"tcp": {"maxConnections": 2}}), hedging={"delay": "100ms"})
-    script = by_turn((200, 5.0), (201, 0.05))(made)
-    assert made.call(script)[0].status == 201
-    assert made.state(f"outbound|9080||{HOST}").slots.in_use == 0
-
-
-def test_a_cancelled_race_gives_everything_back():
-    made = bench(hedging={"delay": "100ms"})
-    _, exchange = made.begin()
-    race = next(exchange)
-    race.tries.another()
-    state = made.state(f"outbound|9080||{HOST}")
-    assert state.active == 2
-    exchange.close()
-    assert state.active == 0
-
-
-def test_a_percentile_needs_experience():
-    made = bench(hedging={"percentile": 90})
-    for _ in range(30):
-        made.call(made.script(200, took=0.01))
-    script = by_turn((200, 1.0), (201, 0.01))(made)
-    assert made.call(script)[0].status == 201
 
 
 # -- adaptive concurrency ---------------------------------------------------------------------------------------------
@@ -324,90 +185,6 @@ def test_an_inner_deadline_does_not_extend_the_outer_one():
 )
 def test_inbound_headers_are_read(headers, left):
     assert deadlines.seconds_left(headers, ["x-left"]) == left
-
-
-# -- fallback ---------------------------------------------------------------------------------------------------------
-
-ANSWER = {"response": {"status": 200, "body": "none today", "headers": {"X-Stale": "1"}}}
-
-
-@pytest.mark.parametrize("outcome", [502, 503, 504, Failure.CONNECT_FAILED, Failure.RESET, Failure.TIMEOUT])
-def test_a_call_that_failed_for_good_is_answered_by_the_fallback(outcome):
-    made = bench(fallback=ANSWER, rule={"timeout": "1s"})
-    answer, call = made.call(made.script(outcome))
-    assert (answer.status, answer.whole, (b"x-stale", b"1") in answer.headers) == (200, b"none today", True)
-    assert call.record.flags.endswith("FB")
-    assert made.state(f"outbound|9080||{HOST}").active == 0
-
-
-@pytest.mark.parametrize("outcome", [200, 404, 500, Failure.INVALID_REQUEST])
-def test_other_answers_are_left_alone(outcome):
-    answer, _ = bench(fallback=ANSWER).call(bench().script(outcome))
-    assert (answer.status or answer.failure) == outcome
-
-
-def test_the_fallback_comes_after_the_retries():
-    made = bench(fallback=ANSWER, rule={"retries": {"attempts": 2, "retryOn": "5xx"}})
-    script = made.script(503)
-    made.call(script)
-    assert len(script.sends) == 3
-
-
-def test_refusals_of_other_mechanisms_fall_back_too():
-    made = bench(fallback=ANSWER, circuitBreaker={**BREAKER, "failureThreshold": 1})
-    made.call(made.script(500))
-    script = made.script(200)
-    assert made.call(script)[0].whole == b"none today"
-    assert script.sends == []
-
-
-def test_another_destination_may_be_the_fallback():
-    made = bench(
-        service("cache"), pod("cache", "v1", 77), fallback={"destination": {"host": "cache", "port": {"number": 9080}}}
-    )
-    script = made.script(503, 200)
-    answer, call = made.call(script)
-    assert (answer.status, call.record.host) == (200, "cache.default.svc.cluster.local")
-    assert [a.status for a in call.record.attempts] == [503, 200]
-    assert script.tried[-1].endswith(":77")
-    assert call.outcome is answer  # whose bytes metrics and access logs count
-
-
-def test_a_fallback_destination_is_called_as_often_as_the_mesh_config_says():
-    cache = [service("cache"), pod("cache", "v1", 77)]
-    policy = {"destination": {"host": "cache", "port": {"number": 9080}}}
-    for mesh, tries in (([], 3), ([config_map(defaultHttpRetryPolicy={"attempts": 0})], 1)):
-        made = bench(*cache, *mesh, fallback=policy, rule={"retries": {"attempts": 0}})
-        script = made.script(*[Outcome(Failure.CONNECT_FAILED)] * 4)
-        made.call(script)
-        assert [endpoint for endpoint in script.tried if endpoint.endswith(":77")] == ["127.0.0.1:77"] * tries
-
-
-def test_the_failed_call_is_over_before_the_fallback_begins():
-    made = bench(
-        service("cache"), pod("cache", "v1", 77), fallback={"destination": {"host": "cache", "port": {"number": 9080}}}
-    )
-    seen = []
-
-    def behave(effect: Any) -> Any:
-        seen.append(made.state(f"outbound|9080||{HOST}").active)
-        return made.script(503 if len(seen) == 1 else 200).send(effect)
-
-    made.call(made.script(behave))
-    assert seen == [1, 0]
-
-
-def test_the_body_of_the_failed_answer_is_dropped():
-    class Body:
-        aborted = False
-
-        def abort(self) -> None:
-            self.aborted = True
-
-    body = Body()
-    made = bench(fallback=ANSWER)
-    assert made.call(made.script(Outcome(status=503, body=body)))[0].status == 200
-    assert body.aborted
 
 
 # -- peak EWMA --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ COMPILE = "tests/compiler/test_compile.py"
 VISIBILITY = "tests/compiler/test_destination_rule_visibility.py"
 BALANCING = "tests/engine/test_balancing.py"
 CHOICES = "tests/differential/test_choices.py"
+HASHES = "tests/differential/test_hash_choices.py"
+EJECTIONS = "tests/differential/test_ejection_choices.py"
 OUTLIER = "tests/policy/test_outlier.py"
 LIMITS = "tests/engine/test_outbound_limits.py"
 H2_CALLS = "tests/transport/upstream/test_http2_calls.py"
@@ -20,7 +22,7 @@ LEVEL: tuple[Row, ...] = (
         CHOICES,
         "LEAST_REQUEST",
     ),
-    honoured("loadBalancer.consistentHash.httpHeaderName", "Envoy's hash of its value; absent: any endpoint", CHOICES),
+    honoured("loadBalancer.consistentHash.httpHeaderName", "Envoy's hash of its value; absent: any endpoint", HASHES),
     honoured("loadBalancer.consistentHash.httpQueryParameterName", "the first value", BALANCING),
     honoured("loadBalancer.consistentHash.httpCookie.name", "its value", BALANCING),
     honoured(
@@ -36,9 +38,9 @@ LEVEL: tuple[Row, ...] = (
         BALANCING,
         "there is no connection from caller to mesh whose address could count",
     ),
-    honoured("loadBalancer.consistentHash.ringHash", "Envoy's ring", CHOICES, "1024"),
+    honoured("loadBalancer.consistentHash.ringHash", "Envoy's ring", HASHES, "1024"),
     honoured("loadBalancer.consistentHash.minimumRingSize", "ringHash.minimumRingSize, deprecated", COMPILE),
-    honoured("loadBalancer.consistentHash.maglev", "Envoy's table", CHOICES, "65537"),
+    honoured("loadBalancer.consistentHash.maglev", "Envoy's table", HASHES, "65537"),
     honoured("loadBalancer.localityLbSetting.enabled", "false: localities do not count", COMPILE, "true"),
     honoured("loadBalancer.localityLbSetting.distribute", "weights of localities; others get nothing", BALANCING),
     honoured("loadBalancer.localityLbSetting.failover", "the region that comes next", "tests/policy/test_locality.py"),
@@ -91,8 +93,8 @@ LEVEL: tuple[Row, ...] = (
     ignored(
         "connectionPool.http.http2KeepAlive", "HTTP/2 connections are not pinged; a dead one shows at its next use"
     ),
-    honoured("outlierDetection.consecutive5xxErrors", "5xx in a row", CHOICES, "5"),
-    honoured("outlierDetection.consecutiveGatewayErrors", "502, 503, 504 in a row", CHOICES, "off"),
+    honoured("outlierDetection.consecutive5xxErrors", "5xx in a row", EJECTIONS, "5"),
+    honoured("outlierDetection.consecutiveGatewayErrors", "502, 503, 504 in a row", EJECTIONS, "off"),
     approximated(
         "outlierDetection.consecutiveErrors",
         "read as consecutiveGatewayErrors",
@@ -100,12 +102,12 @@ LEVEL: tuple[Row, ...] = (
         "Istio ignores it today; files that have it meant gateway errors",
     ),
     honoured(
-        "outlierDetection.consecutiveLocalOriginFailures", "connect failures, resets, timeouts in a row", CHOICES, "5"
+        "outlierDetection.consecutiveLocalOriginFailures", "connect failures, resets, timeouts in a row", EJECTIONS, "5"
     ),
-    honoured("outlierDetection.splitExternalLocalOriginErrors", "an account of their own", CHOICES, "false"),
+    honoured("outlierDetection.splitExternalLocalOriginErrors", "an account of their own", EJECTIONS, "false"),
     honoured("outlierDetection.interval", "when ejected endpoints may come back", OUTLIER, "10s"),
     honoured("outlierDetection.baseEjectionTime", "times the ejections so far", OUTLIER, "30s"),
-    honoured("outlierDetection.maxEjectionPercent", "a strict cap", CHOICES, "10"),
+    honoured("outlierDetection.maxEjectionPercent", "a strict cap", EJECTIONS, "10"),
     honoured("outlierDetection.minHealthPercent", "fewer: all endpoints are used", COMPILE, "0: never"),
     honoured("outlierDetection.outlierDetectionHttpErrorCodes", "instead of all 5xx", BALANCING, "5xx"),
     honoured(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from meshlib.compiler.semantics.table import Row, honoured, ignored, mounted
 
 ENGINE = "tests/engine/test_resilience.py"
+HEDGING = "tests/engine/test_resilience_hedging.py"
+FALLBACK = "tests/engine/test_resilience_fallback.py"
 SHARED = "tests/transport/core/test_shared_breaker.py"
 REDIS = "tests/transport/core/test_shared_limits.py"
 PROTECTION = "tests/mesh/test_inbound_protection.py"
@@ -76,10 +78,10 @@ ROWS: tuple[Row, ...] = (
         "retryBudget.minPerSecond", "retries that are always allowed", "tests/policy/test_windowed_budget.py", "10"
     ),
     honoured("hedging.mode", MODE, ENGINE, "enforce"),
-    honoured("hedging.delay", "then another try joins", ENGINE),
-    honoured("hedging.percentile", "the same, of recent latencies", ENGINE),
+    honoured("hedging.delay", "then another try joins", HEDGING),
+    honoured("hedging.percentile", "the same, of recent latencies", HEDGING),
     honoured("hedging.maxHedges", "tries that may join", "tests/mesh/test_hedging.py", "1"),
-    honoured("hedging.unsafeMethods", "POST and its like, too", ENGINE, "false"),
+    honoured("hedging.unsafeMethods", "POST and its like, too", HEDGING, "false"),
     honoured("adaptiveConcurrency.mode", MODE, ENGINE, "enforce"),
     honoured("adaptiveConcurrency.algorithm", "gradient", "tests/policy/test_adaptive_concurrency.py", "gradient"),
     honoured("adaptiveConcurrency.minLimit", "calls that are always let through", ENGINE, "1"),
@@ -93,8 +95,8 @@ ROWS: tuple[Row, ...] = (
     ),
     honoured("deadline.propagate", "sent on, shrunk, with each attempt", ENGINE, "true"),
     honoured("fallback.mode", MODE, ENGINE, "enforce"),
-    honoured("fallback.response", "the response when there is none, or a 502, 503 or 504", ENGINE),
-    honoured("fallback.destination", "is called instead", ENGINE),
+    honoured("fallback.response", "the response when there is none, or a 502, 503 or 504", FALLBACK),
+    honoured("fallback.destination", "is called instead", FALLBACK),
     honoured("loadBalancer.mode", MODE, ENGINE, "enforce"),
     honoured("loadBalancer.peakEwma", "latency times requests under way, of two", ENGINE, "10s"),
     ignored("rateLimit", "it does not say whose requests to count: spec.inbound.rateLimits acts"),

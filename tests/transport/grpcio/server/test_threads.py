@@ -13,8 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from meshlib.engine import deadlines
 from tests.support.grpc_echo import eventually
+from tests.support.grpc_served import Counted
 from tests.support.inbound import envoy_filter, fault_patch
-from tests.transport.grpcio.server.test_served import Counted
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 OK = ("200", "0", "-")
