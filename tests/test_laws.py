@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import meshlib
+from tests.support.frozen import uncollected
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(meshlib.__file__).parent
@@ -306,7 +307,8 @@ Parsed = list[tuple[str, list[ast.AST]]]
 @pytest.fixture(scope="module")
 def parsed() -> Parsed:
     """Half a million nodes: only while they are read, not for the garbage collector in every other test."""
-    return list(modules())
+    with uncollected():
+        return list(modules())
 
 
 @pytest.mark.parametrize("rule", RULES)

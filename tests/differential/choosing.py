@@ -116,3 +116,12 @@ def far_from(counts: Counter[str], shares: dict[str, float]) -> list[str]:
         for name, share in shares.items()
         if abs(counts[name] - total * share) > 4.5 * math.sqrt(total * share * (1 - share)) + 1e-9
     ]
+
+
+def ejected_in(status: dict[str, Any]) -> set[int]:
+    """Positions of the endpoints that Envoy's admin page shows as ejected."""
+    return {
+        int(host["address"]["socket_address"]["address"].rpartition(".")[2]) - 1
+        for host in status["host_statuses"]
+        if host["health_status"].get("failed_outlier_check")
+    }

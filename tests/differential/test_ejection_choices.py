@@ -14,6 +14,7 @@ from tests.differential.choosing import (
     answering,
     bench,
     cluster_of,
+    ejected_in,
     envoy_with,
     members,
 )
@@ -83,15 +84,6 @@ def ejected_there(plan: list[Any], settings: dict[str, Any], percent: int) -> se
             c for c in httpx.get(f"{admin}/clusters?format=json").json()["cluster_statuses"] if c["name"] == "c"
         ]
     return ejected_in(found)
-
-
-def ejected_in(status: dict[str, Any]) -> set[int]:
-    """Positions of the endpoints that Envoy's admin page shows as ejected."""
-    return {
-        int(host["address"]["socket_address"]["address"].rpartition(".")[2]) - 1
-        for host in status["host_statuses"]
-        if host["health_status"].get("failed_outlier_check")
-    }
 
 
 def ejected_here(plan: list[Any], settings: dict[str, Any], percent: int) -> set[int]:
