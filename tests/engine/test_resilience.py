@@ -207,13 +207,13 @@ def test_the_fast_endpoint_is_preferred():
 
 SHADOWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "circuitBreaker": ({"circuitBreaker": {"failureThreshold": 1, "mode": "shadow"}}, {}),
-    "bulkhead": ({"bulkhead": {"maxConcurrent": 0, "mode": "shadow"}}, {}),
+    "bulkhead": ({"bulkhead": {"maxConcurrent": 1, "mode": "shadow"}}, {}),
     "retryBudget": (
         {"retryBudget": {"percent": 0, "minPerSecond": 0, "mode": "shadow"}},
         {"retries": {"attempts": 1, "retryOn": "5xx", "backoff": "1ms"}},
     ),
     "hedging": ({"hedging": {"delay": "1ms", "mode": "shadow"}}, {}),
-    "adaptiveConcurrency": ({"adaptiveConcurrency": {"minLimit": 0, "maxLimit": 0, "mode": "shadow"}}, {}),
+    "adaptiveConcurrency": ({"adaptiveConcurrency": {"minLimit": 1, "maxLimit": 1, "mode": "shadow"}}, {}),
     "deadline": ({"deadline": {"mode": "shadow"}}, {}),
     "fallback": ({"fallback": {**ANSWER, "mode": "shadow"}}, {}),
     "loadBalancer": ({"loadBalancer": {"peakEwma": {}, "mode": "shadow"}}, {}),
