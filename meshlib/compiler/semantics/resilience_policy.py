@@ -58,7 +58,7 @@ def limit(name: str, per: str = "") -> tuple[Row, ...]:
 
 
 ROWS: tuple[Row, ...] = (
-    honoured("targetRefs", "the services it guards", ENGINE),
+    honoured("targetRefs", "the services it guards", "tests/compiler/test_resilience.py"),
     honoured("host", "the service it guards", SHARED),
     honoured("circuitBreaker.mode", MODE, ENGINE, "enforce"),
     honoured("circuitBreaker.failureThreshold", "failures (5xx, no response) in a row that open it", ENGINE, "5"),
