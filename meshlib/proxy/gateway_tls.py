@@ -233,12 +233,9 @@ def made(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SSLCon
     for pair in contents.pairs:
         _load(context, pair)
     if tls.asks_clients:
-        if tls.ca_file:
-            _trust(context, contents.ca)
-        else:
-            context.load_verify_locations(cadata=contents.ca.decode("ascii", "replace"))
+        _trust(context, contents.ca, "the roots of clients (ca.crt, caCertificates)", of_secret=not tls.ca_file)
         if contents.crl:
-            _trust(context, contents.crl)
+            _trust(context, contents.crl, "the revocation list (ca.crl, caCrl)")
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         context.verify_mode = ssl.CERT_REQUIRED if tls.needs_clients else ssl.CERT_OPTIONAL
     return context
@@ -262,9 +259,15 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
         raise
 
 
-def _trust(context: ssl.SSLContext, pem: bytes) -> None:
-    with memory_file(pem) as path:
-        context.load_verify_locations(path)
+def _trust(context: ssl.SSLContext, pem: bytes, what: str, *, of_secret: bool = False) -> None:
+    try:
+        if of_secret:
+            context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
+            return
+        with memory_file(pem) as path:
+            context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ValueError(f"{what} cannot be read, give them in PEM: {error}") from error
 
 
 def _shown(text: bytes) -> bytes:

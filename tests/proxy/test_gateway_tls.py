@@ -323,6 +323,27 @@ def test_a_certificate_that_cannot_be_used_is_said_and_closes_its_server(app, ca
         assert said in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"ca_crt": b"none"}, "the roots of clients (ca.crt, caCertificates) cannot be read"),
+        (
+            {"ca_crt": certificate_pem(root("root")), "ca_crl": b"none"},
+            "the revocation list (ca.crl, caCrl) cannot be read",
+        ),
+    ],
+)
+def test_roots_and_lists_that_are_none_are_told_from_the_certificate(app, caplog, more, said):
+    with Gateway(
+        *routes(app, "shop.test"),
+        secret("shop", tls_crt=certificate_pem(SHOP), tls_key=key_pem(SHOP), **more),
+        gateway(https("shop.test", mode="MUTUAL", credentialName="shop")),
+    ) as gw:
+        with pytest.raises(GONE):
+            get(gw, client(SOMEBODY))
+        assert said in caplog.text
+
+
 def written(folder, name, pair, key=None):
     """The options of a server whose certificate is in files."""
     certificate, private = folder / f"{name}.crt", folder / f"{name}.key"
