@@ -25,8 +25,9 @@ class Authority:
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder("authority", "authority", self._key)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        self.pem = (
+            _of_authority(builder, self._key).sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        )
 
     @staticmethod
     def _builder(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
@@ -45,7 +46,10 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder("peer", "authority", key)
         if ca:
-            builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            builder = _of_authority(builder, key)
+        # since Python 3.13 contexts are strict by default, and ask for it
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(signer, critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
         pem = key.private_bytes(
@@ -63,6 +67,20 @@ class Authority:
             return grpc.ssl_channel_credentials(self.pem)
         key, certificate = self.issue(*names, ca=ca)
         return grpc.ssl_channel_credentials(self.pem, key, certificate)
+
+
+def _of_authority(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    """It may sign others."""
+    usage = x509.KeyUsage(
+        *(True, False, False, False, False),  # digital_signature and what nobody signs or agrees on with it
+        *(True, True),  # key_cert_sign, crl_sign
+        *(False, False),
+    )
+    return (
+        builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
 
 
 def _general(name: str) -> x509.GeneralName:

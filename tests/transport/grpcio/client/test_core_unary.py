@@ -139,7 +139,7 @@ def test_only_the_last_call_in_threads_is_kept_to_be_destroyed_during_the_next()
         assert last is not None
         unary(REQUEST)
         assert unary._ended is not last
-        assert sys.getrefcount(last) == 2  # here and in the question
+        assert sys.getrefcount(last) <= 2  # here and (before Python 3.14) in the question
 
 
 async def test_only_the_last_call_on_asyncio_is_kept_likewise():
