@@ -37,7 +37,12 @@ def test_it_is_leaf_and_intermediates(side: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "nothing", [object(), None, ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO())]
+    "nothing",
+    [
+        object(),
+        None,
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="shop.example"),
+    ],
 )
 def test_of_others_and_before_a_handshake_there_is_none(nothing: object) -> None:
     assert shown_chain(nothing) == ()

@@ -98,7 +98,7 @@ def test_envoys_statistics_of_all_processes_are_added_up_where_they_are_wanted(t
         tmp_path,
         SCRAPE
         + """
-print(len(lines(scraped()[1], "envoy_")))
+print(len(lines(scraped()[1], "envoy_")), flush=True)  # or a child may say it again
 mesh.close()
 mesh = meshlib.Mesh.from_resources(
     [service("reviews"), pod("reviews", "v1", 1), pod("reviews", "v1", 2)], clock=clock, envoy_metrics=True
