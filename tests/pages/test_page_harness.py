@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 import meshlib
 from meshlib.errors import MeshClosed, MeshError
+from tests.support import wsgi_served
 from tests.support.page import Page, is_ours
 
 
@@ -61,6 +63,9 @@ def test_meshes_that_other_tests_left_are_closed_and_one_that_was_never_made_is_
     with pytest.raises(MeshClosed):
         left.client(trust_env=False).get("http://reviews.test")
     assert refused.value
+    # what a module has for a whole run stays
+    with wsgi_served.mesh.client(transport=httpx.MockTransport(lambda _: httpx.Response(204))) as client:
+        assert client.get("http://reviews.test").status_code == 204
 
 
 def test_a_command_that_fails_is_told_with_what_it_printed(folder: Path) -> None:

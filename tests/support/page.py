@@ -76,8 +76,15 @@ class Page:
 
     def __enter__(self) -> Self:
         # pages show the metrics of the whole process: what other tests have left there is not the page's
+        standing = {
+            id(value)
+            for name, of in list(sys.modules.items())
+            if name.startswith("tests.")
+            for value in vars(of).values()
+        }
         for left in list(meshes):
-            left.close()
+            if id(left) not in standing:  # a module's own is that of a whole run, and counts in a registry of its own
+                left.close()
         self._patience, DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.read, 120.0  # a machine may be busy
         return self
 
