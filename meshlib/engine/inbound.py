@@ -126,7 +126,7 @@ class InboundCall:
     tells = False
     answered: Outcome | None = None
     """What the application behind a proxy has responded, where nothing has become of the call but that: no flags, no refusal,
-    nothing that was injected, no route."""
+    nothing that was injected, no route. Set by whoever forwards (``PlainServing``) for what is told of the call."""
     hop: Call[Request] | None = None
     """The call to the application, where that is behind a proxy and not in this process."""
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-
 FRAME = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
 
-@functools.lru_cache(1024)
 def length_of(size: int) -> bytes:
     """What follows the first byte of a message of so many bytes, its frame with them; of fewer than a frame has, nothing that
-    could. (Asked for again, it is one step: each call of gRPC is looked at so.)"""
-    return max(0, size - FRAME).to_bytes(FRAME - 1, "big")
+    could. (Kept for no size: callers' messages have any.)"""
+    return (size - FRAME if size > FRAME else 0).to_bytes(FRAME - 1, "big")
 
 
 def size_of_message(message: object) -> int:

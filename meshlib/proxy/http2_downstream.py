@@ -98,10 +98,10 @@ class Http2Downstream(asyncio.Protocol):
             self.loop.call_soon(self._catch_up)
         new = self._new
         if new:
-            self._new = []
             live = self._forwarder.core.live
             if live is not None and live.snapshot is not self._snapshot:
                 self._read_settings(live.snapshot)
+            self._new = []
             for call in new:
                 call.begin_request()
         self._flush()
@@ -252,7 +252,7 @@ class Http2Downstream(asyncio.Protocol):
     # -- requests -------------------------------------------------------------------------------------------------------
 
     def _read_settings(self, snapshot: Snapshot) -> None:
-        """It is another one than for the requests before."""
+        """It is another one than for the requests before. Raises nothing."""
         self._snapshot = snapshot
         mesh = snapshot.inbound.default.mesh
         self.normalization = mesh.path_normalization

@@ -52,6 +52,7 @@ class SecretHeader(NamedTuple):
 
 Head = Sequence[tuple[bytes, bytes]]
 Whole = tuple[tuple[bytes, bytes], ...]
+"""Headers that are all here, as what is looked up by them."""
 
 
 class Violation(Exception):

@@ -6,7 +6,8 @@ file adds what a server of strangers needs: nothing that a client sends raises, 
 another, and floods of what is legal by itself end the connection (Envoy's limits, or stricter).
 
 Flow control: what is received is given back to the client's windows as its consumer says (``consumed``), so that a consumer
-that is behind stops its own stream, and holds at most ``STREAM_WINDOW`` bytes of it and ``CONNECTION_WINDOW`` of all.
+that is behind stops its own stream, and holds at most ``STREAM_WINDOW`` bytes of it and ``CONNECTION_WINDOW`` of all. A request
+that has come whole is given back at once: one frame of each stream at most, beside these.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from meshlib.transport.protocol.shortcuts import PLAIN
 _SERVER = ngh2.Role.SERVER
 _CLOSED = frozenset((StreamClosed,))
 _error_code = attrgetter("error_code")
+_stream_id = attrgetter("stream_id")
 _A_RESPONSE = 2 * BUDGET_A_FRAME
 _flat = chain.from_iterable
 
@@ -231,7 +233,10 @@ class ServerSession(ServerConnection):
         self._unwritten = 0
         told = self._events
         if told and _CLOSED.issuperset(map(type, told)) and not any(map(_error_code, told)):
-            told.clear()  # streams that have ended as they should: of nobody's concern
+            # streams that have ended as they should: of nobody's concern
+            if self._resets:
+                self._resets.difference_update(map(_stream_id, told))
+            told.clear()
         return self._written()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
@@ -294,6 +299,8 @@ class ServerSession(ServerConnection):
             elif type(event) is StreamClosed:
                 if event.error_code:
                     self._ended(event.stream_id, event.error_code)
+                elif self._resets:
+                    self._resets.discard(event.stream_id)
             elif type(event) is TrailersReceived:
                 self._trailers(event)
             elif type(event) is StreamReset:

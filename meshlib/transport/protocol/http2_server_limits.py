@@ -20,7 +20,7 @@ UNWRITTEN = 2 * 1024 * 1024
 lie in the socket's buffer before it could say that it is full."""
 
 CONNECTION_WINDOW = 16 * 1024 * 1024
-"""Bytes of all requests of a connection that may wait."""
+"""Bytes of all requests of a connection that may wait; those that have come whole, in one frame, are beside them."""
 
 RESETS_JUDGED = 500
 """Streams after which a connection is closed when half of them were given up at once; or as soon as that is certain (Envoy's

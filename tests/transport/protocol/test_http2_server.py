@@ -375,3 +375,22 @@ def test_one_whose_body_is_empty_or_goes_on_is_told_in_pieces():
     client.send(client.head(1, POST, end=False), DataFrame(1, b"", flags=["END_STREAM"]))
     client.send(client.head(3, POST, end=False), DataFrame(3, b"some"))
     assert client.told.calls == [("request", 1, False), ("end", 1), ("request", 3, False), ("body", 3, b"some")]
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["and the client reads on", "and the client says nothing more"])
+def test_of_streams_that_ended_without_an_error_before_their_time_nothing_is_left(read):
+    """A response that is over before its request, and a client that has enough of one: as many as they like of each."""
+    client = Client()
+    session = client.session
+    for number in range(1, 40, 4):
+        client.request(number, headers=POST, end=False)
+        session.respond(stream_of(client, number), response_head(413, []), True)
+        client.request(number + 2, headers=POST, end=False)
+        session.respond(stream_of(client, number + 2), OK, False)
+        client.reset(number + 2, Code.NO_ERROR)
+        client.read()
+        if read:
+            client.send(b"")
+    assert session.broken is None
+    assert not session.streams
+    assert not session._resets
