@@ -64,6 +64,7 @@ class Secrets:
             found = _value(secret, certificate), _value(secret, key)
             if all(found):
                 return found
+        _not_empty(secret, [key for pair in _PAIRS for key in pair])
         raise _Unusable(
             f"Secret {secret.namespace}/{secret.name} has neither tls.crt and tls.key nor cert and key ({_keys(secret)})"
         )
@@ -76,6 +77,7 @@ class Secrets:
             found = _value(secret, roots)
             if found:
                 return found, _value(secret, revoked)
+        _not_empty(secret, [key for key, _ in _CA_KEYS])
         raise _Unusable(
             f"Secret {secret.namespace}/{secret.name} has neither ca.crt nor cacert, by which the server is verified "
             f"({_keys(secret)})"
@@ -98,6 +100,13 @@ def _value(secret: Secret, key: str) -> bytes:
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError):
         raise _Unusable(f"{key} of Secret {secret.namespace}/{secret.name} is not valid base64") from None
+
+
+def _not_empty(secret: Secret, keys: Iterable[str]) -> None:
+    there = {**(secret.data or {}), **(secret.string_data or {})}
+    for key in keys:
+        if key in there and not _value(secret, key):
+            raise _Unusable(f"{key} of Secret {secret.namespace}/{secret.name} is empty")
 
 
 def _keys(secret: Secret) -> str:

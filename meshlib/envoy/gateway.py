@@ -313,7 +313,7 @@ def _must_be_usable(tls: GatewayTls) -> None:
     try:
         made(tls, contents_of(tls), ALPN)
     except (OSError, ValueError) as error:
-        raise NoTls(f"its certificate cannot be used: {error}") from error
+        raise NoTls(f"its tls cannot be used: {error}") from error
 
 
 def _pair(pair: KeyPair, files: Files) -> Json:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.security.chain import parsed
-from meshlib.security.pem import CERTIFICATE, Unusable, blocks
+from meshlib.security.pem import CERTIFICATE, REVOCATIONS, Block, Unusable, blocks, pem_of, without_accents
 from meshlib.security.svid import when
 from meshlib.security.svid_rules import is_authority
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from meshlib.compiler.gateway_model import KeyPair
 
-_REVOCATIONS = "X509 CRL"
+_CERTIFICATES = (CERTIFICATE, "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
+"""All that OpenSSL takes for one."""
+_PRIVATE_KEY = "PRIVATE KEY"
 _TOGETHER = "give the two that were made together (openssl pkey -pubout and openssl x509 -pubkey show the same then)"
 
 
@@ -38,7 +40,10 @@ def of_server(pairs: Sequence[KeyPair], names: Sequence[str], now: float) -> Ite
 
 def of_clients(ca: bytes, crl: bytes, now: float) -> Iterator[str]:
     """Sentences about roots and revocation lists by which no client at all is let in."""
-    roots = _certificates(ca)
+    found = _certificates(ca)
+    roots = [root for root in found if root is not None]
+    if len(roots) < len(found):  # what cannot be read here may be a good one to OpenSSL
+        roots = []
     if roots and all(root.not_valid_after_utc.timestamp() < now for root in roots):
         yield "every client's certificate is refused: all roots that it is verified by have expired"
     lists = _revocations(crl)
@@ -59,25 +64,71 @@ def remedy(pair: KeyPair) -> str:
         return (
             "the private key is encrypted, and nobody is asked for a passphrase: openssl pkey -in FILE -out FILE.plain"
         )
+    try:
+        shown = _of(pair.certificate, "the certificate")
+        keys = _of(pair.key, "the private key") if pair.key else shown
+    except Unusable as error:
+        return str(error)
+    why = _mistaken(shown, keys)
+    if why:
+        return why
     chain = _certificates(pair.certificate)
-    key = _public(pair.key or pair.certificate)
-    if not chain or key is None:
-        return ""
+    key = _public(keys)
+    if chain[0] is None:
+        return "the first certificate cannot be read; write it again: openssl x509 -in FILE -text shows a good one"
+    if key is None:
+        return "the private key cannot be read; write it again: openssl pkey -in FILE -noout says nothing of a good one"
     if _key_of(chain[0]) == key:
         return ""
-    if any(_key_of(each) == key for each in chain[1:]):
+    if any(each is not None and _key_of(each) == key for each in chain[1:]):
         return "the chain begins with another certificate: put the server's own first, the intermediates behind it"
     if is_authority(chain[0]):
         return f"the certificate is that of an authority, and the private key is not its own; {_TOGETHER}"
     return f"the private key is not that of the certificate; {_TOGETHER}"
 
 
-def _certificates(text: bytes) -> list[x509.Certificate]:
+def _mistaken(shown: Sequence[Block], keys: Sequence[Block]) -> str:
+    """Why the blocks of a certificate and of a key are not those; "" when they are."""
+    certified = any(block.label in _CERTIFICATES for block in shown)
+    keyed = any(_is_key(block) for block in keys)
+    if not certified and not keyed and any(_is_key(b) for b in shown) and any(b.label in _CERTIFICATES for b in keys):
+        return "the certificate and the private key are swapped: give each where the other is"
+    if not certified:
+        return f"the certificate has no block {CERTIFICATE}, but {_labels(shown)}: give the certificate that was issued"
+    if not keyed:
+        return f"the private key has no block {_PRIVATE_KEY}, but {_labels(keys)}: give the key of the certificate"
+    return ""
+
+
+def why_none(pem: bytes, label: str) -> str:
+    """Why OpenSSL finds no block ``label`` (a certificate's or a revocation list's) in a text, and what to do."""
     try:
-        found = [parsed(block.content) for block in blocks(text, "the certificate") if block.label == CERTIFICATE]
+        found = _of(pem, "the revocation list" if label == REVOCATIONS else "the certificate")
+    except Unusable as error:
+        return f"the text {error.why}; {error.remedy}"
+    if not any(block.label in (_CERTIFICATES if label == CERTIFICATE else (label,)) for block in found):
+        return f"the text has no block {label}, but {_labels(found)}: give one that has"
+    return f"a block {label} is not valid; write it again"
+
+
+def _of(text: bytes, part: str) -> list[Block]:
+    return blocks(without_accents(text), part)
+
+
+def _is_key(block: Block) -> bool:
+    return block.label.endswith(_PRIVATE_KEY)
+
+
+def _labels(found: Sequence[Block]) -> str:
+    return ", ".join(dict.fromkeys(block.label for block in found))
+
+
+def _certificates(text: bytes) -> list[x509.Certificate | None]:
+    """None stands for one that cannot be read."""
+    try:
+        return [parsed(block.content) for block in _of(text, "the certificate") if block.label in _CERTIFICATES]
     except Unusable:
         return []
-    return [each for each in found if each is not None]
 
 
 def _revocations(text: bytes) -> list[x509.CertificateRevocationList]:
@@ -86,7 +137,7 @@ def _revocations(text: bytes) -> list[x509.CertificateRevocationList]:
     from cryptography import x509
 
     try:
-        return [x509.load_der_x509_crl(b.content) for b in blocks(text, "the list") if b.label == _REVOCATIONS]
+        return [x509.load_der_x509_crl(b.content) for b in _of(text, "the list") if b.label == REVOCATIONS]
     except ValueError:  # Unusable is one, too
         return []
 
@@ -110,10 +161,12 @@ def _names(leaf: x509.Certificate) -> list[str]:
 
 
 def _is_for(leaf: x509.Certificate, name: str) -> bool:
-    """``name`` may begin with ``*.``, as those of certificates."""
+    """Whether it is for some server that ``name`` stands for: it may begin with ``*.``, as those of certificates."""
     wanted = name.lower().rstrip(".")
-    _, _, parent = wanted.partition(".")
+    first, _, parent = wanted.partition(".")
     known = {each.lower() for each in _names(leaf)}
+    if first == "*" and any(each.endswith(f".{parent}") for each in known):
+        return True
     return wanted in known or f"*.{parent}" in known
 
 
@@ -138,13 +191,14 @@ def _key_of(certificate: x509.Certificate) -> bytes | None:
         return None
 
 
-def _public(key: bytes) -> bytes | None:
-    """No error of it is told: it might hold the key."""
+def _public(found: Sequence[Block]) -> bytes | None:
+    """Of the first private key. No error of it is told: it might hold the key."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+    block = next(block for block in found if _is_key(block))
     try:
-        found = load_pem_private_key(key, None).public_key()
+        key = load_pem_private_key(pem_of(block.content, block.label).encode(), None).public_key()
     except (UnsupportedAlgorithm, ValueError, TypeError):  # TypeError: it is encrypted
         return None
-    return found.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -18,7 +18,7 @@ from meshlib.compiler.gateway_model import ALPN, GatewayTls, KeyPair
 from meshlib.identity.credentials import CIPHERS
 from meshlib.identity.memory_file import memory_file
 from meshlib.security.chain import parsed
-from meshlib.security.pem import CERTIFICATE, Unusable, blocks
+from meshlib.security.pem import CERTIFICATE, REVOCATIONS, Unusable, blocks, without_accents
 from meshlib.serving.tls_peer import Chains, HandshakeDone, peer_of
 from meshlib.transport.upstream.followed import Followed, UnusableFiles
 
@@ -186,19 +186,19 @@ def doubts(tls: GatewayTls, server: str, names: Sequence[str], now: float) -> li
     that its certificate is shown for; ``now`` in seconds since the epoch."""
     if tls.mode == "ISTIO_MUTUAL":
         return []
-    try:
-        pairs, ca, crl, _ = contents_of(tls)
-    except (OSError, ValueError):  # said by why_not_served
-        return []
     from meshlib.proxy.certificate_doubts import of_clients, of_server
 
-    return [f"{server}: {each}" for each in (*of_server(pairs, names, now), *of_clients(ca, crl, now))]
+    try:
+        pairs, ca, crl, _ = contents_of(tls)
+        return [f"{server}: {each}" for each in (*of_server(pairs, names, now), *of_clients(ca, crl, now))]
+    except Exception:  # noqa: BLE001 (why_not_served says what is wrong; a doubt is no reason to serve nobody)
+        return []
 
 
 def _followed(tls: GatewayTls, server: str, load: Callable[[], T]) -> Followed[T]:
     of_pairs = (file for pair in tls.pairs for file in (pair.certificate_file, pair.key_file))
     secrets = ", ".join(pair.source for pair in tls.pairs if pair.source)
-    return Followed(f"the certificate of {server}", [tls.ca_file, tls.crl_file, *of_pairs], load, secrets)
+    return Followed(f"tls of {server}", [tls.ca_file, tls.crl_file, *of_pairs], load, secrets)
 
 
 def contents_of(tls: GatewayTls) -> Contents:
@@ -221,7 +221,19 @@ def _content(path: str) -> bytes:
 
 
 def made(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SSLContext:
-    """A context. Raises OSError (ssl.SSLError too) and ValueError."""
+    """A context. Raises OSError (ssl.SSLError too) and ValueError, and nothing else: what one server's files bring about closes
+    that server alone."""
+    try:
+        return _context(tls, contents, alpn)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # its text might show a key
+        raise ValueError(
+            f"OpenSSL or Python cannot read it ({type(error).__name__}); write it again, in PEM"
+        ) from error
+
+
+def _context(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = VERSIONS[tls.minimum], VERSIONS[tls.maximum]
     old = tls.minimum in ("TLSV1_0", "TLSV1_1")
@@ -233,9 +245,9 @@ def made(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SSLCon
     for pair in contents.pairs:
         _load(context, pair)
     if tls.asks_clients:
-        _trust(context, contents.ca, "the roots of clients (ca.crt, caCertificates)", of_secret=not tls.ca_file)
+        _trust(context, contents.ca, of_secret=not tls.ca_file)
         if contents.crl:
-            _trust(context, contents.crl, "the revocation list (ca.crl, caCrl)")
+            _revoke(context, contents.crl)
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         context.verify_mode = ssl.CERT_REQUIRED if tls.needs_clients else ssl.CERT_OPTIONAL
     return context
@@ -259,20 +271,46 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
         raise
 
 
-def _trust(context: ssl.SSLContext, pem: bytes, what: str, *, of_secret: bool = False) -> None:
+def _trust(context: ssl.SSLContext, pem: bytes, *, of_secret: bool) -> None:
+    error: Exception | None = None
     try:
         if of_secret:
-            context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
-            return
+            context.load_verify_locations(cadata=without_accents(pem).decode("ascii", "replace"))
+        else:
+            with memory_file(pem) as path:
+                context.load_verify_locations(path)
+    except (ssl.SSLError, TypeError) as found:  # TypeError: it is not ASCII, and no PEM
+        error = found
+    if error is not None or not context.cert_store_stats()["x509"]:  # OpenSSL takes a revocation list alone, too
+        raise _unreadable(pem, "the roots of clients (ca.crt, caCertificates)", CERTIFICATE) from error
+
+
+def _revoke(context: ssl.SSLContext, pem: bytes) -> None:
+    what = "the revocation list (ca.crl, caCrl)"
+    trusted = context.cert_store_stats()["x509"]
+    error: Exception | None = None
+    try:
         with memory_file(pem) as path:
             context.load_verify_locations(path)
-    except ssl.SSLError as error:
-        raise ValueError(f"{what} cannot be read, give them in PEM: {error}") from error
+    except ssl.SSLError as found:
+        error = found
+    if error is not None or not context.cert_store_stats()["crl"]:
+        raise _unreadable(pem, what, REVOCATIONS) from error
+    if context.cert_store_stats()["x509"] != trusted:  # OpenSSL would trust it
+        raise ValueError(f"{what} has a certificate that is none of the roots of clients; give {REVOCATIONS} alone")
+
+
+def _unreadable(pem: bytes, what: str, label: str) -> ValueError:
+    from meshlib.proxy.certificate_doubts import why_none
+
+    return ValueError(f"{what} cannot be read: {why_none(pem, label)}")
 
 
 def _shown(text: bytes) -> bytes:
     try:
-        return next(block.content for block in blocks(text, "the certificate") if block.label == CERTIFICATE)
+        return next(
+            block.content for block in blocks(without_accents(text), "the certificate") if block.label == CERTIFICATE
+        )
     except (Unusable, StopIteration) as error:
         raise ValueError(f"there is no certificate in it: {error}") from error
 

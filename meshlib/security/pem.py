@@ -9,9 +9,13 @@ from typing import NamedTuple
 
 LONGEST = 1 << 20
 """Bytes of one text: a bundle of hundreds of roots has some."""
-CERTIFICATE = "CERTIFICATE"
+CERTIFICATE, REVOCATIONS = "CERTIFICATE", "X509 CRL"
 _LABEL = r"[A-Z0-9][A-Z0-9 ]{0,63}"
 _EDGE = re.compile(rf"^-----(BEGIN|END) ({_LABEL})-----[ \t]*$", re.MULTILINE)
+
+_KINDS = {"the key": "pkey", "the private key": "pkey", "the revocation list": "crl"}
+"""Of ``openssl``, by what is to be converted."""
+_ASCII = bytes(range(128)) + b"?" * 128
 
 
 class Unusable(ValueError):
@@ -49,8 +53,10 @@ def blocks(text: bytes, part: str) -> list[Block]:
         # outside of ``except``: the error of the codec holds the text
         plain = ""
     if not plain:
-        kind = "x509 -inform der" if part != "the key" else "pkey -inform der"
-        raise Unusable(part, "is binary, not PEM", f"if it is DER, convert it: openssl {kind} -in FILE -out FILE.pem")
+        kind = _KINDS.get(part, "x509")
+        raise Unusable(
+            part, "is binary, not PEM", f"if it is DER, convert it: openssl {kind} -inform der -in FILE -out FILE.pem"
+        )
     edges = list(_EDGE.finditer(plain))
     if not edges:
         raise Unusable(
@@ -71,6 +77,11 @@ def blocks(text: bytes, part: str) -> list[Block]:
     if opened is not None:
         raise _cut_off(part, opened[2])
     return found
+
+
+def without_accents(text: bytes) -> bytes:
+    """PEM with ``?`` for what is not ASCII: that is in its comments, which may be of any encoding. Other texts as they are."""
+    return text.translate(_ASCII) if b"-----BEGIN " in text else text
 
 
 def _block(part: str, label: str, body: str) -> Block:

@@ -80,7 +80,9 @@ def test_ways_to_name_it(name: str) -> None:
             "db",
             "Secret default/db has neither ca.crt nor cacert, by which the server is verified (it has tls.crt, tls.key)",
         ),
-        ([secret("db", tls_crt="", tls_key="")], "db", "(it has tls.crt, tls.key)"),
+        ([secret("db", tls_crt="", tls_key="")], "db", "tls.crt of Secret default/db is empty"),
+        ([secret("db", tls_crt="C", tls_key="")], "db", "tls.key of Secret default/db is empty"),
+        ([secret("db", tls_crt="C", tls_key="K", ca_crt="")], "db", "ca.crt of Secret default/db is empty"),
         ([secret("db")], "db", "(it is empty)"),
         (
             [{**secret("db"), "data": {"tls.crt": f"{CANARY}!"}}],

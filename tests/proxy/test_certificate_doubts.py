@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
@@ -10,7 +11,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshlib.compiler.gateway_model import GatewayTls, KeyPair
 from meshlib.proxy.certificate_doubts import of_clients, of_server, remedy
-from meshlib.proxy.gateway_tls import doubts
+from meshlib.proxy.gateway_tls import doubts, why_not_served
+from meshlib.security.pem import pem_of
 from tests.support.gateway_certificates import certificate_pem, key_pem, leaf, revoked, root
 
 DAY = 86400.0
@@ -51,6 +53,21 @@ def test_one_for_other_names():
 )
 def test_a_wildcard_stands_for_one_label(name, fits):
     assert (server(WILD, (name,)) == []) is fits
+
+
+def test_one_for_some_servers_below_a_wildcard_is_not_doubted():
+    both = leaf("a.shop.test", "b.shop.test")
+    assert server(both, ("*.shop.test",)) == []
+    assert server(both, ("*.bank.test",)) != []
+    assert server(leaf("shop.test", "ashop.test"), ("*.shop.test",)) != [], "the parent itself is not below it"
+
+
+UNREADABLE = pem_of(b"\x30\x03\x02\x01\x01").encode()
+
+
+def test_nothing_is_said_of_one_that_cannot_be_read_nor_of_the_next_in_its_place():
+    assert list(of_server([KeyPair(UNREADABLE + certificate_pem(BANK), b"")], ("shop.test",), NOW)) == []
+    assert list(of_clients(UNREADABLE + certificate_pem(root("root")), b"", NOW + 31 * DAY)) == []
 
 
 def test_one_that_is_for_clients():
@@ -102,6 +119,109 @@ def test_an_encrypted_key_is_told_and_not_shown():
     assert "the private key is encrypted" in remedy(pair(SHOP, encrypted))
 
 
+CERTIFICATE, KEY = certificate_pem(SHOP), key_pem(SHOP)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "said"),
+    [
+        (b"none", KEY, "the certificate is not PEM: it has no line -----BEGIN ...-----"),
+        (CERTIFICATE, b"none", "the private key is not PEM: it has no line -----BEGIN ...-----"),
+        (
+            SHOP[0].public_bytes(Encoding.DER),
+            KEY,
+            "the certificate is binary, not PEM; if it is DER, convert it: openssl x509 -inform der",
+        ),
+        (
+            CERTIFICATE,
+            b"\x30\x82\xff",
+            "the private key is binary, not PEM; if it is DER, convert it: openssl pkey -inform der",
+        ),
+        (KEY, CERTIFICATE, "the certificate and the private key are swapped"),
+        (KEY, KEY, "the certificate has no block CERTIFICATE, but PRIVATE KEY"),
+        (CERTIFICATE, CERTIFICATE, "the private key has no block PRIVATE KEY, but CERTIFICATE"),
+        (CERTIFICATE, b"", "the private key has no block PRIVATE KEY, but CERTIFICATE"),
+        (UNREADABLE, KEY, "the first certificate cannot be read"),
+        (CERTIFICATE, pem_of(b"none", "PRIVATE KEY").encode(), "the private key cannot be read"),
+        (CERTIFICATE[:-40], KEY, "the certificate is cut off"),
+        ("# é\n".encode("latin-1") + CERTIFICATE, key_pem(BANK), "the private key is not that of the certificate"),
+    ],
+)
+def test_what_is_no_certificate_or_no_key_is_said_with_the_remedy(certificate, key, said):
+    told = why_not_served(GatewayTls("SIMPLE", pairs=(KeyPair(certificate, key),)), "S")
+    assert told.startswith(f"S is not served: tls of S cannot be used: {said}")
+    assert "[SSL" not in told
+
+
+@pytest.mark.parametrize(
+    ("ca", "crl", "said"),
+    [
+        (b"none", b"", "the roots of clients (ca.crt, caCertificates) cannot be read: the text is not PEM"),
+        ("é".encode(), b"", "the roots of clients (ca.crt, caCertificates) cannot be read: the text is not PEM"),
+        (
+            SHOP[0].public_bytes(Encoding.DER),
+            b"",
+            "the text is binary, not PEM; if it is DER, convert it: openssl x509 -inform der",
+        ),
+        (KEY, b"", "the text has no block CERTIFICATE, but PRIVATE KEY"),
+        (UNREADABLE, b"", "a block CERTIFICATE is not valid"),
+        (
+            CERTIFICATE,
+            b"\x30\x82\xff",
+            "the text is binary, not PEM; if it is DER, convert it: openssl crl -inform der",
+        ),
+        (CERTIFICATE, CERTIFICATE, "the text has no block X509 CRL, but CERTIFICATE"),
+        (
+            CERTIFICATE,
+            revoked() + certificate_pem(root("other")),
+            "has a certificate that is none of the roots of clients",
+        ),
+    ],
+)
+@pytest.mark.parametrize("of_files", [False, True])
+def test_what_are_no_roots_and_no_revocation_lists_is_said_with_the_remedy(tmp_path, ca, crl, said, of_files):
+    made = GatewayTls("MUTUAL", pairs=(pair(),))
+    if of_files:
+        (tmp_path / "ca").write_bytes(ca)
+        (tmp_path / "crl").write_bytes(crl)
+        made = replace(made, ca_file=str(tmp_path / "ca"), crl_file=str(tmp_path / "crl") if crl else "")
+    else:
+        made = replace(made, ca=ca, crl=crl)
+    told = why_not_served(made, "S")
+    assert said in told
+    assert "[SSL" not in told
+
+
+def test_roots_alone_may_be_a_revocation_lists_neighbours():
+    roots = certificate_pem(root("root"))
+    assert why_not_served(GatewayTls("MUTUAL", pairs=(pair(),), ca=roots, crl=roots + revoked()), "S") == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("of_files", [False, True])
+def test_comments_of_any_encoding_are_no_matter(tmp_path, encoding, of_files):
+    comment = "# é\n".encode(encoding)
+    roots, shown = comment + certificate_pem(root("root")), KeyPair(comment + CERTIFICATE, comment + KEY)
+    made = GatewayTls("MUTUAL", pairs=(shown,), ca=roots, crl=comment + revoked())
+    if of_files:
+        (tmp_path / "ca").write_bytes(roots)
+        made = replace(made, ca=b"", ca_file=str(tmp_path / "ca"))
+    assert why_not_served(made, "S") == ""
+
+
+def test_whatever_a_certificate_brings_about_is_the_problem_of_its_server_alone(monkeypatch):
+    made = GatewayTls("SIMPLE", pairs=(pair(),))
+
+    def breaks(*_):
+        raise OverflowError("of the key")
+
+    monkeypatch.setattr("meshlib.proxy.certificate_doubts.of_server", breaks)
+    assert doubts(made, "S", (), NOW) == []
+    monkeypatch.setattr("meshlib.proxy.gateway_tls._load", breaks)
+    told = why_not_served(made, "S")
+    assert "S is not served: tls of S cannot be used: OpenSSL or Python cannot read it (OverflowError)" in told
+    assert "of the key" not in told
+
+
 def test_where_nothing_is_known_openssl_has_its_say():
-    assert remedy(pair(SHOP, b"none")) == ""
     assert remedy(pair(SHOP)) == ""

@@ -104,7 +104,7 @@ def test_check_tells_of_a_certificate_that_cannot_be_used(tmp_path):
     result = CliRunner().invoke(main, arguments)
     told = " ".join(result.output.split())
     assert result.exit_code == 1
-    assert "error: Gateway/edge/public servers[0] is not served: the certificate of" in told
+    assert "error: Gateway/edge/public servers[0] is not served: tls of" in told
     assert f"cannot be used ({tmp_path}/shop.crt, {tmp_path}/shop.key)" in told
 
 

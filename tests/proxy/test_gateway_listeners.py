@@ -92,7 +92,7 @@ def test_a_certificate_that_cannot_be_used_is_said_before_anybody_connects_once_
     )
 
     def said(host: str) -> int:
-        return caplog.text.count(f"the certificate of Gateway/default/gw servers[{host}] cannot be used")
+        return caplog.text.count(f"tls of Gateway/default/gw servers[{host}] cannot be used")
 
     with Gateway(gateway(https("shop.test"), https("bank.test")), good, bad, SHOP) as gw:
         assert (said("0"), said("1")) == (0, 1)

@@ -319,7 +319,7 @@ def test_a_certificate_that_cannot_be_used_is_said_and_closes_its_server(app, ca
     ) as gw:
         with pytest.raises(GONE):
             get(gw, client())
-        said = "is not served: the certificate of Gateway/default/gw servers[0] cannot be used (Secret default/shop):"
+        said = "is not served: tls of Gateway/default/gw servers[0] cannot be used (Secret default/shop):"
         assert said in caplog.text
 
 
@@ -342,6 +342,29 @@ def test_roots_and_lists_that_are_none_are_told_from_the_certificate(app, caplog
         with pytest.raises(GONE):
             get(gw, client(SOMEBODY))
         assert said in caplog.text
+
+
+def test_accents_in_the_roots_of_one_server_stop_none(app):
+    with Gateway(
+        *routes(app, "shop.test", "bank.test"),
+        tls_secret("bank", BANK),
+        secret(
+            "shop",
+            tls_crt=certificate_pem(SHOP),
+            tls_key=key_pem(SHOP),
+            ca_crt="# é\n".encode() + certificate_pem(root("root")),
+        ),
+        secret("none", tls_crt=certificate_pem(SHOP), tls_key=key_pem(SHOP), ca_crt="é".encode()),
+        gateway(
+            https("none.test", mode="MUTUAL", credentialName="none"),
+            https("shop.test", mode="MUTUAL", credentialName="shop"),
+            https("bank.test", credentialName="bank"),
+        ),
+    ) as gw:
+        assert get(gw, client(SOMEBODY)).status == 200
+        assert get(gw, client(), "bank.test").status == 200
+        with pytest.raises(GONE):
+            get(gw, client(SOMEBODY), "none.test")
 
 
 def written(folder, name, pair, key=None):
@@ -400,7 +423,7 @@ def test_a_key_that_is_none_closes_its_server(app, tmp_path, caplog, key):
     ) as gw:
         with pytest.raises(GONE):
             get(gw, client())
-        assert "is not served: the certificate of Gateway/default/gw servers[0] cannot be used" in caplog.text
+        assert "is not served: tls of Gateway/default/gw servers[0] cannot be used" in caplog.text
 
 
 def test_roots_and_revocations_in_files_are_kept_with_the_certificate(app, tmp_path):
