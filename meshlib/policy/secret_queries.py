@@ -45,12 +45,45 @@ def without_secrets(url: str) -> str:
     return f"{path}?{query_without_secrets(query)}"
 
 
+_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+_USERINFO = re.compile(r"(\A[A-Za-z][A-Za-z0-9+.-]*:[/\\]*|[/\\]{2})[^/\\?#]*@")
+_RUN = re.compile(r"[^?;#,=]+(=?)")
+"""What may be a name, with its ``=``. What has none matches, too, so that no byte is looked at twice."""
+_PARTS = re.compile(r"[^\w.-]+")
+_DEEPEST = 4
+
+
 def location_without_secrets(url: str) -> str:
-    """The same of a URL that a response sends its caller to: what stands behind a ``#`` may be parameters, too, as OAuth has
-    tokens there."""
-    there, mark, fragment = url.partition("#")
-    told = without_secrets(fragment) if "?" in fragment else query_without_secrets(fragment)
-    return f"{without_secrets(there)}{mark}{told}"
+    """The same of a URL that a response sends its caller to, wherever in it parameters may stand: behind a ``#``, as OAuth has
+    tokens there, in a URL within the URL, percent-encoded or not, in one of several that are joined by commas. All of a secret
+    is hidden up to the next ``&`` (or the fragment); userinfo is taken away."""
+    return _nested_without_secrets(url, _DEEPEST)
+
+
+def _nested_without_secrets(url: str, deep: int) -> str:
+    there, mark, fragment = _USERINFO.sub(r"\1", url).partition("#")
+    return f"{_stretches_without_secrets(there, deep)}{mark}{_stretches_without_secrets(fragment, deep)}"
+
+
+def _stretches_without_secrets(text: str, deep: int) -> str:
+    return "&".join([_stretch_without_secrets(stretch, deep) for stretch in text.split("&")])
+
+
+def _stretch_without_secrets(stretch: str, deep: int) -> str:
+    for found in _RUN.finditer(stretch):
+        run, end = found[0], found.end()
+        if found[1] and end < len(stretch) and _names_a_secret(decoded(run[:-1]).lower()):
+            return f"{stretch[:end]}{INSTEAD}"
+        if _ENCODED.search(run) is not None:
+            plain = decoded(run)
+            if not deep or _nested_without_secrets(plain, deep - 1) != plain:
+                return f"{stretch[: found.start()]}{INSTEAD}"
+    return stretch
+
+
+def _names_a_secret(name: str) -> bool:
+    """Also the last part of a path: ``#/done/code=...``."""
+    return is_secret(name) or any(map(is_secret, _PARTS.split(name)))
 
 
 def query_without_secrets(query: str) -> str:
@@ -63,7 +96,6 @@ def query_without_secrets(query: str) -> str:
     return "&".join(pairs)
 
 
-_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
 _KEPT = frozenset('"<>\\^{|}')
 
 
