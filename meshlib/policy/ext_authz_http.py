@@ -32,12 +32,17 @@ def target(authorizer: Authorizer, asked: Asked) -> str:
 
 
 def headers(authorizer: Authorizer, asked: Asked) -> dict[str, str]:
-    """The headers of the question, Host aside; repeated ones joined with a comma, and what is not UTF-8 in them shown as ``!``,
-    as Envoy does. Length first."""
+    """The headers of the question, Host and pseudo headers aside; repeated ones joined with a comma, and what is not UTF-8 in
+    them shown as ``!``, as Envoy does. Length first."""
     patterns = authorizer.request_headers
     found = {"content-length": str(len(asked.body or b""))}
     for name, values in asked.headers.items():
-        if (name == "authorization" or patterns.has(name)) and name not in FRAMING and name != "host":
+        if (
+            (name == "authorization" or patterns.has(name))
+            and name not in FRAMING
+            and name != "host"
+            and name[:1] != ":"
+        ):
             found[name] = readable(",".join(values))
     if asked.body is not None:
         found[PARTIAL] = "true" if asked.cut else "false"

@@ -47,6 +47,12 @@ def test_no_pattern_tells_how_messages_are_framed() -> None:
     assert found == {"content-length": "0", "authorization": "Bearer t", "cookie": "a=1,b=2"}
 
 
+def test_pseudo_headers_are_told_by_the_question_itself() -> None:
+    asked = replace(ASKED, headers={**ASKED.headers, ":path": ["/a"], ":authority": ["me"]})
+    found = headers(replace(PLAIN, request_headers=patterns(":path", ":authority", ":*", "*")), asked)
+    assert not [name for name in found if name.startswith(":")]
+
+
 def test_additional_headers_count_before_the_request_s() -> None:
     made = replace(PLAIN, request_headers=patterns("x-user"), additional=(("X-User", "mesh"), ("x-key", "k")))
     found = headers(made, ASKED)

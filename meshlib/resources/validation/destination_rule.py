@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from meshlib.resources.validation.addresses import is_ip
 from meshlib.resources.validation.client_tls import client_tls
 from meshlib.resources.validation.connection_pool import connection_pool
 from meshlib.resources.validation.export_to import export_to
-from meshlib.resources.validation.headers import header_name, is_header_name
+from meshlib.resources.validation.headers import header_name
 from meshlib.resources.validation.hosts import domain_problem
 from meshlib.resources.validation.labels import labels
 from meshlib.resources.validation.locality import locality_setting, zone_aware_setting
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _SPEC: Loc = ("spec",)
 _MAGLEV_LIMIT = 5_000_011
+_ENDS_A_COOKIE_NAME = re.compile(r'[\x00-\x20\x7f-\x9f;,="]').search
 
 
 def refusals(resource: DestinationRule) -> Iterator[Notice]:
@@ -153,9 +155,12 @@ def _consistent_hash(found: ConsistentHash, loc: Loc) -> Iterator[Notice]:
     if cookie is not None and found.use_source_ip is None and found.http_query_parameter_name is None:
         if not cookie.name:
             yield refused("hash-key", (*loc, "httpCookie", "name"), "httpCookie has no name", "name: user")
-        elif not is_header_name(cookie.name):  # a token, as those are
+        elif _ENDS_A_COOKIE_NAME(cookie.name):
             yield refused(
-                "bad-cookie-name", (*loc, "httpCookie", "name"), f"{cookie.name!r} is not a cookie's name", "name: user"
+                "bad-cookie-name",
+                (*loc, "httpCookie", "name"),
+                f"{cookie.name!r} is not a cookie's name",
+                'no spaces, control characters, ";", ",", "=" or quotes, such as user or user[id]',
             )
         yield from _attributes(cookie.attributes or (), (*loc, "httpCookie", "attributes"))
     if found.minimum_ring_size and (found.ring_hash is not None or found.maglev is not None):

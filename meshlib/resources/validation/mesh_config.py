@@ -201,11 +201,16 @@ def _http(settings: EnvoyExtAuthzHttp) -> Iterator[Notice]:
         for index, value in enumerate(values or ()):
             if value in ("", "*"):
                 yield warned("", (field, index), f"{value!r} names no headers: write prefix* or *suffix")
-            elif not is_header_name(value.removeprefix("*").removesuffix("*")):
+            elif not _is_pattern(value.removeprefix("*").removesuffix("*")):
                 yield warned("", (field, index), f"{value!r} is not the name of a header")
     for name in settings.include_additional_headers_in_check or ():
         if not is_header_name(name):
             yield warned("", ("includeAdditionalHeadersInCheck", name), f"{name!r} is not the name of a header")
+
+
+def _is_pattern(name: str) -> bool:
+    """A pseudo header, too, or the colon that all of them begin with, as Istio has it: requests tell them by themselves."""
+    return name == ":" or is_header_name(name.removeprefix(":"))
 
 
 def _service_problem(service: str) -> str:

@@ -62,7 +62,6 @@ WRITTEN = {
     "a claim's": lambda name: tokens(outputClaimToHeaders=[{"claim": "sub", "header": name}]),
     "a deadline's": lambda name: resilience(deadline={"header": name}),
     "a fallback's": lambda name: resilience(fallback={"response": {"headers": {name: "x"}}}),
-    "a cookie's name": lambda name: hashed(httpCookie={"name": name, "ttl": "1s"}),
 }
 
 
@@ -104,6 +103,50 @@ def test_an_authorizer_with_one_refuses_what_it_is_for(field, name):
     provider = {"service": "auth.default.svc.cluster.local", "port": 80, **said}
     loaded = load_objects([mesh_config(extensionProviders=[{"name": "auth", "envoyExtAuthzHttp": provider}])])
     assert [problem.code for problem in loaded.problems] == ["bad-provider"]
+
+
+@pytest.mark.parametrize("name", [":authority", ":path", ":method", ":Path", ":*", ":pa*", "*:path"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "includeHeadersInCheck",
+        "includeRequestHeadersInCheck",
+        "headersToUpstreamOnAllow",
+        "headersToDownstreamOnDeny",
+        "headersToDownstreamOnAllow",
+    ],
+)
+def test_pseudo_headers_are_taken_in_the_lists_of_an_authorizer(field, name):
+    """Istio takes them. Of a request the question itself tells them; no response of an authorizer has them."""
+    provider = {"service": "auth.default.svc.cluster.local", "port": 80, field: [name]}
+    assert not load_objects([mesh_config(extensionProviders=[{"name": "a", "envoyExtAuthzHttp": provider}])]).problems
+
+
+def test_a_question_is_not_given_a_pseudo_header_of_its_own():
+    provider = {
+        "service": "auth.default.svc.cluster.local",
+        "port": 80,
+        "includeAdditionalHeadersInCheck": {":path": "/x"},
+    }
+    loaded = load_objects([mesh_config(extensionProviders=[{"name": "a", "envoyExtAuthzHttp": provider}])])
+    assert [problem.code for problem in loaded.problems] == ["bad-provider"]
+
+
+@pytest.mark.parametrize("name", ["user", "user[id]", "a:b", "(x)", "/a@b", "é", "{x}", "a\\b", "%61"])
+def test_a_cookie_is_called_as_its_servers_like(name):
+    assert not load_objects([hashed(httpCookie={"name": name, "ttl": "1s"})]).errors
+
+
+@pytest.mark.parametrize("name", ["x a", "x\ta", "x\n", "\x7f", "\x85", "a;b", "a,b", "a=b", 'a"b'])
+def test_a_cookie_is_not_called_what_ends_its_name(name):
+    (problem,) = load_objects([hashed(httpCookie={"name": name, "ttl": "1s"})]).errors
+    assert problem.code == "bad-cookie-name"
+    assert "no spaces" in problem.hint
+
+
+def test_a_cookie_has_a_name():
+    (problem,) = load_objects([hashed(httpCookie={"name": "", "ttl": "1s"})]).errors
+    assert problem.code == "hash-key"
 
 
 def test_a_wildcard_names_headers_of_an_authorizer():
