@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,9 +17,6 @@ from meshlib.cli.options import (
     own_workload_options,
 )
 from meshlib.cli.own_mesh import make_mesh
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(

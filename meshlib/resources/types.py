@@ -193,8 +193,9 @@ Int32 = Annotated[int, whole_number(-(1 << 31), (1 << 31) - 1)]
 UInt32 = Annotated[int, whole_number(0, (1 << 32) - 1)]
 UInt64 = Annotated[int, whole_number(0, (1 << 64) - 1)]
 Count = Annotated[int, whole_number(0, (1 << 31) - 1)]
-Positive = Annotated[int, whole_number(1, (1 << 31) - 1)]
 """An int32 that may not be negative."""
+Positive = Annotated[int, whole_number(1, (1 << 31) - 1)]
+"""An int32 of which 0 says nothing, and is refused."""
 
 
 def _port(value: object) -> int:

@@ -68,12 +68,11 @@ class Rule(AnyRule["Send"]):
 
     def __init__(self, chaos: Chaos, where: Where, kind: Kind, number: int) -> None:
         super().__init__(chaos.seed, chaos.clock, where, kind, number)
-
         self._at = where
 
     @property
     def named(self) -> str:
-        """What may be written wrong."""
+        """What of it may be written wrong, as the end of a question: ``are its host and path written as they``."""
         more = [name for name in ("subset", "endpoint", "path") if getattr(self._at, name) is not None]
         return f"are its {' and '.join(['host', *more])} written as they" if more else "is its host written as it"
 
