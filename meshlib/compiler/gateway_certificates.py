@@ -87,8 +87,15 @@ def _credential(secrets: Secrets, name: str, asks: bool) -> tuple[KeyPair, bytes
             f"put the Secret (kubernetes.io/tls{', with ca.crt, or a second one ' + name + '-cacert' if asks else ''}) into "
             f"--config, in the namespace of the gateway's workload, {secrets.namespace}",
         )
-    if _BEGIN_CERTIFICATE not in found.certificate or _BEGIN_KEY not in found.key:
-        what = "certificate" if _BEGIN_CERTIFICATE not in found.certificate else "private key"
+    certified, keyed = _BEGIN_CERTIFICATE in found.certificate, _BEGIN_KEY in found.key
+    if not certified and not keyed and _BEGIN_CERTIFICATE in found.key and _BEGIN_KEY in found.certificate:
+        raise Unusable(
+            f"certificate and private key of Secret {secrets.namespace}/{name} are swapped",
+            "credentialName",
+            "give each where the other is",
+        )
+    if not certified or not keyed:
+        what = "private key" if certified else "certificate"
         raise Unusable(
             f"the {what} of Secret {secrets.namespace}/{name} is not PEM",
             "credentialName",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -120,12 +121,19 @@ spec:
     assert message.startswith("it is bound to Gateway/default/gw, which lists none of its hosts (other.test)")
 
 
+SWAPPED = {
+    "tls.crt": base64.b64encode(b"-----BEGIN PRIVATE KEY-----").decode(),
+    "tls.key": base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode(),
+}
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
         (None, "there is no Secret default/shop among the resources"),
         ({"token": "eA=="}, "Secret default/shop has neither tls.crt and tls.key nor cert and key (it has token)"),
         ({"tls.crt": "eA==", "tls.key": "eA=="}, "the certificate of Secret default/shop is not PEM"),
+        (SWAPPED, "certificate and private key of Secret default/shop are swapped"),
         ({"tls.crt": "%", "tls.key": "eA=="}, "tls.crt of Secret default/shop is not valid base64"),
     ],
 )
