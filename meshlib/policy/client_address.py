@@ -9,6 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 MAX_SEEN = 4096
+LONGEST_IP = 45
+"""Characters of an IP: an IPv6 one that ends as an IPv4 one."""
 MAX_SHOWN, LONGEST_SHOWN = 1024, 64
 PLAIN = re.compile(r"[\w.:/%\[\]-]*", re.ASCII).fullmatch
 
@@ -67,12 +69,21 @@ def ip_of(address: str) -> str:
     return str(found)
 
 
-@functools.lru_cache(MAX_SEEN)
 def last_forwarded(forwarded: str) -> str:
     """The IP at the end of an X-Forwarded-For (its lines joined with ","), "" when there stands none: Envoy takes no port
     there, and an IPv4 address mapped into IPv6 for an IPv6 one."""
-    last = forwarded.rpartition(",")[2].strip(" \t")
+    return ip_said(forwarded.rpartition(",")[2].strip(" \t"))
+
+
+def ip_said(text: str) -> str:
+    """One of an X-Forwarded-For, without its zone; "" of what is no IP."""
+    address = text.partition("%")[0]
+    return _ip(address) if len(address) <= LONGEST_IP else ""
+
+
+@functools.lru_cache(MAX_SEEN)
+def _ip(address: str) -> str:
     try:
-        return str(ipaddress.ip_address(last.partition("%")[0]))
+        return str(ipaddress.ip_address(address))
     except ValueError:
         return ""

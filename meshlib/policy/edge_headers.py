@@ -8,10 +8,9 @@ x-envoy-external-address says who the client is, and what only proxies of the me
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 from dataclasses import dataclass
 
+from meshlib.policy.client_address import ip_said
 from meshlib.policy.forwarded_client_cert import HEADER as CLIENT_CERT
 from meshlib.policy.forwarded_client_cert import CertDetails, ForwardClientCert, forwarded
 from meshlib.policy.sidecar_headers import FOR_THE_PROXY, NOT_BELIEVED
@@ -43,7 +42,6 @@ _LINE_END = b"\r\n"
 _BLANK = b" \t"
 DETAILS = CertDetails(subject=True, cert=True, dns=True, uri=True)
 """What istiod has gateways tell of a client's certificate."""
-MOST_SEEN = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +143,10 @@ def _with_port(lines: list[bytes], port: int, trusted: bool) -> list[bytes]:
     return [text, b"%b: %d\r\n" % (PORT, port)]
 
 
-@functools.lru_cache(MOST_SEEN)
 def forwarded_at(forwarded_for: str, trusted: int) -> str:
     """The address that so many trusted proxies vouch for: the one at that place from the end. "" where there are fewer, or it
     is none."""
-    parts = forwarded_for.split(",")
+    parts = forwarded_for.rsplit(",", trusted)
     if len(parts) < trusted:
         return ""
-    try:
-        return str(ipaddress.ip_address(parts[-trusted].strip(" \t").partition("%")[0]))
-    except ValueError:
-        return ""
+    return ip_said(parts[-trusted].strip(" \t"))

@@ -11,9 +11,17 @@ _SECRET = re.compile(
 HIDDEN = "(not shown)"
 
 
-@functools.lru_cache(4096)
+LONGEST_KEPT = 128
+"""Characters of a name that is looked up again: callers write names, too, and fill no memory with long ones."""
+
+
 def is_secret(name: str) -> bool:
     """Whether the values of a header, metadata key, cookie or parameter of this name (in lower case) are secrets."""
+    return _is_secret(name) if len(name) <= LONGEST_KEPT else _SECRET.search(name) is not None
+
+
+@functools.lru_cache(4096)
+def _is_secret(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 

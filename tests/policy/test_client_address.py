@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.policy import client_address
 from meshlib.policy.client_address import (
     LONGEST_SHOWN,
     MAX_SHOWN,
@@ -96,3 +97,11 @@ def test_what_addresses_take_is_bounded():
     long = "x" * (LONGEST_SHOWN + 1)
     assert addresses.keep("long", long) == long
     assert "long" not in addresses
+
+
+def test_of_what_is_too_long_for_an_ip_nothing_is_kept():
+    """A caller writes it: 4,096 long ones would be hundreds of megabytes."""
+    kept = client_address._ip.cache_info().currsize
+    assert last_forwarded("1" * 60_000) == last_forwarded(f"{'9' * 60_000}, x{'1' * 50}") == ""
+    assert client_address._ip.cache_info().currsize == kept
+    assert last_forwarded(f"{'9' * 60_000}, fe80::1%{'e' * 60_000}") == "fe80::1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meshlib.policy import secret_values
 from meshlib.policy.secret_values import HIDDEN, is_secret, shown, url_shown
 
 
@@ -56,3 +57,10 @@ def test_that_one_is_absent_or_empty_is_no_secret():
 )
 def test_a_url_as_it_may_be_shown(url, shown):
     assert url_shown(url) == shown
+
+
+def test_long_names_are_judged_and_not_kept():
+    kept = secret_values._is_secret.cache_info().currsize
+    assert is_secret("x" * 60_000 + "token")
+    assert not is_secret("x" * 60_000)
+    assert secret_values._is_secret.cache_info().currsize == kept

@@ -18,7 +18,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
-from meshlib.transport.protocol.request_target import MAX_SEEN, is_authority, read_target
+from meshlib.transport.protocol.request_target import LONGEST_AUTHORITY, MAX_SEEN, is_authority, read_target
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 BESIDE = 4
@@ -151,6 +151,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                 target.translate(None, _CLEAR)
                 or not target.startswith(b"/")
                 or method in _OF_THEIR_OWN
+                or len(authority) > LONGEST_AUTHORITY
                 or not _names_one(authority)
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)

@@ -80,10 +80,12 @@ def read_target(method: str, target: str, host: str | None, *, host_needed: bool
     return Target(path, query, host)
 
 
-@functools.lru_cache(MAX_SEEN)
 def is_authority(host: str) -> bool:
     """Whether it is one ``name``, ``name:port``, or an address like that; a port is 1..65535."""
-    if len(host) > LONGEST_AUTHORITY:
-        return False
+    return len(host) <= LONGEST_AUTHORITY and _is_authority(host)
+
+
+@functools.lru_cache(MAX_SEEN)
+def _is_authority(host: str) -> bool:
     found = _AUTHORITY.fullmatch(host)
     return found is not None and int(found[1] or 0) <= MAX_PORT

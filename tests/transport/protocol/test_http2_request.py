@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.proxy.request import is_grpc
+from meshlib.transport.protocol import http2_request
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_request import _one_by_one, read_head
@@ -179,3 +180,10 @@ PSEUDO = [(b":method", b"GET"), (b":path", b"/"), (b":scheme", b"http"), (b":aut
 def test_what_is_special_about_its_lines_is_known_from_its_names(pseudo, fields):
     head = read_head((*pseudo, *fields))
     assert sorted(head.special) == sorted(SPECIAL.findall(head.lower))
+
+
+def test_of_an_authority_that_is_too_long_nothing_is_kept():
+    kept = http2_request._names_one.cache_info().currsize
+    head = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a" * 50_000)]
+    assert read_head(head).refused is not None
+    assert http2_request._names_one.cache_info().currsize == kept

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.policy.refusal import Refusal
+from meshlib.transport.protocol import request_target
 from meshlib.transport.protocol.request_target import (
     BAD_HOST,
     CHARACTERS,
@@ -131,3 +132,9 @@ def test_whatever_is_sent_is_read_to_the_letter_or_refused(method: str, target: 
 def test_a_target_that_is_clear_at_a_glance_has_nothing_unclear(rest):
     refused = read_target("GET", f"/{rest}", "a") in (FRAGMENT, CHARACTERS)
     assert refused == any(not ("!" <= each <= "~" or each >= "\x80") or each == "#" for each in rest)
+
+
+def test_of_a_host_that_is_too_long_nothing_is_kept():
+    kept = request_target._is_authority.cache_info().currsize
+    assert not is_authority("a" * 60_000)
+    assert request_target._is_authority.cache_info().currsize == kept
