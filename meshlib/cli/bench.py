@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from meshlib.cli.bench_compare import compare
+from meshlib.cli.bench_files import check_writable, is_stdout, is_stream, write_file, write_stream
 from meshlib.cli.bench_report import report as report_command
 from meshlib.cli.options import Finite
 
@@ -47,7 +47,12 @@ How to read it: docs/benchmark.md.
 )
 @click.option("--quick", is_flag=True, help="Only what is asked first; under a minute.")
 @click.option("--only", type=click.Choice(["library", "grpc", "proxy", "servers", "scale"]), help="Just these rows.")
-@click.option("--json", "json_file", type=FILE, help="Write the report here, after each part and at the end.")
+@click.option(
+    "--json",
+    "json_file",
+    type=FILE,
+    help="Write the report here, after each part and at the end; /dev/stdout, FIFO: once.",
+)
 @click.option("--html", "html_file", type=FILE, help="Write it as a page with plots here, likewise.")
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of each row.  [default: 11, quick 7]")
 @click.option("--seconds", type=Finite(0.01), help="Seconds of a round.  [default: 0.5, quick 0.3]")
@@ -71,26 +76,32 @@ def bench(
             "/proc, and needs the loopback addresses 127.0.0.2 to 127.0.0.4; in a container of Linux it works"
         )
     for option, file in (("--json", json_file), ("--html", html_file)):
-        _check_writable(option, file)
+        if file is not None:
+            check_writable(option, file)
     from meshlib.bench import plan, scale
     from meshlib.bench.page import page
+    from meshlib.bench.result import Report
     from meshlib.bench.run import run
 
     usual = plan.QUICK if quick else plan.FULL
     pace = plan.Pace(rounds or usual.rounds, seconds or usual.seconds)
 
+    made: tuple[tuple[Path | None, Callable[[Report], str]], ...] = ((json_file, Report.to_json), (html_file, page))
+    wanted = [(file, text) for file, text in made if file is not None]
+    files = [each for each in wanted if not is_stream(each[0])]
+    streams = [each for each in wanted if is_stream(each[0])]
     unwritten = dict[Path, str]()
 
+    def write(file: Path, text: str, into: Callable[[Path, str], None]) -> None:
+        try:
+            into(file, text)
+            unwritten.pop(file, None)
+        except OSError as error:  # a full disk does not cost what is measured
+            unwritten[file] = error.strerror or str(error)
+
     def kept(report: Report) -> None:
-        made = ((json_file, report.to_json), (html_file, lambda: page(report)))
-        for file, text in made:
-            if file is None:
-                continue
-            try:
-                _write(file, text())
-                unwritten.pop(file, None)
-            except OSError as error:  # a full disk does not cost what is measured
-                unwritten[file] = error.strerror or str(error)
+        for file, text in files:
+            write(file, text(report), write_file)
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _interrupted)
@@ -99,12 +110,17 @@ def bench(
         # a quick run has no time for them, unless they are what is asked for
         sizes = scale.steps(quick) if only == scale.GROUP or (only is None and not quick) else []
         report, code = run(parts, pace, progress, kept, quick=quick, sizes=sizes)
-    _show(report, pace)
-    for file in filter(None, (json_file, html_file)):
+    taken = any(is_stdout(file) for file, _ in streams)  # a report goes there, and nothing else
+    _show(report, pace, sys.stderr if taken else sys.stdout)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)  # a FIFO may be one that nobody reads
+    for file, text in streams:
+        write(file, text(report), write_stream)
+    for file, _ in wanted:
         if file in unwritten:
             click.echo(f"not written: {file}: {unwritten[file]}", err=True)
         else:
-            click.echo(f"written: {file}")
+            click.echo(f"written: {file}", err=taken)
     raise SystemExit(code or (1 if unwritten else 0))
 
 
@@ -119,38 +135,14 @@ def _interrupted(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _check_writable(option: str, file: Path | None) -> None:
-    """Before an hour is spent."""
-    if file is None:
-        return
-    if not file.parent.is_dir():
-        raise click.UsageError(f"{option} {file}: there is no folder {file.parent}")
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise click.UsageError(f"{option} {file}: it cannot be written")
-
-
-def _write(file: Path, text: str) -> None:
-    """The whole file or none of it. What a link leads to is written; what is no file (``/dev/stdout``, a pipe) stays."""
-    if file.exists() and not file.is_file():
-        file.write_text(text, encoding="utf-8")
-        return
-    file = file.resolve()
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _show(report: Report, pace: Pace) -> None:
+def _show(report: Report, pace: Pace, out: TextIO) -> None:
     """Tables, and what follows from them."""
     from rich.console import Console
     from rich.table import Table
 
     from meshlib.bench import scale, told
 
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
+    console = Console(file=out, width=None if out.isatty() else WIDTH, highlight=False, markup=False)
     grown = [row for row in report.rows if row.group == scale.GROUP]
     others = [row for row in report.rows if row.group != scale.GROUP]
     for where, rows in told.by_conditions(others).items():
@@ -179,7 +171,7 @@ def _show(report: Report, pace: Pace) -> None:
         if sentences:
             console.print(title, style="bold")
             for each in sentences:
-                console.print(f"- {each}", soft_wrap=not sys.stdout.isatty())
+                console.print(f"- {each}", soft_wrap=not out.isatty())
             console.print()
 
 

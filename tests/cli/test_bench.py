@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from meshlib.bench.result import CPU, Report
-from meshlib.cli.bench import _write
 from meshlib.cli.main import main
 from tests.support.eventually import eventually
 
@@ -120,20 +120,49 @@ def test_a_report_that_could_not_be_written_is_said_before_an_hour_is_spent(tmp_
     assert "there is no folder" in ran.output
 
 
-def test_a_report_is_written_through_links_and_into_pipes_which_stay_what_they_are(tmp_path: Path) -> None:
-    link, pipe = tmp_path / "link", tmp_path / "pipe"
-    link.symlink_to(tmp_path / "report.json")
-    os.mkfifo(pipe)
-    for _ in range(2):
-        _write(link, "a report")
-    assert link.is_symlink()
-    assert (tmp_path / "report.json").read_text() == "a report"
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    _write(pipe, "a report")
-    assert os.read(reader, 100) == b"a report"
-    os.close(reader)
-    assert pipe.is_fifo()
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe", "report.json"]
+QUICK = ("--quick", "--only", "library", *SHORT)
+
+
+def begun(*options: str, stdout: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([*COMMAND, *QUICK, *options], stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_output_may_be_where_the_report_goes_as_a_file_and_holds_nothing_else(tmp_path: Path) -> None:
+    """``--json /dev/stdout > out.json``"""
+    with (
+        open(tmp_path / "out.json", "w") as out,
+        begun("--json", "/dev/stdout", stdout=out.fileno()) as run,
+    ):
+        assert run.stderr is not None
+        said = run.stderr.read()
+        assert run.wait(300) == 0, said
+    report = Report.from_json((tmp_path / "out.json").read_text())
+    assert {row.in_flight for row in report.rows} == {1, 32}  # all parts
+    assert [each.name for each in tmp_path.iterdir()] == ["out.json"]
+    assert "What follows" in said
+    assert "written: /dev/stdout" in said
+
+
+def test_a_fifo_gets_one_document_also_after_an_interruption(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor(1) as reader, begun("--rounds", "20", "--json", str(fifo), stdout=subprocess.PIPE) as run:
+        read = reader.submit(fifo.read_text)
+        try:
+            assert run.stderr is not None
+            for line in run.stderr:
+                if "32 in flight" in line:  # one part is over
+                    break
+            run.send_signal(signal.SIGINT)
+            shown, said = run.communicate(timeout=60)
+        finally:
+            run.kill()
+            os.close(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))  # where nobody has written, reading ends all the same
+    assert run.returncode == 130, said
+    report = Report.from_json(read.result(60))
+    assert "interrupted: the report has what was measured until then" in report.notes
+    assert fifo.is_fifo()
+    assert f"written: {fifo}" in shown
 
 
 def test_where_there_is_no_proc_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
