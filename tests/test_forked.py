@@ -7,11 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.forked import ROOT, SECONDS, Forked
+from tests.support import forked
+from tests.support.eventually import eventually
+from tests.support.forked import ROOT, SECONDS, Forked, NotToldError
+
+WAITS = "print('begun', flush=True); import time; time.sleep(60)"
 
 
 def ended(program: str, *arguments: str, **more: object) -> tuple[str, int]:
@@ -96,8 +101,7 @@ def test_what_an_interpreter_reads_when_it_begins_is_as_its_environment_says() -
 
 def test_processes_at_the_same_time_hold_nothing_of_each_other() -> None:
     """Who is killed is known to have ended, and its output too, while others run."""
-    waits = "print('begun', flush=True); import time; time.sleep(60)"
-    with Forked(waits) as one, Forked(waits) as other:
+    with Forked(WAITS) as one, Forked(WAITS) as other:
         assert one.stdout.readline() == other.stdout.readline() == "begun\n"
         one.kill()
         assert one.stdout.read() == ""
@@ -106,6 +110,79 @@ def test_processes_at_the_same_time_hold_nothing_of_each_other() -> None:
         descriptors = {os.readlink(f"/proc/{other.pid}/fd/{n}") for n in os.listdir(f"/proc/{other.pid}/fd")}
         assert len(descriptors) == 2, descriptors  # nothing as input, one pipe as both outputs
         other.kill()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], int]]:
+    """Processes that fork for this test alone; the number of the last."""
+    monkeypatch.setattr(forked, "_parents", {})
+    yield lambda: list(forked._parents.values())[-1]._process.pid
+    for each in forked._parents.values():
+        each.end()
+
+
+def test_who_is_forgotten_while_it_runs_takes_nobody_with_it(alone: Callable[[], int]) -> None:
+    forgotten = Forked(WAITS)
+    assert forgotten.stdout.readline() == "begun\n"
+    forker, pid = alone(), forgotten.pid
+    forgotten._ended.close()
+    forgotten.stdout.close()
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+    assert ended("print(1)") == ("1\n", 0)
+    assert alone() == forker
+
+
+def test_a_fork_of_the_process_that_asks_ends_nothing(alone: Callable[[], int]) -> None:
+    assert ended("print(1)") == ("1\n", 0)
+    forker = alone()
+    pid = os.fork()
+    if not pid:
+        for each in forked._parents.values():
+            each.end()  # as atexit does
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert ended("print(2)") == ("2\n", 0)
+    assert alone() == forker
+
+
+def test_where_the_process_that_forks_is_dead_what_it_forked_is_ended_and_another_forks(
+    alone: Callable[[], int],
+) -> None:
+    orphan = Forked(WAITS)
+    assert orphan.stdout.readline() == "begun\n"
+    forker = alone()
+    os.kill(forker, signal.SIGKILL)
+    forked._parents[next(iter(forked._parents))]._process.wait(SECONDS)
+    with pytest.raises(NotToldError):
+        orphan.wait(SECONDS)
+    orphan.terminate()
+    assert orphan.stdout.read() == ""  # its end has come
+    orphan.kill()
+    orphan.stdout.close()
+    orphan._ended.close()
+    assert ended("print(1)") == ("1\n", 0)
+    assert alone() != forker
+
+
+def test_the_process_that_forks_has_of_the_environment_what_is_read_at_the_beginning_and_nothing_of_ours(
+    alone: Callable[[], int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OURS", "1")
+    program = "import time; from prometheus_client import values; print(time.tzname[0], values.ValueClass.__name__)"
+    environment = {"TZ": "XYZ-9", "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    assert ended(program, environment=environment) == ("XYZ MmapedValue\n", 0)
+    names = {each.partition(b"=")[0] for each in Path(f"/proc/{alone()}/environ").read_bytes().split(b"\0") if each}
+    assert names <= {b"PATH", b"HOME", b"PYTHONPATH", b"TZ", b"PROMETHEUS_MULTIPROC_DIR"}
+
+
+def test_its_umask_is_ours() -> None:
+    program = "import os; print(oct(os.umask(0)))"
+    assert ended(program)[0] == f"{oct(forked._umask())}\n"
+    with Forked(
+        f"from tests.test_forked import ended; import os; os.umask(0o31); print(ended({program!r}))"
+    ) as process:
+        assert process.stdout.read() == "('0o31\\n', 0)\n"
 
 
 def test_the_process_that_forks_ends_with_the_one_that_asks() -> None:

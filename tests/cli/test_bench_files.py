@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import pytest
 
-from meshlib.cli import bench_files
 from meshlib.cli.bench_files import check_writable, is_stdout, is_stream, write_file, write_stream
 
 
@@ -101,7 +100,7 @@ def test_a_file_that_may_be_written_in_a_folder_that_may_not_cannot_be_replaced(
     (folder / "report.json").touch()
     link.symlink_to(folder / "report.json")
     forbidden = [folder]
-    monkeypatch.setattr(bench_files.os, "access", lambda path, mode: Path(path) not in forbidden)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) not in forbidden)
     assert refused(link) == "--json FILE: it cannot be written"
     forbidden[:] = [folder / "report.json"]
     assert refused(link) == "--json FILE: it cannot be written"

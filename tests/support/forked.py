@@ -4,6 +4,19 @@
 ``subprocess.Popen([sys.executable, "-c", program, *arguments])`` that tests use: for what a command does once it runs. What a
 command imports, and when, is asked with ``subprocess``.
 
+What differs from ``subprocess.Popen`` of that:
+
+- It runs on Linux alone.
+- All of ``IMPORTED`` is imported, whether the program asks for it or not, and what those modules do when they are imported is
+  done: a test of what is imported, or of a module that is missing, sees nothing here.
+- Programs of one test process have the same hash seed (PYTHONHASHSEED gives another), and the same addresses.
+- Environment variables are there, but the interpreter and modules have read those they read when they begin: those of
+  ``AT_THE_BEGINNING`` are as the program's environment says, others (PATH, HOME) as the test process had them then.
+- Environment and arguments take 200 kB together at most, and ``/proc/PID/environ`` and ``cmdline`` are those of the process
+  that forks.
+- Folder, umask and signals are as with ``Popen``; the input is /dev/null; limits (``ulimit``) are those of the process that
+  forks.
+
 Behind it: one process for each of xdist's has imported what commands import, has one thread, and forks when it is asked to
 (``python -m tests.support.forked``). It ends with the process that began it.
 """
@@ -74,8 +87,15 @@ IMPORTED = (
     "watchfiles",
 )
 
-AT_THE_BEGINNING = ("PYTHON", "LC_", "LANG", "MESHLIB_PLAIN", "MALLOC_", "GLIBC_", "LD_", "GRPC_")
+AT_THE_BEGINNING = (
+    "PYTHON", "LC_", "LANG", "TZ", "MESHLIB_PLAIN", "MALLOC_", "GLIBC_", "LD_", "GRPC_", "PROMETHEUS_", "OTEL_", "OPENSSL_",
+    "SSL_",
+)  # fmt: skip
 """How environment variables begin that an interpreter, or a module, reads when it begins."""
+
+
+class NotToldError(Exception):
+    """The process that forks has ended, so that nobody knows how what it has forked ends."""
 
 
 def _of_the_beginning(environment: dict[str, str]) -> dict[str, str]:
@@ -102,15 +122,22 @@ class Forked:
         self._lock = threading.Lock()
         self.returncode: int | None = None
         whole = dict(os.environ if environment is None else environment)
-        asked = {"program": program, "arguments": arguments, "folder": str(folder or Path.cwd()), "session": session}
+        asked = {
+            "program": program, "arguments": arguments, "folder": str(folder or Path.cwd()), "session": session,
+            "environment": whole, "umask": _umask(),
+        }  # fmt: skip
         try:
-            self.pid = _parent_for(_of_the_beginning(whole)).fork({**asked, "environment": whole}, theirs, theirs_ended)
+            self.pid = _parent_for(_of_the_beginning(whole)).fork(asked, theirs, theirs_ended)
         finally:
             os.close(theirs)
             os.close(theirs_ended)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, as ``subprocess`` has it; it is no process any more then, not even a dead one."""
+        """Its exit code, as ``subprocess`` has it; it is no process any more then, not even a dead one.
+
+        Raises:
+            NotToldError: the process that forks has ended
+        """
         with self._lock:
             if self.returncode is None:
                 waiting = select.poll()
@@ -118,7 +145,8 @@ class Forked:
                 if not waiting.poll(None if timeout is None else timeout * 1000):
                     raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
                 told = self._ended.read()
-                assert told, "the process that forks has ended"
+                if not told:
+                    raise NotToldError
                 self.returncode = int(told)
                 self._ended.close()
             return self.returncode
@@ -129,9 +157,11 @@ class Forked:
         return None
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        with contextlib.suppress(NotToldError):  # then it may well run
+            if self.poll() is not None:
+                return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -153,20 +183,30 @@ class _Parent:
     def __init__(self, beginning: dict[str, str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        rest = {name: value for name, value in os.environ.items() if not name.startswith(AT_THE_BEGINNING)}
+        self._maker = os.getpid()
+        found = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forked", str(theirs.fileno())],
                 cwd=ROOT,
-                env={**rest, **beginning, "PYTHONPATH": str(ROOT)},
+                env={**found, **beginning, "PYTHONPATH": str(ROOT)},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
         atexit.register(self.end)
 
+    @property
+    def dead(self) -> bool:
+        return self._process.poll() is not None
+
     def end(self) -> None:
-        self._control.shutdown(socket.SHUT_RDWR)  # whoever else has it, as forks of this process do
+        """Nothing in a fork of the process that has made it: it is not the fork's."""
+        if self._maker != os.getpid():
+            return
+        atexit.unregister(self.end)
+        with contextlib.suppress(OSError):  # it is dead
+            self._control.shutdown(socket.SHUT_RDWR)  # whoever else has it, as forks of this process do
         self._control.close()
         self._process.wait(SECONDS)
 
@@ -185,7 +225,19 @@ _begun = threading.Lock()
 def _parent_for(beginning: dict[str, str]) -> _Parent:
     with _begun:
         key = (os.getpid(), tuple(sorted(beginning.items())))
-        return _parents.get(key) or _parents.setdefault(key, _Parent(beginning))
+        parent = _parents.get(key)
+        if parent is not None and parent.dead:
+            parent.end()
+            parent = None
+        if parent is None:
+            parent = _parents[key] = _Parent(beginning)
+        return parent
+
+
+def _umask() -> int:
+    """Of this process; to ask the system for it would set it, for all threads."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("Umask:")[2].split(maxsplit=1)[0], 8)
 
 
 def _fork_when_asked(control: socket.socket) -> str | None:
@@ -200,7 +252,9 @@ def _fork_when_asked(control: socket.socket) -> str | None:
                 waiting.unregister(ready)
                 pid, told = running.pop(ready)
                 os.close(ready)
-                os.write(told, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+                    os.write(told, b"%d" % code)
                 os.close(told)
                 continue
             asked, descriptors, _, _ = socket.recv_fds(control, 1 << 20, 2)
@@ -228,6 +282,7 @@ def _begin(control: socket.socket, asked: dict[str, object], output: int) -> str
     os.close(output)
     if asked["session"]:
         os.setsid()
+    os.umask(int(str(asked["umask"])))
     os.chdir(str(asked["folder"]))
     os.environ.clear()
     os.environ.update(asked["environment"])  # type: ignore[call-overload]
