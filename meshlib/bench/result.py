@@ -253,7 +253,10 @@ class _Reader:
     def report(self, found: Mapping[str, Any]) -> Report:
         machine = self.of(found, "machine", dict, "")
         for name, value in machine.items():
-            if not isinstance(value, str):
+            self.typed(name, str, "machine")
+            if isinstance(value, str):
+                self.typed(value, str, f"machine.{name}")
+            else:
                 self.number(value, f"machine.{name}")
         notes = self.of(found, "notes", list, "")
         return Report(
@@ -274,6 +277,8 @@ class _Reader:
             raise self.wrong(f"{where}.group", f"one of {', '.join(GROUPS)}", group)
         baseline = row.get("baseline")
         measures = self.of(row, "measures", dict, where)
+        for name in measures:
+            self.typed(name, str, f"{where}.measures")
         processes = self.typed(row.get("processes", []), list, f"{where}.processes")
         buckets = self.typed(row.get("latencies", []), list, f"{where}.latencies")
         return Row(

@@ -39,4 +39,5 @@ class RegisteredOnce(Generic[Kept]):
 
     def all(self) -> list[Kept]:
         """Those of all registries."""
-        return list(self._kept.values())
+        with _registering:  # a dictionary does not grow while it is listed
+            return list(self._kept.values())

@@ -126,6 +126,9 @@ def test_what_is_not_a_report_is_refused(text: str, said: str) -> None:
     [
         (("seconds",), "1", "field seconds: expected a number, and it is '1'"),
         (("machine", "cpus"), None, "field machine.cpus: expected a number, and it is None"),
+        (("machine", "cpu"), "\ud800", "field machine.cpu: expected text, and it is '\\ud800'"),
+        (("machine", "\ud800"), 1, "field machine: expected text, and it is '\\ud800'"),
+        (("rows", 0, "measures", "\ud800"), {}, "rows[0].measures: expected text, and it is '\\ud800'"),
         (("notes", 0), 7, "field notes[0]: expected a string, and it is 7"),
         (
             ("rows", 0, "group"),

@@ -125,3 +125,11 @@ def test_what_a_registry_refuses_is_asked_for_again() -> None:
         once(registry)
     assert once(registry) is refused
     assert once.all() == [refused]
+
+
+def test_all_are_listed_while_none_is_added(lock: Lock) -> None:
+    once, registry = RegisteredOnce(lambda _: 1), CollectorRegistry()
+    once(registry)
+    lock.visitors.clear()
+    assert once.all() == [1]
+    assert lock.visitors == {threading.get_ident()}
