@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import click
@@ -21,13 +22,18 @@ DEBIAN = "http://deb.debian.org/debian"
 PATH = "/meshlib/.venv/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 HANDED_ON = ("PIP_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "MESHLIB_")
 """Names of the environment, or how they begin, that hold inside as well."""
+SECONDS = 30.0
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+UNSHARED = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""In front of a command: whatever it starts ends with it, and what it mounts is mounted for it alone."""
 
 # in a namespace of mounts of its own: nothing of this machine's stays mounted where somebody may remove the folder
 INSIDE = """
 set -e
 mount --make-rprivate /
-for each in proc dev sys; do mount --rbind /$each "$1/$each"; done
+for each in dev sys; do mount --rbind /$each "$1/$each"; done
+mount -t proc proc "$1/proc"
 mount -t tmpfs tmpfs "$1/tmp"
 root=$1
 shift
@@ -42,6 +48,14 @@ def why_not() -> str | None:
     for tool in ("debootstrap", "unshare", "chroot"):
         if shutil.which(tool) is None:
             return f"there is no {tool} (Debian's package of that name has it, or util-linux or coreutils)"
+    tried = subprocess.run([*UNSHARED, "mount", "--make-rprivate", "/"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"it takes CAP_SYS_ADMIN ({tried.stderr.strip()})"
+    if not (KEPT / "ready").exists():
+        try:
+            urllib.request.urlopen(f"{DEBIAN}/dists/sid/InRelease", timeout=SECONDS).close()
+        except OSError as error:
+            return f"it takes a network at the first use ({DEBIAN}: {error})"
     return None
 
 
@@ -60,7 +74,9 @@ def made_root() -> Path:
         ready.touch()
     for each in (Path("/etc/resolv.conf"), Path("/etc/hosts"), CERTIFICATES):
         if each.exists():
-            shutil.copy(each, root / each.relative_to("/"))
+            copy = root / each.relative_to("/")
+            copy.unlink(missing_ok=True)  # as a link it may lead to this machine's own
+            shutil.copy(each, copy)
     return root
 
 
@@ -69,7 +85,7 @@ def inside(root: Path, *command: str) -> int:
     environment = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON)}
     environment |= {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "PIP_CERT": str(CERTIFICATES)}
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", INSIDE, "sh", root, *command], env=environment, check=False
+        [*UNSHARED, "sh", "-c", INSIDE, "sh", root, *command], env=environment, check=False
     ).returncode
 
 
