@@ -301,6 +301,8 @@ def _main() -> None:
         discovery()
     gc.collect()
     gc.freeze()
+    # where this was begun in the background of a shell it is ignored, and would be in all that is forked
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert len(os.listdir("/proc/self/task")) == 1, "a process with threads cannot be forked"
     program = _fork_when_asked(control)
     if program is not None:
