@@ -191,8 +191,10 @@ def doubts(tls: GatewayTls, server: str, names: Sequence[str], now: float) -> li
     try:
         pairs, ca, crl, _ = contents_of(tls)
         return [f"{server}: {each}" for each in (*of_server(pairs, names, now), *of_clients(ca, crl, now))]
-    except Exception:  # noqa: BLE001 (why_not_served says what is wrong; a doubt is no reason to serve nobody)
-        return []
+    except Exception as error:  # noqa: BLE001 (a doubt is no reason to serve nobody)
+        return [
+            f"{server}: whether clients will refuse its certificate could not be found out ({type(error).__name__})"
+        ]
 
 
 def _followed(tls: GatewayTls, server: str, load: Callable[[], T]) -> Followed[T]:

@@ -216,7 +216,8 @@ def test_whatever_a_certificate_brings_about_is_the_problem_of_its_server_alone(
         raise OverflowError("of the key")
 
     monkeypatch.setattr("meshlib.proxy.certificate_doubts.of_server", breaks)
-    assert doubts(made, "S", (), NOW) == []
+    (told,) = doubts(made, "S", (), NOW)
+    assert told.startswith("S: whether clients will refuse its certificate could not be found out (")
     monkeypatch.setattr("meshlib.proxy.gateway_tls._load", breaks)
     told = why_not_served(made, "S")
     assert "S is not served: tls of S cannot be used: OpenSSL or Python cannot read it (OverflowError)" in told
