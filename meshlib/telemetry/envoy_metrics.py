@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.tally import CONNECT_FAILED, PENDING, REQUESTS, RETRIES
 from meshlib.policy.circuit_limits import UNLIMITED
-from meshlib.telemetry.families import registering
+from meshlib.telemetry.families import collectors
 from meshlib.telemetry.mesh_metrics import Family, Sample, StateCollector
-from meshlib.telemetry.registered_once import RegisteredOnce
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -200,14 +199,7 @@ def _kind(name: str) -> str:
     return "gauge" if name.removeprefix("envoy_cluster_") in GAUGES else "unknown"
 
 
-def _make(registry: CollectorRegistry) -> EnvoyCollector:
-    made = EnvoyCollector()
-    with registering(registry):
-        registry.register(made)
-    return made
-
-
-_collectors = RegisteredOnce(_make)
+_collectors = collectors(EnvoyCollector)
 
 
 def envoy_collector(registry: CollectorRegistry | None) -> EnvoyCollector:

@@ -6,7 +6,7 @@ Each is registered once in a registry, however many meshes share it.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from meshlib.policy.telemetry_settings import TAGS
 from meshlib.problems import MeshError
@@ -26,9 +26,10 @@ from meshlib.telemetry.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
 LABELS = TAGS
 PEER_LABELS = LABELS[: LABELS.index("request_protocol")]
@@ -76,6 +77,22 @@ class SizeFamilies(NamedTuple):
 
     requests: CallsByLabels
     responses: CallsByLabels
+
+
+Made = TypeVar("Made", bound="Collector")
+
+
+def collectors(make: Callable[[], Made]) -> RegisteredOnce[Made]:
+    """A collector of each registry, which ``make`` makes, registered with the first mesh that asks for it. Asking raises
+    ``MeshError`` when the registry refuses it."""
+
+    def registered(registry: CollectorRegistry) -> Made:
+        made = make()
+        with registering(registry):
+            registry.register(made)
+        return made
+
+    return RegisteredOnce(registered)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from meshlib.engine.numbers import BREAKER_STATES
 from meshlib.engine.tally import LIMITS
-from meshlib.telemetry.families import registering
+from meshlib.telemetry.families import collectors
 from meshlib.telemetry.label_sets import cleaned
 from meshlib.telemetry.mesh_numbers import MeshNumbers, Observed
-from meshlib.telemetry.registered_once import RegisteredOnce
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -305,14 +304,7 @@ def _metric(family: Family) -> Metric:
     return made(family.name, family.documentation, labels=(*OWNER, *family.labels))
 
 
-def _make(registry: CollectorRegistry) -> StateCollector:
-    made = StateCollector()
-    with registering(registry):
-        registry.register(made)
-    return made
-
-
-_collectors = RegisteredOnce(_make)
+_collectors = collectors(StateCollector)
 
 
 def state_collector(registry: CollectorRegistry | None) -> StateCollector:
