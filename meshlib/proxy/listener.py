@@ -63,6 +63,8 @@ class Listener:
         limits: ClientLimits = ClientLimits(),
     ) -> None:
         self._sock = sock
+        self.where = ""
+        """Its address, as pages and metrics name it: the process's to say."""
         self._slow_clients = SlowClients(limits)
         self._looks = False  # for them, now and then: while there are connections
         self.forwarder = forwarder

@@ -128,7 +128,6 @@ class ProxyProcess:
         self._memory = ResidentMemory() if settings.most_memory is not None else None
         self.overload: Overload | None = None
         self._listeners: dict[str, Listener] = {}
-        self._where: dict[str, str] = {}
         self._inbound_only = False
         self._over = False
         self._loop: asyncio.AbstractEventLoop
@@ -193,7 +192,7 @@ class ProxyProcess:
 
     def listeners(self) -> Sequence[tuple[str, str, Listener]]:
         """Name and address of each."""
-        return [(name, self._where.get(name, ""), listener) for name, listener in list(self._listeners.items())]
+        return [(name, listener.where, listener) for name, listener in list(self._listeners.items())]
 
     def drain_listeners(self, inbound_only: bool) -> None:
         """``close_listeners`` from another thread."""
@@ -269,7 +268,9 @@ class ProxyProcess:
         for each in self._inbound:
             assert server is not None
             port = "*" if each.app is None else each.app.known_as
-            name = f"inbound:{port}" if f"inbound:{port}" not in self._where else f"inbound:{port}-{len(self._where)}"
+            name = f"inbound:{port}"
+            if name in self._listeners:
+                name = f"{name}-{len(self._listeners)}"
             self._add(name, each.sock, self._inbound_listener(each, server))
         for listener in self._listeners.values():
             await listener.start()
@@ -302,14 +303,13 @@ class ProxyProcess:
         await listeners.follow()  # what has come meanwhile
 
     def _add(self, name: str, sock: socket.socket, listener: Listener) -> None:
-        self._listeners[name] = listener
-        self._where[name] = address_of(sock)
+        listener.where = address_of(sock)
         listener.overload = self.overload
         listener.all_connections = lambda: self.connections
+        self._listeners[name] = listener  # last: other threads read it
 
     def _remove(self, name: str) -> None:
         self._listeners.pop(name, None)
-        self._where.pop(name, None)
 
     def _handle_signals(self, undo: contextlib.ExitStack) -> None:
         loop = self._loop

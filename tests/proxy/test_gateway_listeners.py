@@ -11,6 +11,7 @@ from meshlib.compiler.gateway_model import GatewayPort
 from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listeners import GatewayPlaces
 from meshlib.proxy.places import TcpPlace
+from meshlib.proxy.process import address_of
 from tests.support.eventually import eventually
 from tests.support.gateway_certificates import certificate_pem, client, key_pem, leaf, secret, tls_secret
 from tests.support.gateway_proxy import Gateway, gateway, server
@@ -32,6 +33,21 @@ def test_a_reload_adds_and_takes_away_ports_and_drops_no_other_connection():
             assert eventually(lambda: not gw.has(81))
             assert leaving.sock.recv(1) == b"", "an idle connection of a port that is gone closes"
         assert kept.get("/", "GET", "shop.test").status == 200
+
+
+def test_nobody_sees_a_port_before_its_address(monkeypatch):
+    with Gateway(gateway(server("*")), SHOP) as gw:
+        seen = []
+
+        def address(sock: socket.socket) -> str:
+            seen.extend(gw.process.listeners())  # what another thread could read just now
+            return address_of(sock)
+
+        monkeypatch.setattr("meshlib.proxy.process.address_of", address)
+        gw.mesh.apply([gateway(server("*"), server("*", port=81)), SHOP])
+        assert gw.get("shop.test", number=81).status == 200
+        assert [name for name, _, _ in seen] == ["gateway:80"]
+        assert all(where for _, where, _ in seen)
 
 
 def test_a_port_that_came_back_is_listened_on_again():

@@ -177,7 +177,7 @@ def test_of_too_many_who_say_nothing_the_one_that_has_waited_longest_is_cut(fron
     silent += [front.send(b""), front.send(b"")]
     assert eventually(lambda: front.port.refused == {"too many": 1})
     assert was_reset(silent[0])
-    assert len(front.port._waiting) == 2
+    assert eventually(lambda: len(front.port._waiting) == 2)
     for client in silent[1:]:
         client.close()
 
