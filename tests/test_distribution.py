@@ -78,6 +78,12 @@ def test_alone_nothing_is_said(site):
     assert "Commands:" in python(site, COMMAND).stdout
 
 
+def test_ctrl_c_while_the_command_is_imported_is_one_line(site):
+    (site / "meshlib" / "cli" / "main.py").write_text("raise KeyboardInterrupt\n")
+    ran = python(site, COMMAND)
+    assert (ran.returncode, ran.stderr, ran.stdout) == (130, "interrupted\n", "")
+
+
 def test_another_distribution_that_is_merely_installed_is_warned_of_once(site):
     install_theirs(site)
     ran = python(site, "import meshlib, meshlib.mesh; print(meshlib.Mesh.from_resources([]))")

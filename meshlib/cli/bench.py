@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -78,6 +80,7 @@ def bench(
     for option, file in (("--json", json_file), ("--html", html_file)):
         if file is not None:
             check_writable(option, file)
+    _obey(_not_begun)
     from meshlib.bench import plan, scale
     from meshlib.bench.page import page
     from meshlib.bench.result import Report
@@ -103,17 +106,15 @@ def bench(
         for file, text in files:
             write(file, text(report), write_file)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _interrupted)
+    parts = plan.quick(only) if quick else plan.full(only)
+    # a quick run has no time for them, unless they are what is asked for
+    sizes = scale.steps(quick) if only == scale.GROUP or (only is None and not quick) else []
+    _obey(_interrupted)
     with _progress() as progress:
-        parts = plan.quick(only) if quick else plan.full(only)
-        # a quick run has no time for them, unless they are what is asked for
-        sizes = scale.steps(quick) if only == scale.GROUP or (only is None and not quick) else []
         report, code = run(parts, pace, progress, kept, quick=quick, sizes=sizes)
     taken = any(is_stdout(file) for file, _ in streams)  # a report goes there, and nothing else
     _show(report, pace, sys.stderr if taken else sys.stdout)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)  # a FIFO may be one that nobody reads
+    _obey(signal.SIG_DFL)  # a FIFO may be one that nobody reads
     for file, text in streams:
         write(file, text(report), write_stream)
     for file, _ in wanted:
@@ -128,10 +129,21 @@ bench.add_command(compare)
 bench.add_command(report_command)
 
 
+def _obey(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, handler)
+
+
+def _not_begun(number: int, _frame: object) -> None:
+    """Nothing runs that would have to be ended. At once, and not by an exception: out of an import it comes as another (a
+    SchemaError of pydantic's), with a traceback."""
+    os.write(2, b"interrupted: nothing was measured\n")
+    os._exit(128 + number)
+
+
 def _interrupted(number: int, _frame: object) -> None:
     """Once: what follows is the end of what runs, which is not to be disturbed."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+    _obey(signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from meshlib.cli.bench_compare import FILE, read
+from meshlib.cli.bench_files import check_writable, is_stdout, is_stream, write_file, write_stream
 
 
 @click.command(
@@ -26,12 +27,21 @@ def report(file: Path, into: Path | None) -> None:
     """Draw a report of meshlib bench as one HTML page: plots, tables, what was lost; light and dark."""
     from meshlib.bench.page import page
 
+    if into is not None:
+        check_writable("--html", into)
     made = page(read(file))
-    if into is None:
-        sys.stdout.write(made)
-        return
     try:
-        into.write_text(made, encoding="utf-8")
+        if into is None:
+            sys.stdout.write(made)
+            sys.stdout.flush()
+        elif is_stream(into):
+            write_stream(into, made)
+        else:
+            write_file(into, made)
+    except BrokenPipeError:
+        raise  # click's: nobody reads any more
     except OSError as error:
-        raise click.UsageError(f"--html {into}: it cannot be written: {error.strerror or error}") from None
-    click.echo(f"written: {into}")
+        where = "standard output" if into is None else f"--html {into}"
+        raise click.UsageError(f"{where}: it cannot be written: {error.strerror or error}") from None
+    if into is not None:
+        click.echo(f"written: {into}", err=is_stdout(into))

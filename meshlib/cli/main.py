@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 
 import click
 
@@ -59,6 +60,15 @@ class LazyGroup(click.Group):
         module, _, name = home.partition(":")
         found: click.Command = getattr(importlib.import_module(module), name)
         return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Ctrl-C ends a command that does not heed it itself by a word and 130, as other programs; click's 1 would say that
+        there is something wrong with what was asked about."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            click.echo("interrupted", err=True)
+            raise SystemExit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

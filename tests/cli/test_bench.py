@@ -86,6 +86,28 @@ def test_a_full_disk_costs_the_file_and_not_what_was_measured(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_while_it_imports_is_one_line(number: signal.Signals, code: int) -> None:
+    """Pydantic, for one, makes an error of its own of a KeyboardInterrupt that comes while a model is built."""
+    program = f"""
+import os, sys
+from meshlib.cli.main import main
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "meshlib.bench.plan":
+            try:
+                os.kill(os.getpid(), {int(number)})
+            except BaseException as error:
+                raise ValueError("of another kind") from error
+
+sys.meta_path.insert(0, Interrupts())
+main(["bench", "--quick"])
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr, ran.stdout) == (code, "interrupted: nothing was measured\n", "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

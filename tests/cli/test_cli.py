@@ -214,6 +214,17 @@ def test_a_mistyped_command_is_guessed():
     assert "Did you mean validate?" in result.output
 
 
+def test_ctrl_c_is_a_word_and_130(mesh, monkeypatch):
+    """Not 1, which says that the resources are wrong."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("meshlib.resources.loader.load", interrupted)
+    ran = CliRunner().invoke(main, ["validate", str(mesh)])
+    assert (ran.exit_code, ran.stderr, ran.stdout) == (130, "interrupted\n", "")
+
+
 def test_what_a_shell_substitutes_for_a_command_is_read():
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:

@@ -19,7 +19,11 @@ def main() -> None:
     problem = what_is_wrong()
     if problem:
         sys.exit(f"meshlib: {problem}\n    {REMEDY}")
-    from meshlib.cli.main import main as command
+    try:
+        from meshlib.cli.main import main as command
+    except KeyboardInterrupt:  # by Ctrl-C while it starts; later ones are the commands' own
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
 
     command()
 
