@@ -70,9 +70,9 @@ class Expression:
         self._wanted = _wanted(cel_references(text))
         self._evaluate = _environment().compile(with_calls(text, CALLS), disable_check=True).eval
 
-    def evaluate(self, facts: Facts) -> object:
-        """Its value. Raises ``EvaluationError``, which is counted."""
-        found = self._found(facts)
+    def evaluate(self, facts: Facts, counts: bool = True) -> object:
+        """Its value. Raises ``EvaluationError``, which is counted, if it ``counts``."""
+        found = self._found(facts, counts)
         value = found.plain_value()
         if isinstance(value, bytearray):
             return bytes(value)
@@ -81,17 +81,17 @@ class Expression:
 
     def typed(self, facts: Facts) -> object:
         """Its value as JSON has it. Raises ``EvaluationError``, which is counted."""
-        return in_json(self._found(facts).plain_value())
+        return in_json(self._found(facts, True).plain_value())
 
-    def _found(self, facts: Facts) -> _Found:
+    def _found(self, facts: Facts, counts: bool) -> _Found:
         try:
             data = {root: made(facts) for root, made in self._wanted}
             found = self._evaluate(data={root: value for root, value in data.items() if value is not None})
         except Exception as error:
-            self.failures += 1
+            self.failures += counts
             raise EvaluationError(f"{self.text}: {error}") from error
         if found.type() == self._error:
-            self.failures += 1
+            self.failures += counts
             raise EvaluationError(f"{self.text}: {found.plain_value()}")
         return found
 
@@ -102,10 +102,10 @@ class Expression:
         except EvaluationError:
             return False
 
-    def label(self, facts: Facts) -> str:
-        """Its value as the text of a label, as Envoy writes it; ``unknown`` of an error."""
+    def label(self, facts: Facts, counts: bool = True) -> str:
+        """Its value as the text of a label, as Envoy writes it; ``unknown`` of an error, which is counted, if it ``counts``."""
         try:
-            return shown(self.evaluate(facts))
+            return shown(self.evaluate(facts, counts))
         except EvaluationError:
             return UNKNOWN
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 class CountedForCluster:
     """A series of calls that count for a cluster, too."""
 
-    __slots__ = ("_count", "_series")
+    __slots__ = ("_count", "durations")
 
-    def __init__(self, series: Calls, count: CountSeries) -> None:
-        self._series = series
+    def __init__(self, durations: Calls, count: CountSeries) -> None:
+        self.durations = durations
         self._count = count
 
     def observe(self, milliseconds: float, /) -> None:
         """One call has ended."""
         self._count.inc()
-        self._series.observe(milliseconds)
+        self.durations.observe(milliseconds)
 
 
 class ClusterCodes:

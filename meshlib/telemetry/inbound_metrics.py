@@ -12,7 +12,7 @@ from meshlib.telemetry.families import PEER_LABELS, families, message_families, 
 from meshlib.telemetry.metrics import ShortCuts
 from meshlib.telemetry.peer_labels import NOBODY, ToldPeers, namespace_of, of_workload
 from meshlib.telemetry.served import Served, served_by
-from meshlib.telemetry.tables import CallSeries
+from meshlib.telemetry.tables import durations_of
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
 from meshlib.telemetry.tcp_series import tcp_series
 from meshlib.workload import Workload
@@ -85,9 +85,13 @@ class InboundMetrics:
 
     def traced(self, call: InboundCall, now: float, traced: Traced) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
-        found = None if self._evaluated is not None else self._series.of(_key(call))
-        if found is not None and isinstance(found.calls, CallSeries):
-            found.calls.exemplify((now - call.started) * 1000.0, traced.trace_id, traced.span_id)
+        key = _key(call)
+        if self._evaluated is not None:
+            key = (*key, self._evaluated.values(call, now, self._labels, counts=False))
+        found = self._series.of(key)
+        durations = None if found is None else durations_of(found.calls)
+        if durations is not None:
+            durations.exemplify((now - call.started) * 1000.0, traced.trace_id, traced.span_id)
 
     def noting(self, call: InboundCall) -> Served | None:
         """Where calls like ``call``, which has been counted, are noted; None: they are counted one by one."""

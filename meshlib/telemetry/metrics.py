@@ -18,7 +18,7 @@ from meshlib.telemetry.one_message import OneMessage, one_message
 from meshlib.telemetry.peer_labels import NOBODY, UNKNOWN, ToldPeers, namespace_of, of_endpoint, of_workload
 from meshlib.telemetry.served import Served, served_by
 from meshlib.telemetry.sizes import messages, response_size
-from meshlib.telemetry.tables import CallSeries, CountSeries, NewCount
+from meshlib.telemetry.tables import CallSeries, CountSeries, NewCount, durations_of
 from meshlib.telemetry.tag_overrides import AS_THEY_ARE
 from meshlib.telemetry.tcp_series import TcpSeries, tcp_series
 from meshlib.workload import Workload
@@ -188,9 +188,13 @@ class Metrics:
     def traced(self, call: Call, now: float, traced: Traced) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
         record = call.record
-        found = None if self._evaluated is not None else self._series.of(key_of(record))
-        if found is not None and isinstance(found.calls, CallSeries):
-            found.calls.exemplify((now - record.started) * 1000.0, traced.trace_id, traced.span_id)
+        key = key_of(record)
+        if self._evaluated is not None:
+            key = (*key, self._evaluated.values(call, now, self._labels, counts=False))
+        found = self._series.of(key)
+        durations = None if found is None else durations_of(found.calls)
+        if durations is not None:
+            durations.exemplify((now - record.started) * 1000.0, traced.trace_id, traced.span_id)
 
     @property
     def failed(self) -> dict[str, int]:

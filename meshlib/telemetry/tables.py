@@ -136,6 +136,16 @@ def _exemplar(trace_id: int, span_id: int, milliseconds: float, at: float) -> Ex
     return {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}, milliseconds, at
 
 
+def durations_of(calls: object) -> CallSeries | None:
+    """Where the durations of calls are that are observed in ``calls``: itself, or what it hands them on to; None: elsewhere
+    (in files, or nowhere)."""
+    while not isinstance(calls, CallSeries):
+        calls = getattr(calls, "durations", None)
+        if calls is None:
+            return None
+    return calls
+
+
 _adding = threading.Lock()
 os.register_at_fork(after_in_child=_adding._at_fork_reinit)  # type: ignore[attr-defined]  # its holder may not exist there
 

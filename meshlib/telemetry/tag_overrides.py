@@ -60,16 +60,16 @@ NOTHING = Nothing()
 class Both:
     """The two metrics of a call that are otherwise one series: how many, and how long they took."""
 
-    __slots__ = ("_count", "_times")
+    __slots__ = ("_count", "durations")
 
-    def __init__(self, count: Count, times: Calls) -> None:
+    def __init__(self, count: Count, durations: Calls) -> None:
         self._count = count
-        self._times = times
+        self.durations = durations
 
     def observe(self, milliseconds: float, /) -> None:
         """One call has ended."""
         self._count.inc()
-        self._times.observe(milliseconds)
+        self.durations.observe(milliseconds)
 
 
 class _Recipe:
@@ -160,24 +160,28 @@ class TagOverrides(Generic[CallIn]):
         """Whether anything is to be evaluated of each call."""
         return bool(self._expressions)
 
-    def values(self, call: CallIn, now: float, labels: Callable[[CallIn], Labels]) -> Labels:
-        """The values of all expressions for a call that is over since ``now``; ``labels`` makes Istio's."""
+    def values(self, call: CallIn, now: float, labels: Callable[[CallIn], Labels], counts: bool = True) -> Labels:
+        """The values of all expressions for a call that is over since ``now``; ``labels`` makes Istio's. ``counts``: so are
+        values that have no place, and expressions that come to an error, as this call is asked about for the first time."""
         if not self._expressions:
             return ()
         from meshlib.telemetry.attributes import Facts
 
         known = dict(zip(TAGS, labels(call), strict=True)) if self._peers else {}
         facts = Facts(self._entry(call, now), self._node, self._outbound, known, hides=True)
-        return tuple(self._bounded(n, expression.label(facts)) for n, expression in enumerate(self._expressions))
+        return tuple(
+            self._bounded(n, expression.label(facts, counts), counts) for n, expression in enumerate(self._expressions)
+        )
 
-    def _bounded(self, n: int, value: str) -> str:
+    def _bounded(self, n: int, value: str, counts: bool) -> str:
         seen = self._seen[n]
         if len(value) > LONGEST:
             value = value[:LONGEST]
         if value not in seen:
             if len(seen) >= MOST:
-                self.overflowed += 1
-                dropped.add("metric_tag_values")
+                if counts:
+                    self.overflowed += 1
+                    dropped.add("metric_tag_values")
                 return OTHER
             seen.add(value)
         return value

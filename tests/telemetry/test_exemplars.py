@@ -68,6 +68,60 @@ def test_so_is_a_call_that_is_served(spans: Spans) -> None:
     assert {found.labels["trace_id"]} == spans.traces()
 
 
+OVERRIDES = {
+    "a tag of its own": {"tagOverrides": {"kind": {"value": "'x'"}}},
+    "a tag that is evaluated": {"tagOverrides": {"kind": {"value": "request.method"}}},
+    "a tag less": {"tagOverrides": {"response_flags": {"operation": "REMOVE"}}},
+    "it is off": {"disabled": True},
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES.values(), ids=OVERRIDES.keys())
+@pytest.mark.parametrize("metric", ["REQUEST_COUNT", "REQUEST_SIZE"])
+def test_so_is_one_while_a_telemetry_changes_another_metric(
+    spans: Spans, metric: str, override: dict[str, Any]
+) -> None:
+    registry = CollectorRegistry()
+    changed = {"match": {"metric": metric}, **override}
+    telemetry = {
+        "apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": {"name": "all"},
+        "spec": {"metrics": [{"providers": [{"name": "prometheus"}], "overrides": [changed]}]},
+    }  # fmt: skip
+    with meshlib.Mesh.from_resources([telemetry], registry=registry, tracer_provider=spans.provider) as mesh:
+        with mesh.client(transport=ANSWER) as client, MeshServer(tells, mesh) as server:
+            client.get("http://reviews.example/")
+            httpx.get(f"http://127.0.0.1:{server.port}/")
+    found = examples(registry)
+    assert len(found) == 2
+    assert {each.labels["trace_id"] for each in found} == spans.traces()
+
+
+def test_that_asks_no_expression_for_more_than_one_failure_a_call(spans: Spans) -> None:
+    override = {"match": {"metric": "REQUEST_COUNT"}, "tagOverrides": {"who": {"value": "request.headers['x-nobody']"}}}
+    telemetry = {
+        "apiVersion": "telemetry.istio.io/v1", "kind": "Telemetry", "metadata": {"name": "all"},
+        "spec": {"metrics": [{"providers": [{"name": "prometheus"}], "overrides": [override]}]},
+    }  # fmt: skip
+    with (
+        meshlib.Mesh.from_resources([telemetry], registry=CollectorRegistry(), tracer_provider=spans.provider) as mesh,
+        mesh.client(transport=ANSWER) as client,
+    ):
+        before = mesh.status()["telemetry"]["expression_errors"].get("request.headers['x-nobody']", 0)
+        client.get("http://reviews.example/")
+        assert mesh.status()["telemetry"]["expression_errors"]["request.headers['x-nobody']"] == before + 1
+
+
+def test_so_is_one_that_is_counted_for_envoys_statistics_too(spans: Spans) -> None:
+    registry = CollectorRegistry()
+    with EchoServer() as server:
+        made = [service("reviews"), pod("reviews", "v1", server.port)]
+        options: dict[str, Any] = {"registry": registry, "tracer_provider": spans.provider, "envoy_metrics": True}
+        with meshlib.Mesh.from_resources(made, **options) as mesh, mesh.client() as client:
+            client.get("http://reviews:9080/")
+    (found,) = examples(registry)
+    assert {found.labels["trace_id"]} == spans.traces()
+
+
 def test_without_a_tracer_there_is_none() -> None:
     registry = CollectorRegistry()
     with meshlib.Mesh.from_resources([], registry=registry) as mesh, mesh.client(transport=ANSWER) as client:
