@@ -67,11 +67,11 @@ def closed(_request: InboundView) -> Refusal:
 Seen = tuple[Hashable, str, float, int, int]
 """What those have in common whose lines differ in no more than: the address of the peer, which needs no escapes; when the
 response began; bytes of the bodies of request and response."""
-Facts = tuple[Hashable, bytes, str, bytes, float, int, int, "Values"]
+Facts = tuple[Hashable, bytes, str, bytes, float, int, int, "Values", "Call[Request] | None"]
 """What those have in common (status, flags, grpc_status, method, and what decides protocol, version, principal, server name and
 local address) whose lines differ in no more than: target, address of the peer, authority; when the response began; bytes of
-the bodies; headers, as ``values_of`` gives those that were asked for."""
-MET: Facts = None, b"", "", b"", 0.0, 0, 0, ()
+the bodies; headers, as ``values_of`` gives those that were asked for; the ``hop`` (None: there was none)."""
+MET: Facts = None, b"", "", b"", 0.0, 0, 0, (), None
 """In place of those of a request whose head was met before."""
 
 
@@ -185,6 +185,7 @@ class InboundCall:
             max(self.request_bytes - self.request_head_bytes, 0),
             max(self.response_bytes - self.response_head_bytes, 0),
             self.values_of(wanted),
+            hop,
         )
 
     def values_of(self, wanted: WantedHeaders) -> Values:

@@ -118,6 +118,7 @@ class StraightCall(InboundCall):
             received if received > 0 else 0,
             sent if sent > 0 else 0,
             request.values_of(wanted),
+            hop,
         )
 
     def _kind(self, hop: Call[Request]) -> Hashable:

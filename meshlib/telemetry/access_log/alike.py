@@ -95,12 +95,13 @@ class AlikeLines(Generic[Watched]):
                     if reading.kind is Kind.PLAIN
                     else reading.kind
                 )
-                left.add(reading._replace(text=_cut(reading.text, piece.limit), kind=kind, brief=""))
+                code = f"({reading.code}) or None" if reading.kind is Kind.PLAIN else reading.code
+                left.add(reading._replace(code=code, text=_cut(reading.text, piece.limit), kind=kind, brief=""))
             else:
                 left.add(reading)
         names = {
             "known": self._known, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry,
-            "closer": closer, "writer": writer,
+            "closer": closer, "writer": writer, "append": None if writer is None else writer.append,
         }  # fmt: skip
         left.fix(self._of_all_kinds())
         self._left = left

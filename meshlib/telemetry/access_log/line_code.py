@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from math import floor
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from meshlib.compiler.access_log.format import Operator
@@ -57,7 +58,7 @@ class Kind(Enum):
     """Of a value that a call leaves: a whole number (or one whose fraction is not shown); bytes that a stranger may have a hand
     in, of any length; a short text in ASCII (or None), or what ``Reading.text`` makes it of; a point in time; what
     an entry was asked for, of any type; milliseconds (or None) that stand in a line as a text, without a fraction; bytes of
-    a short text in which nothing is to be escaped (or None)."""
+    a short text in which nothing is to be escaped (b"": it is not there)."""
 
     NUMBER = 0
     TEXT = 1
@@ -125,11 +126,15 @@ class Left:
         self._raw = raw
         self._readings: list[Reading] = []
         self._headers: dict[str, int] = {}
+        self._shown_times: dict[int, _Shown] = {}
+        """By which value they are of."""
         self._kept: list[int] = []
         """The places in ``Same.around`` of the pieces of ``Known``."""
         self._names: dict[str, object] = {
             "as_it_is": AS_IT_IS,
             "empty": b"",
+            "floor": floor,
+            "offset": 0.0,
             "without_secrets": _bytes_without_secrets,
             "wire_bytes": wire_bytes,
         }
@@ -179,6 +184,8 @@ class Left:
             shown = _Shown(milliseconds, before, after, self._form.is_json, self._raw)
             self._names[f"kept{n}"], self._names[f"render{n}"] = shown.kept.get, shown.render
             self._names[f"zero{n}"] = shown.render(0)
+            if milliseconds is not None:
+                self._shown_times[n] = shown
         self._kept = [at for at in range(len(around)) if at in free or at not in all_free]
 
     def pieces(self, same: list[str], absent: tuple[bool, ...]) -> tuple[str, ...] | tuple[bytes, ...]:
@@ -203,11 +210,13 @@ class Left:
         count = len(self._readings)
         wanted = WantedHeaders(tuple(self._headers))
         lines = ["def write(call, ended, traced):", side.begin]
+        asks = any(reading.kind is Kind.ANY for reading in self._readings)
+        if asks:
+            self._shown_times.clear()  # their texts are made later
         key = [side.key]
         if self._headers:
             lines.append(f"    has, {''.join(f'h{n}, ' for n in self._headers.values())}= {side.headers}")
             key.append("has")
-        asks = any(reading.kind is Kind.ANY for reading in self._readings)
         if not asks:
             lines += self._values()
             for n in range(count):
@@ -232,18 +241,18 @@ class Left:
             lines.append("    entry = entry_of(call, ended, today(), traced, False)")
             lines += self._values()
             return self._function([*lines, f"    {late}", "    return True"], side, names, wanted)
-        for n in absent:
-            if not self._readings[n].absent:
-                lines.append(
-                    f"    shown{n} = {self._place(n)} or {repr('') if self._readings[n].kind is Kind.SHORT else 'empty'}"
-                )
+        of_none = [n for n in absent if not self._readings[n].absent and self._readings[n].kind is not Kind.PLAIN]
+        for n in of_none:
+            lines.append(
+                f"    shown{n} = {self._place(n)} or {repr('') if self._readings[n].kind is Kind.SHORT else 'empty'}"
+            )
         doubts = []
         for n, reading in enumerate(self._readings):
             if reading.kind is Kind.TOOK:
                 doubts.append(f"{self._place(n)} is None")
             elif reading.there:
                 doubts.append(f"not {self._place(n)}")
-        places = [f"shown{n}" if n in absent and not self._readings[n].absent else self._place(n) for n in range(count)]
+        places = [f"shown{n}" if n in of_none else self._place(n) for n in range(count)]
         theirs = [places[n] for n in range(count) if self._readings[n].kind is Kind.TEXT]
         if theirs:
             lines.append(f"    theirs = joined(({', '.join(theirs)},))")
@@ -271,6 +280,8 @@ class Left:
         theirs = {
             **side.names, **names, **self._names, "wanted": wanted, "late": self._late(), "joined": b"".join,
         }  # fmt: skip
+        for n, shown in self._shown_times.items():
+            theirs[f"place{n}"] = _placing(shown, theirs)
         exec(compile("\n".join(lines), "<access log>", "exec"), theirs)
         return theirs["write"]
 
@@ -279,8 +290,10 @@ class Left:
         reading = self._readings[n]
         if reading.kind is Kind.ANY:
             return f"ask{n}(entry)"
+        if code is None and n in self._shown_times:
+            return "(started + offset)"
         if code == "":
-            return f"{self._place(n)} is None"
+            return f"not {self._place(n)}" if reading.kind is Kind.PLAIN else f"{self._place(n)} is None"
         places = [self._headers[name] for name in reading.headers]
         there = {f"has{at}": f"has & {1 << place}" for at, place in enumerate(places)}
         return (reading.code if code is None else code).format(*[f"h{place}" for place in places], **there)
@@ -293,18 +306,20 @@ class Left:
     def _value(self, n: int) -> str:
         """The name of a value: its own, where it has one, as each other one takes its time."""
         code = self._code(n)
-        return code if code.isidentifier() else f"v{n}"
+        return code if code.isidentifier() or n in self._shown_times else f"v{n}"
 
     def _left(self, n: int) -> str:
         """A value as it is left to the thread that writes."""
         absent, value = self._readings[n].absent, self._value(n)
+        if self._readings[n].kind is Kind.PLAIN:
+            return f"{value} or None"
         return f"None if {self._code(n, absent)} else {value}" if absent else value
 
     def _shown(self, n: int) -> list[str]:
         """Lines that make of a value what takes its place in the line."""
         reading, value = self._readings[n], self._value(n)
-        if in_milliseconds(reading) is not None:
-            return [f"    at{n} = int({value} * 1e3)", f"    t{n} = kept{n}(at{n}) or render{n}(at{n})"]
+        if n in self._shown_times:
+            return [f"    t{n} = kept{n}(floor({value} * 1e3)) or place{n}(started, ended)"]
         if self._place(n) == value:
             return []
         if reading.brief:
@@ -327,7 +342,8 @@ class Left:
         if reading.kind is Kind.TOOK or (
             reading.kind is Kind.NUMBER and reading.text is not None
         ):  # most take less than one
-            return f"zero{n} if -1.0 < {place} < 1.0 else kept{n}(int({place})) or render{n}(int({place}))"
+            # squared: a comparison with two sides takes three steps more
+            return f"zero{n} if {place} * {place} < 1.0 else kept{n}(int({place})) or render{n}(int({place}))"
         return f"kept{n}({place}) or render{n}({place})" if reading.kind is Kind.NUMBER else place
 
     def _size(self) -> str:
@@ -389,6 +405,20 @@ class _Shown:
         if keep:
             self.kept[number] = shown
         return shown
+
+
+def _placing(shown: _Shown, theirs: dict[str, Any]) -> Callable[[float, float], str | bytes]:
+    """What shows the time of day when a call began whose millisecond is not among those that are kept: of most calls it is.
+    Until the next one of those the time of day goes on with the monotonic clock: it was ``offset`` more when this was last
+    called. To ask for it takes as long as to make a line's longest part, and twenty steps less than to keep it."""
+    today, kept = theirs["today"], shown.kept.get
+
+    def place(started: float, ended: float) -> str | bytes:
+        theirs["offset"] = offset = today() - ended
+        at = floor((started + offset) * 1e3)
+        return kept(at) or shown.render(at)
+
+    return place
 
 
 MAY_BE_ABSENT = frozenset((Kind.TEXT, Kind.SHORT, Kind.PLAIN))

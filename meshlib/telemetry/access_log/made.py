@@ -304,7 +304,7 @@ _READ = {
         Kind.NUMBER,
     ),
     "UPSTREAM_LOCAL_ADDRESS": Reading(
-        'None if (stream := outcome.stream) is None else getattr(stream, "local_text", None) or local_bytes_of(stream)',
+        'getattr(outcome.stream, "local_text", None) or local_bytes_of(outcome.stream) or empty',
         None,
         Kind.PLAIN,
     ),

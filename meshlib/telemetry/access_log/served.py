@@ -217,7 +217,7 @@ _OTHERS = """
         return False
     if facts is met:
         return closer(call, ended, traced)
-    key, target, peer, authority, head_at, received, sent, values = facts
+    key, target, peer, authority, head_at, received, sent, values, hop = facts
     started = call.started
 """
 _OF_RESPONSE = frozenset((
@@ -261,7 +261,7 @@ def _of_others(operator: Operator) -> Reading | None:
     if name == "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
         return Reading(f"{_PEER} or None")
     if name == "UPSTREAM_LOCAL_ADDRESS":  # which no two connections to the application have in common
-        return Reading("call.hop and local_of(call.hop.record.answered[0].stream)", None, Kind.PLAIN)
+        return Reading("empty if hop is None else local_of(hop.record.answered[0].stream) or empty", None, Kind.PLAIN)
     return request_reading(operator, "target", "authority or host_of(call.request)") or _same_or_number(operator)
 
 

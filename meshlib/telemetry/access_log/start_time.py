@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
+from math import floor
 from typing import NamedTuple
 
 ISO = "%Y-%m-%dT%H:%M:%S.%3fZ"
@@ -56,7 +57,7 @@ class Milliseconds:
 
     def __call__(self, at: float) -> str:
         """The text of a point in time."""
-        milliseconds = int(at * 1e3)
+        milliseconds = floor(at * 1e3)
         return self.kept.get(milliseconds) or self.render(milliseconds)
 
 

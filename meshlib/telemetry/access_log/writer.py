@@ -65,13 +65,12 @@ PUT = """
         put(line, len(line))
     else:
         writer._waiting = waiting
-        append = writer._append
         append(line)
         if writer._asleep:
             writer._wake()
 """
 """``writer.put(line, len(line))``, as lines of a function that is made of text (``alike.py``): where there is room, without a
-call."""
+call. ``append`` is ``writer.append``."""
 
 
 class Writer(Generic[Item]):
@@ -84,6 +83,9 @@ class Writer(Generic[Item]):
         self._most = most
         self._gather = gather
         self._failing = self._full = False
+        # always this list: calls append to it, and who writes takes its beginning away
+        self._items: list[Item] = []
+        self.append = self._items.append
         self._begin()
         _writers.add(self)
 
@@ -93,8 +95,7 @@ class Writer(Generic[Item]):
         self._gone = threading.Condition(self._lock)
         self._bell = threading.Event()
         self._hurry = threading.Event()
-        self._items: list[Item] = []  # always this list: calls append to it, and who writes takes its beginning away
-        self._append = self._items.append
+        self._items.clear()
         self._waiting = 0  # the bytes of those
         self._taken = 0  # the bytes that are being written
         self._room = self._most
@@ -121,7 +122,7 @@ class Writer(Generic[Item]):
                 self.dropped += 1  # the thread tells it: who logs may wait for the very handler that is too slow
             return
         self._waiting = waiting
-        append = self._append  # CPython 3.11 would look for a method
+        append = self.append  # CPython 3.11 would look for a method
         append(item)
         if self._asleep:
             self._wake()

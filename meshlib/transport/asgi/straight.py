@@ -186,6 +186,7 @@ class Straight(InboundCall):
             self.request_bytes - known.size,
             self.response_bytes - self._head_size,
             wanted.by_name(values, headers) if take is None else take(headers),
+            None,
         )
 
     def _facts_of_request(self, wanted: WantedHeaders) -> Facts:
@@ -203,6 +204,7 @@ class Straight(InboundCall):
             self.request_bytes - known.size,
             self.response_bytes - self._head_size,
             request.values_of(wanted),
+            None,
         )
 
     @property
@@ -275,7 +277,8 @@ class Straight(InboundCall):
             self.response_bytes = written
             if self.known.tells:
                 self._head_size = written - before
-                self.head_at = self.known.now()
+                clock = self.known.now
+                self.head_at = clock()
             try:
                 await send(message)
             except OSError:  # servers of ASGI 2.4 tell so that the client has gone
@@ -308,7 +311,8 @@ class Straight(InboundCall):
             self._learn()
             return
         self.over = True
-        now = known.now()
+        clock = known.now
+        now = clock()
         noting.note((now - self.started) * 1000.0, self.request_bytes, self.response_bytes)
         if known.tells:
             known.server.telemetry.noted(self, now)

@@ -82,7 +82,8 @@ class Straight(InboundCall, Head):
         self.begun = self.sent = self.status = self.response_bytes = 0
         self.request_bytes = known.length
         self.head_at, self.made_id = 0.0, ""
-        self.started = server.now()
+        now = server.now
+        self.started = now()
 
     def began(self) -> None:
         """Its span begins, if anybody records."""
@@ -173,6 +174,7 @@ class Straight(InboundCall, Head):
             self.request_bytes,
             self.response_bytes,
             like.values_of(wanted) if values is None else values,
+            None,
         )
 
     def _facts_of_request(self, wanted: WantedHeaders) -> Facts:
@@ -187,6 +189,7 @@ class Straight(InboundCall, Head):
             self.request_bytes,
             self.response_bytes,
             request.values_of(wanted),
+            None,
         )
 
     @property
@@ -242,7 +245,8 @@ class Straight(InboundCall, Head):
             return super().__call__(status, headers, exc_info)
         self._write = self._start(status, headers)
         if self.known.bound.tells:
-            self.head_at = self._server.now()
+            now = self._server.now
+            self.head_at = now()
         self.begun = code_of(status)
         self.headers = headers
         return self.write
@@ -263,7 +267,8 @@ class Straight(InboundCall, Head):
         server, series = self._server, self.known.noting
         noting = series.get(status)
         if noting is not None and not self._apart:
-            now = server.now()
+            clock = server.now
+            now = clock()
             noting.note((now - self.started) * 1000.0, self.request_bytes, self.response_bytes)
             if self.known.bound.tells:
                 server.telemetry.noted(self, now)

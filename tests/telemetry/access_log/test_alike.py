@@ -191,6 +191,30 @@ def test_milliseconds_have_no_fraction(took: float, monkeypatch: pytest.MonkeyPa
     assert put == [f"{int(took / 1e3 * 1e3)} {int(took)}"] * 2
 
 
+def test_the_time_of_day_is_asked_for_again_in_each_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between it goes on with the monotonic clock; where somebody sets it, a line says so from the next millisecond on."""
+    monkeypatch.setattr(alike, "PLAIN", False)
+    put: list[str] = []
+    asked: list[float] = []
+    ahead = 1_700_000_000.0
+
+    def today() -> float:
+        asked.append(now + ahead)
+        return now + ahead
+
+    side: Side[float] = Side("    key, started = 1, call\n", lambda _: SAME, "", {}, lambda *_: MadeUp())
+    made = text_alike(parse("%START_TIME%"), side, lambda line, _: put.append(line), today)
+    assert made is not None
+    for began, now in ((5.0001, 5.0002), (5.0003, 5.0009), (5.0003, 5.0015), (5.0011, 5.0019)):
+        made.write(began, now, None)
+    assert len(asked) == 2
+    ahead += 3600.0
+    for began, now in ((5.0016, 5.0029), (5.0021, 5.0039), (5.0016, 5.004)):
+        made.write(began, now, None)
+    at = "2023-11-14T{}Z".format
+    assert put == [at("22:13:25.000")] * 3 + [at("22:13:25.001")] * 2 + [at("23:13:25.002"), at("23:13:25.001")]
+
+
 def test_a_short_text_is_cut_where_its_operator_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "PLAIN", False)
     put: list[str] = []
@@ -238,6 +262,11 @@ def test_a_line_goes_to_its_writer_as_if_it_were_put(monkeypatch: pytest.MonkeyP
     made.write("after", 1.0, None)
     assert writer.flush(30)
     assert output.lines[4:] == ["after"]
+    made.write("its parent's", 1.0, None)
+    writer.after_fork()
+    made.write("a child's", 1.0, None)
+    assert writer.flush(30)
+    assert output.lines[5:] == ["a child's"]
     writer.close()
 
 
