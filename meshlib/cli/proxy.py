@@ -12,6 +12,7 @@ from meshlib.cli.options import (
     EXIT_PROBLEMS,
     EXIT_USAGE,
     PLACE,
+    Finite,
     identity_options,
     make_identity,
     own_workload,
@@ -122,7 +123,7 @@ All options, and what to do when a request fails: docs/proxy.md.
     "--drain",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=Finite(0),
     metavar="SECONDS",
     help="Seconds from SIGTERM to the end, in which requests in flight finish (Istio's terminationDrainDuration).",
 )
@@ -165,7 +166,7 @@ All options, and what to do when a request fails: docs/proxy.md.
 )
 @click.option(
     "--max-lag",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     metavar="SECONDS",
     help="How late the event loop may be; beyond it new requests get 503.  [default: no limit]",
 )

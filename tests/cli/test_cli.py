@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -201,6 +203,28 @@ def test_every_command_has_help(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+def parameters(command: click.Command) -> Iterator[click.Parameter]:
+    yield from command.params
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from parameters(below)
+
+
+def test_no_option_takes_what_is_no_number():
+    """``nan`` is within all bounds of click's own, and no limit at all to what compares with it."""
+    numbers = [
+        each.type for each in parameters(main) if isinstance(each.type, (click.FloatRange, click.types.FloatParamType))
+    ]
+    assert len(numbers) >= 4
+    for each in numbers:
+        for word in ("nan", "inf"):
+            with pytest.raises(click.BadParameter):
+                each.convert(word, None, None)
 
 
 @pytest.mark.parametrize("command", ["validate", "analyze", "explain", "status", "completion"])
