@@ -337,7 +337,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
         """As ``respond``, for nearly all responses: without what is made on the way (row "proxy-inprocess")."""
         reader = self._reader
         if (
-            not head.sized
+            not head.shape.sized
             or self._to_head
             or status in BODILESS
             or self._close

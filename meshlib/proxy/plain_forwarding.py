@@ -192,7 +192,7 @@ class PlainForwarding:
                 more = b""
                 if self._debug:
                     more = TOOK.get(took) or took_line(took)
-                    if head.timed:  # by a proxy behind this one
+                    if head.shape.timed:  # by a proxy behind this one
                         head = head.without(SERVICE_TIME)
                 responder.pass_on(status, outcome.reason, head, more, whole)
                 if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:

@@ -261,7 +261,7 @@ class PlainServing:
             record = hop.record
             record.status = status
             settings = self._settings
-            if head.timed:  # as ``PlainForwarding`` has it
+            if head.shape.timed:  # as ``PlainForwarding`` has it
                 head = head.without(SERVICE_TIME)
             made: ReceivedHead = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``
             took = int(record.upstream_ms or 0)

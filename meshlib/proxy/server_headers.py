@@ -31,10 +31,12 @@ def as_server(
     (None: they say so). Bytes stay bytes."""
     if type(headers) is ReceivedHead:
         took_line = b"" if took is None or not settings.debug else _TOOK % took
-        if took_line and headers.timed:
+        if took_line and headers.shape.timed:
             headers = headers.without(SERVICE_TIME)
         told = headers.told
-        if told is None or told[0] is not settings:
+        if told is None:  # it comes once
+            return _in_bytes(headers, settings, clock, took_line)
+        if told[0] is not settings:
             headers.told = settings, None
             return _in_bytes(headers, settings, clock, took_line)
         # a head that was read before (``known_heads.py``) is the same object again
@@ -67,6 +69,10 @@ def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock, added
     if by[0] is not settings:
         _by = by = _lines_of(settings)
     _, away, server = by
+    if server and headers.shape.usual:
+        made = headers.served(server + added if added else server)
+        if made is not None:
+            return made
     if headers.has_line(_DATE):
         return headers.instead(away, server + added if added else server)
     return headers.instead(away, b"date: %b\r\n%b%b" % (_now(clock), server, added))

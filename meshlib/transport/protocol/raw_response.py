@@ -9,7 +9,7 @@ import httptools
 
 from meshlib.transport.protocol.http1 import FEW_MISSES, MAX_HEAD_BYTES, MAX_HEADERS, SELDOM, ResponseReader
 from meshlib.transport.protocol.known_heads import LONGEST_HEAD, KnownHead, remember
-from meshlib.transport.protocol.received_head import ReceivedHead, at_a_glance, received
+from meshlib.transport.protocol.received_head import UNTOLD, ReceivedHead, at_a_glance, received
 from meshlib.transport.protocol.request_head import IN_VALUES
 from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.protocol.strict_parser import REFUSES_ODD_RESPONSES
@@ -135,6 +135,7 @@ class RawResponseReader(ResponseReader):
         if size != end:
             self.chunks.append(data[end:])
         if known_end == end:
+            head.told = UNTOLD
             remember(self.known, data[:end], (status, reason, head, size - end))  # type: ignore[arg-type]
         return True
 

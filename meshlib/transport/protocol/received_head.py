@@ -17,25 +17,82 @@ HOP_BY_HOP = frozenset(
 """Headers that were for the connection to the upstream only."""
 
 _LINE_END = b"\r\n"
-_SPECIAL = re.compile(rb"\r\n((?:content-length|%b):)" % b"|".join(sorted(HOP_BY_HOP)))
+_KEEPS = b"connection: keep-alive"
+_SERVER, _DATE, _LENGTH, _CODING, _TIMED = (
+    b"server:",
+    b"date:",
+    b"content-length:",
+    b"transfer-encoding:",
+    b"%b:" % SERVICE_TIME,
+)
+_HOPS = frozenset((_KEEPS, *[b"%b:" % name for name in HOP_BY_HOP]))
+_LOOKED_FOR = re.compile(
+    rb"\r\n(%b(?=\r\n)|(?:%b):)"
+    % (_KEEPS, b"|".join(sorted((*HOP_BY_HOP, b"content-length", b"date", b"server", SERVICE_TIME))))
+)
 """Beginnings of lines that somebody looks for; each look for one name costs as much (row "proxy-inprocess")."""
 _FOLDED = re.compile(rb"\r\n[ \t]")
-_KEPT = b"\r\nconnection: keep-alive\r\n"
+_KEPT = b"\r\n%b\r\n" % _KEEPS
 """What most servers say."""
+_KEPT_LINE = len(_KEPT) - 2
 _CLOSED = b"\r\nconnection: close\r\n"
 """And those that have said all."""
-_TIMED = b"\r\n%b:" % SERVICE_TIME
+_SERVERS = b"\r\nserver:"
 _BLANK = b" \t"
 _new = object.__new__
+UNTOLD: tuple[object, None] = None, None
+"""``told`` of a head that is remembered, of which nothing was made yet."""
+MOST_SHAPES = 256
+"""That are remembered: names alone, of which servers have a few orders."""
+LONGEST_SHAPE = 16
+"""Lines of one that is."""
+
+
+class Shape:
+    """What heads need done that have these of the lines that somebody looks for, in this order. ``special``: the
+    length of the body and what is for the upstream's connection. ``sized``: there is a Content-Length; ``coded``: there is a
+    Transfer-Encoding; ``timed``: they came with ``SERVICE_TIME``; ``hops``: how many lines are for the upstream's connection;
+    ``kept``: it is one, which says that the connection stays. ``plain``: that at most, and one length of the body.
+    ``usual``: they are, and have a Date and one Server; ``kept_first``: they say of the connection before they say who
+    serves."""
+
+    __slots__ = ("coded", "hops", "kept", "kept_first", "plain", "sized", "special", "timed", "usual")
+
+    def __init__(self, found: tuple[bytes, ...]) -> None:
+        self.special = special = [each for each in found if each in _HOPS or each == _LENGTH]
+        self.sized = _LENGTH in special
+        self.coded = _CODING in special
+        self.timed = _TIMED in found
+        self.hops = hops = sum([each in _HOPS for each in found])
+        self.kept = hops == 1 and _KEEPS in found
+        self.plain = found.count(_LENGTH) == 1 and (not hops or self.kept)
+        self.usual = (
+            self.plain and found.count(_SERVER) == 1 and found.count(_DATE) == 1 and not self.timed  # as nearly all
+        )
+        self.kept_first = self.usual and self.kept and found.index(_KEEPS) < found.index(_SERVER)
+
+
+_shapes: dict[tuple[bytes, ...], Shape] = {}
+
+
+def shape_of(found: tuple[bytes, ...]) -> Shape:
+    """That of heads in which these are ``_LOOKED_FOR``. There are a few: servers have their order of names."""
+    made = _shapes.get(found)
+    if made is None:
+        made = Shape(found)
+        if len(found) <= LONGEST_SHAPE:
+            if len(_shapes) >= MOST_SHAPES:
+                _shapes.clear()
+            _shapes[found] = made
+    return made
 
 
 class ReceivedHead(RawHead):
-    """``lines`` are those of one response, checked by ``received``. ``special``: what ``_SPECIAL`` finds in them. ``sized``: it
-    has a Content-Length; ``coded``: it has a Transfer-Encoding; ``passed``: the lines that go on, without those for the
-    upstream's connection. ``timed``: they came with ``SERVICE_TIME``. ``told``: by which settings, and what a proxy makes of
-    them if they have come again (``server_headers.py``)."""
+    """``lines`` are those of one response, checked by ``received``. ``shape``: what is to be done with them; ``passed``: the
+    lines that go on, without those for the upstream's connection. ``told``: None of a head that comes once; else by which
+    settings, and what a proxy makes of them if they have come again (``server_headers.py``)."""
 
-    __slots__ = ("_lower", "_passed", "coded", "sized", "special", "timed", "told")
+    __slots__ = ("_lower", "_passed", "shape", "told")
 
     def __init__(self, lines: bytes) -> None:
         self.lines = lines
@@ -43,26 +100,33 @@ class ReceivedHead(RawHead):
         self._lower = lower = b"\r\n" + lines.lower()
         self._passed: bytes | None = None
         self.told: tuple[object, ReceivedHead | None] | None = None
-        self.special: list[bytes] = _SPECIAL.findall(lower)
-        self.sized = b"content-length:" in self.special
-        self.coded = b"transfer-encoding:" in self.special
-        self.timed = _TIMED in lower
+        self.shape = shape_of(tuple(_LOOKED_FOR.findall(lower)))
+
+    @property
+    def sized(self) -> bool:
+        """Whether it has a Content-Length; ``shape`` says so without a call."""
+        return self.shape.sized
+
+    @property
+    def coded(self) -> bool:
+        """Whether it has a Transfer-Encoding."""
+        return self.shape.coded
 
     @property
     def passed(self) -> bytes:
         """Found out once."""
         passed = self._passed
         if passed is None:
-            passed, rest = self.lines, len(self.special) - self.sized
-            if rest:
-                at = self._lower.find(_KEPT) if rest == 1 else -1
-                passed = passed[:at] + passed[at + len(_KEPT) - 2 :] if at >= 0 else self._end_to_end()
+            passed, shape = self.lines, self.shape
+            if shape.hops:
+                at = self._lower.find(_KEPT) if shape.kept else -1
+                passed = passed[:at] + passed[at + _KEPT_LINE :] if at >= 0 else self._end_to_end()
             self._passed = passed
         return passed
 
     def _end_to_end(self) -> bytes:
         lines = self.lines
-        if len(self.special) - self.sized == 1 and (at := self._lower.find(_CLOSED)) >= 0:
+        if self.shape.hops == 1 and (at := self._lower.find(_CLOSED)) >= 0:
             return lines[:at] + lines[at + len(_CLOSED) - 2 :]
         gone = set(HOP_BY_HOP)
         for value in self.values(b"connection"):
@@ -83,10 +147,7 @@ class ReceivedHead(RawHead):
         made.told = None
         made._lower = self._lower
         made._passed = self.passed + lines
-        made.special = self.special
-        made.sized = self.sized
-        made.coded = self.coded
-        made.timed = self.timed
+        made.shape = self.shape
         return made
 
     def says(self, name: bytes) -> bool:
@@ -123,20 +184,42 @@ class ReceivedHead(RawHead):
         made = _new(ReceivedHead)
         made._pairs = made.told = None
         made._lower = lower
-        made.special = special = self.special
-        made.sized = self.sized
-        made.coded = self.coded
-        made.timed = self.timed
-        passed, rest = lines, len(special) - self.sized
-        if rest:  # as ``passed``
-            at = lower.find(_KEPT) if rest == 1 else -1
+        made.shape = shape = self.shape
+        passed = lines
+        if shape.hops:  # as ``passed``
+            at = lower.find(_KEPT) if shape.kept else -1
             if at >= 0:
-                passed = lines[:at] + lines[at + len(_KEPT) - 2 :]
+                passed = lines[:at] + lines[at + _KEPT_LINE :]
             else:
                 made.lines = lines
                 passed = made._end_to_end()
         made.lines = lines + added
         made._passed = passed + added
+        return made
+
+    def served(self, added: bytes) -> ReceivedHead | None:
+        """As ``instead`` of the line that says who serves, of a head whose shape is ``usual``, with fewer looks at it. None: it
+        has been changed since it came."""
+        lines, lower, shape = self.lines, self._lower, self.shape
+        at = lower.find(_SERVERS)
+        if at < 0 or len(lower) - 2 != len(lines):
+            return None
+        end = lower.find(_LINE_END, at + 2)
+        made = _new(ReceivedHead)
+        made.lines = left = b"".join((lines[:at], lines[end:], added))
+        if not shape.kept:
+            made._passed = left
+        else:
+            kept = lower.find(_KEPT)
+            if kept < 0:
+                return None
+            if shape.kept_first:
+                made._passed = b"".join((lines[:kept], lines[kept + _KEPT_LINE : at], lines[end:], added))
+            else:
+                made._passed = b"".join((lines[:at], lines[end:kept], lines[kept + _KEPT_LINE :], added))
+        made._pairs = made.told = None
+        made._lower = lower[:at] + lower[end:]
+        made.shape = shape
         return made
 
     def without(self, name: bytes) -> ReceivedHead:
@@ -155,10 +238,7 @@ class ReceivedHead(RawHead):
         made.told = None
         made._lower = lower
         made._passed = None
-        made.special = self.special
-        made.sized = self.sized and name != b"content-length"
-        made.coded = self.coded
-        made.timed = self.timed and name != SERVICE_TIME
+        made.shape = shape_of(tuple(_LOOKED_FOR.findall(lower)))
         return made
 
     @property
@@ -178,22 +258,15 @@ def at_a_glance(lines: bytes, length: int) -> ReceivedHead | None:
     lower = b"\r\n" + lines.lower()
     if lower.find(b"\r\ncontent-length: %d\r\n" % length) < 0:
         return None
-    special = _SPECIAL.findall(lower)
-    passed = lines
-    if len(special) != 1:  # it is the length, then
-        at = lower.find(_KEPT)
-        if at < 0 or len(special) != 2:  # else it is these two
-            return None
-        passed = lines[:at] + lines[at + len(_KEPT) - 2 :]
+    found = tuple(_LOOKED_FOR.findall(lower))
+    shape = _shapes.get(found) or shape_of(found)
+    if not shape.plain:
+        return None
     made = _new(ReceivedHead)  # without its ``__init__``, which would look again
     made.lines = lines
-    made._pairs = made.told = None
+    made._pairs = made._passed = made.told = None
     made._lower = lower
-    made._passed = passed
-    made.special = special
-    made.sized = True
-    made.coded = False
-    made.timed = _TIMED in lower
+    made.shape = shape
     return made
 
 

@@ -71,8 +71,8 @@ def test_a_head_that_was_never_met_is_read_as_byte_by_byte(first, lines, behind,
     assert (whole.poisoned, whole.keep_alive) == (bytewise.poisoned, bytewise.keep_alive)
     if not whole.error and type(whole.headers) is ReceivedHead:
         one, other = whole.headers, bytewise.headers
-        assert (one.lines, one.passed, one.sized, one.coded, one.special) == (
-            other.lines, other.passed, other.sized, other.coded, other.special)  # fmt: skip
+        assert (one.lines, one.passed, one.sized, one.coded, one.shape) == (
+            other.lines, other.passed, other.sized, other.coded, other.shape)  # fmt: skip
     if not whole.error and whole.reusable:  # the next one on the connection
         assert told(whole, [data], False) == told(bytewise, [data], False)
 

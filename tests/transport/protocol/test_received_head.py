@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +51,11 @@ def test_lines_in_place_of_others_are_those_taken_away_and_then_added(first, con
     for head in (ReceivedHead(first + connection + last), ReceivedHead(first + connection).with_lines(last)):
         wanted = head.without(b"server").without(b"none").with_lines(added)
         found = head.instead((b"\r\nserver:", b"\r\nnone:"), added)
-        assert (found.lines, found.passed, found.special) == (wanted.lines, wanted.passed, wanted.special)
+        assert (found.lines, found.passed, found.shape.special) == (
+            wanted.lines,
+            wanted.passed,
+            wanted.shape.special,
+        )
         assert (found.sized, found.coded, found.size, list(found)) == (
             wanted.sized,
             wanted.coded,
@@ -57,6 +63,47 @@ def test_lines_in_place_of_others_are_those_taken_away_and_then_added(first, con
             list(wanted),
         )
         assert found.without(b"b").lines == wanted.without(b"b").lines
+
+
+SHAPES = ["Server", "Date", "Content-Length", "Connection"]
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations(SHAPES)) + list(itertools.permutations(SHAPES[:3])))
+def test_of_usual_heads_the_server_is_replaced_at_one_look_whatever_their_order(names):
+    values = {"Server": "a", "Date": "d", "Content-Length": "3", "Connection": "keep-alive"}
+    head = head_of(
+        *[f"{name}: {values[name]}".encode() for name in ("A", *names, "B") if (values.setdefault(name, "x"))]
+    )
+    found, wanted = head.served(b"server: me\r\n"), head.instead((b"\r\nserver:",), b"server: me\r\n")
+    assert found is not None
+    assert (found.lines, found.passed, found.shape) == (wanted.lines, wanted.passed, wanted.shape)
+    assert (found.size, list(found), found.says(b"server")) == (wanted.size, list(wanted), True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [b"Server: b"],
+        [b"Date: e"],
+        [b"Connection: close"],
+        [b"Connection: keep-alive, x"],
+        [b"Connection: keep-alive", b"Keep-Alive: timeout=5"],
+        [b"Transfer-Encoding: chunked"],
+        [b"Content-Length: 4"],
+        [b"X-Envoy-Upstream-Service-Time: 3"],
+    ],
+)
+def test_a_head_that_asks_for_more_is_not_usual(more):
+    usual = [b"Server: a", b"Date: d", b"Content-Length: 3"]
+    assert head_of(*usual).shape.usual
+    assert not head_of(*usual, *more).shape.usual
+
+
+def test_a_usual_head_that_was_changed_is_looked_through_again():
+    head = head_of(b"Server: a", b"Date: d", b"Content-Length: 3")
+    assert head.with_lines(b"Server: b\r\n").served(b"") is None
+    assert head.instead((b"\r\nserver:",), b"").served(b"") is None
+    assert not head.without(b"date").shape.usual
 
 
 NAMES = st.sampled_from(
