@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.explanation import Exchange
+from meshlib.policy.retry import BELOW_500
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.responder import Responder, mesh_closed
@@ -15,8 +16,10 @@ from meshlib.transport.protocol.received_head import ReceivedHead
 
 if TYPE_CHECKING:
     from meshlib.engine.inbound import InboundCall
+    from meshlib.engine.inbound_state import BoundInbound, BoundPorts
     from meshlib.engine.outcome import Outcome
     from meshlib.policy.header_ops import Headers
+    from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.inbound_application import Application
     from meshlib.proxy.request import ProxyRequest
     from meshlib.transport.core.mesh_core import MeshCore
@@ -73,18 +76,52 @@ class HopForwarder(Forwarder):
     def __init__(self, core: MeshCore) -> None:
         super().__init__(core)
         self.telemetry = UNTOLD
-        self.serving_spares: list[Any] = []  # ``PlainServing``s, whose module needs this one
+
+
+class Lane:
+    """What the requests that ``hop`` leads to its application have in common for as long as a configuration is in use
+    (``ports``): ``bound`` is what ``Server.straight`` says of their port, ``settings`` what a proxy says of itself in headers;
+    ``live`` and ``path`` lead to the application. ``usual``: no 200 of it is asked for again, whatever it says. ``spares``:
+    ``PlainServing``s of requests that are over, to be used again; they go with the configuration."""
+
+    __slots__ = ("bound", "hop", "live", "path", "ports", "settings", "spares", "usual")
+
+    def __init__(self, hop: Hop, ports: BoundPorts, bound: BoundInbound, settings: ProxyHeaders) -> None:
+        self.hop = hop
+        self.ports = ports
+        self.bound = bound
+        self.settings = settings
+        self.live, self.path = hop.application.path(False)
+        rule = self.path.single
+        self.usual = rule is not None and not rule.retry.retry_on.bits & BELOW_500
+        self.spares: list[Any] = []  # whose module needs this one
 
 
 class Hop:
-    """Forwards to ``application``, by the connections of ``forwarder``."""
+    """Forwards to ``application``, by the connections of ``forwarder``. ``lane``: of the configuration that requests were
+    served by last; None: there were none."""
 
-    __slots__ = ("application", "forwarder", "loop")
+    __slots__ = ("application", "forwarder", "lane", "loop")
 
     def __init__(self, forwarder: HopForwarder, application: Application) -> None:
         self.forwarder = forwarder
         self.application = application
         self.loop = forwarder.loop
+        self.lane: Lane | None = None
+
+    def lane_of(self, ports: BoundPorts, bound: BoundInbound, settings: ProxyHeaders) -> Lane:
+        """The lane of this configuration. Raises ``LookupError`` of a mesh that is closed."""
+        lane = self.lane
+        if lane is None or lane.ports is not ports or lane.bound is not bound or lane.settings is not settings:
+            self.forget()
+            lane = self.lane = Lane(self, ports, bound, settings)
+        return lane
+
+    def forget(self) -> None:
+        """What is kept to be used again: nobody uses it now, or another configuration has come."""
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            lane.spares.clear()  # which refer to it
 
     def serve(self, request: ProxyRequest, waiting: Waiting, http2: bool) -> Forwarding | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: the mesh is closed,

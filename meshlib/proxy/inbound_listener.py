@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from meshlib.policy.forwarded_client_cert import CertDetails
     from meshlib.policy.sidecar_headers import AtTheSidecar, ProxyHeaders
     from meshlib.policy.spiffe_id import SpiffeId
+    from meshlib.proxy.inbound_hop import Lane
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Downstream, Responder
     from meshlib.serving.tls_peer import TlsPeer
@@ -123,12 +124,12 @@ class InboundConnection(ServedConnection[Inbound]):
         "_details",
         "_element",
         "_headers",
+        "_lane",
         "_local_ip",
         "_mesh",
         "_mine",
         "_peer",
         "_place",
-        "_plain",
         "_seen",
         "_settings",
         "_straight",
@@ -148,7 +149,7 @@ class InboundConnection(ServedConnection[Inbound]):
         self._mesh: MeshSettings
         self._settings: ProxyHeaders
         self._straight: BoundInbound | None
-        self._plain = False  # whether nothing is in the way of a ``PlainServing``
+        self._lane: Lane | None = None  # None: something is in the way of a ``PlainServing``
         self._headers: AtTheSidecar  # and by ``_mine``
 
     # -- as a listener --------------------------------------------------------------------------------------------------
@@ -202,21 +203,19 @@ class InboundConnection(ServedConnection[Inbound]):
             deadline = deadline_of(request, server)
             if deadline is not None:
                 straight = None
-        served, hop, body = self._served(request, found), self._place.hop, request.body
+        served, lane, body = self._served(request, found), self._lane, request.body
         if (
-            self._plain
+            lane is not None
             and straight is not None
             and isinstance(responder, Straight)
             and not upgrade
             and (body is None or type(body) is bytes)
             and request.protocol == "http"
-            and live is not None
         ):  # nearly always
-            led, path = hop.application.path(False)
-            spares: list[PlainServing] = hop.forwarder.serving_spares
-            plain = spares.pop() if spares else PlainServing(hop, server, served, straight, led, path)
-            return plain.begin(hop, served, straight, led, path, responder, self._settings)
-        serving = Serving(server, hop, self._settings, served, responder, deadline, upgrade, straight)
+            spares: list[PlainServing] = lane.spares
+            plain = spares.pop() if spares else PlainServing(lane, server, served)
+            return plain.begin(served, responder)
+        serving = Serving(server, self._place.hop, self._settings, served, responder, deadline, upgrade, straight)
         serving.start()
         return serving
 
@@ -227,7 +226,14 @@ class InboundConnection(ServedConnection[Inbound]):
         self._settings = mesh.proxy_headers
         server = self._listener.server
         self._straight = server.straight(self._place.port)
-        self._plain = self._straight is not None and server.telemetry.notes and self.core.exchange_of is exchange_of
+        self._lane = None
+        if (
+            live is not None
+            and self._straight is not None
+            and server.telemetry.notes
+            and self.core.exchange_of is exchange_of
+        ):
+            self._lane = self._place.hop.lane_of(live.inbound, self._straight, self._settings)
         self._headers = self._headers_by(self._mine)
 
     def _headers_by(self, mine: bytes | None) -> AtTheSidecar:

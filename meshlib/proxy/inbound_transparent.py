@@ -267,7 +267,10 @@ class Serving:
 
     def closed(self, connection: Downstream) -> None:
         """It has gone."""
-        self.meant.users -= 1
+        meant = self.meant
+        meant.users -= 1
+        if not meant.users:
+            meant.place.hop.forget()
         self._listener.closed(connection)
 
 

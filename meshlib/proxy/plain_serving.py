@@ -29,13 +29,9 @@ from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import VirtualHost
-    from meshlib.engine.inbound_state import BoundInbound
-    from meshlib.engine.live import Live
     from meshlib.engine.outcome import Failure
     from meshlib.policy.header_ops import Headers
-    from meshlib.policy.sidecar_headers import ProxyHeaders
-    from meshlib.proxy.inbound_hop import Hop
+    from meshlib.proxy.inbound_hop import Lane
     from meshlib.proxy.inbound_request import ServedRequest
     from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import StraightResponder
@@ -52,64 +48,41 @@ _NO_HEADERS: Headers = []
 
 class PlainServing:
     """One request that is served, and the handler of the connection that it is on. ``begin`` it; once it is over, it may be
-    begun again, for any port of ``server``. Not thread-safe: of an event loop."""
+    begun again, for any connection of ``lane``. Not thread-safe: of an event loop."""
 
     __slots__ = (
-        *("_bound", "_call", "_connection", "_hop", "_hops", "_more", "_outcome", "_responder"),
-        *("_send", "_server", "_settings", "_span", "_unsent"),
+        *("_call", "_connection", "_hop", "_lane", "_more", "_outcome", "_responder"),
+        *("_send", "_server", "_span", "_unsent", "_upstream"),
     )
 
-    def __init__(
-        self,
-        hops: Hop,
-        server: Server,
-        request: ServedRequest,
-        bound: BoundInbound,
-        live: Live,
-        path: VirtualHost,
-    ) -> None:
-        core = server.core
+    def __init__(self, lane: Lane, server: Server, request: ServedRequest) -> None:
+        core, live = server.core, lane.live
         self._server = server
-        self._hops = hops
-        self._bound = bound
-        self._call = StraightCall(request, bound, server)
+        self._lane = lane
+        self._upstream = lane.hop.forwarder.upstream
+        self._call = StraightCall(request, lane.bound, server)
         self._hop: Call[ProxyRequest] = Call(request.sent_on, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
-        self._hop.record = Exchange(path, None, live.snapshot.version)
+        self._hop.record = Exchange(lane.path, lane.path.single, live.snapshot.version)
         self._call.hop = self._hop
-        self._settings: ProxyHeaders
         self._span: ServedSpan | None = None
-        self._outcome: Outcome | None = None  # of the last request, to be used again
-        self._send: Send[ProxyRequest] | None = None  # also of the last request, to be used again
+        self._outcome = Outcome()
+        self._send: Send[ProxyRequest] | None = None  # of the last request, to be used again
         self._connection: Connection | None = None  # that it is on
         self._responder: StraightResponder | None = None  # None: it is over
         self._more: Serving | None = None  # which goes on with it
         self._unsent = False  # the system has not taken all of the request
 
-    def begin(
-        self,
-        hops: Hop,
-        request: ServedRequest,
-        bound: BoundInbound,
-        live: Live,
-        path: VirtualHost,
-        responder: StraightResponder,
-        settings: ProxyHeaders,
-    ) -> PlainServing | Serving:
-        """What this returns cancels it; the response may be on its way already. ``bound`` is what ``Server.straight`` says of
-        the port; ``live`` and ``path`` are where ``hops`` lead now, ``settings`` the mesh's."""
-        call, hop, server, sent = self._call, self._hop, self._server, request.sent_on
+    def begin(self, request: ServedRequest, responder: StraightResponder) -> PlainServing | Serving:
+        """What this returns cancels it; the response may be on its way already."""
+        call, hop, server = self._call, self._hop, self._server
         call.request = request
-        call.inbound = bound.settings
-        call.tells = bound.tells
-        self._hops = hops
-        self._bound = bound
         self._responder = responder
-        self._settings = settings
         call.started = server.now()
         self._span = span = server.telemetry.began(call)
         begun = None
         try:
-            checks = bound.checks
+            lane = self._lane
+            checks = lane.bound.checks
             left = asked_at_once(request, checks) if checks else None
             if (
                 left is not None
@@ -120,13 +93,8 @@ class PlainServing:
                 serving = self._serving()
                 serving.decide(left)
                 return serving
-            hop.request = sent
-            hop.live = live
-            record = hop.record
-            record.virtual_host = path
-            record.rule_object = path.single
-            record.version = live.snapshot.version
-            record._attempts = None  # which an access log may have asked for
+            hop.request = sent = request.sent_on
+            hop.record._attempts = None  # which an access log may have asked for
             begun = plain_call.begun(hop, self._send)
             if type(begun) is Send and begun.timeout is None and self._begin(begun, sent):
                 return self
@@ -140,24 +108,25 @@ class PlainServing:
             serving = self._serving()
             serving.broken()
             return serving
-        local = record.answered if type(begun) is Deliver and live.tells else None
+        record = hop.record
+        local = record.answered if type(begun) is Deliver and hop.live.tells else None
         serving = self._serving()
         if local is not None:
             record.answered = local  # what was responded here; all else there was of the request before
         if type(begun) is not Send:
             record.endpoint = ""  # likewise
-        forwarding = HopForwarding(hops.forwarder, hop, serving)
+        forwarding = HopForwarding(lane.hop.forwarder, hop, serving)
         serving.forwarded_by(forwarding)
         forwarding.go(None, begun)
         return serving
 
     def _begin(self, send: Send[ProxyRequest], sent: ProxyRequest) -> bool:
         """Begin the attempt on a connection that is there. False: it is not that simple, and nothing has happened."""
-        means, cluster, endpoint = self._hops.forwarder, send.cluster, send.endpoint
+        cluster, endpoint, upstream = send.cluster, send.endpoint, self._upstream
         target = cluster.targets.get(endpoint) if cluster.straight else None
         if type(target) is not Target or target.label != endpoint.key:
+            means = self._lane.hop.forwarder
             target = find_target(means.core, cluster, endpoint, sent, means.settings)
-        upstream = means.upstream
         if target.http2 or upstream.closed:
             return False
         data = sent.encoded(1)
@@ -203,16 +172,17 @@ class PlainServing:
         call.head_at = 0.0
         body = call.request.sent_on.body
         call.request_bytes = len(body) if call.hop is not None and type(body) is bytes else 0
-        call.checks = self._bound.checks
+        lane = self._lane
+        call.checks = lane.bound.checks
         self._more = serving = Serving.of(
-            self._server, self._hops, self._settings, call, self._span, self._bound, responder
+            self._server, lane.hop, lane.settings, call, self._span, lane.bound, responder
         )
         return serving
 
     def _handed_over(self) -> HopForwarding:
         """The same of an attempt that may be on a connection, of which a ``Forwarding`` hears what that has to say."""
         serving = self._serving()
-        forwarding = HopForwarding(self._hops.forwarder, self._hop, serving)
+        forwarding = HopForwarding(self._lane.hop.forwarder, self._hop, serving)
         serving.forwarded_by(forwarding)
         forwarding.take_over(self._send, self._connection, self._unsent)
         self._connection = None
@@ -235,11 +205,10 @@ class PlainServing:
         ):
             self._handed_over().on_head(reader)
             return
-        outcome, hop, hops = self._outcome, self._hop, self._hops
-        if outcome is None:
-            outcome = self._outcome = Outcome()
+        outcome, hop, lane = self._outcome, self._hop, self._lane
         # as ``outcome_of``, whose function is 18 steps (row "proxy-inbound-inprocess")
         outcome.status = status = reader.status
+        outcome.usual = lane.usual and status == 200
         outcome.reason = reason = reader.reason
         outcome.headers = head
         outcome.http_version = reader.http_version
@@ -251,16 +220,15 @@ class PlainServing:
             reader.poisoned = True  # a response before the request was over: what is left of it was never sent
         # the connection is free before anything else is done: what is done may want one
         self._connection = None
-        hops.forwarder.upstream.release(connection)
+        self._upstream.release(connection)
         send.outcome = outcome
         responder: StraightResponder = self._responder  # type: ignore[assignment]  # it is not over
         try:
             if not plain_call.ended(hop, send):
                 self._handed_over().ended(outcome)
                 return
-            record = hop.record
+            record, settings = hop.record, lane.settings
             record.status = status
-            settings = self._settings
             if head.shape.timed:  # as ``PlainForwarding`` has it
                 head = head.without(SERVICE_TIME)
             made: ReceivedHead = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``
@@ -276,27 +244,19 @@ class PlainServing:
                 return
             self._handed_over().broken()
             return
-        spares = hops.forwarder.serving_spares
-        if self._server.telemetry._remember is None and len(spares) < MOST_SPARES:
+        spares = lane.spares
+        if lane.hop.lane is lane and len(spares) < MOST_SPARES and self._server.telemetry._remember is None:
             # which may be long, as may be the response
-            hop.request = call.request = call.answered = outcome.whole = self._span = None  # type: ignore[assignment]
+            hop.request = call.request = outcome.whole = outcome.stream = self._span = None  # type: ignore[assignment]
             outcome.headers = _NO_HEADERS
-            if hop.live.tells:  # for lines of an access log
-                outcome.stream = None
-                del record.answered
-            call.head_at = 0.0
             call.came = ()
-            # nor does a configuration that is replaced live on in what waits to be used again
-            hop.live = record.virtual_host = record.rule_object = record.destination = None  # type: ignore[assignment]
-            self._bound = call.inbound = None  # type: ignore[assignment]
             spares.append(self)
 
     def _tell(self, status: int, made: ReceivedHead, more: bytes, size: int) -> None:
         """The request is over: what became of it. ``size``: of the response's body."""
-        call, hop, telemetry = self._call, self._hop, self._server.telemetry
-        request, ended = call.request, hop.record.attempted
-        assert ended is not None
-        now = ended[3]  # when its response came
+        call, telemetry = self._call, self._server.telemetry
+        request = call.request
+        now: float = self._hop.record.attempted[3]  # type: ignore[index]  # when its response came: it has
         call.sent = call.status = status
         lines = made.lines
         head = len(lines) - 4 * lines.count(b"\n")  # as ``ReceivedHead.size``
@@ -308,7 +268,7 @@ class PlainServing:
         call.request_head_bytes = call.request_bytes = head = sent.head_bytes()
         if sent.body is not None:
             call.request_bytes = head + sent.body_bytes()
-        bound, span = self._bound, self._span
+        bound, span = self._lane.bound, self._span
         noting = bound.noting(request.principal, True) if request.mutual else bound.of_nobody
         series = noting.get(status) if request.peer_metadata is None else None
         if call.tells:

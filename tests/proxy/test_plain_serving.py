@@ -49,23 +49,52 @@ def long_ways(monkeypatch):
 
 
 def spares(proxy):
-    return proxy.listener.forwarder.serving_spares
+    lane = proxy.listener.place.hop.lane
+    return [] if lane is None else lane.spares
 
 
 def told(proxy, **labels):
     return proxy.metric("istio_requests_total", reporter="destination", **labels)
 
 
-def test_a_spare_keeps_neither_request_nor_response_nor_configuration(app):
+def test_spares_go_with_the_configuration_that_they_were_made_by(app):
     with InboundProxy(app.port) as proxy, proxy.client() as client:
         client.get()
         client.get()
         assert eventually(lambda: len(spares(proxy)) == 1)
-        (spare,) = spares(proxy)
-        hop = spare._hop
-        record = hop.record
-        assert [hop.request, hop.live, record.virtual_host, record.rule_object, record.destination] == [None] * 5
-        assert [spare._call.request, spare._call.inbound, spare._bound, spare._outcome.whole] == [None] * 4
+        hop = proxy.listener.place.hop
+        before = hop.lane
+        proxy.mesh.apply([authorization_policy("some", "ALLOW", on_paths("/a"))])
+        assert client.get("/b").status == 403
+        assert client.get("/a").status == 200
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        assert hop.lane is not before
+        assert before.spares == []
+
+
+def test_what_is_under_way_while_the_configuration_changes_is_not_used_again(app):
+    asked, go = threading.Event(), threading.Event()
+
+    def slow(handler):
+        asked.set()
+        assert go.wait(10)
+        return whole(handler)
+
+    with InboundProxy(app.port) as proxy, proxy.client() as client, proxy.client() as other:
+        client.get()
+        client.get()
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        before = proxy.listener.place.hop.lane
+        app.behave = slow
+        client.send(b"GET /slow HTTP/1.1\r\nHost: reviews\r\n\r\n")
+        assert asked.wait(10)
+        app.behave = whole
+        proxy.mesh.apply([])
+        assert other.get("/other").status == 200
+        go.set()
+        assert client.response().body == b"/slow"
+        assert eventually(lambda: told(proxy, response_code="200") == 4)
+        assert before.spares == []
 
 
 def test_one_request_after_another_is_served_with_the_same(app, long_ways):
@@ -92,7 +121,7 @@ def test_a_spare_keeps_neither_request_nor_response(app):
         spare = spares(proxy)[0]
         assert spare._call.request is None
         assert spare._hop.request is None
-        assert (spare._outcome.whole, spare._outcome.headers) == (None, [])
+        assert (spare._outcome.whole, spare._outcome.headers, spare._call.came) == (None, [], ())
         assert (spare._responder, spare._connection, spare._span) == (None, None, None)
 
 
@@ -297,3 +326,20 @@ def test_a_line_of_the_access_log_says_what_its_connection_has_of_its_own(app, t
     }
     here = "127.0.0.1:9080"
     assert told == [f"/{name}/{turn} {of_connections[name]} {here} 200" for turn in range(3) for name in clients]
+
+
+def test_a_200_is_asked_for_again_where_the_mesh_says_so(app, long_ways):
+    def cancelled(handler):
+        app.behave = whole
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\ngrpc-status: 1\r\n\r\n")
+        return True
+
+    again = mesh_config(defaultInboundHttpRetryPolicy={"attempts": 1, "retryOn": "cancelled"})
+    with InboundProxy(app.port, again) as proxy, proxy.client() as client:
+        client.get("/first")
+        app.behave = cancelled
+        assert client.get("/again").body == b"/again"
+        app.behave = whole
+        taken = len(long_ways)
+        assert client.get("/once").body == b"/once"
+        assert len(long_ways) == taken
