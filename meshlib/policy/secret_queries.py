@@ -93,7 +93,22 @@ def query_without_secrets(query: str) -> str:
         name, mark, value = pair.partition("=")
         if value and is_secret(decoded(name).lower()):
             pairs[n] = f"{name}{mark}{INSTEAD}"
+        elif ";" in pair:
+            pairs[n] = _between_semicolons(pair)
     return "&".join(pairs)
+
+
+def _between_semicolons(pair: str) -> str:
+    """What is one parameter to most, and several to servers that go by HTML 4. Behind a secret all is hidden, as it may be a
+    part of it."""
+    at = 0
+    for each in pair.split(";"):
+        name, mark, value = each.partition("=")
+        at += len(name) + len(mark)
+        if value and is_secret(decoded(name).lower()):
+            return f"{pair[:at]}{INSTEAD}"
+        at += len(value) + 1
+    return pair
 
 
 _KEPT = frozenset('"<>\\^{|}')

@@ -27,6 +27,22 @@ def test_a_query_keeps_the_rest() -> None:
     assert query_without_secrets("%61pi_key=s3cret&b=%20") == "%61pi_key=***&b=%20"
 
 
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("x=1;token=SECRET", "x=1;token=***"),
+        ("x=1;token=SECRET;y=2&z=3", "x=1;token=***&z=3"),
+        ("x;token=SECRET", "x;token=***"),
+        (";token=SECRET", ";token=***"),
+        ("x=1;%74oken=SECRET", "x=1;%74oken=***"),
+        ("x=1;y=2;token=;z", "x=1;y=2;token=;z"),
+    ],
+)
+def test_semicolons_part_parameters_too_as_some_servers_have_it(query: str, shown: str) -> None:
+    assert query_without_secrets(query) == shown
+    assert without_secrets(f"/a?{query}") == f"/a?{shown}"
+
+
 def test_what_stands_behind_a_fragment_is_parameters_too() -> None:
     assert location_without_secrets("/a?x=1&token=t#token=t&x=1") == "/a?x=1&token=***#token=***&x=1"
     assert location_without_secrets("/a") == "/a"
