@@ -175,7 +175,8 @@ class Http2Downstream(asyncio.Protocol):
         if self.transport.is_closing():
             return leaves(self.transport)
         if not self.session.streams:
-            return Wait.NEXT, self._progress
+            begun = self.session.begun  # no byte of it is progress before it has come whole
+            return (Wait.NEXT, self._progress) if begun is None else (Wait.HEAD, begun)
         return (Wait.BODY, self._progress) if self._waiting() else None
 
     def _waiting(self) -> list[Http2Call]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import random
 
-from hyperframe.frame import RstStreamFrame, SettingsFrame
+import pytest
+from hyperframe.frame import ContinuationFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 from meshlib.proxy import http2_downstream
 from meshlib.proxy.slow_clients import Wait
@@ -32,6 +33,51 @@ def test_a_connection_without_a_stream_is_waited_for_until_it_is_drained():
     assert down.waits() is None
     down.connection_lost(None)
     assert listener.said == ["opened", "closed"]
+
+
+SETTINGS = SettingsFrame(0).serialize()
+HEAD = Client(greet=False).head(1, GET).serialize()
+UNENDED = HeadersFrame(1, Client(greet=False).encoder.encode(GET)).serialize()
+"""CONTINUATION is to come."""
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (PREFACE[:10], PREFACE[10:11]),
+        (PREFACE + SETTINGS[:5], SETTINGS[5:6]),
+        (PREFACE + SETTINGS + HEAD[:4], HEAD[4:6]),
+        (PREFACE + SETTINGS + HEAD[:12], HEAD[12:13]),
+        (PREFACE + SETTINGS + UNENDED, ContinuationFrame(1, b"").serialize()),
+    ],
+    ids=["preface", "first frame", "head of a frame", "frame", "header block"],
+)
+def test_what_a_client_has_begun_is_waited_for_as_a_head_is_however_many_bytes_of_it_come(first, more):
+    down, transport, listener = connected()
+    down.data_received(first)
+    waited = down.waits()
+    assert waited is not None
+    assert waited[0] is Wait.HEAD
+    down.data_received(more)
+    assert down.waits() == waited
+    down.give_up(Wait.HEAD)
+    ((_, drained),) = listener.loop.timers
+    drained()
+    assert "eof" in transport.said
+
+
+def test_a_head_that_was_refused_or_is_over_is_waited_for_no_longer():
+    client = Client(greet=False)
+    malformed = client.head(1, [*GET, (":path", "/again")])
+    down, _, listener = connected()
+    listener.rng = random.Random(1)
+    listener.forward = lambda request, responder: None
+    down.data_received(PREFACE + SETTINGS + malformed.serialize())
+    assert down.waits() == (Wait.NEXT, 1)
+    down.data_received(client.head(3, GET).serialize() + RstStreamFrame(3, error_code=8).serialize())
+    assert down.waits() == (Wait.NEXT, 2)
+    down.data_received(client.head(5, GET).serialize()[:10])
+    assert down.waits() == (Wait.HEAD, 5)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for_without_end():

@@ -104,6 +104,16 @@ class ClientFrames:
         self._part = data[at:]
         return data[:at]
 
+    @property
+    def newest(self) -> int:
+        """The last stream whose request has begun to come."""
+        return self._newest
+
+    @property
+    def is_amid(self) -> bool:
+        """Whether there is a part of a frame, or of the preface, that the rest of has not come."""
+        return bool(self._part) or self._skip not in (0, len(PREFACE))
+
     def _of_request(self, kind: int, flags: int, stream: int, length: int) -> None:
         ends = flags & _END_STREAM
         if kind == _DATA:

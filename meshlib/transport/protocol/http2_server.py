@@ -62,7 +62,7 @@ class ServerSession(ServerConnection):
     """
 
     __slots__ = (
-        *("_budget", "_closed", "_now", "_overflowed", "_premature"),
+        *("_budget", "_closed", "_malformed", "_now", "_overflowed", "_premature"),
         *("_resets", "_tunnels", "_unwritten", "bug"),
     )
 
@@ -96,6 +96,7 @@ class ServerSession(ServerConnection):
         self._unwritten = 0  # bytes of bodies since ``outgoing``
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
         self._closed = self._premature = 0  # streams that ended, and those given up at once
+        self._malformed = 0  # the newest stream whose head was
         self.bug = False
         self._now = now
 
@@ -115,7 +116,7 @@ class ServerSession(ServerConnection):
         try:  # noqa: SIM105 (suppress is three calls, and this is for every response)
             self._connection.send_response(stream.id, head, end_stream=end)
         except ngh2.NGH2Error:
-            pass
+            self._malformed = number
         if end:
             self._response_over(stream)
 
@@ -238,6 +239,14 @@ class ServerSession(ServerConnection):
                 self._resets.difference_update(map(_stream_id, told))
             told.clear()
         return self._written()
+
+    @property
+    def begun(self) -> int | None:
+        """The client has begun to send a head, or anything else, and not ended: the newest stream, which is another one once
+        it has sent a head. None: it has not."""
+        frames = self._frames
+        newest = frames.newest
+        return newest if frames.is_amid or newest > max(self._last, self._malformed) else None
 
     # -- what the client sends ----------------------------------------------------------------------------------------
 
@@ -442,6 +451,7 @@ class ServerSession(ServerConnection):
         if stream is not None:
             self._given_up(stream, f"the client broke HTTP/2 on this stream ({name_of(code)})")
         else:  # its head was malformed
+            self._malformed = number
             self._closed += 1
             self._sink.on_malformed()
             self._wasted()
