@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.clock import SystemClock
+from meshlib.problems import Severity
 from meshlib.proxy import watchdog
 from meshlib.proxy.descriptors import make_room, possible, room
 from meshlib.proxy.gateway_listeners import GatewayPlaces
@@ -45,7 +46,7 @@ def check(options: ProxyOptions, make: Callable[[], Mesh]) -> tuple[list[str], s
         who, identity = mesh.workload, mesh._core.identity
         said = [*options.notes, room(possible(), options.max_connections).note]
         said += [*map(str, mesh.problems), *about_others(mesh._configuration.resources, who), *_not_served(mesh)]
-        said += _places(options, mesh)
+        said += [*_places(options, mesh), *_unbound(options, mesh)]
         name = "none" if identity is None or identity.latest is None else identity.latest.svid.identity.text
         found = (
             f"{len(mesh._configuration.resources)} resources, workload {who.name} in {who.namespace}, identity {name}"
@@ -59,6 +60,19 @@ def _places(options: ProxyOptions, mesh: Mesh) -> list[str]:
     ports = _gateway_ports(mesh)
     found = GatewayPlaces(options.gateway_ports).looked_at(ports)
     return [NOTHING_SERVED, *found] if options.gateways is not None and not ports else found
+
+
+def _unbound(options: ProxyOptions, mesh: Mesh) -> list[str]:
+    """VirtualServices of a gateway that have no part in it: it is not among the resources, or does not serve their hosts."""
+    if options.gateways is None and not _gateway_ports(mesh):
+        return []
+    from meshlib.analysis.gateway_hosts import bound_gateways
+    from meshlib.analysis.index import Index
+
+    said: dict[tuple[str, object], str] = {}  # the first of a field says why
+    for finding in bound_gateways(Index(mesh._configuration.resources)):
+        said.setdefault((finding.id, finding.loc), str(finding.problem(Severity.WARNING)))
+    return [*said.values()]
 
 
 def _gateway_ports(mesh: Mesh) -> list[GatewayPort]:

@@ -155,6 +155,46 @@ def test_check_says_what_there_is_and_binds_nothing(tmp_path):
     assert "give --labels, or MESHLIB_LABELS" in result.output
 
 
+FRONT = """apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: front}
+spec:
+  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ["*.test"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: pages}
+spec:
+  hosts: [pages.test]
+  gateways: [BOUND]
+  http: [{directResponse: {status: 200}}]
+"""
+
+
+@pytest.mark.parametrize("engine", ["meshlib", "envoy"])
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        ("frnt", "spec.gateways[0]: the gateway default/frnt does not exist"),
+        (
+            "other",
+            "spec.gateways[0]: no host of this VirtualService (pages.test) is served by the gateway default/other",
+        ),
+        ("front", ""),
+    ],
+)
+def test_check_of_a_gateway_says_which_rules_have_no_part_in_it(bound, said, engine, tmp_path):
+    other = FRONT.partition("---")[0].replace("front", "other").replace("*.test", "*.example")
+    (tmp_path / "a.yaml").write_text(FRONT.replace("BOUND", bound) + "---\n" + other)
+    result = run("--config", str(tmp_path), "--gateway", "default/front", "--engine", engine, "--check")
+    assert result.exit_code == 0, result.output
+    told = [line for line in result.output.splitlines() if "spec.gateways" in line]
+    assert len(told) == bool(said)
+    assert all(": warning: " in line and said in line for line in told)
+    aside = run("--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--check")
+    assert "spec.gateways" not in aside.output  # a sidecar has no part in gateways
+
+
 def test_endpoints_are_those_of_the_environment(tmp_path):
     (tmp_path / "a.yaml").write_text(GOOD)
     options = ["proxy", "--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--check"]

@@ -116,7 +116,7 @@ class ServerSession(ServerConnection):
         try:  # noqa: SIM105 (suppress is three calls, and this is for every response)
             self._connection.send_response(stream.id, head, end_stream=end)
         except ngh2.NGH2Error:
-            self._malformed = number
+            pass
         if end:
             self._response_over(stream)
 
