@@ -75,6 +75,12 @@ class WantedHeaders:
         made = self.readings[others] = _reading(self.names, known)
         return made
 
+    def among(self, counted: Callable[[str], int | None]) -> Reading:
+        """What reads them from lines of which it is known which there are, or not: ``counted`` says how many, of a name, None:
+        nobody knows."""
+        times = tuple([counted(name) for name in self.names])
+        return _reading(self.names, (), times)
+
     def of_texts(self, texts: Iterable[str | None]) -> Values:
         """Those whose values are these, in the order of ``names``; None of what is not there."""
         found = tuple(texts)
@@ -123,10 +129,14 @@ def _taking(places: tuple[int | None, ...]) -> Take:
 
 
 @functools.lru_cache(MOST)
-def _reading(names: tuple[str, ...], others: tuple[str, ...]) -> Reading:
+def _reading(names: tuple[str, ...], others: tuple[str, ...], times: tuple[int | None, ...] = ()) -> Reading:
     """What looks for these names in lines, but for those of ``others``, whose ``Values`` it is given: a function of its own, as
-    a loop over them takes half as long again."""
-    code = ["def read(lines, lower, joined, known):", "    there = 0"]
+    a loop over them takes half as long again. ``times``: how often each of them stands there, None: nobody knows."""
+    times = times or (None,) * len(names)
+    code = [
+        "def read(lines, lower, joined, known):",
+        f"    there = {sum([1 << n for n, each in enumerate(times) if each])}",
+    ]
     theirs: dict[str, object] = {"__builtins__": {}, "wire_bytes": wire_bytes}
     if not others or not set(names).issubset(others):
         code.append("    find = lower.find")
@@ -145,9 +155,18 @@ def _reading(names: tuple[str, ...], others: tuple[str, ...]) -> Reading:
                 code.append(f"    if has & {1 << at:d}: there |= {1 << n:d}")
             values.append(f"known{at:d}, ")
             continue
+        if times[n] == 0:
+            values.append("b'', ")
+            continue
         key = b"\r\n%b:" % name.encode("latin-1", "replace")
         theirs[f"key{n:d}"], theirs[f"name{n:d}"] = key, name
         values.append(f"value{n:d}, ")
+        if times[n] == 1:
+            code += [
+                f"    at = find(key{n:d})",
+                f"    value{n:d} = lines[at + {len(key) - 2:d} : find(b'\\r\\n', at + {len(key):d}) - 2].strip(b' \\t')",
+            ]
+            continue
         code += [
             f"    at = find(key{n:d})",
             "    if at < 0:",

@@ -138,14 +138,15 @@ class AtTheSidecar:
     """What a sidecar makes of the headers of the requests that come by one connection (arguments as of ``inbound_lines``): the
     same for all that say by which scheme they came, and nothing that is not believed, as nearly all do."""
 
-    __slots__ = ("_added", "_asked", "_away", "_lower")
+    __slots__ = ("_asked", "_away", "added", "lower")
 
     def __init__(self, proto: bytes, mode: ForwardClientCert, mine: bytes | None, metadata_is_read: bool) -> None:
         self._asked = proto, mode, mine, metadata_is_read
         self._away = _BUT_METADATA if metadata_is_read else _TAKEN_AWAY
         said = proto_line(True)
-        self._added = inbound_lines(said, _LINE_END + said, *self._asked)[0][len(said) :]
-        self._lower = self._added.lower()
+        self.added = inbound_lines(said, _LINE_END + said, *self._asked)[0][len(said) :]
+        """What is added to those that say by which scheme they came and else nothing of what proxies tell each other."""
+        self.lower = self.added.lower()
 
     def of(self, lines: bytes, lower: bytes, envoys: bool = True) -> tuple[bytes, bytes]:
         """As ``inbound_lines``. ``envoys``: one of Envoy's own headers may be among them."""
@@ -156,7 +157,7 @@ class AtTheSidecar:
             and (lower.find(_ANY_CERT) < 0 or (lower.find(_CERTS) < 0 and lower.find(_CERTS_TOO) < 0))
             and (not envoys or lower.find(_ENVOYS) < 0 or self._away.isdisjoint(_envoys(lower)))
         ):
-            return lines + self._added, lower + self._lower
+            return lines + self.added, lower + self.lower
         return inbound_lines(lines, lower, *self._asked)
 
 

@@ -39,6 +39,7 @@ from meshlib.transport.protocol.http1_response import (
 )
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_body import DuplexBody
+from meshlib.transport.protocol.special_lines import SpecialLines
 
 if TYPE_CHECKING:
     from meshlib.proxy.connect_tunnel import ConnectTunnel
@@ -260,7 +261,8 @@ class Http1Downstream(asyncio.Protocol, Straight):
             if more:
                 lines += more
                 lower += more
-        return self._makes(head.method, authority, target, lines, lower, body, "http", special)
+        grpc = special.grpc if type(special) is SpecialLines else None
+        return self._makes(head.method, authority, target, lines, lower, body, "http", special, grpc)
 
     def _body_of(self, head: RequestHead) -> bytes | DuplexBody:
         """All of it where it has come with its head. Raises ``Refused``."""

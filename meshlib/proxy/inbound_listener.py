@@ -26,6 +26,7 @@ from meshlib.proxy.tls_listener import TlsListener
 from meshlib.security.shown_certificate import element_of
 from meshlib.serving.port_mode import mode_of
 from meshlib.transport.asgi.peer import address
+from meshlib.transport.protocol.special_lines import SpecialLines
 
 if TYPE_CHECKING:
     from meshlib.compiler.mesh_settings import MeshSettings
@@ -195,11 +196,21 @@ class InboundConnection(ServedConnection[Inbound]):
             if mine is not self._mine:
                 self._mine = mine
                 self._headers = self._headers_by(mine)
-        lines: bytes = request._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
-        request.to_application(*self._headers.of(lines, request.lower, request.has_envoy_headers))
-        server, straight, special = self._listener.server, self._straight, request.special
-        deadline, upgrade = None, UPGRADE in special
-        if not upgrade and (straight is None or SAYS_DEADLINE in special or SAYS_TIMEOUT in special):  # few
+        headers, special, straight = self._headers, request.special, self._straight
+        server, deadline, upgrade = self._listener.server, None, False
+        if (
+            type(special) is SpecialLines and special.unproxied
+        ):  # nearly always: its reader has said by which scheme it came
+            request.counts = False  # as ``to_application``
+            if headers.added:
+                request.to_application(request.lines + headers.added, request.lower + headers.lower)
+            hurries = special.hurries
+        else:
+            lines: bytes = request._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it
+            request.to_application(*headers.of(lines, request.lower, request.has_envoy_headers))
+            upgrade = UPGRADE in special
+            hurries = SAYS_DEADLINE in special or SAYS_TIMEOUT in special
+        if not upgrade and (straight is None or hurries):  # few
             deadline = deadline_of(request, server)
             if deadline is not None:
                 straight = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.transport.protocol.raw_head import RawHead
+from meshlib.transport.protocol.special_lines import SpecialLines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,15 +105,19 @@ class ServedRequest(InboundRequest):
         if self._values is not None:
             return super().values_of(wanted)
         known, sent = self._known, self.sent_on
-        others, values = (None, ()) if known is None else known
-        try:
-            read = wanted.readings[others]
-        except KeyError:
-            read = wanted.beside(others)
-        found = read(sent._received.lines, sent.lower, sent.header, values)  # type: ignore[union-attr]  # as ``sent.lines``
+        lines: bytes = sent._received.lines  # type: ignore[union-attr]  # as ``sent.lines``
         if known is None:
+            special = sent.special
+            if type(special) is SpecialLines:  # nearly always
+                read = special.readings.get(wanted) or special.reading(wanted)
+            else:
+                read = wanted.readings.get(None) or wanted.beside(None)
+            found = read(lines, sent.lower, sent.header, ())
             self._known = wanted, found
-        return found
+            return found
+        others, values = known
+        read = wanted.readings.get(others) or wanted.beside(others)
+        return read(lines, sent.lower, sent.header, values)
 
     def goes_on_in(self, names: Iterable[bytes], headers: Iterable[tuple[bytes, bytes]]) -> None:
         """As ``InboundRequest``'s: before anything is decided about it."""

@@ -167,9 +167,17 @@ class ProxyRequest(Bodied):
         Istio's inbound routes count none. What is added is nothing that is looked for among ``special``."""
         self.scheme = "http"
         self.lower = lower
-        self._headers = self._received = RawHead(lines)
+        self._relined(lines)
         self.has_envoy_headers = False
         self.counts = False
+
+    def _relined(self, lines: bytes) -> None:
+        received: RawHead = self._received  # type: ignore[assignment]
+        if self._headers is received:  # nearly always; nobody has seen it
+            received.lines = lines
+            received._pairs = None
+        else:
+            self._headers = self._received = RawHead(lines)
 
     def retraced(self, names: Iterable[bytes], added: bytes) -> None:
         """It came with the lines ``added`` in place of those of ``names`` (in lower case), none of which is looked for among
@@ -183,6 +191,7 @@ class ProxyRequest(Bodied):
                 lines, lower = lines[:at] + lines[end:], lower[: at + 2] + lower[end + 2 :]
                 at = lower.find(key, at)
         self.lower = lower + added.lower()
+        self.special = list(self.special)  # of another head than the one in which they were found
         self._headers = self._received = RawHead(lines + added)
 
     def traced_by(self, traceparent: bytes, came: bytes) -> None:
@@ -197,7 +206,12 @@ class ProxyRequest(Bodied):
             self.retraced((_TRACEPARENT[2:-1],), b"traceparent: %b\r\n" % traceparent)
             return
         # what stands in ``lower`` is as long: values are read from ``lines``
-        self._headers = self._received = RawHead(b"".join((lines[:start], traceparent, lines[start + size :])))
+        lines = b"".join((lines[:start], traceparent, lines[start + size :]))
+        if self._headers is received:  # as ``_relined``
+            received.lines = lines
+            received._pairs = None
+        else:
+            self._headers = self._received = RawHead(lines)
 
     @property
     def lines(self) -> bytes:

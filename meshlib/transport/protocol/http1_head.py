@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class RequestHead:
     """A head that was taken.
@@ -20,7 +22,7 @@ class RequestHead:
     expects_continue = False
 
     def __init__(
-        self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes, special: list[bytes]
+        self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes, special: Sequence[bytes]
     ) -> None:
         self.method = method
         self.target = target
@@ -36,7 +38,7 @@ class FramedHead(RequestHead):
     __slots__ = ("close", "expects_continue", "length", "upgrade")
 
     def __init__(
-        self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes, special: list[bytes]
+        self, method: bytes, target: bytes, lines: bytes, lower: bytes, host: bytes, special: Sequence[bytes]
     ) -> None:
         super().__init__(method, target, lines, lower, host, special)
         self.length = 0

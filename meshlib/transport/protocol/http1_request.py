@@ -8,7 +8,6 @@ last that this connection has said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import httptools
@@ -20,6 +19,10 @@ from meshlib.transport.protocol.http1_head import RequestHead as RequestHead
 from meshlib.transport.protocol.refused import CHARACTERS as _CHARACTERS
 from meshlib.transport.protocol.refused import Refused as Refused
 from meshlib.transport.protocol.request_head import IN_TARGETS, IN_VALUES
+from meshlib.transport.protocol.special_lines import HOP_BY_HOP as HOP_BY_HOP
+from meshlib.transport.protocol.special_lines import KNOWN as KNOWN_LINES
+from meshlib.transport.protocol.special_lines import SPECIAL as SPECIAL
+from meshlib.transport.protocol.special_lines import USUAL, special_lines
 from meshlib.transport.protocol.strict_parser import REFUSES_ODD_REQUESTS
 
 MAX_HEAD_BYTES = 60 * 1024
@@ -46,42 +49,6 @@ _EXPECT = b"\r\nexpect:"
 _UPGRADE = b"\r\nupgrade:"
 _BLANK = b" \t"
 
-HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-connection te upgrade transfer-encoding expect trailer http2-settings".split()
-)
-"""Headers that are for this connection only; ``host``, of which a proxy needs one, is never among them."""
-_SEEN = (
-    b"host",
-    b"content-length",
-    b"x-request-id",
-    b"x-forwarded-proto",
-    b"x-forwarded-client-cert",
-    b"authorization",
-    b"proxy-authorization",
-    b"cookie",
-    b"x-request-deadline",
-    b"grpc-timeout",
-)
-
-
-def _any_of(beginnings: Iterable[bytes]) -> bytes:
-    """A regular expression for names of headers: by their first letters, a fifth faster than one after another."""
-    by_letter: dict[bytes, list[bytes]] = {}
-    for each in sorted(beginnings):
-        by_letter.setdefault(each[:1], []).append(each[1:])
-    return b"|".join([b"%b(?:%b)" % (letter, b"|".join(rests)) for letter, rests in by_letter.items()])
-
-
-SPECIAL = re.compile(
-    rb"\r\n(%b)"
-    % _any_of((b"x-envoy-", b"content-type: application/grpc", *[name + b":" for name in (*_SEEN, *HOP_BY_HOP)]))
-)
-"""Beginnings of lines that somebody looks for. Each look for one name costs as much as this, which is one pass (row
-"proxy-inprocess")."""
-_USUAL = frozenset((*[name + b":" for name in _SEEN], b"x-envoy-", b"content-type: application/grpc"))
-"""Those that ask for nothing to be done with the head."""
-_AT_A_GLANCE = _USUAL - {b"content-length:"}
-"""And that say of no body."""
 _NOT_TO_BE_NAMED = frozenset(b"host content-length x-forwarded-for x-forwarded-host x-forwarded-proto".split())
 """By Connection, and so be taken away: what says for whom a request is and where it comes from."""
 
@@ -177,17 +144,15 @@ class RequestReader:
         ):
             return self._looked_through(data)
         lower = data[line_end:-2].lower()
-        special = SPECIAL.findall(lower)
+        found = tuple(SPECIAL.findall(lower))
+        special = KNOWN_LINES.get(found) or special_lines(found)
         kept_alive = -1
-        if not _AT_A_GLANCE.issuperset(special):
+        if not special.usual:
+            kept = special.kept
             kept_alive = lower.find(_KEEP_ALIVE)  # and nothing else, as most say who say something of the connection
-            if kept_alive < 0:
+            if kept is None or kept_alive < 0:
                 return self._looked_through(data)
-            special.remove(b"connection:")
-            if not _AT_A_GLANCE.issuperset(special):
-                return self._looked_through(data)
-        if special.count(_ONE_HOST) != 1:
-            return self._looked_through(data)
+            special = kept
         self._heads = 0
         try:
             self._parser.feed_data(data)
@@ -252,7 +217,7 @@ class RequestReader:
         start = lower.find(_HOST) + len(_HOST)
         host = spelled[start : lower.find(_LINE_END, start)].strip(_BLANK)
         made = FramedHead(method, target, lines, lower, host, special)
-        if not _USUAL.issuperset(special):
+        if not USUAL.issuperset(special):
             self._for_this_connection(made, spelled)
             made.special = SPECIAL.findall(made.lower)
         if b"content-length:" in special and made.length is not None:

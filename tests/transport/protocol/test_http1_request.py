@@ -322,7 +322,7 @@ def test_lines_that_somebody_looks_for_are_found_in_one_pass(names):
     head = reader.head()
     assert head is not None
     wanted = ("host:", "x-request-id:", "x-forwarded-proto:", "x-envoy-", "content-type: application/grpc")
-    assert head.special == [each.encode() for line in lines for each in wanted if line.lower().startswith(each)]
+    assert list(head.special) == [each.encode() for line in lines for each in wanted if line.lower().startswith(each)]
 
 
 def test_what_is_found_is_what_goes_further():
