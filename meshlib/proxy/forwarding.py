@@ -67,9 +67,8 @@ class Forwarding(InTask):
         """Begin the call, or make its exchange and take the first step of that."""
         self.go(self._means.telemetry.began(self._call), None)
 
-    def go(self, span: CallSpan | None, begun: Send[ProxyRequest] | Deliver | None, may_be_there: bool = True) -> None:
-        """``start`` a call that has begun; ``begun``: what ``plain_call`` has said of it; ``may_be_there``: whether a
-        connection for it has yet to be looked for."""
+    def go(self, span: CallSpan | None, begun: Send[ProxyRequest] | Deliver | None) -> None:
+        """``start`` a call that has begun; ``begun``: what ``plain_call`` has said of it."""
         core, call, self._span = self._means.core, self._call, span
         try:
             if begun is None and span is None and not PLAIN and core.exchange_of is exchange_of:
@@ -79,7 +78,7 @@ class Forwarding(InTask):
                 return
             if type(begun) is Send:
                 self._send = begun
-                if may_be_there and self._begin(begun):
+                if self._begin(begun):
                     return
                 self._send = None
                 self._exchange = exchange = goes_on(call, begun)

@@ -1,5 +1,6 @@
 """Nearly all requests of the outbound side, from end to end without a task: a plain call (``engine/plain_call.py``) whose one
-attempt finds an HTTP/1.1 connection that is there, and whose response comes whole.
+attempt finds an HTTP/1.1 connection that is there, and whose response comes whole. Where there is none, a task makes one, and
+that is all it does (row "mTLS outbound, a full handshake a request").
 
 It does and tells what ``Forwarding`` does of such a request, with what it needs made once and used again: a connection of
 HTTP/1.1 has one request at a time, and lets go of it with its response. As soon as anything else is asked for, before the
@@ -9,6 +10,7 @@ attempt or after it, a ``Forwarding`` goes on with the call (row "proxy-inproces
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,7 @@ from meshlib.proxy.response_outcome import outcome_of
 from meshlib.proxy.sent_headers import TOOK, sent_headers, took_line
 from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
 from meshlib.transport.runtimes.targets import find_target
-from meshlib.transport.upstream.target import Target
+from meshlib.transport.upstream.target import Target, smaller
 
 if TYPE_CHECKING:
     from meshlib.compiler.routes import Rule, VirtualHost
@@ -47,7 +49,7 @@ class PlainForwarding:
     again. Not thread-safe: of an event loop."""
 
     __slots__ = (
-        *("_call", "_connection", "_debug", "_late", "_means", "_more"),
+        *("_call", "_connection", "_debug", "_dialling", "_late", "_means", "_more"),
         *("_outcome", "_responder", "_send", "_spares", "_unsent"),
     )
 
@@ -60,6 +62,7 @@ class PlainForwarding:
         self._outcome = Outcome()  # of each request, when its response has come whole
         self._send: Send[ProxyRequest] = None  # type: ignore[assignment] # until there is one, which is used again
         self._connection: Connection | None = None  # that it is on
+        self._dialling: asyncio.Task[None] | None = None  # which makes that
         self._responder: StraightResponder | None = None  # None: it is over
         self._more: Forwarding | None = None  # which goes on with it
         self._debug = False  # whether the client is told how long the upstream has taken
@@ -88,11 +91,10 @@ class PlainForwarding:
         record._attempts = None
         self._responder = responder
         span, begun = means.telemetry.began(call), None
-        begins: bool | None = False
         try:
             if span is None:
                 begun = plain_call.begun(call, self._send)
-                if type(begun) is Send and (begins := self._begin(begun, request, headers)):
+                if type(begun) is Send and self._begin(begun, request, headers):
                     return self
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._send = begun if type(begun) is Send else None  # type: ignore[assignment]
@@ -100,12 +102,12 @@ class PlainForwarding:
             more.broken()
             return more
         more = Forwarding(means, call, responder)
-        more.go(span, begun, begins is not None)
+        more.go(span, begun)
         return more
 
-    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool | None:
-        """Begin the attempt on a connection that is there. False: it is not that simple, None: there is none; nothing has
-        happened then."""
+    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool:
+        """Begin the attempt, on a connection that is there or is made for it. False: it is not that simple, and nothing has
+        happened."""
         means, cluster, endpoint = self._means, send.cluster, send.endpoint
         target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
         if type(target) is not Target or target.label != endpoint.key:
@@ -117,17 +119,46 @@ class PlainForwarding:
         if data is None:
             return False
         connection = upstream.take(target)
-        if connection is None:
-            return None
         self._debug = headers.debug
         self._send = send
-        self._connection = connection
         self._unsent = UPGRADE in request.special
+        if connection is None:
+            self._dialling = means.loop.create_task(self._dial(send, target, request, data))
+            return True
+        self._connection = connection
         connection.start(data, request.method == "HEAD", self, request.sent_head)
         if send.timeout is not None and self._connection is connection:
             self._late = True
             upstream.deadlines.add(self, means.loop.time() + send.timeout)
         return True
+
+    async def _dial(self, send: Send[ProxyRequest], target: Target, request: ProxyRequest, data: bytes) -> None:
+        """The same on a connection that is made for it. Where none can be had, a ``Forwarding`` goes on with why."""
+        means, timeout = self._means, send.timeout
+        upstream, began = means.upstream, means.loop.time()
+        try:
+            found = upstream.take(target)  # one may have come back meanwhile
+            if found is None:
+                made = await upstream.made(target, smaller(target.connect_timeout, timeout), timeout)
+                if isinstance(made, Outcome):
+                    self._dialling = None
+                    self._handed_over().ended(made)
+                    return
+                found = made
+            self._dialling = None
+            self._connection = found
+            found.start(data, request.method == "HEAD", self, request.sent_head)
+            if timeout is not None and self._connection is found:
+                self._late = True
+                upstream.deadlines.add(self, began + timeout)
+        except asyncio.CancelledError:
+            if self._dialling is not None:  # nobody of ours: the loop ends
+                self._dialling = None
+                self._handed_over().cancel()
+            raise
+        except Exception:  # noqa: BLE001 (as in ``begin``)
+            self._dialling = None
+            (self._more or self._handed_over()).broken()
 
     def cancel(self, refused: Refused | None = None) -> None:
         """The client has gone, or is refused."""
@@ -146,6 +177,9 @@ class PlainForwarding:
         if self._late:
             self._late = False
             self._means.upstream.deadlines.discard(self)
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            dialling.cancel()
         more = self._more = Forwarding(self._means, self._call, responder)
         more.take_over(self._send, self._connection, self._unsent)
         self._connection = None

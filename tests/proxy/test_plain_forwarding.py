@@ -3,18 +3,24 @@ else comes of one is a ``Forwarding``'s."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import gc
 import socket
 import threading
 
 import pytest
 
 from meshlib.proxy import plain_forwarding
+from meshlib.proxy.forwarding import Forwarding
+from meshlib.proxy.plain_forwarding import PlainForwarding
 from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.upstream.loop import AsyncioUpstream
+from meshlib.transport.upstream.loop_deadlines import Deadlines
 from tests.support.eventually import eventually
 from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
-from tests.support.resources import pod, service, to, virtual_service
+from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer
 
 pytestmark = pytest.mark.skipif(PLAIN, reason="MESHLIB_PLAIN=1: there are none")
@@ -63,6 +69,154 @@ def test_a_connection_that_is_not_there_is_looked_for_once_before_one_is_made(se
     with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
         assert client.get().status == 200
     assert len(looked) == 2  # and once more by whoever makes it: one may have come back meanwhile
+
+
+# -- a connection that is made for it -------------------------------------------------------------------------------------
+
+
+def test_a_request_whose_connection_is_made_for_it_is_no_less_plain(server):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        assert client.get("/first").body.endswith(b"/first")
+        assert eventually(lambda: len(spares(proxy)) == 1)
+        (spare,) = spares(proxy)
+        assert spare._dialling is None
+        assert client.get("/second").body.endswith(b"/second")
+        assert eventually(lambda: spares(proxy) == [spare])
+        assert proxy.metric("istio_requests_total", response_code="200", response_flags="-") == 2
+
+
+def test_one_that_cannot_be_connected_is_tried_elsewhere_by_its_retries(server):
+    tried = []
+    with (
+        Proxy(mesh_of(server, retries={"attempts": 2, "retryOn": "connect-failure"})) as proxy,
+        proxy.client() as client,
+    ):
+        upstream = proxy.process.listener.forwarder.upstream
+        dial = upstream.dial
+
+        async def fails_first(*asked):
+            tried.append(True)
+            if len(tried) == 1:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+            return await dial(*asked)
+
+        upstream.dial = fails_first
+        assert client.get("/again").body.endswith(b"/again")
+        assert len(tried) == 2
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="200") == 1)
+        assert client.get().status == 200
+
+
+def test_without_retries_it_is_a_503(server):
+    with Proxy(mesh_of(server, retries={"attempts": 0})) as proxy, proxy.client() as client:
+        proxy.process.listener.forwarder.upstream.dial = refused
+        assert client.get().status == 503
+        assert spares(proxy) == []
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_code="503", response_flags="UF") == 1)
+
+
+async def hangs(*_):
+    await asyncio.Event().wait()
+
+
+async def refused(*_):
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
+async def faulty(*_):
+    raise ZeroDivisionError("a fault of meshlib")
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit"),
+    [({"timeout": "0.25s"}, 0.25), ({"timeout": "60s"}, 7.0), ({}, 7.0)],
+    ids=["the request's time", "less than the request's time", "no other time"],
+)
+def test_to_connect_takes_no_longer_than_the_request_has_nor_than_connections_may_take(server, rule, limit):
+    """What is asked for as the limit is looked at, and rings at once."""
+    found = [*mesh_of(server, retries={"attempts": 0}, **rule)]
+    found.append(destination_rule("reviews", connectionPool={"tcp": {"connectTimeout": "7s"}}))
+    with Proxy(found) as proxy, proxy.client() as client:
+        upstream, asked = proxy.process.listener.forwarder.upstream, []
+        until = upstream.until_closed
+        upstream.until_closed = lambda given=None: asked.append(given) or until(0.0)
+        upstream.dial = hangs
+        late = (
+            {"response_code": "504", "response_flags": "UT"}
+            if limit < 7
+            else {"response_code": "503", "response_flags": "UF"}
+        )
+        assert client.get().status == int(late["response_code"])
+        assert [round(each, 3) for each in asked] == [limit]
+        assert eventually(lambda: proxy.metric("istio_requests_total", **late) == 1)
+
+
+def test_the_time_for_its_response_runs_while_it_is_connected(server, monkeypatch):
+    set_at, connected = [], []
+    add = Deadlines.add
+    monkeypatch.setattr(Deadlines, "add", lambda self, ring, at: set_at.append(at) or add(self, ring, at))
+    with Proxy(mesh_of(server, timeout="60s")) as proxy, proxy.client() as client:
+        upstream = proxy.process.listener.forwarder.upstream
+        dial = upstream.dial
+
+        async def noted(*asked):
+            connected.append(proxy.loop.time())
+            return await dial(*asked)
+
+        upstream.dial = noted
+        assert client.get().status == 200
+        assert upstream.deadlines.at == {}
+    assert len(connected) == 1
+    assert set_at[0] - 60 <= connected[0]
+
+
+def test_a_client_that_goes_meanwhile_is_one_that_went_and_nobody_connects_for_it_any_more(server):
+    begun, given_up = [], []
+
+    async def noted(*_):
+        begun.append(True)
+        try:
+            await hangs()
+        finally:
+            given_up.append(True)
+
+    with Proxy(mesh_of(server)) as proxy:
+        proxy.process.listener.forwarder.upstream.dial = noted
+        with proxy.client() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\n\r\n")
+            assert eventually(lambda: begun)
+        assert eventually(lambda: given_up and not proxy.process.connections)
+        assert eventually(lambda: proxy.metric("istio_requests_total", response_flags="DC", response_code="0") == 1)
+        (state,) = [bound.state for bound in proxy.mesh._core.live.bound.values() if bound.state.requests]
+        assert state.active == 0
+        assert spares(proxy) == []
+
+
+def test_a_fault_of_ours_while_it_connects_is_a_500_and_in_the_log(server, caplog):
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        proxy.process.listener.forwarder.upstream.dial = faulty
+        assert client.get().status == 500
+        assert "a fault of meshlib, please report it" in caplog.text
+        assert spares(proxy) == []
+
+
+def test_a_request_that_could_not_be_connected_leaves_nothing_to_the_garbage_collector(server):
+    def forwardings():
+        return sum(type(each) in (Forwarding, PlainForwarding) and each._means is means for each in gc.get_objects())
+
+    with Proxy(mesh_of(server, retries={"attempts": 0})) as proxy, proxy.client() as client:
+        means = proxy.process.listener.forwarder
+        means.upstream.dial = refused
+        gc.collect()
+        gc.disable()
+        try:
+            assert client.get().status == 503
+            assert eventually(lambda: forwardings() == 0)
+        finally:
+            gc.enable()
+
+
+# -- what else comes of one -----------------------------------------------------------------------------------------------
 
 
 def test_with_an_access_log_too_whose_lines_say_nothing_of_the_request_before(server, tmp_path):

@@ -35,7 +35,7 @@ from meshlib.transport.upstream.problems import (
     NO_RESPONSE,
     connect_problem,
     mesh_closed,
-    no_connection,
+    no_connection_to,
     no_http2_package,
     no_slot,
     no_upgrade,
@@ -427,7 +427,7 @@ class AsyncioUpstream:
         target, timeout = attempt.target, attempt.head_timeout
         limits = target.limits
         if limits is None:
-            return await self._connect(attempt, attempt.connect_limit)
+            return await self.made(target, attempt.connect_limit, timeout, attempt.trace)
         refused = await self._admit(limits, attempt)
         if refused is not None:
             return refused
@@ -439,7 +439,7 @@ class AsyncioUpstream:
                 if timeout is not None:
                     limit = smaller(limit, max(0.0, began + timeout - self.loop.time()))
                 self.make_room(limits)
-                made = await self._connect(attempt, limit)
+                made = await self.made(target, limit, timeout, attempt.trace)
                 if isinstance(made, Outcome):
                     return made
                 connection = made
@@ -449,13 +449,16 @@ class AsyncioUpstream:
                 limits.slots.release()
         return connection
 
-    async def _connect(self, attempt: Attempt, limit: float | None) -> Connection | Outcome:
+    async def made(
+        self, target: Target, limit: float | None, head_timeout: float | None, trace: Trace | None = None
+    ) -> Connection | Outcome:
+        """``connect``, for an attempt with this ``head_timeout``: why there is no connection is an outcome of it."""
         try:
-            return await self.connect(attempt.target, limit, attempt.trace)
+            return await self.connect(target, limit, trace)
         except TimeoutError as error:
-            return mesh_closed(error) if self.closed else no_connection(attempt, limit, error)
+            return mesh_closed(error) if self.closed else no_connection_to(target, head_timeout, limit, error)
         except (OSError, PeerNameMismatch) as error:
-            return Outcome(Failure.CONNECT_FAILED, connect_problem(attempt.target, error), error)
+            return Outcome(Failure.CONNECT_FAILED, connect_problem(target, error), error)
 
     @property
     def http2(self) -> AsyncioHttp2 | None:

@@ -58,9 +58,16 @@ def certificate_refused(target: Target, said: str) -> str:
 
 def no_connection(attempt: Attempt, limit: float | None, error: BaseException | None = None) -> Outcome:
     """No connection within ``limit`` seconds, the strictest of the limits on connecting."""
-    if limit is not None and limit == attempt.head_timeout:
-        return Outcome(Failure.TIMEOUT, f"no connection to {attempt.target} within the {limit:.3g} s left", error)
-    return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {attempt.target} within {limit or 0:g} s", error)
+    return no_connection_to(attempt.target, attempt.head_timeout, limit, error)
+
+
+def no_connection_to(
+    target: Target, head_timeout: float | None, limit: float | None, error: BaseException | None = None
+) -> Outcome:
+    """The same, of an attempt of which this is known."""
+    if limit is not None and limit == head_timeout:
+        return Outcome(Failure.TIMEOUT, f"no connection to {target} within the {limit:.3g} s left", error)
+    return Outcome(Failure.CONNECT_TIMEOUT, f"no connection to {target} within {limit or 0:g} s", error)
 
 
 def no_slot(attempt: Attempt) -> Outcome:
