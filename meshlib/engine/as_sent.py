@@ -44,7 +44,7 @@ class AsSent:
         """Those of its body."""
         return len(self.body or b"")
 
-    alike = None
+    alike = names = None
 
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""

@@ -100,6 +100,13 @@ class Request(RequestView, Protocol):
         are sent with the same, too (no rule has put others in their place). None: nobody knows."""
         ...
 
+    @property
+    def names(self) -> bytes | None:
+        """Of a request that is not ``alike``: the names of its headers as they came, in lower case, a line end between two. It
+        has them as ``received`` then, which is the same list as ``headers`` while no rule has put others in their place.
+        None: nobody has put them together."""
+        ...
+
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent (``name`` in lower case), repeated ones joined with ","; None when absent."""
         ...

@@ -69,7 +69,7 @@ class ProxyRequest(Bodied):
     )
 
     multiplexed = False
-    alike = None
+    alike = names = None
     came_by = ("", "")
     """The addresses of the connection that it came by, where that is known: who has connected, and where to."""
     trace: Trace | None = None

@@ -21,6 +21,7 @@ from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
 from meshlib.policy.secret_queries import without_secrets
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.escaping import as_json
+from meshlib.telemetry.access_log.layouts import Layouts, Places, placed
 from meshlib.telemetry.access_log.line_code import (
     NUMBERS,
     SAME,
@@ -56,7 +57,8 @@ def none_closer(_call: object, _ended: float, _traced: Traced | None) -> bool:
 
 class AlikeLines(Generic[Watched]):
     """The short way of one format. ``write`` takes a call, when it ended and its span; False: it goes the long way. ``closer``
-    is that of a side which knows more of some calls; ``writer``: whose ``put`` it is, where it is that of one."""
+    is that of a side which knows more of some calls; ``writer``: whose ``put`` it is, where it is that of one. ``places``:
+    where the headers of its calls stand."""
 
     def __init__(
         self,
@@ -68,8 +70,11 @@ class AlikeLines(Generic[Watched]):
         node: Node = NOBODY,
         closer: Write = none_closer,
         writer: Writer[Any] | None = None,
+        places: Places | None = None,
     ) -> None:
         self._side = side
+        self._there: list[AlikeLines[Watched]] = []
+        """Of names of headers that are met often."""
         self._known: dict[Hashable, Known] = {}
         self._once: set[Hashable] = set()
         # literals, what is the same, and None for each value of a call
@@ -83,6 +88,9 @@ class AlikeLines(Generic[Watched]):
             reading = None if isinstance(piece, Reader) else _reading(piece, side)
             if reading is SAME:
                 self._template.append(_encoded(made.read, form.encode))
+                continue
+            if reading is not None and places is not None and (reading := placed(reading, places)) is None:
+                self._template.append(form.encode(None))
                 continue
             self._template.append(None)
             if reading is None:
@@ -103,6 +111,16 @@ class AlikeLines(Generic[Watched]):
             "known": self._known, "learn": self._learn, "put": put, "today": today, "entry_of": side.entry,
             "closer": closer, "writer": writer, "append": None if writer is None else writer.append,
         }  # fmt: skip
+        if side.placed is not None:
+            there = side.placed
+
+            def make(where: Places) -> Callable[..., Any]:
+                made = AlikeLines(there, pieces, form, put, today, node, closer, writer, where)
+                self._there.append(made)
+                return made.write
+
+            layouts = Layouts(left.headers, make)
+            names |= {"there_for": layouts.find, "meet": layouts.meet}
         left.fix(self._of_all_kinds())
         self._left = left
         self.write: Write = left.write(side, names)
@@ -121,6 +139,8 @@ class AlikeLines(Generic[Watched]):
         """All kinds: rules and endpoints are others from here on."""
         self._known.clear()
         self._once.clear()
+        for each in self._there:
+            each.forget()
 
     def _learn(self, key: Hashable, call: Watched, ended: float, absent: tuple[bool, ...] = ()) -> Known | None:
         """What is the same in the lines of calls like ``call``; ``absent``: which of the values that need not be there are not.
@@ -204,8 +224,14 @@ def _flat(shape: Shape, of: Callable[[Operator], Reader], pieces: list[str | Rea
     elif len(shape) == 1 and isinstance(shape[0], Operator):
         pieces.append(shape[0])
     else:
-        several = tuple(part if isinstance(part, str) else of(part) for part in shape)
-        pieces.append(Reader(joined(several, MISSING)))
+        text = joined(tuple(part if isinstance(part, str) else of(part) for part in shape), MISSING)
+        pieces.append(Reader(lambda entry: _Characters(text(entry))))
+
+
+class _Characters(str):
+    """A text that is not a wire's bytes read as latin-1: it is what it says."""
+
+    __slots__ = ()
 
 
 def _json(value: Value) -> str:
@@ -268,7 +294,14 @@ def _plain(name: str, text: Callable[[Any], Any] | None = None) -> Reading:
 
 
 def _original(target: str) -> Reading:
-    return Reading(f"{{0}} if {{has0}} else {target}", _url, headers=("x-envoy-original-path",), brief=_URL, there=True)
+    return Reading(
+        f"{{0}} if {{has0}} else {target}",
+        _url_of_header,
+        headers=("x-envoy-original-path",),
+        brief=_URL,
+        there=True,
+        absent=f"not ({{has0}} or {target})",
+    )
 
 
 def _header(name: str, target: str, authority: str) -> Reading | None:
@@ -286,6 +319,11 @@ def _header(name: str, target: str, authority: str) -> Reading | None:
 
 def _url(target: str) -> str | None:
     return without_secrets(target) if "?" in target else target or None
+
+
+def _url_of_header(target: str | None) -> str | None:
+    """Which may be there and empty."""
+    return without_secrets(target) if target else target
 
 
 _URL = "without_secrets({0}) if 63 in {0} else {0}"

@@ -75,7 +75,7 @@ class Reading(NamedTuple):
     operator's value (None: it is that), of bytes read as latin-1. ``brief`` is an expression that does the same to the bytes
     ``{0}`` and without a call where it can be had. ``there``: it is, in nearly all calls (the line of another is left to the
     thread that writes; b"" is not there). ``absent`` is an expression over ``headers`` that says that it is not there, where
-    they say it. ``ask`` is what an entry is asked for."""
+    they say it; ``sure``: it is there. ``ask`` is what an entry is asked for."""
 
     code: str
     text: Callable[[Any], Any] | None = None
@@ -84,6 +84,7 @@ class Reading(NamedTuple):
     brief: str = ""
     there: bool = False
     absent: str = ""
+    sure: bool = False
     ask: Callable[[Entry], Value] | None = None
 
 
@@ -98,7 +99,10 @@ class Side(NamedTuple, Generic[Watched]):
     ``wanted`` (``WantedHeaders``). ``names`` are what all of them need. ``fits`` (None: all do) says of the second call with a
     key whether its like have all else in common: what comes once is not worth learning. ``key`` are expressions, with commas
     between them: what the kind of a call is known by. ``raw``: lines are bytes, which takes less time where most of their
-    values are (a few are decoded in less)."""
+    values are (a few are decoded in less). ``takes`` are the parameters of that function. ``placed`` is the side of calls whose
+    headers are known by their names (``layouts.py``): ``begin`` asks ``there_for`` (``Layouts.find``), and tells ``meet`` of
+    names that it does not know; its function may return None for a call of which it knows no better, its headers stand in
+    ``headers``."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
@@ -108,6 +112,8 @@ class Side(NamedTuple, Generic[Watched]):
     fits: Callable[[Watched], bool] | None = None
     key: str = "key"
     raw: bool = False
+    takes: str = "call, ended, traced"
+    placed: Side[Any] | None = None
 
 
 class Form(NamedTuple):
@@ -166,7 +172,9 @@ class Left:
 
     def _may_be_absent(self) -> list[int]:
         """The values that need not be there, and are not left to the thread that writes when they are not."""
-        return [n for n, each in enumerate(self._readings) if each.kind in MAY_BE_ABSENT and not each.there]
+        return [
+            n for n, each in enumerate(self._readings) if each.kind in MAY_BE_ABSENT and not (each.there or each.sure)
+        ]
 
     def fix(self, around: Sequence[str | None]) -> None:
         """After the last value: what ``Same.around`` is in lines of every kind; None: no such thing. Numbers and times take
@@ -205,11 +213,16 @@ class Left:
                 pieces[n + 1] = f'"{pieces[n + 1]}'
         return pieces
 
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The names of those that are read."""
+        return tuple(self._headers)
+
     def write(self, side: Side[Any], names: Mapping[str, object]) -> Any:
         """What takes a call apart, and puts its line, or what makes it, where lines wait."""
         count = len(self._readings)
         wanted = WantedHeaders(tuple(self._headers))
-        lines = ["def write(call, ended, traced):", side.begin]
+        lines = [f"def write({side.takes}):", side.begin]
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
         if asks:
             self._shown_times.clear()  # their texts are made later

@@ -272,8 +272,15 @@ _KEY_OF_ALIKE = (
 )
 _BEGIN = """
     record, request = call.record, call.request
-    if request.alike is not None and closer(call, ended, traced):
-        return True
+    if request.alike is not None:
+        if closer(call, ended, traced):
+            return True
+    elif (there := there_for(names := request.names)) is not None:
+        written = there(call, record, request, ended, traced)
+        if written is not None:
+            return written
+    elif names is not None:
+        meet(names)
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
@@ -282,6 +289,22 @@ _BEGIN = """
         return False
     started = record.started
 """
+_PLACED = """
+    headers = request.headers
+    if headers is not request.received or record.flags:  # a rule has changed them, or there is more to be told
+        return None
+    try:
+        outcome, _, local = record.answered
+    except AttributeError:  # it began before there was a log
+        return False
+    if local or record._attempts is not None or outcome.failure is not None:
+        return False
+    started = record.started
+"""
+_KEY_OF_PLACED = (
+    "record.status, record.endpoint, record.rule_object, record.destination, request.method, outcome.http_version,"
+    " record.grpc_status"
+)
 _KEY = (
     "record.status, record.endpoint, record.rule_object, record.destination, request.method,"
     " outcome.http_version if (protocol := request.protocol) == 'http' else protocol,"
@@ -329,6 +352,12 @@ def _reading(operator: Operator) -> Reading | None:
     return request_reading(operator, _TARGET, "{0} or wire_bytes(request.authority)")
 
 
+def _reading_of_placed(operator: Operator) -> Reading | None:
+    """For calls of HTTP with bodies as httpx has them."""
+    code = _READ_OF_ALIKE.get(operator.name)
+    return _reading(operator) if code is None else Reading(code, None, Kind.NUMBER)
+
+
 def _reading_of_alike(operator: Operator) -> Reading | None:
     """For calls whose headers are those of many: what they say is the same, too."""
     if operator.name == "STREAM_ID":
@@ -341,7 +370,7 @@ def _reading_of_alike(operator: Operator) -> Reading | None:
         if all(name[:1] != ":" or name in (":authority", ":method") for name in asked) and ORIGINAL_PATH not in asked:
             return SAME
     if reading is not None and reading.headers == (ORIGINAL_PATH,):
-        return reading._replace(code=_TARGET, headers=())  # which none of them has
+        return reading._replace(code=_TARGET, headers=(), absent=f"not {_TARGET}")  # which none of them has
     return reading
 
 
@@ -392,7 +421,20 @@ def shown_address(address: object) -> str | None:
 
 
 _NAMES = {"body_of": response_body_size, "local_bytes_of": local_bytes_of, "Outcome": Outcome}
-MADE: Side[Call] = Side(_BEGIN, _reading, "request.sent_values(wanted)", _NAMES, MadeEntry, key=_KEY, raw=True)
+MADE_PLACED: Side[Call] = Side(
+    _PLACED,
+    _reading_of_placed,
+    "",
+    _NAMES,
+    MadeEntry,
+    key=_KEY_OF_PLACED,
+    raw=True,
+    takes="call, record, request, ended, traced",
+)
+"""The short way to lines of calls whose requests keep the names of their headers (``Request.names``)."""
+MADE: Side[Call] = Side(
+    _BEGIN, _reading, "request.sent_values(wanted)", _NAMES, MadeEntry, key=_KEY, raw=True, placed=MADE_PLACED
+)
 """The short way to lines of calls that were made; not of those that a gateway makes for its clients."""
 MADE_ALIKE: Side[Call] = Side(_ALIKE, _reading_of_alike, "", _NAMES, MadeEntry, _has_its_target, _KEY_OF_ALIKE)
 """That of calls whose headers are those of many (``alike``): closer."""

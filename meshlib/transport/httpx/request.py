@@ -50,11 +50,10 @@ _met: HeadsSeen[_Met] = HeadsSeen()
 
 class HttpxRequest(Bodied):
     """A ``Request`` on an httpx (or httpx2) request, which stays at hand as ``original``. ``body`` is None, bytes or a
-    ``ReplayBody``; ``trace`` the caller's trace extension. Raises ``BadUrl`` for a URL that leads nowhere."""
+    ``ReplayBody``; ``trace`` the caller's trace extension; ``received`` its headers as they came. Raises
+    ``BadUrl`` for a URL that leads nowhere."""
 
     __slots__ = (
-        "_names",
-        "_received",
         "_repeated",
         "_values",
         "alike",
@@ -66,9 +65,11 @@ class HttpxRequest(Bodied):
         "has_envoy_headers",
         "headers",
         "method",
+        "names",
         "original",
         "path",
         "query",
+        "received",
         "scheme",
         "target",
         "trace",
@@ -89,13 +90,13 @@ class HttpxRequest(Bodied):
         self.counted = False  # whether headers hold the number of the first attempt
         self.alike = met = None if type(original.headers) not in headers_as_known else _known(original.headers)
         if met is not None:
-            self._received = self.headers = met.headers
+            self.received = self.headers = met.headers
             self.authority = met.authority
             self.has_envoy_headers = met.envoy
             return
         raw = raw_headers(original.headers)
-        self._received = self.headers = raw
-        self._names = names = b"\n".join(map(_NAME, raw)).lower()  # without a step of bytecode a header
+        self.received = self.headers = raw
+        self.names = names = b"\n".join(map(_NAME, raw)).lower()  # without a step of bytecode a header
         self.has_envoy_headers = b"x-envoy-" in names
         self._values: dict[bytes, bytes] | None = None
         self._repeated: dict[str, list[str]] | None = None
@@ -106,8 +107,8 @@ class HttpxRequest(Bodied):
             host = self.header("host")
             self.authority = host or self.dialled
             if host is None:  # HTTP/1.1 wants one, whoever removed it
-                self._received = self.headers = [(b"Host", self.dialled.encode("latin-1")), *raw]
-                self._names = b"host\n" + names
+                self.received = self.headers = [(b"Host", self.dialled.encode("latin-1")), *raw]
+                self.names = b"host\n" + names
 
     # -- as it came ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +120,7 @@ class HttpxRequest(Bodied):
         values = self._values
         if values is None:
             # without a step of bytecode a header, and nothing is decoded that nobody asks for
-            raw = self._received
+            raw = self.received
             values = self._values = dict(zip(map(bytes.lower, map(_NAME, raw)), map(_VALUE, raw), strict=True))
             if len(values) < len(raw):
                 self._repeated = _lists(raw)
@@ -142,14 +143,14 @@ class HttpxRequest(Bodied):
 
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent."""
-        return self.header(name) if self.headers is self._received else joined_value(self.headers, name)
+        return self.header(name) if self.headers is self.received else joined_value(self.headers, name)
 
     def sent_values(self, wanted: WantedHeaders) -> Values:
         """Values of several headers as they are sent."""
         met, headers = self.alike, self.headers
-        if headers is not self._received:
+        if headers is not self.received:
             return wanted.values(headers)
-        names = self._names if met is None else met.names
+        names = self.names if met is None else met.names
         try:
             take = wanted.takes[names]
         except KeyError:

@@ -126,7 +126,7 @@ class GrpcRequest(Generic[Messages]):
             self._read()
         return self._repeated.get(name)
 
-    alike = None
+    alike = names = None
 
     def sent_header(self, name: str) -> str | None:
         """Value of a header as it is sent; ``host`` is the authority that a rule has set."""
