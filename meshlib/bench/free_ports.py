@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 FIRST, LAST = 12_000, 32_000
 """Below the range that the kernel takes a port from when a program asks for any (32768 and up on Linux)."""
@@ -16,27 +15,46 @@ LOCKS = Path("/tmp")
 """For all processes, whatever TMPDIR each has."""
 
 
-def _block() -> tuple[int, IO[bytes]]:
-    """The first port of a block that this process has for itself for as long as the file is open."""
+def _block() -> tuple[int, int]:
+    """The first port of a block that this process has for itself for as long as the descriptor is open."""
     for first in range(FIRST, LAST, BLOCK):
-        file = (LOCKS / f"meshlib-ports-{first}").open("ab")
+        descriptor = os.open(LOCKS / f"meshlib-ports-{first}", os.O_WRONLY | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.close()
+            os.close(descriptor)
             continue
-        return first, file
+        return first, descriptor
     raise OSError(f"all blocks of ports between {FIRST} and {LAST} are taken by other processes")
 
 
-def _ports() -> Iterator[int]:
-    first, file = _block()
-    with file:
-        yield from itertools.cycle(range(first, first + BLOCK))
+class Ports:
+    """Those of one process: a block, and another one whenever all are in use. The port of a server that has closed a connection
+    is in use for a minute more."""
+
+    def __init__(self) -> None:
+        self.locked: list[int] = []  # for the life of the process
+        self._ports: list[int] = []
+        self._asked = itertools.count()
+
+    def free(self) -> int:
+        """``free_port``"""
+        while True:
+            for _ in range(len(self._ports)):
+                port = self._ports[next(self._asked) % len(self._ports)]
+                with socket.socket() as sock:
+                    try:
+                        sock.bind(("", port))
+                    except OSError:
+                        continue
+                    return port
+            first, descriptor = _block()
+            self.locked.append(descriptor)
+            self._asked = itertools.count(len(self._ports))
+            self._ports += range(first, first + BLOCK)
 
 
-# A generator keeps its block locked for the life of the process; it is made with the first port that is asked for.
-_of_this_process = _ports()
+_of_this_process = Ports()
 
 
 def free_port() -> int:
@@ -46,14 +64,6 @@ def free_port() -> int:
     where both set SO_REUSEPORT (Envoy and gRPC do) they share its connections instead of failing.
 
     Raises:
-        OSError: all ports of this process are in use
+        OSError: other processes have all blocks of ports that this one has not filled
     """
-    for _ in range(BLOCK):
-        port = next(_of_this_process)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("", port))
-            except OSError:
-                continue
-            return port
-    raise OSError(f"{BLOCK} ports are in use at once")
+    return _of_this_process.free()

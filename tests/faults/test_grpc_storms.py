@@ -36,7 +36,7 @@ GUARDED = {
 }
 BATCHES = 200 if os.environ.get("MESHLIB_FAULTS") else 60
 """Of calls, most of which are cancelled."""
-RULES = [{"route": [to(HOST)], "timeout": "5s", "retries": quick("unavailable,reset,cancelled", 3)}]
+RULES = [{"route": [to(HOST)], "timeout": "60s", "retries": quick("unavailable,reset,cancelled", 3)}]
 
 
 def leaks(mesh):

@@ -24,6 +24,7 @@ from websockets.sync.client import connect
 from meshlib.mesh import Mesh
 from meshlib.security.authority import Authority
 from meshlib.serving.http_server import HttpServer
+from tests.support.eventually import eventually
 from tests.support.identities import CLIENT, World
 from tests.support.mesh_server import SECONDS, MeshServer, tells
 
@@ -289,14 +290,16 @@ def test_told_to_stop_it_ends_what_is_under_way_and_closes_what_is_idle(world: W
 
 
 def wait_until_refused(port: int) -> None:
-    for _ in range(10_000):
+    def refused() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port), SECONDS).close()
         except ConnectionRefusedError:
-            return
+            return True
         except ConnectionResetError:
             pass  # it came between the last one that was accepted and the end of the port
-    raise AssertionError("it goes on accepting")
+        return False
+
+    assert eventually(refused), "it goes on accepting"
 
 
 def gone(connection: socket.socket) -> bool:
