@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.gateway_model import ALPN
 from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listener import GatewayListener
-from meshlib.proxy.gateway_tls import Contexts, doubts, why_not_served
+from meshlib.proxy.gateway_tls import Contexts, ServedAs, doubts, unusable
 from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.places import TcpPlace, meet
 from meshlib.proxy.sockets import listening
@@ -19,7 +19,7 @@ from meshlib.proxy.sockets import listening
 if TYPE_CHECKING:
     import socket
 
-    from meshlib.compiler.gateway_model import GatewayPort, GatewayTls, Place
+    from meshlib.compiler.gateway_model import GatewayChain, GatewayPort, GatewayTls, Place
     from meshlib.proxy.forward import Forwarder
     from meshlib.proxy.listener import Listener
 
@@ -102,7 +102,7 @@ class GatewayListeners:
         self._refused: dict[Place, str] = {}
         self._turn = asyncio.Lock()
         self._contexts = Contexts(forwarder.core, ALPN if speaks_http2() else ALPN[1:])
-        self._looked_at: set[GatewayTls] = set()
+        self._looked_at: dict[GatewayTls, bool] = {}  # whether it can be used
 
     async def begin(self) -> None:
         """Listen at all there are. Raises ``MeshError`` where one cannot be listened at."""
@@ -115,9 +115,8 @@ class GatewayListeners:
         """Listen where the configuration says so now. What cannot be listened at is said once, and tried the next time."""
         async with self._turn:
             wanted = self._wanted()
-            self._contexts.keep(
-                [chain.tls for port in wanted.values() for chain in port.chains if chain.tls is not None]
-            )
+            chains = [chain for port in wanted.values() for chain in port.chains]
+            self._contexts.keep({_served_as(chain): chain.tls for chain in chains if chain.tls is not None})
             await self._look_at(wanted.values())
             for place in [place for place in self._open if place not in wanted]:
                 self._leave(place)
@@ -135,17 +134,29 @@ class GatewayListeners:
         """Certificates that cannot be used are said now, not when the first client comes; others are served. A millisecond
         each, between which the loop goes on."""
         chains = [chain for port in ports for chain in port.chains if chain.tls is not None and not chain.refusal]
-        self._looked_at.intersection_update([chain.tls for chain in chains if chain.tls is not None])
+        there = {chain.tls for chain in chains}
+        self._looked_at = {tls: good for tls, good in self._looked_at.items() if tls in there}
         for chain in chains:
-            if chain.tls is None or chain.tls in self._looked_at:
+            if chain.tls is None:
                 continue
-            self._looked_at.add(chain.tls)
-            why = why_not_served(chain.tls, chain.server)
-            if why:
-                log.error("%s", why)
-            for doubt in () if why else doubts(chain.tls, chain.server, chain.snis, self._forwarder.core.clock.time()):
+            good = self._looked_at.get(chain.tls)
+            if good is None:
+                good = self._looked_at[chain.tls] = self._can_be_used(chain, chain.tls)
+                await asyncio.sleep(0)
+            if good:
+                self._contexts.can_be_used(chain.tls, _served_as(chain))
+
+    def _can_be_used(self, chain: GatewayChain, tls: GatewayTls) -> bool:
+        """Whether it can; what is wrong, or may be, is said."""
+        why = unusable(tls, chain.server)
+        if not why:
+            for doubt in doubts(tls, chain.server, chain.snis, self._forwarder.core.clock.time()):
                 log.warning("%s", doubt)
-            await asyncio.sleep(0)
+        elif self._contexts.falls_back(tls, _served_as(chain)):
+            log.error("%s; the last good version stays in use for new connections", why)
+        else:
+            log.error("%s is not served: %s", chain.server, why)
+        return not why
 
     def _wanted(self) -> Mapping[Place, GatewayPort]:
         live = self._forwarder.core.live
@@ -177,3 +188,7 @@ class GatewayListeners:
     async def _left(self, name: str, listener: GatewayListener) -> None:
         await listener.drained(self._drain)
         self._gone(name)
+
+
+def _served_as(chain: GatewayChain) -> ServedAs:
+    return chain.name, chain.snis

@@ -11,7 +11,8 @@ import base64
 import hashlib
 import hmac
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from meshlib.compiler.gateway_model import ALPN, GatewayTls, KeyPair
@@ -37,6 +38,10 @@ MOST_CONTEXTS = 128
 open keep theirs."""
 T = TypeVar("T")
 NOBODY: Callable[[], SpiffeId | None] = lambda: None  # noqa: E731
+
+
+ServedAs = tuple[str, tuple[str, ...]]
+"""Of a chain: its name, and the server names that it is for. Stays the same from one configuration to the next."""
 
 
 class NotServed(Exception):
@@ -83,14 +88,32 @@ class Contexts:
         self._most = most
         self._read: dict[GatewayTls, Followed[Contents]] = {}
         self._made: dict[GatewayTls, tuple[Contents, ssl.SSLContext]] = {}  # who was asked for last stands last
+        self._good: dict[ServedAs, GatewayTls] = {}  # the last that could be used
+        self._instead: dict[GatewayTls, GatewayTls] = {}  # of those that cannot
         self._chains = Chains()
 
-    def keep(self, wanted: Sequence[GatewayTls]) -> None:
+    def keep(self, wanted: Mapping[ServedAs, GatewayTls]) -> None:
         """A reload has these, and no others."""
-        there = set(wanted)
+        there = set(wanted.values())
+        self._good = {each: tls for each, tls in self._good.items() if each in wanted}
+        self._instead = {bad: good for bad, good in self._instead.items() if bad in there}
+        there.update(self._instead.values())
         for tls in [tls for tls in self._read if tls not in there]:
             del self._read[tls]
             self._made.pop(tls, None)
+
+    def can_be_used(self, tls: GatewayTls, served_as: ServedAs) -> None:
+        """It was tried: what takes its place later may fall back on it."""
+        self._good[served_as] = tls
+
+    def falls_back(self, tls: GatewayTls, served_as: ServedAs) -> bool:
+        """Whether the last that could be used stands in from here on for one that cannot: only what is in the same Secrets may
+        differ, so that nobody is let in by what the configuration demanded elsewhere, or less of."""
+        good = self._good.get(served_as)
+        if good is None or good == tls or _but_for_contents(good) != _but_for_contents(tls):
+            return False
+        self._instead[tls] = good
+        return True
 
     def __len__(self) -> int:
         """Servers whose certificates were read."""
@@ -111,6 +134,8 @@ class Contexts:
                     f"{server} is ISTIO_MUTUAL, and there is no certificate of the mesh: give --cert, --key and --bundle"
                 )
             return current.server_context(self._alpn)
+        if self._instead:
+            tls = self._instead.get(tls, tls)
         contents = self._contents(tls, server)
         known = self._made.pop(tls, None)
         if known is not None and known[0] is contents:
@@ -152,6 +177,7 @@ class Contexts:
         leaf = done.getpeercert(True) if tls.asks_clients else None
         if not isinstance(leaf, bytes) or not leaf:
             return GatewayPeer(sni)
+        tls = self._instead.get(tls, tls)
         check_client(tls, leaf)
         return GatewayPeer(sni, self._contents(tls, server).shown, leaf)
 
@@ -169,15 +195,30 @@ class Contexts:
         return GatewayPeer(sni, peer.credentials.svid.leaf, leaf, chain, lambda: judge(leaf, chain))
 
 
+def _but_for_contents(tls: GatewayTls) -> tuple[GatewayTls, tuple[str, ...]]:
+    """What is left when what Secrets say is taken away: but whether they say it, and their names."""
+    there = b"-"
+    pairs = tuple(
+        replace(pair, certificate=there[: len(pair.certificate)], key=there[: len(pair.key)]) for pair in tls.pairs
+    )
+    bare = replace(tls, pairs=pairs, ca=there[: len(tls.ca)], crl=there[: len(tls.crl)])
+    return bare, tuple(pair.source for pair in tls.pairs)
+
+
 def why_not_served(tls: GatewayTls, server: str, alpn: Sequence[str] = ALPN) -> str:
-    """What a client of this server would meet now; "" where it is served. The certificate of the mesh is not looked at: it may
-    come later."""
+    """What a client of this server would meet now; "" where it is served."""
+    why = unusable(tls, server, alpn)
+    return why and f"{server} is not served: {why}"
+
+
+def unusable(tls: GatewayTls, server: str, alpn: Sequence[str] = ALPN) -> str:
+    """Why it cannot be served; "" where it can. The certificate of the mesh is not looked at: it may come later."""
     if tls.mode == "ISTIO_MUTUAL":
         return ""
     try:
         _followed(tls, server, lambda: made(tls, contents_of(tls), alpn)).current()
     except UnusableFiles as error:
-        return f"{server} is not served: {error}"
+        return str(error)
     return ""
 
 

@@ -63,16 +63,16 @@ def _places(options: ProxyOptions, mesh: Mesh) -> list[str]:
 
 
 def _unbound(options: ProxyOptions, mesh: Mesh) -> list[str]:
-    """VirtualServices of a gateway that have no part in it: it is not among the resources, or does not serve their hosts."""
+    """VirtualServices that are bound to a Gateway which is not among the resources of a gateway; the compiler says which are
+    bound to one that does not serve their hosts."""
     if options.gateways is None and not _gateway_ports(mesh):
         return []
+    from meshlib.analysis.codes import NOT_FOUND
     from meshlib.analysis.gateway_hosts import bound_gateways
     from meshlib.analysis.index import Index
 
-    said: dict[tuple[str, object], str] = {}  # the first of a field says why
-    for finding in bound_gateways(Index(mesh._configuration.resources)):
-        said.setdefault((finding.id, finding.loc), str(finding.problem(Severity.WARNING)))
-    return [*said.values()]
+    found = bound_gateways(Index(mesh._configuration.resources))
+    return [str(each.problem(Severity.WARNING)) for each in found if each.code is NOT_FOUND]
 
 
 def _gateway_ports(mesh: Mesh) -> list[GatewayPort]:
