@@ -81,7 +81,6 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("transport/upstream/loop_deadlines.py", "self._loop.call_at"): NETWORK,
     ("transport/upstream/loop_deadlines.py", "self._loop.time"): NETWORK,
     ("transport/runtimes/loop.py", "upstream.loop.time"): "what the route's deadline is for the network",
-    ("transport/upstream/loop_deadlines.py", "asyncio.timeout"): NETWORK,
     ("transport/upstream/loop.py", "self.loop.time"): NETWORK,
     ("transport/core/closing.py", "self._event.wait"): "only where the Clock is the machine's",
     (

@@ -72,7 +72,7 @@ class AsyncioUpstream:
         self._sweep_at = 0.0  # when that rings
         self.deadlines = Deadlines(loop)
         self.turn: Turn | None = None  # requests wait for its end; None: they do not wait
-        self._waits: set[asyncio.Timeout] = set()
+        self._waits: set[UntilClosed] = set()
         self.closed = False
         self._http2: AsyncioHttp2 | None = None
         self.tunnels: set[Tunnelled] = set()
@@ -116,7 +116,7 @@ class AsyncioUpstream:
 
     def until_closed(self, limit: float | None = None) -> UntilClosed:
         """Bound what is awaited inside by ``limit`` seconds and by the mesh's closing: TimeoutError, either way."""
-        return UntilClosed(self._waits, 0.0 if self.closed else limit)
+        return UntilClosed(self._waits, self.deadlines, 0.0 if self.closed else limit)
 
     async def dial(
         self, protocol: asyncio.Protocol, target: Target, protocols: Sequence[str], trace: Trace | None = None
@@ -314,9 +314,8 @@ class AsyncioUpstream:
         self.close_idle()
         for connection in list(self._busy):
             connection.break_off(Failure.CLOSED, MESH_CLOSED)
-        for bound in self._waits:
-            if not bound.expired():
-                bound.reschedule(self.loop.time())
+        for end in list(self._waits):
+            end()
         if self._http2 is not None:
             self._http2.close()
         self.deadlines.close()

@@ -36,6 +36,10 @@ class Deadlines:
         if at < self.next:
             self.ring_at(at)
 
+    def after(self, ring: Callable[[], None], seconds: float) -> None:
+        """Call ``ring`` in so many seconds."""
+        self.add(ring, self._loop.time() + seconds)
+
     def discard(self, ring: Callable[[], None]) -> None:
         """Do not call it. The timer stays: it finds out, and there is hardly ever more than one."""
         self.at.pop(ring, None)
@@ -69,21 +73,46 @@ class Deadlines:
 
 
 class UntilClosed:
-    """Bounds what is awaited inside by ``limit`` seconds: TimeoutError. Meanwhile it is among ``waits``, for who ends them
-    earlier. (As a generator it took three times the steps, for each connection.)"""
+    """Bounds what is awaited inside by ``limit`` seconds: TimeoutError. Meanwhile it is among ``waits``; who calls it ends it.
 
-    __slots__ = ("_bound", "_waits")
+    As ``asyncio.timeout``, but its time is one of ``deadlines``: no timer is set and cancelled for each connection."""
 
-    def __init__(self, waits: set[asyncio.Timeout], limit: float | None) -> None:
+    __slots__ = ("_cancelling", "_deadlines", "_limit", "_over", "_task", "_waits")
+
+    def __init__(self, waits: set[UntilClosed], deadlines: Deadlines, limit: float | None) -> None:
         self._waits = waits
-        self._bound = asyncio.timeout(limit)
+        self._deadlines = deadlines
+        self._limit = limit
+        self._over = False
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0  # by others, before
 
     async def __aenter__(self) -> None:
-        await self._bound.__aenter__()
-        self._waits.add(self._bound)
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._cancelling = task.cancelling()
+        self._waits.add(self)
+        if self._limit is not None:
+            self._deadlines.after(self, self._limit)
+
+    def __call__(self) -> None:
+        """Its time is over."""
+        if not self._over and self._task is not None:
+            self._over = True
+            self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._waits.discard(self._bound)
-        await self._bound.__aexit__(kind, error, trace)
+        self._waits.discard(self)
+        if self._limit is not None:
+            self._deadlines.discard(self)
+        task, self._task = self._task, None
+        assert task is not None
+        if (
+            self._over
+            and task.uncancel() <= self._cancelling
+            and kind is not None
+            and issubclass(kind, asyncio.CancelledError)
+        ):
+            raise TimeoutError from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 
 import pytest
@@ -133,26 +134,90 @@ def test_a_timer_that_comes_a_little_early_waits_for_the_rest(loop):
     assert rung == [101.0]
 
 
+def bounded(limit: float | None, waits: set[UntilClosed] | None = None) -> UntilClosed:
+    return UntilClosed(set() if waits is None else waits, Deadlines(asyncio.get_running_loop()), limit)
+
+
 async def test_what_is_awaited_is_bounded_by_seconds() -> None:
-    waits: set[asyncio.Timeout] = set()
+    waits: set[UntilClosed] = set()
     with pytest.raises(TimeoutError):
-        async with UntilClosed(waits, 0.0):
+        async with bounded(0.0, waits):
             await asyncio.get_running_loop().create_future()
     assert not waits
+    assert not this_task().cancelling()
 
 
 async def test_who_ends_all_that_wait_ends_what_has_no_bound() -> None:
-    waits: set[asyncio.Timeout] = set()
+    waits: set[UntilClosed] = set()
     loop = asyncio.get_running_loop()
-    loop.call_soon(lambda: [bound.reschedule(loop.time()) for bound in waits])
+    loop.call_soon(lambda: [end() for end in list(waits) * 2])  # twice is no more than once
     with pytest.raises(TimeoutError):
-        async with UntilClosed(waits, None):
+        async with bounded(None, waits):
             await loop.create_future()
     assert not waits
+    assert not this_task().cancelling()
 
 
 async def test_what_was_awaited_in_time_leaves_nothing_behind() -> None:
-    waits: set[asyncio.Timeout] = set()
-    async with UntilClosed(waits, 20.0):
-        assert len(waits) == 1
+    waits: set[UntilClosed] = set()
+    deadlines = Deadlines(asyncio.get_running_loop())
+    async with UntilClosed(waits, deadlines, 20.0):
+        (end,) = waits
+        assert list(deadlines.at) == [end]
     assert not waits
+    assert not deadlines.at
+    end()  # too late: the task goes on
+    await asyncio.sleep(0)
+    deadlines.close()
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_who_cancels_the_task_is_obeyed_though_the_time_is_over_too(over: bool) -> None:
+    """The one who cancels it waits for its end."""
+    waits: set[UntilClosed] = set()
+
+    async def waiting() -> None:
+        async with bounded(None, waits):
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.get_running_loop().create_task(waiting())
+    await asyncio.sleep(0)
+    (end,) = waits
+    if over:
+        end()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_is_raised_as_its_time_ends_is_raised() -> None:
+    """And the task is not cancelled by what was to end the wait."""
+
+    async def fails() -> None:
+        waits: set[UntilClosed] = set()
+        async with bounded(None, waits):
+            (end,) = waits
+            end()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    assert not this_task().cancelling()
+    with contextlib.suppress(asyncio.CancelledError):  # as with asyncio.timeout, before Python 3.13
+        await asyncio.sleep(0)
+
+
+async def test_one_inside_another_ends_alone() -> None:
+    outer: set[UntilClosed] = set()
+    async with bounded(20.0, outer):
+        with pytest.raises(TimeoutError):
+            async with bounded(0.0):
+                await asyncio.get_running_loop().create_future()
+        assert len(outer) == 1
+        await asyncio.sleep(0)
+
+
+def this_task() -> asyncio.Task[object]:
+    found = asyncio.current_task()
+    assert found is not None
+    return found
