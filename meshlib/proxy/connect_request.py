@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from meshlib.proxy.destination import connect_authority
 from meshlib.proxy.request import ProxyRequest
+
+if TYPE_CHECKING:
+    from meshlib.transport.protocol.http1_head import RequestHead
 
 
 class ConnectRequest(ProxyRequest):
@@ -18,6 +22,11 @@ class ConnectRequest(ProxyRequest):
         self.protocol = "tcp"
         self.received = 0
         self.came_by = ("", "")
+
+    @classmethod
+    def of(cls, head: RequestHead) -> Self:
+        """What a head asks for. Raises ``Refused``."""
+        return cls(connect_authority(head), head.lines, head.lower)
 
     def shadow(self) -> Self:
         """Nothing mirrors a tunnel."""

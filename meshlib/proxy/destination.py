@@ -6,7 +6,7 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-from meshlib.proxy.forwarded_path import KEPT, forwarded_path
+from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.request_target import LONGEST_AUTHORITY, MAX_PORT, is_authority
 
@@ -18,8 +18,10 @@ _URL = re.compile(rb"(?i:http)://([^/?]*)(.*)", re.DOTALL)
 _NAMED = re.compile(rb"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([1-9][0-9]{0,4}))?")
 """The authority of a URL, of which Envoy takes less than of Host; no userinfo."""
 _HOST_AND_PORT = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+\]):[1-9][0-9]{0,4}")
-_seen: set[bytes] = set()
+SEEN: set[bytes] = set()
 """Hosts that were found to be such."""
+_HOST = b"\r\nhost:"
+_LINE_END = b"\r\n"
 MAX_SEEN = 1024
 MAX_NAME = 255
 """Bytes of a name, or of an address in brackets."""
@@ -29,10 +31,8 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     """Authority and target (a path and a query) of a request. A URL's authority is the one, whatever Host says. Raises
     ``Refused``."""
     target, authority = head.target, head.host
-    if target[:1] == b"/" and authority in _seen and head.method != b"CONNECT":  # nearly all
-        if target.translate(None, KEPT) or target.find(b"/.") >= 0 or target.find(b"//") >= 0:
-            return authority, forwarded_path(target, normalization)
-        return authority, target
+    if target[:1] == b"/" and authority in SEEN and head.method != b"CONNECT":  # nearly all
+        return authority, forwarded_path(target, normalization)
     if head.method == b"CONNECT":
         raise Refused(501 if target[:1] != b"/" else 400, "CONNECT is for outbound ports", "connect_is_not_allowed")
     if target[:1] != b"/":
@@ -40,10 +40,17 @@ def destination(head: RequestHead, normalization: Normalization) -> tuple[bytes,
     elif not is_authority(authority.decode("latin-1")):
         raise Refused(400, f"Host is {authority[:100]!r}, which is not a host with or without a port")
     else:
-        if len(_seen) >= MAX_SEEN:
-            _seen.clear()
-        _seen.add(authority)
+        if len(SEEN) >= MAX_SEEN:
+            SEEN.clear()
+        SEEN.add(authority)
     return authority, forwarded_path(target, normalization)
+
+
+def with_host(lines: bytes, lower: bytes, authority: bytes) -> bytes:
+    """The lines, with another Host where it stood."""
+    at = lower.find(_HOST)
+    end = lower.find(_LINE_END, at + 2)
+    return b"%bHost: %b%b" % (lines[:at], authority, lines[end - 2 :])
 
 
 def connect_authority(head: RequestHead) -> bytes:

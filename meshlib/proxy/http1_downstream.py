@@ -16,7 +16,8 @@ from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.client_body import Source
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
-from meshlib.proxy.destination import connect_authority, destination
+from meshlib.proxy.destination import SEEN, destination, with_host
+from meshlib.proxy.forwarded_path import KEPT
 from meshlib.proxy.refusals import BROKEN, NOTHING, SILENT, Asked
 from meshlib.proxy.request import UPGRADE, ProxyRequest
 from meshlib.proxy.responder import Straight
@@ -42,6 +43,7 @@ from meshlib.transport.protocol.request_body import DuplexBody
 from meshlib.transport.protocol.special_lines import SpecialLines
 
 if TYPE_CHECKING:
+    from meshlib.compiler.mesh_settings import MeshSettings
     from meshlib.proxy.connect_tunnel import ConnectTunnel
     from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.upstream.switched import AsyncSwitched
@@ -52,14 +54,12 @@ SMALL_BODY = 65536
 """Bytes of a request's body that are waited for no longer than they have come already: such requests need no task."""
 
 PIPELINED = 64 * 1024
-"""Bytes that a client may send ahead of its turn, and of a body that nobody has taken yet, until its connection is no longer
-read."""
+"""Bytes that a client may send ahead of its turn, and of a body that nobody has taken yet, before it is read no longer."""
 
 _CONNECTED = b"HTTP/1.1 200 OK\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ID = b"x-request-id:"
 _PROTO = b"x-forwarded-proto:"
-_HOST = b"\r\nhost:"
 _LINE_END = b"\r\n"
 
 
@@ -220,7 +220,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
                     self._forwarding = forwarding
                 return
             connects = self._listener.tunnels if head.method == b"CONNECT" else None
-            request = self._request_of(head) if connects is None else _tunnel_of(head)
+            request = self._request_of(head) if connects is None else ConnectRequest.of(head)
             self._turn += 1
             self._to_head = head.method == b"HEAD"
             if connects is not None and isinstance(request, ConnectRequest):
@@ -238,31 +238,45 @@ class Http1Downstream(asyncio.Protocol, Straight):
 
     def _request_of(self, head: RequestHead) -> ProxyRequest:
         """Raises ``Refused``."""
-        live = self._forwarder.core.live
-        mesh = DEFAULTS if live is None else live.snapshot.inbound.default.mesh
-        authority, target = destination(head, mesh.path_normalization)
-        lines, lower, special, body = head.lines, head.lower, head.special, None
-        if authority is not head.host and authority != head.host:
-            lines = _with_host(lines, lower, authority)
-            lower = b"\r\n" + lines.lower()
-        if type(head) is not RequestHead:
-            if head.upgrade:
-                upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
-                lines += upgrade
-                lower += upgrade
-                special = [*special, UPGRADE]
-            if head.length != 0:
-                body = self._body_of(head)
+        authority, target, lines, lower, special = head.host, head.target, head.lines, head.lower, head.special
+        body, grpc = None, None
+        if (
+            type(head) is RequestHead
+            and type(special) is SpecialLines
+            and authority in SEEN
+            and target[:1] == b"/"
+            and not target.translate(None, KEPT)
+            and target.find(b"/.") < 0
+            and target.find(b"//") < 0
+        ):  # nearly always: as ``destination``
+            grpc = special.grpc
+        else:
+            authority, target = destination(head, self._mesh.path_normalization)
+            if authority != head.host:
+                lines = with_host(lines, lower, authority)
+                lower = b"\r\n" + lines.lower()
+            if type(head) is not RequestHead:
+                if head.upgrade:
+                    upgrade = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
+                    lines += upgrade
+                    lower += upgrade
+                    special = [*special, UPGRADE]
+                if head.length != 0:
+                    body = self._body_of(head)
         proto = self._listener.proto
         if proto:  # else whoever serves it says that, and which request it is
             more = b"" if _PROTO in special else proto
-            if _ID not in special and mesh.proxy_headers.request_id:
+            if _ID not in special and self._mesh.proxy_headers.request_id:
                 more = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), more)
             if more:
                 lines += more
                 lower += more
-        grpc = special.grpc if type(special) is SpecialLines else None
         return self._makes(head.method, authority, target, lines, lower, body, "http", special, grpc)
+
+    @property
+    def _mesh(self) -> MeshSettings:
+        live = self._forwarder.core.live
+        return DEFAULTS if live is None else live.snapshot.inbound.default.mesh
 
     def _body_of(self, head: RequestHead) -> bytes | DuplexBody:
         """All of it where it has come with its head. Raises ``Refused``."""
@@ -484,15 +498,3 @@ class Http1Downstream(asyncio.Protocol, Straight):
     def _go_on(self) -> None:
         if not self._busy and self.writable and self._tunnel is None and not self.transport.is_closing():
             self._next()
-
-
-def _tunnel_of(head: RequestHead) -> ConnectRequest:
-    """Raises ``Refused``."""
-    return ConnectRequest(connect_authority(head), head.lines, head.lower)
-
-
-def _with_host(lines: bytes, lower: bytes, authority: bytes) -> bytes:
-    """The lines, with another Host where it stood."""
-    at = lower.find(_HOST)
-    end = lower.find(_LINE_END, at + 2)
-    return b"%bHost: %b%b" % (lines[:at], authority, lines[end - 2 :])

@@ -228,14 +228,28 @@ class PlainServing:
                 self._handed_over().ended(outcome)
                 return
             record, settings = hop.record, lane.settings
-            record.status = status
+            record.status = call.sent = call.status = status
             if head.shape.timed:  # as ``PlainForwarding`` has it
                 head = head.without(SERVICE_TIME)
-            made: ReceivedHead = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``
-            took = int(record.upstream_ms or 0)
-            more = (TOOK.get(took) or took_line(took)) if settings.debug else b""
+            made: ReceivedHead
+            again = head.told
+            if again is not None and again[0] is settings and again[1] is not None:  # as ``as_server``, without a call
+                made = again[1]
+            else:
+                made = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``
+            lines = made.lines
+            size = len(lines) - 4 * lines.count(b"\n")  # as its ``size``
+            more = b""
+            if settings.debug:
+                took = int(record.upstream_ms or 0)
+                more = TOOK.get(took) or took_line(took)
+                size += len(more) - 4
             self._responder = None
-            self._tell(status, made, more, 0 if request.method == "HEAD" else len(whole))
+            call.response_head_bytes = size
+            call.response_bytes = size if request.method == "HEAD" else size + len(whole)
+            call.came = made
+            call.added = more
+            self._tell(call, request, record.attempted[3])  # type: ignore[index]  # when its response came: it has
             responder.pass_on(status, reason, made, more, whole)
         except Exception:
             if self._responder is None:  # it is told, or somebody else has it
@@ -252,30 +266,25 @@ class PlainServing:
             call.came = ()
             spares.append(self)
 
-    def _tell(self, status: int, made: ReceivedHead, more: bytes, size: int) -> None:
-        """The request is over: what became of it. ``size``: of the response's body."""
-        call, telemetry = self._call, self._server.telemetry
-        request = call.request
-        now: float = self._hop.record.attempted[3]  # type: ignore[index]  # when its response came: it has
-        call.sent = call.status = status
-        lines = made.lines
-        head = len(lines) - 4 * lines.count(b"\n")  # as ``ReceivedHead.size``
-        if more:
-            head += len(more) - 4
-        call.response_head_bytes = head
-        call.response_bytes = head + size
-        sent = request.sent_on
-        call.request_head_bytes = call.request_bytes = head = sent.head_bytes()
+    def _tell(self, call: StraightCall, request: ServedRequest, now: float) -> None:
+        """The request is over since ``now``: what became of it."""
+        telemetry, bound, span, sent, status = (
+            self._server.telemetry,
+            self._lane.bound,
+            self._span,
+            request.sent_on,
+            call.status,
+        )
+        lines = sent._received.lines  # type: ignore[union-attr]
+        head = len(lines) - 4 * lines.count(b"\n") + len(sent.method) + len(sent.target)  # as its ``head_bytes``
+        call.request_head_bytes = call.request_bytes = head
         if sent.body is not None:
             call.request_bytes = head + sent.body_bytes()
-        bound, span = self._lane.bound, self._span
         noting = bound.noting(request.principal, True) if request.mutual else bound.of_nobody
         series = noting.get(status) if request.peer_metadata is None else None
         if call.tells:
             call.head_at = now
         call.answered = self._outcome
-        call.came = made
-        call.added = more
         if series is not None:  # it has ended like nearly all do
             series.note((now - call.started) * 1000.0, call.request_bytes, call.response_bytes)
             if span is not None or telemetry.tells:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from opentelemetry.propagate import get_global_textmap
+
 from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
@@ -69,7 +71,7 @@ class Current:
 class InboundTracing(Spans):
     """Spans of the calls that one server serves."""
 
-    __slots__ = ("_own", "_records")
+    __slots__ = ("_own", "_records", "_w3c_by")
 
     _own: Callable[[], OwnTracer | None] | None
 
@@ -83,6 +85,7 @@ class InboundTracing(Spans):
     def reconfigured(self, settings: TracingSettings) -> None:
         """Spans are made by ``settings`` from now on."""
         super().reconfigured(settings)
+        self._w3c_by: object = None  # the program's propagator, by which contexts are told in W3C's way alone
         self._records = InboundRecords(self._described, settings.max_tag_length, self.place, self._static)
         tags = self._tags
         names = [*self._static, *(tag[0] for tag in tags.by_header), *(tag[0] for tag in tags.formatted)]
@@ -143,7 +146,7 @@ class InboundTracing(Spans):
         request = call.request
         there, given, parent, state, agent, _ = request.values_of(TOLD)
         found = None
-        if there & HAS_PARENT and (self._propagation or self.propagation).spoken.just_w3c:
+        if there & HAS_PARENT and (get_global_textmap() is self._w3c_by or self._speaks_w3c()):
             match = usual_traceparent(parent)
             found = read_in_hex(parent) if match is None else match.groups()
         if found is None:
@@ -178,6 +181,13 @@ class InboundTracing(Spans):
             there & HAS_FORWARDED,
             {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS,
         )
+
+    def _speaks_w3c(self) -> bool:
+        """Whether contexts are told in W3C's way alone; asked anew where the program has another propagator."""
+        textmap = get_global_textmap()
+        just_w3c = self.propagation.spoken.just_w3c
+        self._w3c_by = textmap if just_w3c else None
+        return just_w3c
 
     def _recorded_anew(
         self, call: InboundCall, tracer: OwnTracer, there: int, given: bytes, agent: bytes

@@ -49,6 +49,7 @@ class SpanQueue:
         "_most",
         "_over",
         "_resource",
+        "_room",
         "_send",
         "_thread",
         "_until",
@@ -73,6 +74,8 @@ class SpanQueue:
         self._most = most
         self._batch = min(batch, most)
         self._delay = delay
+        self._room = self._batch - 1
+        """As many that wait are nothing to wake anybody for; none once it is over."""
         self._over = False
         self._until = float("inf")
         self._waiting: deque[bytes] = deque()
@@ -85,6 +88,9 @@ class SpanQueue:
     def put(self, span: bytes) -> None:
         """Take a span, if there is room for it."""
         waiting = self._waiting
+        if len(waiting) < self._room:  # nearly always
+            waiting.append(span)
+            return
         if len(waiting) >= self._most:
             dropped.add(NOT_SENT)
             return
@@ -109,6 +115,7 @@ class SpanQueue:
         """Send what waits, and end. The second time nothing happens."""
         if self._over:
             return
+        self._room = 0
         self._over = True
         self._until = now() + GRACE
         self._wake.put(_END)

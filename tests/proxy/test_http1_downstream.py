@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from meshlib.proxy import http1_downstream
+from meshlib.proxy.destination import destination
 from meshlib.proxy.http1_downstream import Http1Downstream
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -49,6 +51,31 @@ def test_a_url_leads_to_its_host_whatever_host_says(proxy, target, path):
 def test_the_path_goes_on_normalized_as_istio_has_it_when_nothing_is_said(proxy, sent, forwarded):
     with proxy.client() as client:
         assert seen(client.get(sent))["path"] == forwarded
+
+
+@pytest.mark.parametrize(
+    ("sent", "host", "looked_at"),
+    [
+        *[("/a?b=c&d", "reviews:9080", 0), ("/a/b.c/~d", "reviews:9080", 0)],
+        *[
+            ("/a/./b", "reviews:9080", 1),
+            ("//a", "reviews:9080", 1),
+            ("/%61", "reviews:9080", 1),
+            ("/a;b", "reviews:9080", 1),
+        ],
+        *[("http://reviews:9080/a", "reviews:9080", 1), ("/a", "reviews.default:9080", 1)],
+    ],
+)
+def test_a_target_of_a_host_that_was_met_is_looked_at_once_where_it_is_as_nearly_all_are(
+    proxy, monkeypatch, sent, host, looked_at
+):
+    with proxy.client() as client:
+        client.get("/")
+        found = []
+        monkeypatch.setattr(http1_downstream, "destination", lambda *given: found.append(1) or destination(*given))
+        monkeypatch.setattr(http1_downstream, "SEEN", {b"reviews:9080"})
+        client.get(sent, "GET", host)
+    assert len(found) == looked_at
 
 
 MESH_CONFIG = """
