@@ -214,7 +214,12 @@ class InboundConnection(ServedConnection[Inbound]):
             deadline = deadline_of(request, server)
             if deadline is not None:
                 straight = None
-        served, lane, body = self._served(request, found), self._lane, request.body
+        lane, alike, body = self._lane, self._alike, request.body
+        if tls is None and alike is not None:  # as ``_served``
+            served = ServedRequest(request, self._peer, alike[0], alike[1], "", False)
+            served.of_connection = alike
+        else:
+            served = self._served(request, found)
         if (
             lane is not None
             and straight is not None

@@ -21,7 +21,7 @@ from meshlib.proxy.inbound_hop import HopForwarding
 from meshlib.proxy.inbound_serving import Serving
 from meshlib.proxy.plain_forwarding import MOST_SPARES
 from meshlib.proxy.sent_headers import TOOK, took_line
-from meshlib.proxy.server_headers import as_server
+from meshlib.proxy.server_headers import as_server, in_bytes
 from meshlib.proxy.straight_call import StraightCall
 from meshlib.telemetry.inbound_records import Recorded
 from meshlib.transport.protocol.received_head import SERVICE_TIME, ReceivedHead
@@ -233,7 +233,9 @@ class PlainServing:
                 head = head.without(SERVICE_TIME)
             made: ReceivedHead
             again = head.told
-            if again is not None and again[0] is settings and again[1] is not None:  # as ``as_server``, without a call
+            if again is None:  # as ``as_server``, here and below
+                made = in_bytes(head, settings, call.clock)
+            elif again[0] is settings and again[1] is not None:
                 made = again[1]
             else:
                 made = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``

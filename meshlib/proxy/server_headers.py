@@ -35,14 +35,14 @@ def as_server(
             headers = headers.without(SERVICE_TIME)
         told = headers.told
         if told is None:  # it comes once
-            return _in_bytes(headers, settings, clock, took_line)
+            return in_bytes(headers, settings, clock, took_line)
         if told[0] is not settings:
             headers.told = settings, None
-            return _in_bytes(headers, settings, clock, took_line)
+            return in_bytes(headers, settings, clock, took_line)
         # a head that was read before (``known_heads.py``) is the same object again
         again = told[1]
         if again is None:
-            again = _in_bytes(headers, settings, clock, b"")
+            again = in_bytes(headers, settings, clock, b"")
             if headers.has_line(_DATE):
                 headers.told = settings, again
         return again.with_lines(took_line) if took_line else again
@@ -63,7 +63,8 @@ def as_server(
     return made
 
 
-def _in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock, added: bytes) -> ReceivedHead:
+def in_bytes(headers: ReceivedHead, settings: ProxyHeaders, clock: Clock, added: bytes = b"") -> ReceivedHead:
+    """As ``as_server``, of a head that comes once, with the lines ``added``."""
     global _by
     by = _by
     if by[0] is not settings:

@@ -7,6 +7,7 @@ one is enriched and no second is made.
 from __future__ import annotations
 
 import functools
+from binascii import unhexlify
 from typing import TYPE_CHECKING
 
 from opentelemetry.propagate import get_global_textmap
@@ -169,11 +170,14 @@ class InboundTracing(Spans):
         if not both.isascii() or len(both) > SHORT:  # few
             given, agent = shown(given, LONGEST_ID), shown(agent, LONGEST)
         span_id = tracer.random.getrandbits(64) or 1
+        mine = b"%016x" % span_id
         if self._settings.propagates:
-            request.traced_by(b"00-%b-%016x-%b" % (trace_id, span_id, flags), parent)
+            request.traced_by(b"00-%b-%b-%b" % (trace_id, mine, flags), parent)
+        # as ``otlp.ids``
+        ids = unhexlify(b"0a10%b1208%b2208%b850100030000" % (trace_id, mine, parent_id))
         return Recorded(
             tracer.take,
-            otlp.ids(trace_id, span_id, parent_id, told),
+            ids + otlp.field(b"\x1a", told) if told else ids,
             int(trace_id, 16),
             span_id,
             given,

@@ -8,6 +8,7 @@ last that this connection has said.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -77,6 +78,15 @@ _TE = b"\r\nte:"
 _TE_LINE = b"te: trailers\r\n"
 
 
+class _Once:
+    """Hears of a parser that a head is over, which pops ``coming``; once, or it is an error. No step of bytecode."""
+
+    __slots__ = ("on_headers_complete",)
+
+    def __init__(self, coming: list[None]) -> None:
+        self.on_headers_complete: Callable[[], None] = coming.pop
+
+
 class RequestReader:
     """Reads the requests of one connection, one after another. ``feed`` it what arrives; ``head`` is the next request once it
     is whole, then ``body`` gives what has come of its body until ``ended``; then ``head`` again. Bytes of the next request wait
@@ -86,7 +96,9 @@ class RequestReader:
         "_after_empty_line",
         "_chunks",
         "_closed",
+        "_coming",
         "_ends",
+        "_glances",
         "_heads",
         "_left",
         "_looked_at",
@@ -97,7 +109,11 @@ class RequestReader:
     )
 
     def __init__(self) -> None:
-        self._parser: Any = httptools.HttpRequestParser(self)
+        self._parser: Any = None  # for heads that are looked through; made when one is
+        self._glances: Any = (
+            None  # for those that are whole as they come: llhttp again, which tells of no more than their end
+        )
+        self._coming: list[None] = []  # what it tells of
         self.rest = b""  # what has come and was not asked for
         self._heads = 0  # that llhttp has taken of what it was given last
         self._after_empty_line = False
@@ -153,13 +169,17 @@ class RequestReader:
             if kept is None or kept_alive < 0:
                 return self._looked_through(data)
             special = kept
-        self._heads = 0
+        coming, parser = self._coming, self._glances
+        if parser is None:
+            self._glances = parser = httptools.HttpRequestParser(_Once(coming))
+        coming.append(None)
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserError:
-            self._heads = 0
-        if self._heads != 1:  # it was none, or more than one
-            self._parser = httptools.HttpRequestParser(self)
+            coming.append(None)
+        if coming:  # it was none, or more than one
+            coming.clear()
+            self._glances = None
             return self._looked_through(data)
         self.rest = b""
         self._after_empty_line = False
@@ -278,6 +298,8 @@ class RequestReader:
 
     def _validate(self, head: bytes) -> None:
         self._heads = 0
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -374,7 +396,7 @@ class RequestReader:
     def over(self) -> None:
         """Nothing more is asked for. (It and its parser refer to each other: they would stay for the garbage collector.)"""
         self.rest = b""
-        self._parser = None
+        self._parser = self._glances = None
 
     def all(self) -> bytes:
         """What has come and was not asked for, of a connection that speaks HTTP no more."""
