@@ -363,7 +363,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
             self.respond(status, reason, head.with_lines(more) if more else head, whole, None)
             return
         line = OK_LINE if status == OK and reason == b"OK" else status_line(status, reason)
-        self.transport.write(b"".join((line, head.passed, more, _LINE_END, whole)))
+        self.transport.write(b"".join((line, head._passed or head.passed, more, _LINE_END, whole)))
         self._forwarding = None
         self._busy = False
         if reader.rest or self._paused or not self.writable:

@@ -138,7 +138,7 @@ class PlainServing:
         self._send = send
         self._connection = connection
         self._unsent = False
-        connection.start(data, sent.method == "HEAD", self, sent.sent_head)
+        connection.start(data, sent.method == "HEAD", self, sent._headers)  # as ``sent_head``
         return True
 
     # -- what whoever brought the request tells of its client -----------------------------------------------------------

@@ -72,7 +72,7 @@ class Current:
 class InboundTracing(Spans):
     """Spans of the calls that one server serves."""
 
-    __slots__ = ("_own", "_records", "_w3c_by")
+    __slots__ = ("_own", "_w3c_by", "records", "tells_more")
 
     _own: Callable[[], OwnTracer | None] | None
 
@@ -87,8 +87,11 @@ class InboundTracing(Spans):
         """Spans are made by ``settings`` from now on."""
         super().reconfigured(settings)
         self._w3c_by: object = None  # the program's propagator, by which contexts are told in W3C's way alone
-        self._records = InboundRecords(self._described, settings.max_tag_length, self.place, self._static)
+        self.records = InboundRecords(self._described, settings.max_tag_length, self.place, self._static)
+        """Writes the spans that are written by ourselves."""
         tags = self._tags
+        self.tells_more = bool(tags.formatted)
+        """Whether they tell what is known when their call is over."""
         names = [*self._static, *(tag[0] for tag in tags.by_header), *(tag[0] for tag in tags.formatted)]
         # what is written piece by piece is not replaced by what comes later: of tags that have one name the last counts
         replace = len(set(names)) < len(names) or any(name.startswith(BUILT_IN) for name in names)
@@ -320,8 +323,8 @@ class InboundTracing(Spans):
     def recorded(self, call: InboundCall, span: Recorded, end: int) -> None:
         """``finished`` of spans that are written by ourselves."""
         status, request = call.status, call.request
-        if call.answered is not None and status < 500 and not self._tags.formatted:  # nearly always
-            self._records.write(request, span, status, end)
+        if call.answered is not None and status < 500 and not self.tells_more:  # nearly always
+            self.records.write(request, span, status, end)
         elif (
             call.flags
             or not 0 < status < 500
@@ -338,9 +341,9 @@ class InboundTracing(Spans):
                 told += otlp.event("meshlib.fault", span.start, fault)
             if error:
                 told += otlp.status(True, call.flags)
-            self._records.write(request, span, 0, end, told, call.route)
+            self.records.write(request, span, 0, end, told, call.route)
         else:
-            self._records.write(request, span, status, end)
+            self.records.write(request, span, status, end)
 
     def late(self, call: InboundCall, served: ServedSpan, at: float) -> None:
         """The same of a call that was over at ``at``, by the mesh's clock."""

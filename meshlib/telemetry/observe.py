@@ -244,7 +244,11 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
             try:
                 took = now - call.started
                 if type(span) is Recorded:  # nearly always; by the clock of its duration, as ``InboundTracing.late``
-                    self.tracing.recorded(call, span, span.start + int(took * 1e9))
+                    tracing, status = self.tracing, call.status
+                    if call.answered is not None and status < 500 and not tracing.tells_more:  # as its ``recorded``
+                        tracing.records.write(call.request, span, status, span.start + int(took * 1e9))
+                    else:
+                        tracing.recorded(call, span, span.start + int(took * 1e9))
                 else:
                     self.tracing.finished(call, span)
                 series.exemplify(took * 1000.0, span.trace_id, span.span_id)
