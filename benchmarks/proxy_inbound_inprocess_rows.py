@@ -20,15 +20,19 @@ from benchmarks.measure import Row, Unit
 from benchmarks.proxy_inprocess_rows import BODY, Kept, bytecodes, request_of, response_of, turn_of
 from benchmarks.proxy_load import FEW, MANY
 from benchmarks.proxy_mtls_rows import callers_context
+from benchmarks.proxy_policy_rows import RULES, resources
 from meshlib.engine.live import Live
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.inbound_application import ApplicationAddress
 from meshlib.proxy.inbound_listener import InboundListener
 from meshlib.proxy.request import ProxyRequest
+from meshlib.proxy.spans import SpansByProcess
 from meshlib.proxy.tls_listener import ALPN
 from meshlib.serving.acceptor import _Greeter
 from meshlib.serving.tickets import Accepts
 from meshlib.serving.tls_peer import remember_sni
+from meshlib.telemetry.own_spans import OwnTracerProvider
+from meshlib.telemetry.span_queue import SpanQueue
 from meshlib.transport.runtimes.targets import find_target
 from meshlib.transport.upstream.loop_connection import Connection, connection_to
 from meshlib.transport.upstream.loop_tls import LoopTls
@@ -170,7 +174,7 @@ class Scene:
 
 
 def inbound_in_process(quick: bool) -> list[Row]:
-    """Of both shapes of requests, in plain text and over mTLS."""
+    """Of both shapes of requests, in plain text and over mTLS; and with access log, 20 rules and all traces, in plain text."""
     return asyncio.run(_measure(quick))
 
 
@@ -194,6 +198,16 @@ async def _measure(quick: bool) -> list[Row]:
                     made.append(
                         row(f"inbound, one request in process, {how}, {shape}", scene, shape, 3 if quick else 20)
                     )
+        spans = SpansByProcess(lambda: OwnTracerProvider(SpanQueue(lambda _sent: True, {}, lambda: None)))
+        with meshlib.Mesh.from_resources(resources(folder / "log"), seed=1, tracer_provider=spans) as mesh:
+            for shape in (FEW, MANY):
+                listener = InboundListener(sock, mesh._server(), APPLICATION)
+                turn_of(listener.forwarder)
+                live, _ = listener.application.path(False)
+                scene = Scene(mesh, live, listener.forwarder, Plain(listener.plain()))
+                name = f"inbound with access log, {RULES} rules and all traces, one request in process, {shape}"
+                made.append(row(name, scene, shape, 3 if quick else 20))
+        spans.shutdown()
     return made
 
 

@@ -105,7 +105,7 @@ def measured(traces: bool) -> Iterator[tuple[Nginx, list[Proxy], list[Path], int
             stack.enter_context(
                 meshlib_proxy(
                     folder,
-                    _resources(logs["meshlib"]),
+                    resources(logs["meshlib"]),
                     f"--app=127.0.0.1:{backend.port}",
                     *([f"{TRACES}=http://127.0.0.1:{collector}"] if traces else []),
                     way="--inbound",
@@ -148,7 +148,8 @@ def _paths(number: int) -> list[str]:
     return ["/api/*", "/reviews/*"] if number == RULES - 1 else [f"/service-{number}/*", f"/internal-{number}"]
 
 
-def _resources(log: Path) -> list[dict[str, Any]]:
+def resources(log: Path) -> list[dict[str, Any]]:
+    """Those of meshlib, with its access log in ``log``."""
     rules = [{"to": [{"operation": {"methods": ["GET"], "paths": _paths(number)}}]} for number in range(RULES)]
     policy = {
         "apiVersion": "security.istio.io/v1",
