@@ -69,21 +69,24 @@ class _Here(Tracer):
     def __init__(self, spans: SpansByProcess, name: str) -> None:
         self._spans = spans
         self._name = name
-        self._found: tuple[Provider, Tracer, OwnTracer | None] | None = None
+        self._found: tuple[Provider, Tracer] | None = None
+        self._own: OwnTracer | None = None
+        self._of: Provider | None = None  # of which that is
 
-    def _find(self) -> tuple[Provider, Tracer, OwnTracer | None]:
+    def _find(self) -> tuple[Provider, Tracer]:
         provider, found = self._spans.here(), self._found
         if found is None or found[0] is not provider:
-            tracer = provider.get_tracer(self._name)
-            self._found = found = provider, tracer, tracer if type(tracer) is OwnTracer else None
+            self._found = found = provider, provider.get_tracer(self._name)
         return found
 
     def own(self) -> OwnTracer | None:
         """The tracer of this process, where it is ours; None: the SDK's."""
-        found = self._found
-        if found is None or found[0] is not self._spans.made:
-            found = self._find()
-        return found[2]
+        made = self._spans.made
+        if made is not None and made is self._of:
+            return self._own
+        self._of, tracer = self._find()
+        self._own = tracer if type(tracer) is OwnTracer else None
+        return self._own
 
     def start_span(self, *arguments: Any, **named: Any) -> Span:
         """As the SDK's."""
