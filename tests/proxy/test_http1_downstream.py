@@ -146,7 +146,7 @@ def broken(*_):
     ("request_line", "where"),
     [
         pytest.param("GET / HTTP/1.1", "plain_forwarding.PlainForwarding.begin", marks=NEEDS_SHORTCUTS),
-        ("GET / HTTP/1.1", "http1_downstream.destination"),
+        ("GET //a HTTP/1.1", "http1_downstream.destination"),
         ("CONNECT reviews:9080 HTTP/1.1", "connect.route_connection"),
     ],
 )
