@@ -33,7 +33,7 @@ class Stuck:
         self.server = EchoServer("stuck", self._behave)
 
     def _behave(self, handler: Any) -> bool:
-        self.go.wait(10)
+        self.go.wait(60)
         return False
 
     def __enter__(self) -> Stuck:

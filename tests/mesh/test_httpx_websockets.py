@@ -82,10 +82,10 @@ def talk(
             mesh.client(**options) as client,
             httpx_ws.connect_ws(url, client, headers=headers or {}, **big) as session,
         ):
-            got = [session.receive_text(timeout=5)]
+            got = [session.receive_text(timeout=60)]
             for message in messages:
                 session.send_text(message) if isinstance(message, str) else session.send_bytes(message)
-                got.append(heard(session.receive(timeout=5)))
+                got.append(heard(session.receive(timeout=60)))
             return got
 
     async def go() -> list:
@@ -93,10 +93,10 @@ def talk(
             mesh.async_client(**options) as client,
             httpx_ws.aconnect_ws(url, client, headers=headers or {}, **big) as session,
         ):
-            got = [await session.receive_text(timeout=5)]
+            got = [await session.receive_text(timeout=60)]
             for message in messages:
                 await (session.send_text(message) if isinstance(message, str) else session.send_bytes(message))
-                got.append(heard(await session.receive(timeout=5)))
+                got.append(heard(await session.receive(timeout=60)))
             return got
 
     return asyncio.run(go())
@@ -151,9 +151,9 @@ def test_an_inner_transport_may_switch_protocols_too():
     async def go(mesh: meshlib.Mesh) -> None:
         async with mesh.async_client(transport=ASGIWebSocketTransport(app)) as client:
             async with httpx_ws.aconnect_ws("http://chat:9080/room", client) as session:
-                assert await session.receive_text(timeout=5) == "hello from /room"
+                assert await session.receive_text(timeout=60) == "hello from /room"
                 await session.send_text("a")
-                assert await session.receive_text(timeout=5) == "a"
+                assert await session.receive_text(timeout=60) == "a"
         (cluster,) = mesh.status()["clusters"]
         assert cluster["active"] == 0
 

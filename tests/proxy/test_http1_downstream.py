@@ -316,7 +316,7 @@ def test_an_upgraded_connection_carries_bytes_both_ways(kept):
     with Proxy(found) as proxy, proxy.client() as client:
         if kept:
             assert client.get("/before").status == 200
-        client.sock.settimeout(5)
+        client.sock.settimeout(60)
         client.send(b"GET / HTTP/1.1\r\nHost: reviews:9080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nahead")
         switched = client.head()
         assert (switched.status, switched.header("transfer-encoding")) == (101, None)

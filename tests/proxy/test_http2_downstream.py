@@ -338,7 +338,7 @@ def test_a_stream_that_the_client_resets_is_reset_upstream():
             client.send(stream, b"some")
             assert eventually(lambda: server.requests and bytes(server.requests[0].body) == b"some")
             client.reset(stream)
-            assert server.changed.wait(10)
+            assert server.changed.wait(60)
             assert server.peers[0].resets[0][1] == 8
 
 
@@ -431,4 +431,4 @@ def test_a_client_that_resets_a_call_without_a_task_resets_it_upstream():
             stream = client.open("/never")
             assert eventually(lambda: len(server.requests) == 2)
             client.reset(stream)
-            assert server.changed.wait(10)
+            assert server.changed.wait(60)

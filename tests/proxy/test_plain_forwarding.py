@@ -17,7 +17,7 @@ from meshlib.proxy.plain_forwarding import PlainForwarding
 from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.upstream.loop import AsyncioUpstream
 from meshlib.transport.upstream.loop_deadlines import Deadlines
-from tests.support.eventually import eventually
+from tests.support.eventually import eventually, turned
 from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
@@ -242,6 +242,7 @@ def test_with_an_access_log_too_whose_lines_say_nothing_of_the_request_before(se
         assert client.get("/none").status == 404
         server.behave = cut
         assert client.get("/ok-3").status == 503
+        turned(proxy.loop)
         assert proxy.mesh.flush_access_logs()
     _, first, second, none, failed = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
     upstream = f"127.0.0.1:{server.port}"

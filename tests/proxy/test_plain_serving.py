@@ -10,7 +10,7 @@ import pytest
 from meshlib.proxy import plain_serving
 from meshlib.proxy.inbound_serving import Serving
 from meshlib.transport.protocol.shortcuts import PLAIN
-from tests.support.eventually import eventually
+from tests.support.eventually import eventually, turned
 from tests.support.identities import CLIENT, World
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.inbound_proxy import InboundProxy
@@ -77,7 +77,7 @@ def test_what_is_under_way_while_the_configuration_changes_is_not_used_again(app
 
     def slow(handler):
         asked.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return whole(handler)
 
     with InboundProxy(app.port) as proxy, proxy.client() as client, proxy.client() as other:
@@ -87,7 +87,7 @@ def test_what_is_under_way_while_the_configuration_changes_is_not_used_again(app
         before = proxy.listener.place.hop.lane
         app.behave = slow
         client.send(b"GET /slow HTTP/1.1\r\nHost: reviews\r\n\r\n")
-        assert asked.wait(10)
+        assert asked.wait(60)
         app.behave = whole
         proxy.mesh.apply([])
         assert other.get("/other").status == 200
@@ -316,6 +316,7 @@ def test_a_line_of_the_access_log_says_what_its_connection_has_of_its_own(app, t
             for name, client in clients.items():
                 assert client.get(f"/{name}/{turn}").status == 200
         assert len(long_ways) == taken
+        turned(proxy.loop)
         assert proxy.mesh.flush_access_logs()
         told = log.read_text().splitlines()[1:]
     of_connections = {

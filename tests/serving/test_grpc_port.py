@@ -40,7 +40,7 @@ class Front:
         for name, sock in self.inner.items():
             sock.bind(str(directory / name))
             sock.listen(8)
-            sock.settimeout(10)
+            sock.settimeout(60)
         self.listener = listen("127.0.0.1:0", reuse_port=False)
         self.address = self.listener.getsockname()
         self.port = GrpcPort(
@@ -255,7 +255,7 @@ def on_thread(front: Front, job: Callable[[], object]) -> None:
         done.set()
 
     front.splicer.call(told)
-    assert done.wait(10)
+    assert done.wait(60)
 
 
 @pytest.mark.parametrize("address", ["[::1]:0", "[::]:0", "localhost:0", ":0"])

@@ -240,7 +240,7 @@ class AdsServer:
         return iter(stream.answers.get, None)
 
     def stop(self) -> None:
-        self._server.stop(None).wait(5)
+        self._server.stop(None).wait(60)
 
     def __enter__(self) -> AdsServer:
         return self

@@ -80,7 +80,7 @@ def over_http(decide: Callable[[Seen], Response]) -> Iterator[tuple[int, list[Se
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def over_grpc(decide: Callable[[Any], Any]) -> Iterator[tuple[int, list[Any]]]:
     try:
         yield port, seen
     finally:
-        server.stop(0).wait(5)
+        server.stop(0).wait(60)
 
 
 def resources(port: int, protocol: str = "HTTP") -> list[Resource]:

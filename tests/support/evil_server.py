@@ -48,7 +48,7 @@ class EvilServer:
                 conn.shutdown(socket.SHUT_RDWR)
             conn.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     def _spawn(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)

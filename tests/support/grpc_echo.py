@@ -163,7 +163,7 @@ class EchoServer:
     def kill(self) -> None:
         """End at once: calls under way are broken off."""
         self.echo.release.set()
-        self.server.stop(None).wait(5)
+        self.server.stop(None).wait(60)
 
     def stop(self, grace: float = 1.0) -> None:
         """End as a server should: GOAWAY, then calls under way may finish."""

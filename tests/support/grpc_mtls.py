@@ -205,7 +205,7 @@ def served(
             yield port, handlers
         finally:
             handlers.release.set()
-            server.stop(None).wait(5)
+            server.stop(None).wait(60)
         return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -222,15 +222,15 @@ def served(
         await made.stop(None)
 
     try:
-        aio_server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+        aio_server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
         try:
             yield port, handlers
         finally:
             handlers.release.set()
-            asyncio.run_coroutine_threadsafe(stop(aio_server), loop).result(10)
+            asyncio.run_coroutine_threadsafe(stop(aio_server), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(60)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

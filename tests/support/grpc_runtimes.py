@@ -116,7 +116,7 @@ class Futures(Threads):
     name = "futures"
 
     def _unary(self, message: Any, **kwargs: Any) -> Any:
-        return self.stub.Unary.future(message, **kwargs).result(10)
+        return self.stub.Unary.future(message, **kwargs).result(60)
 
     async def with_call(self, text: str = "", **kwargs: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         call = self.stub.Unary.future(Message(text=text), **kwargs)

@@ -281,7 +281,7 @@ class H2Server:
         for peer in list(self.peers):
             peer.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     @property
     def open_streams(self) -> int:

@@ -45,7 +45,7 @@ def secured(
     thread.start()
     tls = TlsSocket(ours, client, NAME, now)
     tls.do_handshake(10.0)
-    thread.join(10)
+    thread.join(60)
     return tls, made[0]
 
 
@@ -57,7 +57,7 @@ class Lent:
         self.now: Callable[[], float] = SystemClock.monotonic
         self.fate = "lent"
         ours, self.far = socket.socketpair()
-        self.far.settimeout(10)
+        self.far.settimeout(60)
         used: AnySocket = ours
         if tls:
             used, self.far = secured(ours, self.far)

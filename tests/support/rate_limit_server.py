@@ -48,7 +48,7 @@ def serving(decide: Callable[[Any], Any]) -> Iterator[tuple[int, list[Any]]]:
     try:
         yield port, seen
     finally:
-        server.stop(0).wait(5)
+        server.stop(0).wait(60)
 
 
 def entry(port: int) -> Resource:

@@ -43,7 +43,7 @@ class StrictServer:
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
 
     @property
     def whole(self) -> list[bytes]:

@@ -39,4 +39,4 @@ class EchoSocket:
 
     def __exit__(self, *exc: object) -> None:
         self._server.shutdown()
-        self._thread.join(5)
+        self._thread.join(60)

@@ -87,7 +87,7 @@ def test_two_threads_that_ask_at_once_get_the_same(ask: Callable[[CollectorRegis
     registry = Slow(lambda registry: got.append(ask(registry)), lock)
     got.append(ask(registry))
     assert registry.thread is not None
-    registry.thread.join(10)
+    registry.thread.join(60)
     assert registry.errors == []
     assert len(got) == 2
     assert got[0] is got[1]
@@ -102,7 +102,7 @@ def test_two_threads_make_meshes_of_one_registry(lock: Lock) -> None:
     registry = Slow(make, lock)
     make(registry)
     assert registry.thread is not None
-    registry.thread.join(10)
+    registry.thread.join(60)
     assert registry.errors == []
     shown = generate_latest(registry).decode()
     for mesh in made:

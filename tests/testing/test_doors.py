@@ -386,7 +386,7 @@ def test_where_a_wsgi_server_shows_its_connection_the_client_sees_it_break(mesh,
     app = MeshWSGIMiddleware(lambda environ, start: (start("200 OK", []) and None) or [b"hello"], mesh(""))
     ours, clients = socket.socketpair()
     with ours, clients:
-        clients.settimeout(10)
+        clients.settimeout(60)
         environ = {
             "REQUEST_METHOD": "GET",
             "PATH_INFO": "/",

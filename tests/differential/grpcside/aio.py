@@ -29,7 +29,7 @@ class Loop:
     def close(self) -> None:
         self.run(self._rest())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
 

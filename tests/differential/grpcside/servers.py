@@ -102,7 +102,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
 
     def __exit__(self, *_: object) -> None:
         self.ledger.release.set()
-        self.server.stop(None).wait(5)
+        self.server.stop(None).wait(60)
 
     def service(self, details: Any) -> Any:
         kind = details.method.rpartition("/")[2]

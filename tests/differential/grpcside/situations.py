@@ -34,7 +34,7 @@ def overflow(channels: Channels, ledger: Ledger, side: str) -> tuple[Heard, Hear
     assert eventually(lambda: len(ledger.at("a")) > before)
     second = perform(channels("full"), Ask(), ledger, side)
     ledger.release.set()
-    thread.join(10)
+    thread.join(60)
     ledger.release.clear()
     return second, held[0]
 

@@ -127,7 +127,7 @@ def call_while_it_connects(runtime, target, then):
     assert runtime.until(waiting)
     then()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     return results
 
 

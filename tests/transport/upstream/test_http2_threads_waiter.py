@@ -37,7 +37,7 @@ def test_a_sleeping_thread_is_woken():
     thread = threading.Thread(target=lambda: woken.append(waiter.sleep(10.0)))
     thread.start()
     waiter.wake()
-    thread.join(10)
+    thread.join(60)
     assert woken == [True]
 
 

@@ -31,7 +31,7 @@ class Pool:
         self.now = lambda: self.at
         self.over: list[Wire] = []
         ours, self.far = socket.socketpair()
-        self.far.settimeout(10)
+        self.far.settimeout(60)
         self.wire = Wire(ours, Target("127.0.0.1", 80, http2=True, limits=limits), self)
         self.comes(SETTINGS)
         self.heard()

@@ -19,8 +19,8 @@ class Joined:
     def __init__(self, splicer: Splicer) -> None:
         self.client, one = socket.socketpair()
         other, self.server = socket.socketpair()
-        self.client.settimeout(10)
-        self.server.settimeout(10)
+        self.client.settimeout(60)
+        self.server.settimeout(60)
         self.over = threading.Event()
         self.splice: list[Splice] = []
         one.setblocking(False)
@@ -69,7 +69,7 @@ def test_what_the_other_side_does_not_take_waits_and_comes_whole_and_in_order(jo
     joined.server.sendall(b"the other way is open")  # one direction does not hold up the other
     assert read(joined.client, 21) == b"the other way is open"
     assert read(joined.server, len(sent)) == sent
-    sender.join(10)
+    sender.join(60)
 
 
 def test_a_side_that_has_ended_may_still_be_responded_to(joined: Joined) -> None:
@@ -81,7 +81,7 @@ def test_a_side_that_has_ended_may_still_be_responded_to(joined: Joined) -> None
     assert not joined.over.is_set()
     joined.server.close()
     assert joined.client.recv(1) == b""
-    assert joined.over.wait(10)
+    assert joined.over.wait(60)
 
 
 def test_what_is_left_goes_out_before_the_end(joined: Joined) -> None:
@@ -90,20 +90,20 @@ def test_what_is_left_goes_out_before_the_end(joined: Joined) -> None:
     sender.start()
     assert eventually(lambda: bool(joined.splice) and bool(joined.splice[0].other.waiting))
     assert len(read(joined.server, len(sent) + 1)) == len(sent)
-    sender.join(10)
+    sender.join(60)
 
 
 def test_a_pair_that_is_ended_closes_both_and_says_so_once(splicer: Splicer, joined: Joined) -> None:
     joined.client.sendall(b"a")
     assert read(joined.server, 1) == b"a"
     splicer.call(joined.splice[0].end)
-    assert joined.over.wait(10)
+    assert joined.over.wait(60)
     assert (joined.client.recv(1), joined.server.recv(1)) == (b"", b"")
     joined.over.clear()
     done = threading.Event()
     splicer.call(joined.splice[0].end)
     splicer.call(done.set)
-    assert done.wait(10)
+    assert done.wait(60)
     assert not joined.over.is_set()
 
 
@@ -112,7 +112,7 @@ def test_a_reset_of_one_side_ends_the_other(splicer: Splicer) -> None:
         client = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
     other, server = socket.socketpair()
-    server.settimeout(10)
+    server.settimeout(60)
     accepted.setblocking(False)
     other.setblocking(False)
     over = threading.Event()
@@ -120,7 +120,7 @@ def test_a_reset_of_one_side_ends_the_other(splicer: Splicer) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.close()
     assert server.recv(1) == b""
-    assert over.wait(10)
+    assert over.wait(60)
     server.close()
 
 
@@ -173,7 +173,7 @@ def test_a_connection_that_is_reset_is_not_a_connection_that_has_ended() -> None
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
         accepted, _ = listener.accept()
         reset(accepted)
-        client.settimeout(10)
+        client.settimeout(60)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
 
@@ -181,9 +181,9 @@ def test_a_connection_that_is_reset_is_not_a_connection_that_has_ended() -> None
 def test_over_tls_every_byte_goes_both_ways_and_what_waits_is_bounded(splicer: Splicer) -> None:
     client, one = socket.socketpair()
     ours, theirs = socket.socketpair()
-    client.settimeout(10)
+    client.settimeout(60)
     secure, server = secured(ours, theirs)
-    server.settimeout(10)
+    server.settimeout(60)
     one.setblocking(False)
     secure.setblocking(False)
     over = threading.Event()
@@ -197,16 +197,16 @@ def test_over_tls_every_byte_goes_both_ways_and_what_waits_is_bounded(splicer: S
             assert eventually(lambda waits=waits: bool(made) and bool(getattr(made[0], waits).waiting))
             assert len(getattr(made[0], waits).waiting) < 2 * BUFFER
             assert read(far, len(sent)) == sent
-            sender.join(10)
+            sender.join(60)
         server.close()
         assert client.recv(1) == b""
-        assert over.wait(10)
+        assert over.wait(60)
 
 
 def test_what_came_with_the_handshake_is_given_on(splicer: Splicer) -> None:
     client, one = socket.socketpair()
     ours, theirs = socket.socketpair()
-    client.settimeout(10)
+    client.settimeout(60)
     secure, server = secured(ours, theirs)
     server.sendall(b"settings")
     secure.held, secure._kept = True, secure.recv(100)

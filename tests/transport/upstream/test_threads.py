@@ -48,7 +48,7 @@ def call(upstream: SyncUpstream, target: Target) -> Outcome:
 def keep(upstream: SyncUpstream, target: Target) -> socket.socket:
     """The far end of a connection that has just carried a call."""
     ours, far = socket.socketpair()
-    far.settimeout(10)
+    far.settimeout(60)
     connection = Connection(ours, target, upstream)
     connection.requests = 1
     connection.reader.begin(False)

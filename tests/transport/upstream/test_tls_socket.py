@@ -31,7 +31,7 @@ class Ends:
     def __init__(self) -> None:
         self.at = 100.0
         ours, self.far = socket.socketpair()
-        self.far.settimeout(10)
+        self.far.settimeout(60)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.server = SERVER.wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.tls = TlsSocket(ours, CLIENT, NAME, lambda: self.at)
@@ -47,7 +47,7 @@ class Ends:
         self.incoming.write(self.far.recv(PIECE))
         self.server.do_handshake()
         self.far.sendall(self.outgoing.read() + (self.records(with_the_end) if with_the_end else b""))
-        client.join(10)
+        client.join(60)
 
     def records(self, *data: bytes) -> bytes:
         for each in data:
@@ -76,7 +76,7 @@ def ends() -> Iterator[Ends]:
 @pytest.fixture
 def pair() -> Iterator[tuple[TlsSocket, ssl.SSLSocket]]:
     ours, theirs = socket.socketpair()
-    theirs.settimeout(10)
+    theirs.settimeout(60)
     tls, server = secured(ours, theirs)
     yield tls, server
     tls.close()
@@ -100,10 +100,10 @@ def test_big_bodies_go_both_ways_at_once(pair):
     threads = [threading.Thread(target=serve), threading.Thread(target=server.sendall, args=(BIG,))]
     threads[0].start()
     tls.sendall(BIG)
-    threads[0].join(10)
+    threads[0].join(60)
     threads[1].start()
     assert read(tls.recv, len(BIG)) == BIG
-    threads[1].join(10)
+    threads[1].join(60)
     assert found == [BIG]
     assert not is_unsent(tls)
 
@@ -225,7 +225,7 @@ def test_what_a_full_socket_does_not_take_is_bounded_and_goes_out_in_order(pair)
     thread.start()
     while is_unsent(tls):
         assert tls.send(b"") == 0  # blocks: the server reads
-    thread.join(10)
+    thread.join(60)
     assert found[0] == (BIG * 8)[:sent]
 
 
@@ -270,7 +270,7 @@ def test_a_server_that_is_not_trusted_hears_why():
         thread.start()
         with pytest.raises(ssl.SSLCertVerificationError):
             TlsSocket(ours, ssl.create_default_context(), NAME, SystemClock.monotonic).do_handshake(10.0)
-        thread.join(10)
+        thread.join(60)
     assert "UNKNOWN_CA" in str(refused[0])
 
 

@@ -72,7 +72,7 @@ def in_thread(app: Any = wsgi_served.app, threads: int = 2) -> Iterator[Any]:
     finally:
         server.trigger.pull_trigger(server.close)
         server.task_dispatcher.shutdown()
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -150,7 +150,7 @@ async def test_initial_metadata_can_be_had_before_the_first_message():
         arrived = threading.Event()
 
         def requests():
-            arrived.wait(5)
+            arrived.wait(60)
             yield Message(text="late")
 
         call = runtime.stub.Chat(requests())
@@ -216,7 +216,7 @@ async def test_channels_to_one_host_share_their_connections(runtime_class):
 def test_connectivity_is_that_of_the_endpoints():
     with echo_servers(None) as [server], mesh_of(server, 1) as mesh:
         channel = mesh.grpc_channel(TARGET)
-        grpc.channel_ready_future(channel).result(5)
+        grpc.channel_ready_future(channel).result(60)
         states = []
         channel.subscribe(states.append, try_to_connect=True)
         assert eventually(lambda: states and states[-1] is grpc.ChannelConnectivity.READY)

@@ -48,7 +48,7 @@ def test_a_message_that_an_old_reader_was_waiting_for_goes_to_the_new_one():
 
     def source():
         yield b"a"
-        come.wait(5)
+        come.wait(60)
         yield b"b"
 
     requests = ReplayIterator(source(), None)

@@ -86,7 +86,7 @@ def spawned_stream(mesh):
 
 CALLS = {
     "blocking": lambda mesh: {unary(mesh)(Message(), timeout=5).server},
-    "future": lambda mesh: {unary(mesh).future(Message(), timeout=5).result(10).server},
+    "future": lambda mesh: {unary(mesh).future(Message(), timeout=5).result(60).server},
     "stream": spawned_stream,
 }
 
@@ -230,7 +230,7 @@ def test_a_loop_closed_under_a_call_in_line_passes_its_slot_on():
         last = unary(mesh).future(Message(), timeout=5)
         loop.close()
         first.cancel()
-        assert last.result(10).server == "a"
+        assert last.result(60).server == "a"
         in_line.run.task._log_destroy_pending = (
             False  # asyncio would tell, whenever it is collected, that it never ended
         )

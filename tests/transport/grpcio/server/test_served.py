@@ -136,7 +136,7 @@ def test_nothing_of_a_call_stays_in_the_thread_that_served_it(counted):
             left = pool.submit(lambda: (inbound_context.current.get(), deadlines.current.get()))
             assert left.result(30) == (None, None)
     finally:
-        server.stop(None).wait(5)
+        server.stop(None).wait(60)
 
 
 # -- deadlines --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_grpcio_tells_peers_so() -> None:
     for host, port in ports:
         with grpc.insecure_channel(f"{host}:{port}") as channel:
             channel.unary_unary("/a/b")(b"", timeout=10)
-    server.stop(None).wait(5)
+    server.stop(None).wait(60)
     for host, peer in zip(hosts, seen, strict=True):
         assert peer == grpc_name(f"{host}:{peer.rpartition(':')[2]}")
 
@@ -103,7 +103,7 @@ def test_a_name_like_ours_on_a_socket_of_grpcios_own_is_nobodys_address(tmp_path
                 with dialled(listener.getsockname()[1]) as channel:
                     told = on(channel, PEER)
         finally:
-            server.stop(None).wait(5)
+            server.stop(None).wait(60)
         assert told == "unix-abstract:meshlib-10.0.0.1:4711 unix-abstract:meshlib-10.0.0.1:4711 0"
 
 
