@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 FRAME = 5
 """Bytes before each message: whether it is compressed, and its length."""
 
@@ -10,6 +12,11 @@ def length_of(size: int) -> bytes:
     """What follows the first byte of a message of so many bytes, its frame with them; of fewer than a frame has, nothing that
     could. (Kept for no size: callers' messages have any.)"""
     return (size - FRAME if size > FRAME else 0).to_bytes(FRAME - 1, "big")
+
+
+length = Struct(">i").pack
+"""``length_of`` a message whose bytes are so many without its frame, in one step: of one of less than two gigabytes. Of what is
+shorter than a frame, for which the number is below 0, it is nothing that fits into it."""
 
 
 def size_of_message(message: object) -> int:

@@ -7,6 +7,9 @@ for step. As soon as more is needed (a retry, a failure, a response in pieces), 
         exchange = outbound(call, brief=True, begun=send)
         assert next(exchange) is send
 
+Who knows that the outcome is ``usual`` may say ``over`` in place of ``ended``, and ``noted`` where that is to be seen of the
+call.
+
 A driver that does not come to ``ended`` says ``given_up``; one that begins the same ``Call`` again says ``let_go`` before.
 ``tests/engine/test_plain_call.py`` holds both ways against each other.
 """
@@ -117,6 +120,30 @@ def ended(call: Call[R], send: Send[R]) -> bool:
     else:
         cluster.end(send)
     return True
+
+
+def over(send: Send[R], now: float) -> None:
+    """The part of ``ended`` that is about its cluster, of a 200 that is ``usual``. What is about the call has to be ``noted``,
+    unless nobody will look at it."""
+    cluster, endpoint = send.cluster, send.endpoint
+    if not endpoint.spotless:
+        cluster.record_status(endpoint, 200, now)
+    if COUNTS_UNLOCKED and send.under_way:  # as ``cluster.end``
+        cluster.state.ended += 1
+        endpoint.active -= 1
+        send.under_way = False
+    else:
+        cluster.end(send)
+
+
+def noted(call: Call[R], send: Send[R], now: float) -> None:
+    """The other part."""
+    outcome, record = send.outcome, call.record
+    call.outcome = outcome
+    record.upstream_ms = (now - record.started) * 1000.0
+    record.attempted = send.endpoint.key, outcome.status, outcome.grpc_status, now
+    if call.live.tells:
+        record.answered = outcome, now, False
 
 
 def let_go(call: Call[R], record: Exchange, outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ from meshlib.proxy.request import is_grpc
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.http2_response import fields, response_head
+from meshlib.transport.protocol.http2_server_stream import ServerStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from meshlib.proxy.responder import UnderWay
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.http2_server import ServerSession
-    from meshlib.transport.protocol.http2_server_stream import ServerStream
     from meshlib.transport.upstream.switched import AsyncSwitched
 
 log = logging.getLogger("meshlib.proxy")
@@ -55,7 +55,7 @@ class Carries(Protocol):
     def flush_soon(self) -> None: ...
 
 
-class Http2Call:
+class Http2Call(ServerStream):
     """One request and, as its ``Responder``, the response."""
 
     # No slots: what most calls keep as it is stands here, and costs them nothing (row "proxy-grpc-inprocess").
@@ -79,15 +79,9 @@ class Http2Call:
     _first = b""
     """A piece of its body, before there is a source."""
 
-    def __init__(self, down: Carries, stream: ServerStream, whole: bytes | None = None) -> None:
-        """``whole``: all of its body, where that has come with its head, and waits in no window."""
-        self._down = down
-        self.stream = stream
-        self._whole = whole
-        if whole is None and stream.request_over:
-            self._has_body = False
-        if stream.head.method == b"HEAD":
-            self._bodiless = True
+    _whole: bytes | None = None
+    """All of its body, where that has come with its head, and waits in no window."""
+    _down: Carries
 
     # -- the request ------------------------------------------------------------------------------------------------------
 
@@ -95,22 +89,22 @@ class Http2Call:
         """All that came with the head is here."""
         if self._over:
             return  # the client has reset it already
-        stream, down = self.stream, self._down
+        down = self._down
         try:
-            target = stream.head[0]
+            target = self.head[0]
             if target == b"*":
                 raise Refused(404, "no route takes OPTIONS *")
             target = forwarded_path(target, down.normalization)
             body: bytes | ClientBody | None = self._whole  # nearly all of gRPC
             if body is not None:
                 self._whole = None
-            elif (first := self._first) and stream.request_over and len(first) <= SMALL_BODY:
+            elif (first := self._first) and self.request_over and len(first) <= SMALL_BODY:
                 body = first
                 self._first = b""
-                down.session.consumed(stream, len(first))
+                down.session.consumed(self, len(first))
             elif self._has_body:
                 source = self.source()
-                if stream.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
+                if self.request_over and 0 < source.size <= SMALL_BODY and not source.trailers:
                     body = source.all()
                 else:
                     body = ClientBody(source)
@@ -126,10 +120,10 @@ class Http2Call:
         """The pieces of its body."""
         source = self._source
         if source is None:
-            source = self._source = Source(self._down.took, self.stream)
+            source = self._source = Source(self._down.took, self)
             source.put(self._first)
             self._first = b""
-            if self.stream.request_over:
+            if self.request_over:
                 source.end()
         return source
 
@@ -142,8 +136,8 @@ class Http2Call:
         else:
             self._first = data
 
-    def request_over(self) -> None:
-        """That was all of it."""
+    def no_more(self) -> None:
+        """That was all of its body."""
         if self._source is not None:
             self._source.end()
 
@@ -162,8 +156,7 @@ class Http2Call:
     @property
     def waits(self) -> bool:
         """Whether it is the client that its response waits for. (A stream of gRPC may be silent for long.)"""
-        stream = self.stream
-        return not stream.request_over and not stream.response_begun and not is_grpc(stream.head.lower)
+        return not (self._over or self.request_over or self.response_begun or is_grpc(self.head.lower))
 
     def too_late(self) -> None:
         """The client has let its response wait for too long."""
@@ -176,7 +169,7 @@ class Http2Call:
         log.exception(BROKEN)
         if self._over or self._ended:  # it has its response
             return
-        if self.stream.response_begun:
+        if self.response_begun:
             self.cut()
         else:
             self.refuse(Refused(500, BROKEN))
@@ -184,13 +177,13 @@ class Http2Call:
     def refuse(self, refused: Refused) -> None:
         """A request that goes no further."""
         forwarding, self._forwarding = self._forwarding, None
-        head = self.stream.head
+        head = self.head
         asked = Asked(head.method, head.target, head.authority, head.lines, head.lower, "HTTP/2")
         self._down.refused(refused, asked if forwarding is None else None)
         if forwarding is not None:
             forwarding.cancel(refused)
         outcome = replies.reply(refused.status)
-        if is_grpc(self.stream.head.lower):
+        if is_grpc(self.head.lower):
             outcome = grpc.local_reply(outcome)
         self.respond(outcome.status, b"", outcome.headers, b"", None)
 
@@ -204,18 +197,18 @@ class Http2Call:
 
     def respond_written(self, head: Head, whole: bytes, trailers: RawHeaders) -> None:
         """A response with a body that is all here, as HTTP/2 writes it (``http2_response.py``)."""
-        session, stream = self._down.session, self.stream
-        if whole and not self._bodiless and session.respond_whole(stream, head, whole, trailers):
+        down = self._down
+        session = down.session
+        if whole and not self._bodiless and session.respond_whole(self, head, whole, trailers):
             # as ``_finish``: nobody waits for what was written at once
             self._over = True
-            stream.owner = self._forwarding = None
-            down = self._down
+            self._forwarding = None
             if not down._flushing:
                 down.flush_soon()
             return
         self._forwarding = None  # whoever that was is done, and may be forwarding another call by now
         end = self._bodiless or not (whole or trailers)
-        session.respond(stream, head, end)
+        session.respond(self, head, end)
         if end:
             self._finish()
             return
@@ -227,7 +220,7 @@ class Http2Call:
     def begin(self, status: int, reason: bytes, headers: Headers) -> None:
         """The head of a response whose body follows."""
         self._bodiless = self._bodiless or status in _BODILESS
-        self._down.session.respond(self.stream, response_head(status, headers), False)
+        self._down.session.respond(self, response_head(status, headers), False)
         self._down.flush_soon()
 
     def write(self, data: bytes) -> None:
@@ -255,11 +248,11 @@ class Http2Call:
 
     def pump(self) -> None:
         """Give the session what it takes."""
-        session, stream, pending = self._down.session, self.stream, self._pending
+        session, pending = self._down.session, self._pending
         while pending:
             data = pending[0]
             last = self._ended and len(pending) == 1 and not self._trailers
-            sent = session.send(stream, data, last)
+            sent = session.send(self, data, last)
             if not sent:
                 return
             self._waiting -= sent
@@ -272,7 +265,7 @@ class Http2Call:
                 return
         if self._ended:
             if not self._over:
-                session.trailers(stream, self._trailers)
+                session.trailers(self, self._trailers)
                 self._finish()
             return
         if self._forwarding is not None:
@@ -282,7 +275,7 @@ class Http2Call:
     def cut(self) -> None:
         """The response cannot be finished: the client must see that."""
         self._pending = None
-        self._down.session.reset(self.stream, Code.INTERNAL_ERROR)
+        self._down.session.reset(self, Code.INTERNAL_ERROR)
         self._finish()
 
     def switch(self, status: int, reason: bytes, headers: Headers, upstream: AsyncSwitched) -> None:
@@ -309,7 +302,6 @@ class Http2Call:
 
     def _finish(self) -> None:
         self._over = True
-        self.stream.owner = None  # they refer to each other, and the session says nothing more of it
         self._forwarding = None
         if self._drained is not None:
             self._wake()

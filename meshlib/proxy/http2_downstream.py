@@ -17,11 +17,11 @@ from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
-from meshlib.transport.protocol.http2_server_stream import ServerStream
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
     from meshlib.policy.path_spellings import Normalization
+    from meshlib.policy.refusal import Refusal
     from meshlib.proxy.client_body import ClientBody, Source
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.responder import Port, UnderWay
@@ -63,7 +63,7 @@ class Http2Downstream(asyncio.Protocol):
         self._listener = listener
         self._forwarder = forwarder = listener.forwarder
         self.loop = loop = forwarder.loop
-        self.session = ServerSession(self, loop.time())
+        self.session = ServerSession(self, loop.time(), streams=Http2Call)
         self.transport: Any = None
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
@@ -181,8 +181,8 @@ class Http2Downstream(asyncio.Protocol):
 
     def _waiting(self) -> list[Http2Call]:
         """The calls whose client is waited for."""
-        owners = [stream.owner for stream in self.session.streams.values()]
-        return [call for call in owners if call is not None and call.waits]
+        calls: Any = self.session.streams.values()
+        return [call for call in calls if call.waits]
 
     def give_up(self, wait: Wait) -> None:
         """It is not waited for any longer."""
@@ -203,23 +203,30 @@ class Http2Downstream(asyncio.Protocol):
 
     # -- Sink -----------------------------------------------------------------------------------------------------------
 
-    def on_request(self, stream: ServerStream) -> None:
+    def on_request(self, call: Http2Call) -> None:
         """The session's."""
-        head = stream.head
-        stream.owner = call = Http2Call(self, stream)
-        if head.refused is not None:
-            call.refuse(Refused(head.refused.status, head.refused.detail, head.refused.detail, head.refused.flag))
+        call._down = self
+        head = call.head
+        if call.request_over:
+            call._has_body = False
+        if head[2] == b"HEAD":
+            call._bodiless = True
+        if head[10] is not None:
+            call.refuse(_refused(head[10]))
             return
         self._new.append(call)
-        if head.expects_continue and not stream.request_over:
-            self.session.interim(stream, _CONTINUE)
+        if head[8] and not call.request_over:
+            self.session.interim(call, _CONTINUE)
 
-    def on_whole(self, stream: ServerStream, data: bytes) -> None:
+    def on_whole(self, call: Http2Call, data: bytes) -> None:
         """The session's."""
-        refused = stream.head[10]
-        stream.owner = call = Http2Call(self, stream, data)
-        if refused is not None:
-            call.refuse(Refused(refused.status, refused.detail, refused.detail, refused.flag))
+        call._down = self
+        call._whole = data
+        head = call.head
+        if head[2] == b"HEAD":
+            call._bodiless = True
+        if head[10] is not None:
+            call.refuse(_refused(head[10]))
         else:
             self._new.append(call)
 
@@ -229,25 +236,25 @@ class Http2Downstream(asyncio.Protocol):
             Refused(0, "its head is none", "http2.violation.of.messaging.rule", "DPE"), self.transport, MALFORMED
         )
 
-    def on_body(self, stream: ServerStream, data: bytes) -> None:
+    def on_body(self, call: Http2Call, data: bytes) -> None:
         """The session's."""
-        stream.owner.body(data)
+        call.body(data)
 
-    def on_trailers(self, stream: ServerStream, trailers: Head) -> None:
+    def on_trailers(self, call: Http2Call, trailers: Head) -> None:
         """The session's."""
-        stream.owner.source().trailers = fields(list(trailers))
+        call.source().trailers = fields(list(trailers))
 
-    def on_end(self, stream: ServerStream) -> None:
+    def on_end(self, call: Http2Call) -> None:
         """The session's."""
-        stream.owner.request_over()
+        call.no_more()
 
-    def on_reset(self, stream: ServerStream, why: str) -> None:
+    def on_reset(self, call: Http2Call, why: str) -> None:
         """The session's."""
-        stream.owner.gone(why)
+        call.gone(why)
 
-    def on_room(self, stream: ServerStream) -> None:
+    def on_room(self, call: Http2Call) -> None:
         """The session's."""
-        stream.owner.pump()
+        call.pump()
         self.flush_soon()
 
     # -- requests -------------------------------------------------------------------------------------------------------
@@ -265,7 +272,7 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for, with the settings that were read last."""
-        _, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.stream.head
+        _, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.head
         listener = self._listener
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is
@@ -273,17 +280,22 @@ class Http2Downstream(asyncio.Protocol):
             if self._numbers and _ID not in special:
                 number = new_request_id(listener.rng).encode()
                 if has_proto:
-                    fields = (*fields, (b"x-request-id", number))
+                    fields = [*fields, (b"x-request-id", number)]
                     more = b"x-request-id: %b\r\n" % number
                 else:  # nearly all
-                    fields = (*fields, (b"x-request-id", number), self._proto)
+                    fields = [*fields, (b"x-request-id", number), self._proto]
                     more = b"x-request-id: %b\r\n%b" % (number, proto)
                 lines += more
                 lower += more
             elif not has_proto:
-                fields = (*fields, self._proto)
+                fields = [*fields, self._proto]
                 lines += proto
                 lower += proto
         return self._forwarder.forward(
             Http2Request(method, authority, target, fields, lines, lower, body, special, grpc), call
         )
+
+
+def _refused(why: Refusal) -> Refused:
+    """Of a head that goes no further."""
+    return Refused(why.status, why.detail, why.detail, why.flag)

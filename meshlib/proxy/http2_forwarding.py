@@ -13,7 +13,7 @@ from meshlib.engine import plain_call
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Exchange
-from meshlib.engine.message_size import length_of
+from meshlib.engine.message_size import FRAME, length
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy import grpc
 from meshlib.proxy.forwarding import Forwarding
@@ -50,13 +50,14 @@ class Http2Forwarding:
 
     __slots__ = (
         *("_call", "_client", "_debug", "_late", "_means", "_more"),
-        *("_on", "_outcome", "_send", "_spares", "_upstream"),
+        *("_on", "_outcome", "_send", "_spares", "_telemetry", "_upstream"),
     )
 
     def __init__(self, means: Means, spares: list[Http2Forwarding], request: ProxyRequest, live: Live) -> None:
         core = means.core
         self._means = means
         self._spares = spares
+        self._telemetry = core.telemetry
         self._call: Call[ProxyRequest] = Call(request, live, core.clock, core.rng, NO_TIMEOUTS, core.retry_wait)
         self._call.record = Exchange(live.snapshot.passthrough, None, live.snapshot.version)
         # of each request whose outcome is made here: a 200
@@ -113,18 +114,18 @@ class Http2Forwarding:
         target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
         if type(target) is not Target or target.label != endpoint.key:
             target = find_target(means.core, cluster, endpoint, request, means.settings)
-        upstream, body = means.upstream, request.body or None
-        http2 = upstream.http2
-        if (
-            not target.http2
-            or http2 is None
-            or (body is not None and (type(body) is not bytes or len(body) > SMALL_BODY))
-        ):
+        upstream, body = means.upstream, request.body
+        if not target.http2:
             return False
-        head = request.http2_head(1, target.scheme) or head_for(request, 1, target.scheme)
-        if head is None:
+        if not body:
+            body = None
+        elif type(body) is not bytes or len(body) > SMALL_BODY:
             return False
-        opened = http2.stream(target, head, body, request.method == "HEAD", self._changed)
+        http2, scheme = upstream.http2, target.scheme
+        head = request.http2_head(1, scheme) or head_for(request, 1, scheme)
+        if http2 is None or head is None:
+            return False
+        opened = http2.stream(target, head, body, request.verb == b"HEAD", self._changed)
         if opened is None:
             return False
         self._debug = headers.debug
@@ -183,51 +184,61 @@ class Http2Forwarding:
             self._came_otherwise(stream)
             return
         # a 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it
-        call, send, means, client, upstream = self._call, self._send, self._means, self._client, self._upstream
-        trailers, good, whole = _NO_TRAILERS, False, stream.whole
-        if whole:  # nearly all
-            few = stream.few
-            if few is not None:
-                trailers, good = few.headers, few.good
+        call, send, client, upstream = self._call, self._send, self._client, self._upstream
+        whole, few = stream.whole, stream.few
+        if not whole:  # of few
+            whole, trailers, good = stream.rest(), stream.trailers, False
+        elif few is None:
+            trailers, good = _NO_TRAILERS, False
         else:
-            whole, trailers = stream.rest(), stream.trailers
+            trailers, good = few.headers, few.good
         self._on = self._upstream = None  # type: ignore[assignment]
-        upstream.ends = not upstream.session.streams
+        upstream.ends = True
         if self._late:
             self._late = False
-            means.upstream.deadlines.at.pop(self, None)
-        send.outcome = outcome = self._outcome
-        outcome.headers = head.headers
-        outcome.trailers = trailers
-        outcome.whole = whole
+            upstream.deadlines.at.pop(self, None)
+        send.outcome = self._outcome
         size = len(whole)
-        outcome.size = head.size + size
-        outcome.stream = upstream.stream if call.live.tells else None
+        received = head.size + size
         try:
-            plain_call.ended(call, send)
-            record, request, telemetry = call.record, call.request, means.core.telemetry
-            record.status = 200
+            now = call.clock.monotonic()
+            plain_call.over(send, now)
+            record, request, telemetry = call.record, call.request, self._telemetry
+            took = (now - record.started) * 1000.0
             written = head.written or written_head(head)
             if self._debug:
                 if head.timed:  # by a proxy behind this one
                     written = untimed(written)
-                written = [*written, (SERVICE_TIME, b"%d" % (record.upstream_ms or 0))]
-            last = trailers if good else fields(trailers)
+                written = [*written, (SERVICE_TIME, b"%d" % took)]
+            last = trailers if good or not trailers else fields(trailers)
+            body = request.body
+            plain = not telemetry.tells
             is_grpc = request.protocol == "grpc"
-            if is_grpc:
-                record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
-                if whole.startswith(length_of(size), 1):  # one message
-                    call.messages = 1
-                    body = request.body  # as ``one_message``, without its function
-                    if record.grpc_status == 0 and type(body) is bytes and body.startswith(length_of(len(body)), 1):
-                        telemetry.ended_with_message(call, None)
-                    else:
-                        telemetry.ended(call, None)
-                else:
-                    call.messages = grpc.MessageCount(whole).count
-                    telemetry.ended(call, None)
-            else:
-                telemetry.ended(call, None)
+            if is_grpc and plain:
+                plain = (
+                    good
+                    and type(body) is bytes  # both are one message: as ``one_message``, without its functions
+                    and whole.startswith(length(size - FRAME), 1)
+                    and body.startswith(length(len(body) - FRAME), 1)
+                )
+            if plain and telemetry.noted(record, is_grpc, took, request.sent_bytes(), received):
+                self._client = None
+                client.respond_written(written, whole, last)  # type: ignore[union-attr]
+                if len(self._spares) < MOST_SPARES:
+                    # as ``plain_call.let_go`` of a call of which nothing was noted
+                    call.request = call.live = record.destination = None  # type: ignore[assignment]
+                    record.virtual_host = record.rule_object = None  # type: ignore[assignment]
+                    record.endpoint = ""
+                    self._spares.append(self)
+                return
+            outcome = self._outcome
+            outcome.headers = head.headers
+            outcome.trailers = trailers
+            outcome.whole = whole
+            outcome.size = received
+            outcome.stream = upstream.stream if call.live.tells else None
+            plain_call.noted(call, send, now)
+            self._told(good)
             self._client = None
             client.respond_written(written, whole, last)  # type: ignore[union-attr]
             if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
@@ -241,6 +252,22 @@ class Http2Forwarding:
                 client.cut()  # type: ignore[union-attr]
                 return
             self._handed_over().broken()
+
+    def _told(self, good: bool) -> None:
+        """Tell of a call that has ended; ``good``: with trailers that say no more than that."""
+        call, outcome = self._call, self._outcome
+        record, request, whole = call.record, call.request, outcome.whole or b""
+        record.status = 200
+        ended = self._telemetry.ended
+        if request.protocol == "grpc":
+            record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
+            if grpc.is_one_message(whole):
+                call.messages = 1
+                if record.grpc_status == 0 and request.one_message:
+                    ended = self._telemetry.ended_with_message
+            else:
+                call.messages = grpc.MessageCount(whole).count
+        ended(call, None)
 
     def _came_otherwise(self, stream: Stream) -> None:
         """In pieces, or it is none that goes on as it is."""

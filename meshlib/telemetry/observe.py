@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from prometheus_client import CollectorRegistry
 
+    from meshlib.engine.explanation import Exchange
     from meshlib.engine.inbound_state import Noting
     from meshlib.telemetry.access_log.entry import Traced
     from meshlib.telemetry.served import Served
@@ -131,6 +132,36 @@ class Telemetry(Watcher[Call, CallSpan]):
             self._failed()
         if span is not None or self.tells:
             self._told(call, span, self._clock())
+
+    def noted(self, record: Exchange, grpc: bool, took: float, sent: int, received: int) -> bool:
+        """``ended`` of a call without a span that has ended well in so many milliseconds and bytes: a 200, and where it is
+        gRPC's, OK with one message each way. Its record has neither a flag nor metadata of its peer, and nobody wants more of
+        it than numbers (``tells``). False: the last one to its endpoint was not like that, and nothing is counted."""
+        try:
+            if grpc:
+                one = self._one_message.get(record.endpoint)
+                if one is None or one.destination is not record.destination:
+                    return False
+                served = one.served
+                one.sent.value += 1  # no call from here on: one step to other threads (``tables.py``)
+                one.received.value += 1
+            else:
+                usual = self._usual.get(record.endpoint)
+                if usual is None or usual.destination is not record.destination or usual.status != 200:
+                    return False
+                served = usual.served
+            if sent == served.sent and received == served.received:  # as in ``ended``
+                noted = served.took
+                noted.append(took)
+            else:
+                numbers = took, sent, received
+                noted = served.noted
+                noted.extend(numbers)
+            if len(noted) >= served.most:
+                served.filled()
+        except Exception:  # noqa: BLE001 (whatever a registry raises, the call goes on)
+            self._failed()
+        return True
 
     def spanned(self, span: CallSpan, exchange: Generator[Effect, Result, None]) -> Generator[Effect, Result, None]:
         """``exchange``, with a span for each attempt."""

@@ -10,6 +10,7 @@ import pytest
 from meshlib.proxy.forwarding import Forwarding
 from meshlib.proxy.http2_forwarding import Http2Forwarding
 from meshlib.proxy.process import ProxySettings
+from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
@@ -90,6 +91,61 @@ def test_a_unary_call_is_counted_as_on_every_other_way(steps):
         size = proxy.metric("istio_response_bytes_sum", reporter="source")
         assert size == proxy.metric("istio_response_bytes_count", reporter="source") * (size // CALLS)
     assert PLAIN or steps
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """Of each call that was counted by what is known of it beforehand: whether that was enough."""
+    seen: list[bool] = []
+    known = Telemetry.noted
+
+    def looked(self, *facts) -> bool:
+        seen.append(known(self, *facts))
+        return seen[-1]
+
+    monkeypatch.setattr(Telemetry, "noted", looked)
+    return seen
+
+
+@pytest.mark.skipif(PLAIN, reason="then none is")
+@pytest.mark.parametrize("method", ["grpc", "GET", "empty"])
+def test_nothing_is_noted_in_a_call_that_ends_well_and_that_nobody_asks_about(method, noted, steps):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            body = MESSAGE if method == "grpc" else b"x" if method == "GET" else b""
+            answer = call(client, body) if method == "grpc" else client.get("/")
+            assert (answer.status, answer.trailers) == (200, {"grpc-status": "0"})
+        assert proxy.metric("istio_requests_total", response_code="200") == CALLS
+        assert proxy.metric("istio_response_bytes_count", reporter="source") == CALLS
+        (spare,) = spares(proxy)
+        assert (spare._call.outcome, spare._call.record.attempted, spare._call.record.status) == (None, None, 0)
+    assert noted.count(True) >= CALLS - 2  # all but the one that made the connection, and the first that was counted
+
+
+@pytest.mark.parametrize("what", ["messages", "request", "status", "log", "remembered"])
+def test_what_more_is_to_be_said_of_is_told_as_any_other(what, noted, steps, tmp_path):
+    more = {"access_log": tmp_path / "log"} if what == "log" else {}
+    answers, message = status(b"5" if what == "status" else b"0"), MESSAGE * 2 if what == "messages" else MESSAGE
+    if what == "request":
+        message = b"\0\0\0\0\1"  # it says that it is longer than it is
+
+        def answers(peer, request) -> None:
+            at_once(peer, request, MESSAGE, [(b"grpc-status", b"0")])
+
+    told = []
+    with H2Server(answers) as server, Proxy(resources(server), **more) as proxy, H2Client(proxy.port) as client:
+        if what == "remembered":
+            proxy.process._mesh._core.telemetry.remember = lambda call, now, trace: told.append(call.record)
+        for _ in range(CALLS):
+            assert call(client, message).status == 200
+        assert proxy.metric("istio_requests_total", response_code="200") == CALLS
+    assert not noted
+    assert PLAIN or steps
+    if what == "remembered":
+        assert [(record.status, record.grpc_status) for record in told] == [(200, 0)] * CALLS
+        assert all(record.attempts and record.upstream_ms for record in told)
+    elif what == "log":
+        assert len((tmp_path / "log").read_text().splitlines()) == CALLS
 
 
 @pytest.mark.parametrize(("number", "messages"), [(b"5", 1), (b"0", 2)])

@@ -165,6 +165,87 @@ def test_whoever_knows_that_there_was_a_message_counts_the_same(seed: int, plain
     assert told[0] == told[1]
 
 
+def well(rng: random.Random, now: float) -> Any:
+    """A call that has ended well, as a proxy sees it: one of gRPC with one message each way, or one without messages."""
+    made, grpc = call(rng, now), rng.random() < 0.7
+    whole = b"x" * rng.randrange(1, 3)
+    made.outcome, made.messages = Outcome(status=200, headers=[], whole=whole), 1
+    made.outcome.size = 9 + len(whole)
+    sent = made.request.sent_bytes()
+    messages = SimpleNamespace(seen=lambda: (1, 30))
+    protocol = "grpc" if grpc else "http"
+    made.request = SimpleNamespace(
+        protocol=protocol, sent_bytes=lambda: sent, scheme="http", messages=messages, one_message=True
+    )
+    facts = {"destination": DESTINATIONS[rng.randrange(2)], "status": 200, "flags": "", "peer_metadata": None}
+    facts |= {"grpc_status": 0 if grpc else None, "attempted": ("10.0.0.1:80", 200, None, now)}
+    vars(made.record).update(facts)
+    return made
+
+
+def noted(watcher: Telemetry, made: Any, now: float) -> bool:
+    record, grpc = made.record, made.request.protocol == "grpc"
+    took = (now - record.started) * 1000.0
+    return watcher.noted(record, grpc, took, made.request.sent_bytes(), made.outcome.size)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whoever_knows_that_a_call_has_ended_well_counts_the_same(seed: int, plain_time: None) -> None:
+    told, short_cuts = [], 0
+    for way in (True, False):
+        rng, clock = random.Random(seed), FakeClock()
+        watcher, registry = telemetry(clock)
+        metrics: Any = watcher._metrics
+        for n in range(300):
+            clock.advance(rng.randrange(16) / 1024)
+            now = clock.monotonic()
+            made = well(rng, now)
+            ended = rng.random() < 0.7
+            if not ended:  # but not so well
+                what = rng.choice([("status", 503), ("flags", "DC"), ("peer_metadata", PEER), ("destination", None)])
+                setattr(made.record, *what)
+            if way and ended and noted(watcher, made, now):
+                short_cuts += 1
+            else:
+                watcher.ended(made, None)
+            if n == 150:
+                metrics.forget_short_cuts()
+        assert watcher.failures == 0
+        told.append(generate_latest(registry))
+    assert told[0] == told[1]
+    assert short_cuts > 10
+
+
+def test_what_ended_well_is_noted_only_where_the_last_one_was_like_it() -> None:
+    watcher, _ = telemetry(FakeClock())
+    rng = random.Random(1)
+    first = well(rng, 1.0)
+    assert not noted(watcher, first, 1.0), "nothing is known yet"
+    watcher.ended(first, None)
+    assert noted(watcher, first, 1.0)
+    destination = first.record.destination
+    first.record.destination = next(each for each in DESTINATIONS if each is not destination)
+    assert not noted(watcher, first, 1.0), "by another rule"
+    first.record.destination, first.request.protocol = destination, "http"
+    assert not noted(watcher, first, 1.0), "one of gRPC says nothing of others"
+    first.record.grpc_status, first.record.status = None, 503
+    watcher.ended(first, None)
+    assert not noted(watcher, first, 1.0), "the last one was none that ended well"
+    first.record.status = 200
+    watcher.ended(first, None)
+    assert noted(watcher, first, 1.0)
+    assert watcher.failures == 0
+
+
+def test_what_is_noted_and_cannot_be_counted_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, _ = telemetry(FakeClock())
+    made = well(random.Random(1), 1.0)
+    watcher.ended(made, None)
+    monkeypatch.setattr(watcher, "_one_message", None)
+    assert noted(watcher, made, 1.0)
+    assert watcher.failures == 1
+
+
 def test_all_but_the_first_are_counted_without_a_look_at_all_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher, registry = telemetry(FakeClock())
     looked: list[Any] = []

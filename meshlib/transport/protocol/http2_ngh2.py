@@ -240,17 +240,7 @@ class Ngh2Codec(Ngh2Connection):
             event = waiting.popleft()
             # what nearly all frames are, here, and the rest in a function: by type, as nobody derives from them (row "HTTP/2
             # at 32 in flight")
-            if type(event) is DataReceived:
-                data = event.data
-                size = len(data)
-                if self._unexplained > 0:
-                    self._explain(size + MAX_PADDING)
-                budget.data(size)
-                if event.end_stream:
-                    sink.on_last(event.stream_id, data)
-                else:
-                    sink.on_data(event.stream_id, data, size)
-            elif type(event) is ResponseReceived:
+            if type(event) is ResponseReceived:
                 if (
                     waiting
                     and type(piece := waiting[0]) is DataReceived
@@ -265,6 +255,16 @@ class Ngh2Codec(Ngh2Connection):
                 sink.on_head(event.stream_id, headers)
                 if event.end_stream:
                     sink.on_end(event.stream_id)
+            elif type(event) is DataReceived:
+                data = event.data
+                size = len(data)
+                if self._unexplained > 0:
+                    self._explain(size + MAX_PADDING)
+                budget.data(size)
+                if event.end_stream:
+                    sink.on_last(event.stream_id, data)
+                else:
+                    sink.on_data(event.stream_id, data, size)
             elif type(event) is StreamClosed:
                 # for whichever reason; one that nobody ended before was broken by the server
                 if event.error_code:

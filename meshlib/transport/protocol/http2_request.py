@@ -39,7 +39,7 @@ _CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 """Headers that HTTP/2 keeps out of its tables, or may."""
 _ROOM = 256
-"""Bytes: more than pseudo headers have, but for the path; and more than a method has."""
+"""Bytes: more than pseudo headers have, but for the path and the method."""
 
 _FITS = MAX_HEAD_BYTES - 2 * _ROOM
 
@@ -47,6 +47,7 @@ _name = itemgetter(0)
 _value = itemgetter(1)
 _flat = chain.from_iterable
 _line = b": ".join
+_new = tuple.__new__
 _GRPC = b"application/grpc"
 _GRPC_LINE = b"content-type: " + _GRPC
 
@@ -122,29 +123,29 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
     if plan is not None:
         # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
         values = list(map(_value, headers))
-        method, target, scheme, authority = plan.pseudo(values)
+        # at once: the attribute of a NamedTuple takes as long as several steps
+        pseudo, te, at, special, special_of_grpc, content_type, some = plan
+        method, target, scheme, authority = pseudo(values)
         rest = headers[4:]  # as many as ``_PSEUDO`` has
         lines = b"\r\n".join([b"host: " + authority, *map(_line, rest), b""])
-        length, special, grpc = None, plan.special, False
-        fits = len(lines) + len(target) <= _FITS and scheme in _SCHEMES and len(method) <= _ROOM
-        if fits and plan.values:  # of which some have a say
-            at = plan.length
+        length, grpc = None, False
+        # a method that is longer than there is room for is one of a longer head
+        fits = len(lines) + len(target) + len(method) <= _FITS and scheme in _SCHEMES
+        if some and fits:  # of which some have a say
             if at >= 0:
                 digits = values[at]
                 if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
                     length = int(digits)
                 else:
                     fits = False
-            at = plan.te
-            if at >= 0 and values[at] != b"trailers":
+            if te >= 0 and values[te] != b"trailers":
                 fits = False
-            at = plan.content_type
-            if at >= 0:
-                value = values[at]
+            if content_type >= 0:
+                value = values[content_type]
                 if value == _GRPC:
-                    grpc, special = True, plan.special_of_grpc
+                    grpc, special = True, special_of_grpc
                 elif value[: len(_GRPC)].lower() == _GRPC:
-                    grpc, special = None, plan.special_of_grpc
+                    grpc, special = None, special_of_grpc
         if fits:
             refused = None
             if (
@@ -156,7 +157,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
             # as RequestHead(...) does, without its function
-            return tuple.__new__(
+            return _new(
                 RequestHead,
                 (
                     target,

@@ -62,7 +62,7 @@ class ServerSession(ServerConnection):
     """
 
     __slots__ = (
-        *("_budget", "_closed", "_malformed", "_now", "_overflowed", "_premature"),
+        *("_budget", "_closed", "_made", "_malformed", "_now", "_overflowed", "_premature"),
         *("_resets", "_tunnels", "_unwritten", "bug"),
     )
 
@@ -74,8 +74,10 @@ class ServerSession(ServerConnection):
         tunnels: bool = False,
         stream_window: int = STREAM_WINDOW,
         connection_window: int = CONNECTION_WINDOW,
+        streams: type[ServerStream] = ServerStream,
     ) -> None:
-        """``tunnels``: CONNECT, RFC 8441's too, is taken. Windows in bytes, 65535 at least for the connection."""
+        """``tunnels``: CONNECT, RFC 8441's too, is taken. Windows in bytes, 65535 at least for the connection. ``streams``:
+        what is made of each."""
         connection = ngh2.Connection(_SERVER, CONFIGURATION)
         super().__init__(connection, sink, ClientFrames(now, self._overflows))
         settings = {
@@ -99,6 +101,7 @@ class ServerSession(ServerConnection):
         self._malformed = 0  # the newest stream whose head was
         self.bug = False
         self._now = now
+        self._made = streams
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -271,11 +274,11 @@ class ServerSession(ServerConnection):
         return False
 
     def _receive(self, data: bytes, now: float) -> bool:
-        streams, tunnels = self.streams, self._tunnels
+        streams, tunnels, made, sink = self.streams, self._tunnels, self._made, self._sink
         self._budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events
-        take = waiting.popleft
+        take, acknowledge = waiting.popleft, self._connection.acknowledge_received_data
         flushed = False
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
@@ -288,21 +291,28 @@ class ServerSession(ServerConnection):
             event = take()
             # what nearly all frames are, here, and the rest in a function
             if type(event) is RequestReceived:
-                if waiting and type(piece := waiting[0]) is DataReceived and piece.end_stream and not PLAIN:
-                    data, number = piece.data, event.stream_id
-                    if data and piece.stream_id == number:
-                        take()
-                        # a request that has come with its end: nearly all calls of gRPC. It is one frame at most, which
-                        # whoever is told takes at once: it waits in no window. What it would earn, its response does
-                        self._last = number
-                        stream = streams[number] = ServerStream(number, read_head(event.headers, tunnels), True, now)
-                        try:  # noqa: SIM105 (as in ``respond``)
-                            self._connection.acknowledge_received_data(len(data), number)
-                        except ngh2.NGH2Error:
-                            pass
-                        self._sink.on_whole(stream, data)
-                        continue
-                self._request(event)
+                self._last = number = event.stream_id
+                head = read_head(event.headers, tunnels)
+                if (
+                    waiting
+                    and type(piece := waiting[0]) is DataReceived
+                    and piece.end_stream
+                    and piece.stream_id == number
+                    and not PLAIN
+                    and (data := piece.data)
+                ):
+                    take()
+                    # a request that has come with its end: nearly all calls of gRPC. It is one frame at most, which
+                    # whoever is told takes at once: it waits in no window. What it would earn, its response does
+                    stream = streams[number] = made(number, head, True, now)
+                    try:  # noqa: SIM105 (as in ``respond``)
+                        acknowledge(len(data), number)
+                    except ngh2.NGH2Error:
+                        pass
+                    sink.on_whole(stream, data)
+                else:
+                    stream = streams[number] = made(number, head, event.end_stream, now)
+                    sink.on_request(stream)
             elif type(event) is DataReceived:
                 self._data(event)
             elif type(event) is StreamClosed:
@@ -358,12 +368,6 @@ class ServerSession(ServerConnection):
                 self._sink.on_reset(stream, "the client made the stream's window larger than it may be")
             elif number > self._last:
                 raise Violation("WINDOW_UPDATE on an idle stream")
-
-    def _request(self, event: RequestReceived) -> None:
-        self._last = number = event.stream_id
-        head = read_head(event.headers, self._tunnels)
-        stream = self.streams[number] = ServerStream(number, head, event.end_stream, self._now)
-        self._sink.on_request(stream)
 
     def _data(self, event: DataReceived) -> None:
         data, number = event.data, event.stream_id
