@@ -97,7 +97,7 @@ class Http2Forwarding:
         try:
             if span is None:
                 begun = plain_call.begun(call, self._send)
-                if type(begun) is Send and self._begin(begun, request, headers):
+                if type(begun) is Send and self._sent(begun, request, headers.debug):
                     return self._more or self
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._send = begun if type(begun) is Send else None  # type: ignore[assignment]
@@ -108,15 +108,16 @@ class Http2Forwarding:
         more.go(span, begun)
         return more
 
-    def _begin(self, send: Send[ProxyRequest], request: ProxyRequest, headers: ProxyHeaders) -> bool:
+    def _sent(self, send: Send[ProxyRequest], request: ProxyRequest, debug: bool) -> bool:
         """Begin the attempt on a stream of a connection that is there. False: nothing has happened, a ``Forwarding`` has to."""
-        means, cluster, endpoint = self._means, send.cluster, send.endpoint
+        cluster, endpoint = send.cluster, send.endpoint
         target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
         if type(target) is not Target or target.label != endpoint.key:
+            means = self._means
             target = find_target(means.core, cluster, endpoint, request, means.settings)
-        upstream, body = means.upstream, request.body
         if not target.http2:
             return False
+        body, upstream = request.body, self._means.upstream
         if not body:
             body = None
         elif type(body) is not bytes or len(body) > SMALL_BODY:
@@ -128,7 +129,7 @@ class Http2Forwarding:
         opened = http2.stream(target, head, body, request.verb == b"HEAD", self._changed)
         if opened is None:
             return False
-        self._debug = headers.debug
+        self._debug = debug
         self._send = send
         self._upstream, self._on = connection, stream = opened
         stream.compact = True
@@ -137,7 +138,7 @@ class Http2Forwarding:
             self._handed_over(body)
         elif timeout is not None:
             self._late = True
-            deadlines, at = upstream.deadlines, means.loop.time() + timeout
+            deadlines, at = connection.deadlines, connection.loop.time() + timeout
             deadlines.at[self] = at  # as ``add``, without its function
             if at < deadlines.next:
                 deadlines.ring_at(at)

@@ -125,12 +125,11 @@ def test_nothing_is_noted_in_a_call_that_ends_well_and_that_nobody_asks_about(me
 @pytest.mark.parametrize("what", ["messages", "request", "status", "log", "remembered"])
 def test_what_more_is_to_be_said_of_is_told_as_any_other(what, noted, steps, tmp_path):
     more = {"access_log": tmp_path / "log"} if what == "log" else {}
-    answers, message = status(b"5" if what == "status" else b"0"), MESSAGE * 2 if what == "messages" else MESSAGE
-    if what == "request":
-        message = b"\0\0\0\0\1"  # it says that it is longer than it is
+    message = b"\0\0\0\0\1" if what == "request" else MESSAGE  # which is longer than it is
 
-        def answers(peer, request) -> None:
-            at_once(peer, request, MESSAGE, [(b"grpc-status", b"0")])
+    def answers(peer, request) -> None:
+        found = b"5" if what == "status" else b"0"
+        at_once(peer, request, MESSAGE * (2 if what == "messages" else 1), [(b"grpc-status", found)])
 
     told = []
     with H2Server(answers) as server, Proxy(resources(server), **more) as proxy, H2Client(proxy.port) as client:

@@ -228,9 +228,9 @@ def test_what_ended_well_is_noted_only_where_the_last_one_was_like_it() -> None:
     assert not noted(watcher, first, 1.0), "by another rule"
     first.record.destination, first.request.protocol = destination, "http"
     assert not noted(watcher, first, 1.0), "one of gRPC says nothing of others"
-    first.record.grpc_status, first.record.status = None, 503
+    first.record.grpc_status, first.record.status = None, 404
     watcher.ended(first, None)
-    assert not noted(watcher, first, 1.0), "the last one was none that ended well"
+    assert not noted(watcher, first, 1.0), "the last one was no 200"
     first.record.status = 200
     watcher.ended(first, None)
     assert noted(watcher, first, 1.0)

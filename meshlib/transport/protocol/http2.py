@@ -39,6 +39,7 @@ class Http2Session:
         "broken",
         "changed",
         "going_away",
+        "outgoing",
         "ready",
         "responded",
         "streams",
@@ -55,7 +56,9 @@ class Http2Session:
     ) -> None:
         """``limit``: streams open at a time, whatever more the server would allow. Windows in bytes, 65535 at least for
         the connection. ``codec``: the library, ``preferred()`` without one."""
-        self._codec = (codec or preferred())(now, stream_window, connection_window)
+        self._codec = made = (codec or preferred())(now, stream_window, connection_window)
+        self.outgoing = made.outgoing
+        """What must be written to the server."""
         self._limit = limit
         self._most = 0  # streams open at a time, for now; 0: the server takes none yet, or no more
         self._stream_window = stream_window
@@ -140,10 +143,6 @@ class Http2Session:
         if not stream.complete:
             self._give_back(stream, len(data))
         return data
-
-    def outgoing(self) -> bytes:
-        """What must be written to the server."""
-        return self._codec.outgoing()
 
     def goodbye(self) -> None:
         """The connection will be closed politely: tell the server."""

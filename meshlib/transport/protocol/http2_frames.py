@@ -61,15 +61,16 @@ class FrameBudget:
 
     def refill(self, now: float) -> float:
         """Time brings some of it back. Returns the seconds since the last time."""
-        if self.earned:
-            self.reward(self.earned)
-            self.earned = 0.0
-        passed = now - self._seen
-        if passed <= 0:
-            return 0.0
-        self._seen = now
-        self.reward(passed * BUDGET_A_SECOND)
-        self._tiny = min(TINY_MOST, self._tiny + passed * TINY_A_SECOND)
+        left, passed = self._left + self.earned, now - self._seen
+        self.earned = 0.0
+        if passed > 0:
+            self._seen = now
+            left += passed * BUDGET_A_SECOND
+            tiny = self._tiny + passed * TINY_A_SECOND
+            self._tiny = tiny if tiny < TINY_MOST else TINY_MOST
+        else:
+            passed = 0.0
+        self._left = left if left < BUDGET_MOST else BUDGET_MOST
         return passed
 
     def reward(self, amount: float = BUDGET_A_FRAME) -> None:

@@ -220,6 +220,9 @@ class Ngh2Codec(Ngh2Connection):
         self._say_goodbye(code, 0)
 
     def outgoing(self) -> bytes:
+        connection = self._connection
+        if not self._out and not self._fresh and not connection.want_write and connection.want_read:
+            return b""  # after most reads: as ``_flush`` has it, which wrote what they asked for
         self._flush()
         return self._written()
 
@@ -296,7 +299,11 @@ class Ngh2Codec(Ngh2Connection):
             if not weight:
                 return False
         else:
-            if len(waiting) < 2 or type(last := waiting[1]) is not TrailersReceived or last.stream_id != number:
+            try:
+                last = waiting[1]
+            except IndexError:
+                return False
+            if type(last) is not TrailersReceived or last.stream_id != number:
                 return False
             weight = sink.on_whole(number, head.headers, data, last.headers)
             if not weight:

@@ -108,15 +108,16 @@ class Stream:
     """All of the body of such a response."""
     few: ProperTrailers | None = None
     """Its trailers, if it has any."""
+    headers: RawHeaders = []  # noqa: RUF012 (nothing is put into these: a stream has lists of its own from its head on)
+    trailers: RawHeaders = []  # noqa: RUF012
+    chunks: list[bytes] = []  # noqa: RUF012
+    """Pieces of the body that the reader has not taken."""
 
     def __init__(self, number: int, head_request: bool, reused: bool, wake: Callable[[], None]) -> None:
         self.id = number
         self.head_request = head_request
         self.reused = reused
         self.wake = wake
-        self.headers: RawHeaders = []
-        self.trailers: RawHeaders = []
-        self.chunks: list[bytes] = []
 
     @property
     def settled(self) -> bool:
@@ -137,6 +138,7 @@ class Stream:
     def take_head(self, headers: Received) -> str | None:
         """The head of the response. The codec has seen to it that ``:status`` is the one pseudo header and comes first."""
         self.begun = True
+        self.trailers, self.chunks = [], []
         key = tuple(headers)
         known = _proper.of(key)
         if known is not None:
@@ -189,9 +191,10 @@ class Stream:
 
     def take_whole(self, headers: Whole, data: bytes, trailers: Whole | None) -> int:
         """A head that was met before, all of a body as long as that says, and few and small trailers, if any, of a response of
-        which nothing has come yet. Returns how many bytes head and trailers took at most; 0: nothing is taken."""
+        which nothing has come yet, and which has not failed. Returns how many bytes head and trailers took at most; 0:
+        nothing is taken."""
         known, size = _proper.of(headers), len(data)
-        if known is None or self.begun or self.head_request or not size or self.failed is not None:
+        if known is None or self.begun or self.head_request or not size:
             return 0
         length, weight = known.length, known.weight
         if (length is not None and length != size) or known.bodiless:
@@ -219,9 +222,8 @@ class Stream:
         self.headers = known.headers.copy()
         self.length = known.length
         self.received = self.unread = len(data)
-        self.chunks.append(data)
-        if few is not None:
-            self.trailers = few.headers.copy()
+        self.chunks = [data]
+        self.trailers = [] if few is None else few.headers.copy()
         self.begun = self.head_done = True
 
     def take_interim(self, headers: Received) -> str | None:

@@ -294,7 +294,9 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return  # later: it keeps what it has to say
         out = self.session.outgoing()
-        if not out or self.closed or transport.is_closing():
+        if not out:
+            return
+        if self.closed or transport.is_closing():
             return
         transport.write(out)
         if transport.get_write_buffer_size() > BACKLOG_MOST:
