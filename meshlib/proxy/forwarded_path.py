@@ -12,6 +12,8 @@ _CHANGED = b'%\\"<>^`{|}'
 _IN_PATHS = bytes(range(0x21, 0x7F))
 KEPT = _IN_PATHS.translate(None, _CHANGED)
 """Bytes that every normalization leaves as they are, but for dots and slashes; ``?``, which ends a path, among them."""
+KEEP_SLASHES: tuple[Normalization, ...] = ("BASE", "NONE")
+"""The normalizations that leave slashes as they are."""
 _NUL = b"%00"
 _FAILED = "path_normalization_failed"
 
@@ -20,7 +22,7 @@ def forwarded_path(target: bytes, normalization: Normalization) -> bytes:
     """``target``: path and query, beginning with a slash. The query stays as it is. Raises ``Refused`` (400) for ``%00``, as
     Envoy does, and, stricter, for a byte that is not ASCII (HTTP/2 lets them pass, and Envoy escapes them) and for a path
     that would be yet another one if somebody behind us normalized it again: ``/a/%2e%2e;/b``."""
-    slashes = normalization in ("BASE", "NONE")  # are left as they are
+    slashes = normalization in KEEP_SLASHES
     # ``find``, not ``in``, which takes the bytes for a number first and makes an exception of that
     if not target.translate(None, KEPT) and target.find(b"/.") < 0 and (slashes or target.find(b"//") < 0):
         return target  # nearly all: that a query may look like something to normalize only costs the longer way

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.engine import replies
 from meshlib.proxy import grpc
 from meshlib.proxy.client_body import ClientBody, Source
-from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.refusals import BROKEN, SILENT, Asked
 from meshlib.proxy.request import is_grpc
 from meshlib.transport.protocol.http1_request import Refused
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from meshlib.policy.header_ops import Headers, RawHeaders
-    from meshlib.policy.path_spellings import Normalization
     from meshlib.proxy.responder import UnderWay
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.http2_server import ServerSession
@@ -44,12 +42,10 @@ class Carries(Protocol):
 
     loop: asyncio.AbstractEventLoop
     session: ServerSession
-    normalization: Normalization
-    """Of paths, as they are sent on and policy reads them."""
     _flushing: bool
     """``flush_soon`` has been said."""
 
-    def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None, /) -> UnderWay | None: ...
+    def forward(self, call: Http2Call, body: bytes | ClientBody | None, /) -> UnderWay | None: ...
     def took(self, source: Source, size: int, /) -> None: ...
     def refused(self, refused: Refused, asked: Asked | None, /) -> None: ...
     def flush_soon(self) -> None: ...
@@ -91,10 +87,6 @@ class Http2Call(ServerStream):
             return  # the client has reset it already
         down = self._down
         try:
-            target = self.head[0]
-            if target == b"*":
-                raise Refused(404, "no route takes OPTIONS *")
-            target = forwarded_path(target, down.normalization)
             body: bytes | ClientBody | None = self._whole  # nearly all of gRPC
             if body is not None:
                 self._whole = None
@@ -108,7 +100,7 @@ class Http2Call(ServerStream):
                     body = source.all()
                 else:
                     body = ClientBody(source)
-            forwarding = down.forward(self, target, body)
+            forwarding = down.forward(self, body)
             if not self._over:  # the response may have been given already
                 self._forwarding = forwarding
         except Refused as refused:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.closing import Leaving
+from meshlib.proxy.forwarded_path import KEEP_SLASHES, KEPT, forwarded_path
 from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.refusals import MALFORMED
@@ -52,6 +53,7 @@ class Http2Downstream(asyncio.Protocol):
         "_numbers",
         "_progress",
         "_proto",
+        "_slashes",
         "_snapshot",
         "loop",
         "normalization",
@@ -69,6 +71,7 @@ class Http2Downstream(asyncio.Protocol):
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._snapshot: Snapshot | None = None  # of which the two below are
         self.normalization: Normalization = "BASE"
+        self._slashes = True  # that leaves them as they are
         self._numbers = True  # requests that have none get an x-request-id
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
@@ -264,15 +267,21 @@ class Http2Downstream(asyncio.Protocol):
         self._snapshot = snapshot
         mesh = snapshot.inbound.default.mesh
         self.normalization = mesh.path_normalization
+        self._slashes = self.normalization in KEEP_SLASHES
         self._numbers = mesh.proxy_headers.request_id
 
     def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
         self._listener.refused(refused, self.transport, asked)
 
-    def forward(self, call: Http2Call, target: bytes, body: bytes | ClientBody | None) -> UnderWay | None:
-        """Begin what the client has asked for, with the settings that were read last."""
-        _, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.head
+    def forward(self, call: Http2Call, body: bytes | ClientBody | None) -> UnderWay | None:
+        """Begin what the client has asked for, with the settings that were read last. Raises ``Refused``."""
+        target, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.head
+        if target == b"*":
+            raise Refused(404, "no route takes OPTIONS *")
+        # as ``forwarded_path`` has it, without its function for nearly all
+        if not self._slashes or target.translate(None, KEPT) or target.find(b"/.") >= 0:
+            target = forwarded_path(target, self.normalization)
         listener = self._listener
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is

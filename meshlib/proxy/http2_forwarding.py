@@ -110,14 +110,13 @@ class Http2Forwarding:
 
     def _sent(self, send: Send[ProxyRequest], request: ProxyRequest, debug: bool) -> bool:
         """Begin the attempt on a stream of a connection that is there. False: nothing has happened, a ``Forwarding`` has to."""
-        cluster, endpoint = send.cluster, send.endpoint
+        means, cluster, endpoint = self._means, send.cluster, send.endpoint
         target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
         if type(target) is not Target or target.label != endpoint.key:
-            means = self._means
             target = find_target(means.core, cluster, endpoint, request, means.settings)
         if not target.http2:
             return False
-        body, upstream = request.body, self._means.upstream
+        body, upstream = request.body, means.upstream
         if not body:
             body = None
         elif type(body) is not bytes or len(body) > SMALL_BODY:
@@ -138,7 +137,7 @@ class Http2Forwarding:
             self._handed_over(body)
         elif timeout is not None:
             self._late = True
-            deadlines, at = connection.deadlines, connection.loop.time() + timeout
+            deadlines, at = upstream.deadlines, means.loop.time() + timeout
             deadlines.at[self] = at  # as ``add``, without its function
             if at < deadlines.next:
                 deadlines.ring_at(at)
@@ -237,16 +236,11 @@ class Http2Forwarding:
             outcome.trailers = trailers
             outcome.whole = whole
             outcome.size = received
-            outcome.stream = upstream.stream if call.live.tells else None
             plain_call.noted(call, send, now)
-            self._told(good)
+            self._told(upstream, good)
             self._client = None
             client.respond_written(written, whole, last)  # type: ignore[union-attr]
-            if not telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
-                plain_call.let_go(call, record, outcome)
-                if is_grpc:
-                    del call.messages
-                self._spares.append(self)
+            self._let_go(is_grpc)
         except Exception:
             if self._client is None:  # it is told, or somebody else has it
                 log.exception("a response could not be sent: a fault of meshlib, please report it")
@@ -254,9 +248,10 @@ class Http2Forwarding:
                 return
             self._handed_over().broken()
 
-    def _told(self, good: bool) -> None:
+    def _told(self, upstream: Connection, good: bool) -> None:
         """Tell of a call that has ended; ``good``: with trailers that say no more than that."""
         call, outcome = self._call, self._outcome
+        outcome.stream = upstream.stream if call.live.tells else None
         record, request, whole = call.record, call.request, outcome.whole or b""
         record.status = 200
         ended = self._telemetry.ended
@@ -269,6 +264,15 @@ class Http2Forwarding:
             else:
                 call.messages = grpc.MessageCount(whole).count
         ended(call, None)
+
+    def _let_go(self, is_grpc: bool) -> None:
+        """It is over, and may be begun again unless somebody keeps the call."""
+        if not self._telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
+            call = self._call
+            plain_call.let_go(call, call.record, self._outcome)
+            if is_grpc:
+                del call.messages
+            self._spares.append(self)
 
     def _came_otherwise(self, stream: Stream) -> None:
         """In pieces, or it is none that goes on as it is."""

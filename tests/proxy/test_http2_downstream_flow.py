@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import random
+from types import SimpleNamespace
 
 import pytest
 from hyperframe.frame import ContinuationFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
+from meshlib.policy.path_spellings import NORMALIZATIONS
 from meshlib.proxy import http2_downstream
+from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.slow_clients import Wait
+from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_client_frames import PREFACE
 from meshlib.transport.protocol.http2_server import ServerSession
 from tests.support.http2_client import GET, POST, Client
@@ -181,3 +185,48 @@ def test_a_client_that_does_not_take_the_last_bytes_is_not_waited_for_without_en
     assert down.waits() == (Wait.LEAVE, 70_000)
     down.give_up(Wait.LEAVE)
     assert transport.said[-1] == "abort"
+
+
+PATHS = (
+    "/",
+    "/a?b=//c/./d",
+    "/a//b",
+    "/a/./b",
+    "/a/../b",
+    "/.",
+    "/a%2Fb",
+    "/a%2fb//c",
+    "/a%2E%2e/b",
+    "/a\\b",
+    "/%61?%00",
+)
+REFUSED = ("/a%00", "/a/%2e%2e;/b")
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_path_goes_on_as_it_does_over_any_version_of_http(normalization):
+    down, _, listener = connected()
+    listener.rng = random.Random(1)
+    seen: list[bytes] = []
+
+    def forward(request, responder):
+        seen.append(request.target)
+        return Forwarding()
+
+    listener.forward = forward
+    mesh = SimpleNamespace(path_normalization=normalization, proxy_headers=SimpleNamespace(request_id=True))
+    default = SimpleNamespace(default=SimpleNamespace(mesh=mesh))
+    listener.live = SimpleNamespace(snapshot=SimpleNamespace(inbound=default))  # type: ignore[assignment]
+    client = Client(greet=False)
+    expected: list[bytes] = []
+    heads, refused = [], 0
+    for number, path in enumerate((*PATHS, *REFUSED)):
+        heads.append(client.head(2 * number + 1, [(name, path if name == ":path" else text) for name, text in GET]))
+        try:
+            expected.append(forwarded_path(path.encode(), normalization))
+        except Refused:
+            refused += 1
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + b"".join(head.serialize() for head in heads))
+    assert seen == expected
+    assert listener.refusals == [400] * refused
+    assert len(set(seen)) > 1

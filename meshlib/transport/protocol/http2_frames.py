@@ -78,9 +78,9 @@ class FrameBudget:
         left = self._left + amount
         self._left = left if left < BUDGET_MOST else BUDGET_MOST
 
-    def opened(self, streams: int = 1) -> None:
-        """Streams were opened: there will be responses."""
-        left, tiny = self._left + streams * BUDGET_A_FRAME, self._tiny + streams * TINY_A_STREAM
+    def opened(self, streams: int = 1, each: float = BUDGET_A_FRAME) -> None:
+        """Streams were opened: there will be responses. The server may send ``each`` more frames about one."""
+        left, tiny = self._left + streams * each, self._tiny + streams * TINY_A_STREAM
         self._left = left if left < BUDGET_MOST else BUDGET_MOST
         self._tiny = tiny if tiny < TINY_MOST else TINY_MOST
 

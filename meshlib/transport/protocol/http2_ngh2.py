@@ -73,8 +73,8 @@ NOT_EXPLAINED = MAX_FRAME + FRAME_HEAD + int(BUDGET) * FRAME_HEAD
 """Bytes that may be waiting for the rest of their frame, or were frames that nothing is told of."""
 
 MAX_PADDING = 256
-_A_WHOLE = BUDGET_A_FRAME - 1.0
-"""Less one: the trailers of a response that comes at once are not charged."""
+_A_WHOLE = 2 * BUDGET_A_FRAME - 1.0
+"""For the stream and its frame. Less one: the trailers of a response that comes at once are not charged."""
 _WHOLE_FRAMES = 3 * (MAX_PADDING + FRAME_HEAD)
 
 _flat: Final = chain.from_iterable
@@ -93,6 +93,7 @@ class Ngh2Codec(Ngh2Connection):
         "_opened",
         "_unexplained",
         "_violation",
+        "_wholes",
         "max_streams",
     )
 
@@ -117,7 +118,7 @@ class Ngh2Codec(Ngh2Connection):
         self._violation: Violation | None = None
         self._unexplained = 0.0
         self._ignored = stream_window + MAX_HEAD_BYTES  # bytes of a stream that we reset which may be under way
-        self._opened = 0  # streams that the budget has not been told of
+        self._opened = self._wholes = 0  # streams that the budget has not been told of; those of ``open_whole``
         self._first_window = FIRST_WINDOW  # of a stream that is opened
         self.max_streams = ALL_STREAMS
         self._flush()
@@ -169,7 +170,7 @@ class Ngh2Codec(Ngh2Connection):
             number: int = connection.send_request(headers)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
             return 0
-        self._opened += 1
+        self._wholes += 1
         self._fresh = number
         try:
             connection.send_data(number, data, end_stream=True)
@@ -177,7 +178,6 @@ class Ngh2Codec(Ngh2Connection):
             self.reset(number, Code.CANCEL)
             return 0
         self._promised = promised
-        self._budget.earned += _A_WHOLE
         return number
 
     def _window(self, number: int) -> int:
@@ -222,15 +222,17 @@ class Ngh2Codec(Ngh2Connection):
     def outgoing(self) -> bytes:
         connection = self._connection
         if not self._out and not self._fresh and not connection.want_write and connection.want_read:
-            return b""  # after most reads: as ``_flush`` has it, which wrote what they asked for
-        self._flush()
-        return self._written()
+            return b""  # after most reads, as what they asked for is written by then
+        return self._said()
 
     def receive(self, data: bytes, now: float, sink: Sink) -> bool:
         budget = self._budget
         if self._opened:
             budget.opened(self._opened)
             self._opened = 0
+        if self._wholes:
+            budget.opened(self._wholes, _A_WHOLE)
+            self._wholes = 0
         passed = budget.refill(now)
         if passed:
             self._explain(passed * BUDGET_A_SECOND * FRAME_HEAD)

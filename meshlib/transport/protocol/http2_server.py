@@ -63,7 +63,7 @@ class ServerSession(ServerConnection):
 
     __slots__ = (
         *("_budget", "_closed", "_made", "_malformed", "_now", "_overflowed", "_premature"),
-        *("_resets", "_tunnels", "_unwritten", "bug"),
+        *("_resets", "_tunnels", "_unwritten", "_wholes", "bug"),
     )
 
     def __init__(
@@ -99,6 +99,7 @@ class ServerSession(ServerConnection):
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
         self._closed = self._premature = 0  # streams that ended, and those given up at once
         self._malformed = 0  # the newest stream whose head was
+        self._wholes = 0  # that ended with a whole response, of which neither the budget nor ``_closed`` was told
         self.bug = False
         self._now = now
         self._made = streams
@@ -184,8 +185,7 @@ class ServerSession(ServerConnection):
             self._response_over(stream)
             return True
         stream.response_over = True  # as there
-        self._budget.earned += _A_RESPONSE
-        self._closed += 1
+        self._wholes += 1
         del self.streams[number]
         return True
 
@@ -233,7 +233,7 @@ class ServerSession(ServerConnection):
 
     def outgoing(self) -> bytes:
         """What must be written to the client."""
-        self._flush()
+        out = self._said()
         self._unwritten = 0
         told = self._events
         if told and _CLOSED.issuperset(map(type, told)) and not any(map(_error_code, told)):
@@ -241,7 +241,7 @@ class ServerSession(ServerConnection):
             if self._resets:
                 self._resets.difference_update(map(_stream_id, told))
             told.clear()
-        return self._written()
+        return out
 
     @property
     def begun(self) -> int | None:
@@ -275,6 +275,10 @@ class ServerSession(ServerConnection):
 
     def _receive(self, data: bytes, now: float) -> bool:
         streams, tunnels, made, sink = self.streams, self._tunnels, self._made, self._sink
+        if self._wholes:
+            self._budget.earned += self._wholes * _A_RESPONSE
+            self._closed += self._wholes
+            self._wholes = 0
         self._budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events

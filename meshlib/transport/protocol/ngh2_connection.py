@@ -61,13 +61,22 @@ class Ngh2Connection:
         if told:
             self._events.extend(told)
 
-    def _written(self) -> bytes:
-        """What was, since this was asked last."""
-        out = self._out
-        if not out:
-            return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+    def _said(self) -> bytes:
+        """All that was said, and was not asked for yet. Has it written, as ``_flush`` does, and without its function."""
+        self._fresh = self._promised = 0
+        connection, out, data = self._connection, self._out, b""
+        try:
+            if connection.want_write or not connection.want_read:
+                data = connection.data_to_send()
+                told = connection.events()
+                if told:
+                    self._events.extend(told)
+        except ngh2.NGH2Error:
+            pass
+        if out:
+            out.append(data)
+            data = b"".join(out)
+            out.clear()
         return data
 
     def _read(self, data: bytes) -> Violation | None:

@@ -101,7 +101,21 @@ class AsyncioHttp2:
         pool = self._pools.get(target)
         if pool is not None and not self._http1:
             for connection in pool.connections:
-                stream = connection.open_stream(head, body is None, head_request, wake, body)
+                transport = connection.transport
+                if (
+                    connection.closed
+                    or connection.retiring
+                    or transport is None
+                    or transport.is_closing()
+                    or target.wears
+                ):
+                    stream = connection.open_stream(head, body is None, head_request, wake, body)
+                else:  # as there, without its function: nearly all
+                    stream = connection.session.open(head, body is None, head_request, wake, body)
+                    if stream is None:
+                        connection.close_if_over()
+                    else:
+                        connection.requests += 1
                 if stream is not None:
                     return connection, stream
                 if not connection.usable:
