@@ -90,8 +90,6 @@ class Http2Forwarding:
         record = call.record
         record.virtual_host = vhost
         record.rule_object = rule
-        record.version = live.snapshot.version
-        record._attempts = None
         self._client = client
         span, begun = means.telemetry.began(call), None
         try:
@@ -104,6 +102,7 @@ class Http2Forwarding:
             more = self._handed_over()
             more.broken()
             return more
+        record.version = live.snapshot.version
         more = Forwarding(means, call, client)
         more.go(span, begun)
         return more
@@ -159,10 +158,12 @@ class Http2Forwarding:
         """A ``Forwarding`` goes on from here, and hears of the stream, on which ``body`` is to be sent."""
         client, self._client = self._client, None
         assert client is not None
+        call = self._call
+        call.record.version = call.live.snapshot.version
         if self._late:
             self._late = False
             self._means.upstream.deadlines.discard(self)
-        more = self._more = _Adopting(self._means, self._call, client)
+        more = self._more = _Adopting(self._means, call, client)
         more.take_over(self._send, None, False)
         connection, stream, self._on = self._upstream, self._on, None
         if connection is not None and stream is not None:
@@ -211,17 +212,18 @@ class Http2Forwarding:
                     written = untimed(written)
                 written = [*written, (SERVICE_TIME, b"%d" % took)]
             last = trailers if good or not trailers else fields(trailers)
-            body = request.body
             plain = not telemetry.tells
             is_grpc = request.protocol == "grpc"
-            if is_grpc and plain:
-                plain = (
-                    good
-                    and type(body) is bytes  # both are one message: as ``one_message``, without its functions
-                    and whole.startswith(length(size - FRAME), 1)
-                    and body.startswith(length(len(body) - FRAME), 1)
-                )
-            if plain and telemetry.noted(record, is_grpc, took, request.sent_bytes(), received):
+            if not is_grpc:
+                sent = request.sent_bytes()
+            elif plain and good and type(body := request.body) is bytes:  # nearly all
+                sent = len(body)
+                # both are one message: as ``one_message``, without its functions
+                plain = whole.startswith(length(size - FRAME), 1) and body.startswith(length(sent - FRAME), 1)
+                sent += request.head_bytes()
+            else:
+                plain = False
+            if plain and telemetry.noted(record, is_grpc, took, sent, received):
                 self._client = None
                 client.respond_written(written, whole, last)  # type: ignore[union-attr]
                 if len(self._spares) < MOST_SPARES:
@@ -254,6 +256,7 @@ class Http2Forwarding:
         outcome.stream = upstream.stream if call.live.tells else None
         record, request, whole = call.record, call.request, outcome.whole or b""
         record.status = 200
+        record.version = call.live.snapshot.version
         ended = self._telemetry.ended
         if request.protocol == "grpc":
             record.grpc_status = 0 if good else grpc.status_of(outcome, ended=True)
@@ -270,6 +273,7 @@ class Http2Forwarding:
         if not self._telemetry.keeps_calls and len(self._spares) < MOST_SPARES:
             call = self._call
             plain_call.let_go(call, call.record, self._outcome)
+            call.record._attempts = None
             if is_grpc:
                 del call.messages
             self._spares.append(self)

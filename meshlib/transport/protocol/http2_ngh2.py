@@ -220,9 +220,6 @@ class Ngh2Codec(Ngh2Connection):
         self._say_goodbye(code, 0)
 
     def outgoing(self) -> bytes:
-        connection = self._connection
-        if not self._out and not self._fresh and not connection.want_write and connection.want_read:
-            return b""  # after most reads, as what they asked for is written by then
         return self._said()
 
     def receive(self, data: bytes, now: float, sink: Sink) -> bool:
