@@ -8,8 +8,9 @@ the bytes that came and were never explained.
 from __future__ import annotations
 
 import contextlib
-from itertools import chain
-from typing import Final
+from itertools import chain, compress, repeat
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 import ngh2
 from ngh2.events import (
@@ -41,6 +42,7 @@ from meshlib.transport.protocol.http2_codec import (
     SecretHeader,
     Sink,
     Violation,
+    Whole,
 )
 from meshlib.transport.protocol.http2_frames import (
     BUDGET,
@@ -55,6 +57,9 @@ from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
 from meshlib.transport.protocol.http2_stream import A_HEADER
 from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
 from meshlib.transport.protocol.shortcuts import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SETTINGS, _ACK = 4, 1
 _CLIENT = ngh2.Role.CLIENT
@@ -78,6 +83,15 @@ _A_WHOLE = 2 * BUDGET_A_FRAME - 1.0
 _WHOLE_FRAMES = 3 * (MAX_PADDING + FRAME_HEAD)
 
 _flat: Final = chain.from_iterable
+_WITHOUT_TRAILERS: Final = [ResponseReceived, DataReceived, StreamClosed]
+_WITH_TRAILERS: Final = [ResponseReceived, DataReceived, TrailersReceived, StreamClosed]
+"""What is told of a response that is over."""
+_FEWEST: Final = len(_WITHOUT_TRAILERS)
+_headers: Final = attrgetter("headers")
+_error_code: Final = attrgetter("error_code")
+_data: Final = attrgetter("data")
+_end_stream: Final = attrgetter("end_stream")
+_stream_id: Final = attrgetter("stream_id")
 
 
 class Ngh2Codec(Ngh2Connection):
@@ -236,6 +250,8 @@ class Ngh2Codec(Ngh2Connection):
         if data:
             self._feed(data)
         waiting = self._events
+        if not PLAIN:
+            self._rows(sink)
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
                 break
@@ -287,6 +303,42 @@ class Ngh2Codec(Ngh2Connection):
         if self._violation is not None:
             raise self._violation
         return False
+
+    def _rows(self, sink: Sink) -> None:
+        """``_whole`` of all responses that have come, if each has, of the same kind, and ended well, as they do where there are
+        many small ones: without a step of bytecode an event. All else is left where it is."""
+        waiting = self._events
+        if not _FEWEST <= len(waiting) <= FRAMES_AT_ONCE or type(waiting[0]) is not ResponseReceived:
+            return
+        told = list(waiting)
+        size = _FEWEST + (type(told[2]) is TrailersReceived)
+        count, odd = divmod(len(told), size)
+        if odd or list(map(type, told)) != (_WITHOUT_TRAILERS if size == _FEWEST else _WITH_TRAILERS) * count:
+            return
+        numbers, pieces, ends = list(map(_stream_id, told)), told[1::size], told[size - 1 :: size]
+        if size == _FEWEST:
+            if not all(map(_end_stream, pieces)):
+                return
+            trailers: Iterable[Whole | None] = repeat(None)
+        else:
+            trailers = map(_headers, told[2::size])
+        of = numbers[::size]
+        bodies = list(map(_data, pieces))
+        sizes = list(map(len, bodies))
+        if numbers[1::size] != of or numbers[2::size] != of or numbers[size - 1 :: size] != of:
+            return
+        if min(sizes) < TINY or any(map(_error_code, ends)):
+            return
+        weights = list(map(sink.on_whole, of, map(_headers, told[::size]), bodies, trailers))
+        waiting.clear()
+        if not all(weights):  # some were not taken
+            waiting.extend(event for at, event in enumerate(told) if not weights[at // size])
+            of, sizes = list(compress(of, weights)), list(compress(sizes, weights))
+        left = self._unexplained
+        if left > 0:
+            left -= sum(weights) + sum(sizes) + len(of) * _WHOLE_FRAMES
+            self._unexplained = left if left > 0 else 0.0
+        self._gave_back(sizes, of)
 
     def _whole(self, head: ResponseReceived, piece: DataReceived, sink: Sink) -> bool:
         """A response that has come with its end, and what tells of its end: nearly all small ones. False: one by one."""

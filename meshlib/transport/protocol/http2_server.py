@@ -50,6 +50,12 @@ _SERVER = ngh2.Role.SERVER
 _CLOSED = frozenset((StreamClosed,))
 _error_code = attrgetter("error_code")
 _stream_id = attrgetter("stream_id")
+_headers = attrgetter("headers")
+_data = attrgetter("data")
+_end_stream = attrgetter("end_stream")
+_WITHOUT_BODY = [RequestReceived]
+_WITH_BODY = [RequestReceived, DataReceived]
+"""What is told of a request that is over."""
 _A_RESPONSE = 2 * BUDGET_A_FRAME
 _flat = chain.from_iterable
 
@@ -282,6 +288,8 @@ class ServerSession(ServerConnection):
         self._budget.refill(now)
         violation = self._feed(data) if data else None
         waiting = self._events
+        if not PLAIN:
+            self._rows(now)
         take, acknowledge = waiting.popleft, self._connection.acknowledge_received_data
         flushed = False
         for _ in range(FRAMES_AT_ONCE):
@@ -340,6 +348,39 @@ class ServerSession(ServerConnection):
         if self._overflowed:
             self._end_overflowed()
         return False
+
+    def _rows(self, now: float) -> None:
+        """As ``_receive`` has it for each, all requests that have come, if each has with its end, and all with a body or all
+        without, as those of a client of many calls do: with hardly a step of bytecode an event. All else is left where it
+        is."""
+        waiting, streams, made, tunnels = self._events, self.streams, self._made, self._tunnels
+        if not 0 < len(waiting) <= FRAMES_AT_ONCE or type(waiting[0]) is not RequestReceived:
+            return
+        told, kinds = list(waiting), list(map(type, waiting))
+        count = len(told)
+        if kinds == _WITHOUT_BODY * count:
+            if all(map(_end_stream, told)):
+                numbers = list(map(_stream_id, told))
+                waiting.clear()
+                self._last = numbers[-1]
+                begin = self._sink.on_request
+                for number, headers in zip(numbers, map(_headers, told), strict=True):
+                    stream = streams[number] = made(number, read_head(headers, tunnels), True, now)
+                    begin(stream)
+            return
+        if count & 1 or kinds != _WITH_BODY * (count >> 1):
+            return
+        pieces, of = told[1::2], list(map(_stream_id, told[::2]))
+        bodies = list(map(_data, pieces))
+        if list(map(_stream_id, pieces)) != of or not all(map(_end_stream, pieces)) or not all(bodies):
+            return
+        waiting.clear()
+        self._last = of[-1]
+        self._gave_back(map(len, bodies), of)
+        take = self._sink.on_whole
+        for number, headers, body in zip(of, map(_headers, told[::2]), bodies, strict=True):
+            stream = streams[number] = made(number, read_head(headers, tunnels), True, now)
+            take(stream, body)
 
     def _feed(self, data: bytes) -> Violation | None:
         try:

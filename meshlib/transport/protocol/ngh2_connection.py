@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from operator import attrgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import ngh2
 from ngh2.events import (
@@ -22,6 +22,9 @@ from ngh2.events import (
 from meshlib.problems import said
 from meshlib.transport.protocol.http2_codec import Code, Violation, name_of
 from meshlib.transport.protocol.shortcuts import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _OF_STREAMS: Final[frozenset[type[Event]]] = frozenset(
     (DataReceived, RequestReceived, ResponseReceived, StreamClosed, StreamReset, TrailersReceived, WindowUpdated)
@@ -78,6 +81,18 @@ class Ngh2Connection:
             data = b"".join(out)
             out.clear()
         return data
+
+    def _gave_back(self, sizes: Iterable[int], numbers: Iterable[int]) -> None:
+        """So many bytes of each of these streams have gone where they belong: the peer may send as many more."""
+        sizes, numbers = iter(sizes), iter(numbers)
+        while True:
+            try:
+                deque(
+                    map(self._connection.acknowledge_received_data, sizes, numbers), 0
+                )  # no step of bytecode a stream
+                return
+            except ngh2.NGH2Error:  # one stream, or all, are over: on with the next
+                pass
 
     def _read(self, data: bytes) -> Violation | None:
         """Bytes from the peer, whose events are there then. Returns how they break HTTP/2."""

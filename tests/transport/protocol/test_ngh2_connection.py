@@ -21,12 +21,13 @@ def server():
 
 def test_what_is_said_is_written_once():
     made = server()
-    made._flush()
-    assert made._written()[3:4] == b"\4"  # SETTINGS
-    assert made._written() == b""
-    assert made._read(PREFACE + SETTINGS) is None
-    made._flush()
-    assert made._written() == b"\0\0\0\4\1\0\0\0\0"  # its acknowledgement
+    assert made._said()[3:4] == b"\4"  # SETTINGS
+    assert made._said() == b""
+    for flushed in (False, True):
+        assert made._read(SETTINGS if flushed else PREFACE + SETTINGS) is None
+        if flushed:
+            made._flush()
+        assert made._said() == b"\0\0\0\4\1\0\0\0\0"  # its acknowledgement
 
 
 def test_what_is_read_is_told_and_what_breaks_http2_is_returned():
@@ -38,9 +39,10 @@ def test_what_is_read_is_told_and_what_breaks_http2_is_returned():
 
 def test_what_it_has_been_given_is_no_longer_promised_when_it_is_written():
     made = server()
-    made._fresh, made._promised = 7, 9
-    made._flush()
-    assert (made._fresh, made._promised) == (0, 0)
+    for written in (made._flush, made._said):
+        made._fresh, made._promised = 7, 9
+        written()
+        assert (made._fresh, made._promised) == (0, 0)
 
 
 def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
@@ -49,7 +51,7 @@ def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
     for _ in range(2):
         made._out.clear()
         made._say_goodbye(Code.ENHANCE_YOUR_CALM, 5)
-        assert made._written().endswith(GOAWAY + b"\0\0\0\5" + b"\0\0\0\x0b")
+        assert made._said().endswith(GOAWAY + b"\0\0\0\5" + b"\0\0\0\x0b")
         made._connection.events()
 
 
@@ -64,7 +66,7 @@ def test_what_belongs_to_a_stream_is_told_together_in_its_order():
     made = server()
     made._read(client.data_to_send())
     made._flush()
-    client.receive_data(made._written())
+    client.receive_data(made._said())
     made._read(client.data_to_send())  # its acknowledgement
     head = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]
     numbers = [client.send_request(head) for _ in range(3)]
