@@ -10,8 +10,6 @@ import functools
 from binascii import unhexlify
 from typing import TYPE_CHECKING
 
-from opentelemetry.propagate import get_global_textmap
-
 from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.policy.grpc_status import NAMES as GRPC_NAMES
 from meshlib.policy.request_ids import REQUEST_ID
@@ -72,7 +70,7 @@ class Current:
 class InboundTracing(Spans):
     """Spans of the calls that one server serves."""
 
-    __slots__ = ("_own", "_w3c_by", "records", "tells_more")
+    __slots__ = ("_own", "_textmap", "_w3c_by", "records", "tells_more")
 
     _own: Callable[[], OwnTracer | None] | None
 
@@ -86,7 +84,8 @@ class InboundTracing(Spans):
     def reconfigured(self, settings: TracingSettings) -> None:
         """Spans are made by ``settings`` from now on."""
         super().reconfigured(settings)
-        self._w3c_by: object = None  # the program's propagator, by which contexts are told in W3C's way alone
+        self._textmap: Callable[[], object] = object  # the program's propagator, once somebody has asked for it
+        self._w3c_by: object = None  # that by which contexts are told in W3C's way alone
         self.records = InboundRecords(self._described, settings.max_tag_length, self.place, self._static)
         """Writes the spans that are written by ourselves."""
         tags = self._tags
@@ -150,7 +149,7 @@ class InboundTracing(Spans):
         request = call.request
         there, given, parent, state, agent, _ = request.values_of(TOLD)
         found = None
-        if there & HAS_PARENT and (get_global_textmap() is self._w3c_by or self._speaks_w3c()):
+        if there & HAS_PARENT and (self._textmap() is self._w3c_by or self._speaks_w3c()):
             match = usual_traceparent(parent)
             found = read_in_hex(parent) if match is None else match.groups()
         if found is None:
@@ -191,9 +190,11 @@ class InboundTracing(Spans):
 
     def _speaks_w3c(self) -> bool:
         """Whether contexts are told in W3C's way alone; asked anew where the program has another propagator."""
-        textmap = get_global_textmap()
+        from opentelemetry.propagate import get_global_textmap  # whose propagators are loaded when somebody records
+
+        self._textmap = get_global_textmap
         just_w3c = self.propagation.spoken.just_w3c
-        self._w3c_by = textmap if just_w3c else None
+        self._w3c_by = get_global_textmap() if just_w3c else None
         return just_w3c
 
     def _recorded_anew(

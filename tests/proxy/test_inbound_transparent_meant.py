@@ -23,6 +23,7 @@ from tests.support.peer_authentication import peer_authentication
 from tests.support.proxy import Client
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 from tests.support.tcp_server import TcpServer, echo
 
 
@@ -185,6 +186,24 @@ def test_what_is_meant_for_the_proxy_itself_is_reset_with_a_message(meant, caplo
             assert eventually(lambda: proxy.listener.counts["meant_for_the_proxy"] == 2)
     (said,) = [record.getMessage() for record in caplog.records if "proxy's own" in record.getMessage()]
     assert re.search(rf"was meant for port {proxy.port}, which is the proxy's own, and was reset", said)
+
+
+@NEEDS_SHORTCUTS
+def test_a_place_keeps_nothing_to_be_used_again_once_nobody_is_connected_to_it(meant, app):
+    meant[0] = ("127.0.0.1", app.port)
+    with InboundProxy(None, own=[service("reviews")]) as proxy:
+        listener = proxy.listener
+        assert isinstance(listener, TransparentInbound)
+        with proxy.client() as client:
+            assert client.get().status == 200
+            (place,) = listener._places.values()
+            lane = place.place.hop.lane
+            assert lane is not None
+        assert eventually(lambda: place.users == 0)
+        assert eventually(lambda: place.place.hop.lane is None)
+        assert lane.spares == []
+        with proxy.client() as client:
+            assert client.get("/again").status == 200
 
 
 def test_places_that_nobody_is_connected_to_are_forgotten_when_there_are_many(meant, app, monkeypatch):

@@ -284,6 +284,22 @@ def test_a_decision_that_was_left_to_us_is_told():
     assert made.told[1] == [(b"traceparent", f"00-{T}-{S}-00".encode())]
 
 
+def test_a_program_may_change_the_way_that_is_spoken_between_two_requests():
+    ours, before, told = Ours(), propagate.get_global_textmap(), []
+    tracing = InboundTracing(ours, REVIEWS, 1)
+    try:
+        for textmap in (before, before, B3MultiFormat(), before):
+            propagate.set_global_textmap(textmap)
+            made = request(SAMPLED, IDENTIFIED)
+            serve(tracing, made)
+            assert made.told is not None
+            told.append(dict(made.told[1]).keys())
+    finally:
+        propagate.set_global_textmap(before)
+    w3c, b3 = {b"traceparent"}, {b"x-b3-traceid", b"x-b3-spanid", b"x-b3-sampled"}
+    assert told == [w3c, w3c, b3, w3c]
+
+
 def test_contexts_are_told_in_the_way_that_is_spoken():
     before = propagate.get_global_textmap()
     propagate.set_global_textmap(B3MultiFormat())
