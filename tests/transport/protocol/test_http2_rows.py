@@ -331,9 +331,11 @@ REQUEST = tuple((name.encode(), value.encode()) for name, value in POST)
 def test_so_are_rows_of_requests(asks, enough):
     client = Client()
     session: Any = client.session
-    session._connection = Connection()
+    session._connection = connection = Connection()
     session._events.extend(asks)
     session._rows(0.0)
+    with_body = type(asks[1]) is DataReceived
+    assert connection.given == ([(len(BODY), 1)] if enough and with_body else [])
     assert (not session._events) is enough
     assert bool(client.told.calls) is enough
     assert bool(session._last) is enough
