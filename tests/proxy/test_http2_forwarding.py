@@ -354,6 +354,29 @@ def test_a_spare_keeps_neither_request_nor_response_nor_connection_nor_configura
 
 
 @pytest.mark.skipif(PLAIN, reason="then there are none")
+@pytest.mark.parametrize("path", ["/", "/pieces", "/long"])
+def test_of_which_configuration_a_call_was_is_said_of_one_that_uses_a_spare(path, steps):
+    def answer(peer, request) -> None:
+        in_pieces(peer, request) if request.path == "/pieces" else at_once(peer, request, b"all")
+
+    told = []
+    with H2Server(answer) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        while not spares(proxy):
+            client.get("/")
+        for spare in spares(proxy):
+            spare._call.record.version = "that of another"
+        core = proxy.process._mesh._core
+        core.telemetry.remember = lambda call, now, trace: told.append(call.record)
+        if path == "/long":
+            call(client, b"x" * 40_000, path)
+        else:
+            client.get(path)
+        assert eventually(lambda: told)
+        assert core.live is not None
+        assert [record.version for record in told] == [core.live.snapshot.version]
+
+
+@pytest.mark.skipif(PLAIN, reason="then there are none")
 def test_calls_that_somebody_keeps_are_not_used_again(steps):
     with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
         proxy.process._mesh._core.telemetry.remember = lambda call, now, trace: None
