@@ -164,8 +164,14 @@ def _flags(facts: Facts) -> int:
 
 
 def _latency(facts: Facts) -> str | None:
-    began = facts.entry.sent_at()
-    return None if began is None else _seconds(facts.entry.ended - began)
+    """None where no byte of a response has come."""
+    began, details = facts.entry.sent_at(), facts.entry.details() or ""
+    if began is None or details == "response_timeout" or details.startswith(_NO_RESPONSE):
+        return None
+    return _seconds(facts.entry.ended - began)
+
+
+_NO_RESPONSE = "upstream_reset_before_response_started"
 
 
 def _port(address: str | None) -> int | None:

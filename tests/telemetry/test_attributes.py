@@ -42,6 +42,31 @@ def test_of_a_call_served_both_ends_are_known() -> None:
     assert of(entry, "xds", "listener_direction") == 1
 
 
+class Sent(MadeUp):
+    __slots__ = ("said",)
+
+    def sent_at(self) -> float | None:
+        return 11.0
+
+    def details(self) -> str | None:
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "latency"),
+    [
+        ("via_upstream", "0.500000000s"),
+        (None, "0.500000000s"),
+        ("response_timeout", None),
+        ("upstream_reset_before_response_started{remote_connection_failure|refused}", None),
+    ],
+)
+def test_a_backend_that_has_said_nothing_has_no_latency(said: str | None, latency: str | None) -> None:
+    entry = Sent()
+    entry.said = said
+    assert of(entry, "response", "backend_latency", outbound=True) == latency
+
+
 def test_of_a_call_made_the_port_is_the_services() -> None:
     assert of(Made(), "destination", "port", outbound=True) == 9080
     assert of(MadeUp(), "source", "port", outbound=True) is None, "a path of a unix socket has no port"
