@@ -11,6 +11,8 @@ from operator import itemgetter
 from typing import Any
 
 MOST = 256
+MOST_READINGS = 1024
+"""Functions that read headers from lines: by which of five are there, once or not at all, there are up to 243 of each list."""
 MOST_BITS = 6
 """Headers of which it is written down what all combinations of them come to."""
 LONGEST = 1024
@@ -76,8 +78,8 @@ class WantedHeaders:
         return made
 
     def among(self, counted: Callable[[str], int | None]) -> Reading:
-        """What reads them from lines of which it is known which there are, or not: ``counted`` says how many, of a name, None:
-        nobody knows."""
+        """What reads them from lines of which it is known which there are, or not: ``counted`` says how many of a name, 0 or 1;
+        None: more, or nobody knows."""
         times = tuple([counted(name) for name in self.names])
         return _reading(self.names, (), times)
 
@@ -128,7 +130,7 @@ def _taking(places: tuple[int | None, ...]) -> Take:
     return made
 
 
-@functools.lru_cache(MOST)
+@functools.lru_cache(MOST_READINGS)
 def _reading(names: tuple[str, ...], others: tuple[str, ...], times: tuple[int | None, ...] = ()) -> Reading:
     """What looks for these names in lines, but for those of ``others``, whose ``Values`` it is given: a function of its own, as
     a loop over them takes half as long again. ``times``: how often each of them stands there, None: nobody knows."""

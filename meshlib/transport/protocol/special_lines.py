@@ -90,11 +90,12 @@ class SpecialLines(tuple[bytes, ...]):
             self.kept = rest if rest.usual else None
 
     def counted(self, name: str) -> int | None:
-        """How many headers of this name (in lower case) there are; None: that may change, or is not known."""
+        """How many headers of this name (in lower case) there are, 0 or 1; None: more, or that may change, or is not known."""
         if name not in COUNTED:
             return None
         times = self.count(b"%b:" % name.encode())
-        return None if not times and name in MAY_COME else times
+        # of how many more there are nobody makes a function of its own: strangers choose that
+        return None if times > 1 or (not times and name in MAY_COME) else times
 
     def reading(self, wanted: WantedHeaders) -> Reading:
         """What reads these; ``readings`` has it from then on."""

@@ -54,6 +54,14 @@ def test_wanted_headers_are_read_as_where_nobody_knows_which_there_are(pairs):
     assert special.readings[WANTED] is not None
 
 
+def test_who_repeats_a_header_gets_no_function_of_its_own():
+    *_, twice = of([("traceparent", "a")] * 2)
+    *_, often = of([("Traceparent", "a")] * 5)
+    assert twice.reading(WANTED) is often.reading(WANTED)
+    *_, once = of([("traceparent", "a")])
+    assert once.reading(WANTED) is not twice.reading(WANTED)
+
+
 def test_a_request_id_that_a_proxy_has_added_is_found():
     lines, lower, special = of([("Host", "a")])
     more = b"x-request-id: 7\r\n"
