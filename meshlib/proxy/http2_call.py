@@ -137,11 +137,11 @@ class Http2Call(ServerStream):
         """The client does not want it any more."""
         if self._over:
             return
-        forwarding = self._forwarding
+        forwarding, source = self._forwarding, self._source
         self._finish()
         self._pending = None
-        if self._source is not None:
-            self._source.fail(ConnectionResetError(why))
+        if source is not None:
+            source.fail(ConnectionResetError(why))
         if forwarding is not None:
             forwarding.cancel()
 
@@ -194,7 +194,7 @@ class Http2Call(ServerStream):
         if whole and not self._bodiless and session.respond_whole(self, head, whole, trailers):
             # as ``_finish``: nobody waits for what was written at once
             self._over = True
-            self._forwarding = None
+            self._forwarding = self._source = None
             if not down._flushing:
                 down.flush_soon()
             return
@@ -294,7 +294,7 @@ class Http2Call(ServerStream):
 
     def _finish(self) -> None:
         self._over = True
-        self._forwarding = None
+        self._forwarding = self._source = None  # they refer to each other
         if self._drained is not None:
             self._wake()
         down = self._down

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import random
+import weakref
 from types import SimpleNamespace
 
 import pytest
-from hyperframe.frame import ContinuationFrame, HeadersFrame, RstStreamFrame, SettingsFrame
+from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
 from meshlib.policy.path_spellings import NORMALIZATIONS
 from meshlib.proxy import http2_downstream
 from meshlib.proxy.forwarded_path import forwarded_path
+from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.slow_clients import Wait
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_client_frames import PREFACE
@@ -230,3 +232,46 @@ def test_a_path_goes_on_as_it_does_over_any_version_of_http(normalization):
     assert seen == expected
     assert listener.refusals == [400] * refused
     assert len(set(seen)) > 1
+
+
+@pytest.mark.parametrize("ends", ["whole", "empty", "written", "gone", "cut"])
+def test_a_call_whose_body_came_in_pieces_leaves_nothing_to_the_garbage_collector(ends):
+    down, _, listener = connected()
+    listener.rng = random.Random(1)
+    calls: list[Http2Call] = []
+    bodies: list[object] = []
+
+    def forward(request, responder):
+        calls.append(responder)
+        bodies.append(request.body)
+        return Forwarding()
+
+    listener.forward = forward
+    client = Client(greet=False)
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + client.head(1, POST, False).serialize())
+    for end in (False, True):
+        down.data_received(DataFrame(1, b"piece", flags=["END_STREAM"] if end else []).serialize())
+    (made,) = calls
+    gc.collect()
+    gc.disable()
+    try:
+        if ends == "whole":
+            made.respond(200, b"", [], b"all", None)
+        elif ends == "empty":
+            made.respond(204, b"", [], b"", None)
+        elif ends == "written":
+            made.begin(200, b"", [])
+            made.write(b"some")
+            made.end(None)
+        elif ends == "gone":
+            down.data_received(RstStreamFrame(1, error_code=8).serialize())
+        else:
+            made.cut()
+        assert not down.session.streams
+        left = weakref.ref(made)
+        del made
+        calls.clear()
+        bodies.clear()
+        assert left() is None
+    finally:
+        gc.enable()
