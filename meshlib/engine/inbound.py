@@ -161,6 +161,12 @@ class InboundCall:
         if flag:
             self.flags = f"{self.flags},{flag}" if self.flags else flag
 
+    @staticmethod
+    def lines() -> object:
+        """How the access log reads calls of this very class without asking them (a ``Side``, see ``line_code.py``); None: it
+        asks them for ``seen`` and ``facts``."""
+        return None
+
     def seen(self) -> Seen | None:
         """Of a request whose head was met before, and that is over: what a line of the access log needs. None: nobody knows, or
         ``facts`` says None as well."""

@@ -260,7 +260,10 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
                 self._told(call, None, now)
             return
         try:  # as ``_told``
-            short = logs.short
+            try:
+                short = logs.doors[type(call)]
+            except KeyError:
+                short = logs.door(type(call))
             if not short(call, now, None):
                 logs.write(call, now, None)
         except Exception:  # noqa: BLE001 (whatever is wrong with a line, the call goes on)

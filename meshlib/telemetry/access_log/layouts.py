@@ -8,9 +8,10 @@ few: programs send the same names, and strangers, who may send others each time,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
+from meshlib.engine.wanted_headers import LONGEST
 from meshlib.telemetry.access_log.line_code import Reading
 
 OFTEN = 200
@@ -23,25 +24,27 @@ MOST_MET = 256
 Places = Mapping[str, int | None]
 """Where a header stands in a list of pairs, by its name in lower case; None: it is not there."""
 There = Callable[..., Any]
+Names = Hashable
+"""Those of headers, in their order: with a line end between two, or one by one."""
 
 
 class Layouts:
-    """``find`` gives the function for the names of a call's headers (in lower case, with a line end between two), None where
-    there is none; it is ``make``'s, which is given where ``wanted`` headers stand."""
+    """``find`` gives the function for the names of a call's headers, None where there is none; it is ``make``'s, which is given
+    where ``wanted`` headers stand."""
 
     __slots__ = ("_left", "_made", "_make", "_met", "_wanted", "find")
 
     def __init__(self, wanted: Sequence[str], make: Callable[[Places], There]) -> None:
         self._wanted = [name.encode("latin-1", "replace") for name in wanted]
         self._make = make
-        self._made: dict[bytes | None, There] = {}
-        self._met: dict[bytes, int] = {}
+        self._made: dict[Names, There] = {}
+        self._met: dict[Names, int] = {}
         self._left = MOST
         self.find = self._made.get
 
-    def meet(self, names: bytes) -> None:
+    def meet(self, names: bytes | tuple[bytes, ...]) -> None:
         """One more call with these, for which there is no function."""
-        if self._left <= 0:
+        if self._left <= 0 or (len(names) if isinstance(names, bytes) else sum(map(len, names))) > LONGEST:
             return
         met = self._met
         if len(met) >= MOST_MET:
@@ -50,8 +53,8 @@ class Layouts:
         if often != OFTEN:
             return
         self._left -= 1
-        there = names.split(b"\n")
-        if any(there.count(name) > 1 for name in self._wanted):
+        there = names.split(b"\n") if isinstance(names, bytes) else list(names)
+        if any(name != name.lower() for name in there) or any(there.count(name) > 1 for name in self._wanted):
             return  # what all of them say is put together
         places = {name.decode("latin-1"): there.index(name) if name in there else None for name in self._wanted}
         self._made[names] = self._make(places)

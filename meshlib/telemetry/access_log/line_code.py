@@ -102,7 +102,7 @@ class Side(NamedTuple, Generic[Watched]):
     values are (a few are decoded in less). ``takes`` are the parameters of that function. ``placed`` is the side of calls whose
     headers are known by their names (``layouts.py``): ``begin`` asks ``there_for`` (``Layouts.find``), and tells ``meet`` of
     names that it does not know; its function may return None for a call of which it knows no better, its headers stand in
-    ``headers``."""
+    ``headers``. ``only_placed``: ``begin`` is all of the function, and leaves to others what is not known by its names."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
@@ -114,6 +114,7 @@ class Side(NamedTuple, Generic[Watched]):
     raw: bool = False
     takes: str = "call, ended, traced"
     placed: Side[Any] | None = None
+    only_placed: bool = False
 
 
 class Form(NamedTuple):
@@ -223,6 +224,8 @@ class Left:
         count = len(self._readings)
         wanted = WantedHeaders(tuple(self._headers))
         lines = [f"def write({side.takes}):", side.begin]
+        if side.only_placed:
+            return self._function(lines, side, names, wanted)
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
         if asks:
             self._shown_times.clear()  # their texts are made later

@@ -126,7 +126,9 @@ class _Log:
         "__weakref__",
         "_cap",
         "_claimant",
+        "_doors",
         "_fits",
+        "_go",
         "_line",
         "_writer",
         "alike",
@@ -153,6 +155,8 @@ class _Log:
         weakref.finalize(self, sinks.release, self._claimant, 0.0).atexit = False
         self._cap = cap
         self._fits = fits
+        self._doors: dict[type[Any], Write] = {}
+        self._go: Callable[[Sequence[Side[Any]]], None] | None = None
         self.capped = self.unjudged = 0
         self.alike: list[AlikeLines[Any]] = []
         self.short: Write = none_closer
@@ -179,6 +183,18 @@ class _Log:
             if alike is not None:
                 self.alike.append(alike)
                 self.short = alike.write
+        self._go = lambda more: self.go_short(more, settings, now, node)
+
+    def door(self, kind: type[Any]) -> Write:
+        """What calls of this class try first: where their door says how (``InboundCall.lines``) a closer way than ``short``."""
+        found = self._doors.get(kind)
+        if found is None:
+            side, short = kind.lines(), self.short
+            if side is not None and self._go is not None and self.alike:
+                self._go([side._replace(names={**side.names, "of_met": self.alike[0].write})])
+            found = self._doors[kind] = self.short
+            self.short = short
+        return found
 
     def _capped(self, line: Unmade, size: int) -> None:
         if self._cap is None or self._cap.lets(self._cap.now()):
@@ -255,6 +271,8 @@ class AccessLogs(Generic[Watched]):
         self._filters = filters
         self._otlp = otlp
         self._sides = tuple(sides)
+        self.doors: dict[type[Any], Write] = {}
+        """By their class what calls try first of which there may be more to be known than ``short`` knows."""
         self._own = self._of_program(options)
         self._logs = self._own
         self.take(())
@@ -280,6 +298,7 @@ class AccessLogs(Generic[Watched]):
             logs.append(found)
         self._logs = (*self._own, *logs)
         self.short = self._logs[0].short if len(self._logs) == 1 else none_closer
+        self.doors = {}
         for each in self._logs:
             for alike in each.alike:
                 alike.forget()
@@ -299,6 +318,11 @@ class AccessLogs(Generic[Watched]):
                 entry = self._entry(call, ended, clock.time() - (clock.monotonic() - ended), traced, cut)
             each.write(entry)
 
+    def door(self, kind: type[Any]) -> Write:
+        """What is to be in ``doors`` for this class."""
+        found = self.doors[kind] = self._logs[0].door(kind) if len(self._logs) == 1 else self.short
+        return found
+
     def flush(self, timeout: float) -> bool:
         """Wait until all lines are written, at most so many seconds for each sink. False: they are not."""
         done = [each.flush(timeout) for each in self._logs]
@@ -307,7 +331,7 @@ class AccessLogs(Generic[Watched]):
     def close(self, timeout: float) -> None:
         """No more lines: those that wait are written."""
         logs, self._logs, self._own = self._logs, (), ()
-        self.short = none_closer
+        self.short, self.doors = none_closer, {}
         for each in logs:
             each.close(timeout)
 

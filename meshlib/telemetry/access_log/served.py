@@ -234,7 +234,8 @@ _PEER = "(peer.encode() if peer.isascii() else wire_bytes(peer))"
 _BODIES = {"BYTES_RECEIVED": "received", "BYTES_SENT": "sent"}
 
 
-def _same_or_number(operator: Operator) -> Reading | None:
+def same_or_number(operator: Operator) -> Reading | None:
+    """Of what is the same in a kind of requests, or a number."""
     name, argument = operator.name, (operator.argument or "").lower()
     if name in _BODIES:
         return Reading(_BODIES[name], None, Kind.NUMBER)
@@ -251,7 +252,7 @@ def _of_met(operator: Operator) -> Reading | None:
         return SAME
     if name in ("REQ", "REQUEST_HEADER"):
         return None if ":scheme" in (operator.argument or "").lower().split("?") else SAME
-    return _same_or_number(operator)
+    return same_or_number(operator)
 
 
 def _of_others(operator: Operator) -> Reading | None:
@@ -262,7 +263,7 @@ def _of_others(operator: Operator) -> Reading | None:
         return Reading(f"{_PEER} or None")
     if name == "UPSTREAM_LOCAL_ADDRESS":  # which no two connections to the application have in common
         return Reading("empty if hop is None else local_of(hop.record.answered[0].stream) or empty", None, Kind.PLAIN)
-    return request_reading(operator, "target", "authority or host_of(call.request)") or _same_or_number(operator)
+    return request_reading(operator, "target", "authority or host_of(call.request)") or same_or_number(operator)
 
 
 MET: Side[InboundCall] = Side(_MET, _of_met, "", {}, ServedEntry)

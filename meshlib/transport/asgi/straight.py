@@ -121,6 +121,13 @@ class Straight(InboundCall):
     def request(self, request: InboundRequest) -> None:
         self._request = request
 
+    @staticmethod
+    def lines() -> object:
+        """As ``InboundCall``'s."""
+        from meshlib.transport.asgi.lines import STRAIGHT
+
+        return STRAIGHT
+
     def seen(self) -> Seen | None:
         """As ``InboundCall``'s: as its request would have it, without making one."""
         # in one go, and nothing that its class has where it need not be: asked for one by one, it would take as long again

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.compiler.access_log.format import ISTIO, Operator, parse, parse_json
-from meshlib.telemetry.access_log import alike
+from meshlib.telemetry.access_log import alike, layouts
 from meshlib.telemetry.access_log.alike import AlikeLines, json_alike, text_alike
 from meshlib.telemetry.access_log.file_output import FileOutput
 from meshlib.telemetry.access_log.line_code import SAME, Form, Kind, Reading, Side
@@ -419,6 +419,7 @@ def test_both_ways_write_the_same_of_what_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, application: Any
 ) -> None:
     monkeypatch.setattr(alike, "PLAIN", False)
+    monkeypatch.setattr(layouts, "OFTEN", 2)
     short = served(tmp_path / "short", form, 7, application)
     monkeypatch.setattr(alike, "PLAIN", True)
     assert short == served(tmp_path / "long", form, 7, application)

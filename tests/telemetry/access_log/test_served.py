@@ -198,6 +198,7 @@ def test_a_line_that_fails_is_counted_and_its_request_is_served(tmp_path: Path, 
         telemetry = m._telemetry_of_servers()
         assert telemetry._logs is not None
         telemetry._logs.short = telemetry._logs.write = fails  # type: ignore[assignment, method-assign]
+        telemetry._logs.doors = dict.fromkeys(telemetry._logs.doors, fails)
         door(m, [("GET", "/a", b"")] * 3)
         assert telemetry.failures == 3
     assert len(path.read_text().splitlines()) == 3
