@@ -26,13 +26,14 @@ class GatewayChoice:
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A certificate with its chain, and its key: PEM, or the files that have them. ``source``: the Secret, to be named."""
+    """A certificate with its chain, and its key: PEM, or the files that have them. ``source``: the Secret, by which it is known
+    again when its content is another."""
 
     certificate: bytes = field(default=b"", repr=False)
     key: bytes = field(default=b"", repr=False)
     certificate_file: str = ""
     key_file: str = ""
-    source: str = field(default="", compare=False)
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from meshlib.compiler.gateway_model import ALPN
 from meshlib.problems import MeshError
 from meshlib.proxy.gateway_listener import GatewayListener
-from meshlib.proxy.gateway_tls import Contexts, ServedAs, doubts, unusable
+from meshlib.proxy.gateway_tls import Contexts, doubts, unusable
 from meshlib.proxy.http_version import speaks_http2
 from meshlib.proxy.places import TcpPlace, meet
 from meshlib.proxy.sockets import listening
@@ -115,8 +115,9 @@ class GatewayListeners:
         """Listen where the configuration says so now. What cannot be listened at is said once, and tried the next time."""
         async with self._turn:
             wanted = self._wanted()
-            chains = [chain for port in wanted.values() for chain in port.chains]
-            self._contexts.keep({_served_as(chain): chain.tls for chain in chains if chain.tls is not None})
+            self._contexts.keep(
+                [chain.tls for port in wanted.values() for chain in port.chains if chain.tls is not None]
+            )
             await self._look_at(wanted.values())
             for place in [place for place in self._open if place not in wanted]:
                 self._leave(place)
@@ -144,7 +145,7 @@ class GatewayListeners:
                 good = self._looked_at[chain.tls] = self._can_be_used(chain, chain.tls)
                 await asyncio.sleep(0)
             if good:
-                self._contexts.can_be_used(chain.tls, _served_as(chain))
+                self._contexts.can_be_used(chain.tls)
 
     def _can_be_used(self, chain: GatewayChain, tls: GatewayTls) -> bool:
         """Whether it can; what is wrong, or may be, is said."""
@@ -152,8 +153,8 @@ class GatewayListeners:
         if not why:
             for doubt in doubts(tls, chain.server, chain.snis, self._forwarder.core.clock.time()):
                 log.warning("%s", doubt)
-        elif self._contexts.falls_back(tls, _served_as(chain)):
-            log.error("%s; the last good version stays in use for new connections", why)
+        elif self._contexts.falls_back(tls):
+            log.error("%s; the last good certificate stays in use for new connections", why)
         else:
             log.error("%s is not served: %s", chain.server, why)
         return not why
@@ -188,7 +189,3 @@ class GatewayListeners:
     async def _left(self, name: str, listener: GatewayListener) -> None:
         await listener.drained(self._drain)
         self._gone(name)
-
-
-def _served_as(chain: GatewayChain) -> ServedAs:
-    return chain.name, chain.snis

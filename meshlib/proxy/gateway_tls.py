@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -38,10 +38,6 @@ MOST_CONTEXTS = 128
 open keep theirs."""
 T = TypeVar("T")
 NOBODY: Callable[[], SpiffeId | None] = lambda: None  # noqa: E731
-
-
-ServedAs = tuple[str, tuple[str, ...]]
-"""Of a chain: its name, and the server names that it is for. Stays the same from one configuration to the next."""
 
 
 class NotServed(Exception):
@@ -88,32 +84,46 @@ class Contexts:
         self._most = most
         self._read: dict[GatewayTls, Followed[Contents]] = {}
         self._made: dict[GatewayTls, tuple[Contents, ssl.SSLContext]] = {}  # who was asked for last stands last
-        self._good: dict[ServedAs, GatewayTls] = {}  # the last that could be used
-        self._instead: dict[GatewayTls, GatewayTls] = {}  # of those that cannot
+        self._good: dict[str, KeyPair] = {}  # by the Secret that it is of: the last that could be used
+        self._instead: dict[GatewayTls, GatewayTls] = {}  # of those that cannot, and of those that nobody has tried yet
         self._chains = Chains()
 
-    def keep(self, wanted: Mapping[ServedAs, GatewayTls]) -> None:
-        """A reload has these, and no others."""
-        there = set(wanted.values())
-        self._good = {each: tls for each, tls in self._good.items() if each in wanted}
-        self._instead = {bad: good for bad, good in self._instead.items() if bad in there}
+    def keep(self, wanted: Collection[GatewayTls]) -> None:
+        """A reload has these, and no others. Until one is tried, what was good of its Secrets before is shown."""
+        there = set(wanted)
+        sources = {pair.source for tls in there for pair in tls.pairs}
+        self._good = {source: pair for source, pair in self._good.items() if source in sources}
+        found = {tls: self._instead.get(tls) or self._with(tls, tls.pairs) for tls in there}
+        self._instead = {tls: instead for tls, instead in found.items() if instead != tls}
         there.update(self._instead.values())
         for tls in [tls for tls in self._read if tls not in there]:
-            del self._read[tls]
-            self._made.pop(tls, None)
+            self._forget(tls)
 
-    def can_be_used(self, tls: GatewayTls, served_as: ServedAs) -> None:
-        """It was tried: what takes its place later may fall back on it."""
-        self._good[served_as] = tls
+    def _forget(self, tls: GatewayTls) -> None:
+        self._read.pop(tls, None)
+        self._made.pop(tls, None)
 
-    def falls_back(self, tls: GatewayTls, served_as: ServedAs) -> bool:
-        """Whether the last that could be used stands in from here on for one that cannot: only what is in the same Secrets may
-        differ, so that nobody is let in by what the configuration demanded elsewhere, or less of."""
-        good = self._good.get(served_as)
-        if good is None or good == tls or _but_for_contents(good) != _but_for_contents(tls):
+    def can_be_used(self, tls: GatewayTls) -> None:
+        """It was tried: on what is in its Secrets now, what comes later may fall back."""
+        instead = self._instead.pop(tls, None)
+        if instead is not None and instead not in self._instead.values():
+            self._forget(instead)
+        self._good.update({pair.source: pair for pair in tls.pairs if pair.source})
+
+    def falls_back(self, tls: GatewayTls) -> bool:
+        """Whether what was good of its Secrets before stands in from here on in one that cannot be used: in place of
+        certificates and keys alone. Whom it asks for a certificate, which roots, revocations and names count is as it says
+        now; where these are what cannot be used, nobody is served."""
+        instead = self._with(tls, [pair for pair in tls.pairs if not can_be_shown(pair)])
+        if instead == tls or unusable(instead, "", self._alpn):
+            self._instead.pop(tls, None)
             return False
-        self._instead[tls] = good
+        self._instead[tls] = instead
         return True
+
+    def _with(self, tls: GatewayTls, bad: Collection[KeyPair]) -> GatewayTls:
+        """With what was good before in place of these."""
+        return replace(tls, pairs=tuple(self._good.get(p.source, p) if p in bad else p for p in tls.pairs))
 
     def __len__(self) -> int:
         """Servers whose certificates were read."""
@@ -177,9 +187,8 @@ class Contexts:
         leaf = done.getpeercert(True) if tls.asks_clients else None
         if not isinstance(leaf, bytes) or not leaf:
             return GatewayPeer(sni)
-        tls = self._instead.get(tls, tls)
         check_client(tls, leaf)
-        return GatewayPeer(sni, self._contents(tls, server).shown, leaf)
+        return GatewayPeer(sni, self._contents(self._instead.get(tls, tls), server).shown, leaf)
 
     def _of_the_mesh(self, tls: GatewayTls, server: str, done: HandshakeDone, sni: str) -> GatewayPeer:
         identity = self._core.identity
@@ -193,16 +202,6 @@ class Contexts:
             raise NotServed(f"{found.text} is none of the subjectAltNames of {server}")
         leaf, chain = peer.leaf, peer.chain
         return GatewayPeer(sni, peer.credentials.svid.leaf, leaf, chain, lambda: judge(leaf, chain))
-
-
-def _but_for_contents(tls: GatewayTls) -> tuple[GatewayTls, tuple[str, ...]]:
-    """What is left when what Secrets say is taken away: but whether they say it, and their names."""
-    there = b"-"
-    pairs = tuple(
-        replace(pair, certificate=there[: len(pair.certificate)], key=there[: len(pair.key)]) for pair in tls.pairs
-    )
-    bare = replace(tls, pairs=pairs, ca=there[: len(tls.ca)], crl=there[: len(tls.crl)])
-    return bare, tuple(pair.source for pair in tls.pairs)
 
 
 def why_not_served(tls: GatewayTls, server: str, alpn: Sequence[str] = ALPN) -> str:
@@ -294,6 +293,15 @@ def _context(tls: GatewayTls, contents: Contents, alpn: Sequence[str]) -> ssl.SS
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         context.verify_mode = ssl.CERT_REQUIRED if tls.needs_clients else ssl.CERT_OPTIONAL
     return context
+
+
+def can_be_shown(pair: KeyPair) -> bool:
+    """Whether OpenSSL takes it: a certificate, and its key."""
+    try:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _load(context: ssl.SSLContext, pair: KeyPair) -> None:

@@ -323,48 +323,6 @@ def test_a_certificate_that_cannot_be_used_is_said_and_closes_its_server(app, ca
         assert said in caplog.text
 
 
-BROKEN = {"half a key": {"tls_key": key_pem(SHOP)[:60]}, "the key of another": {"tls_key": key_pem(BANK)}}
-
-
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_a_secret_that_becomes_bad_leaves_the_last_good_one_in_use(app, caplog, broken):
-    good = {"tls_crt": certificate_pem(SHOP), "tls_key": key_pem(SHOP)}
-    resources = [*routes(app, "shop.test"), gateway(https("shop.test", credentialName="shop"))]
-    with Gateway(*resources, secret("shop", **good)) as gw:
-        for _ in range(2):  # a reload later, too
-            gw.mesh.apply([*resources, secret("shop", **{**good, **broken})])
-            assert eventually(lambda: "; the last good version stays in use for new connections" in caplog.text)
-            assert named(gw, "shop.test") == "shop.test"
-            gw.mesh.apply([*resources, routes(app, "more.test")[1], secret("shop", **{**good, **broken})])
-        assert get(gw, client()).status == 200
-        assert "(Secret default/shop)" in caplog.text
-        gw.mesh.apply([*resources, tls_secret("shop", leaf("new.shop.test", "shop.test"))])
-        assert eventually(lambda: named(gw, "shop.test") == "new.shop.test")
-
-
-CHANGES = {
-    "clients are to show a certificate": ({}, {"mode": "MUTUAL"}),
-    "another Secret": ({}, {"credentialName": "other"}),
-    "other names": ({"subjectAltNames": ["a.test"]}, {"subjectAltNames": ["b.test"]}),
-}
-
-
-@pytest.mark.parametrize(("before", "after"), CHANGES.values(), ids=CHANGES.keys())
-def test_no_good_one_stands_in_where_the_server_has_changed_as_well(app, caplog, before, after):
-    made = {"tls_crt": certificate_pem(SHOP), "ca_crt": certificate_pem(root("root"))}
-    good, bad = {**made, "tls_key": key_pem(SHOP)}, {**made, "tls_key": key_pem(BANK)}
-    ways = [
-        {"mode": "SIMPLE" if not before else "MUTUAL", "credentialName": "shop", **each}
-        for each in (before, {**before, **after})
-    ]
-    with Gateway(*routes(app, "shop.test"), secret("shop", **good), gateway(https("shop.test", **ways[0]))) as gw:
-        secrets = [secret("shop", **bad), secret("other", **bad)]
-        gw.mesh.apply([*routes(app, "shop.test"), *secrets, gateway(https("shop.test", **ways[1]))])
-        assert eventually(lambda: "servers[0] is not served: tls of" in caplog.text)
-        with pytest.raises(GONE):
-            get(gw, client(SOMEBODY))
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [
