@@ -21,7 +21,7 @@ from meshlib.compiler.access_log.format import Constant, Operator, Parts, Shape
 from meshlib.policy.secret_queries import without_secrets
 from meshlib.policy.secret_values import is_secret
 from meshlib.telemetry.access_log.escaping import as_json
-from meshlib.telemetry.access_log.layouts import Layouts, Places, placed
+from meshlib.telemetry.access_log.layouts import Layouts, Places, placed, taken_apart
 from meshlib.telemetry.access_log.line_code import (
     NUMBERS,
     SAME,
@@ -58,7 +58,7 @@ def none_closer(_call: object, _ended: float, _traced: Traced | None) -> bool:
 class AlikeLines(Generic[Watched]):
     """The short way of one format. ``write`` takes a call, when it ended and its span; False: it goes the long way. ``closer``
     is that of a side which knows more of some calls; ``writer``: whose ``put`` it is, where it is that of one. ``places``:
-    where the headers of its calls stand."""
+    where the headers of its calls stand, of which there are so many (``count``)."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class AlikeLines(Generic[Watched]):
         closer: Write = none_closer,
         writer: Writer[Any] | None = None,
         places: Places | None = None,
+        count: int = 0,
     ) -> None:
         self._side = side
         self._there: list[AlikeLines[Watched]] = []
@@ -79,7 +80,7 @@ class AlikeLines(Generic[Watched]):
         self._once: set[Hashable] = set()
         # literals, what is the same, and None for each value of a call
         self._template: list[str | Callable[[Entry], str] | None] = []
-        left = Left(form, side.raw)
+        left = Left(form, side.raw, taken_apart(places, count) if places else "")
         for piece in pieces:
             if isinstance(piece, str):
                 self._template.append(piece)
@@ -114,8 +115,8 @@ class AlikeLines(Generic[Watched]):
         if side.placed is not None:
             there = side.placed
 
-            def make(where: Places) -> Callable[..., Any]:
-                made = AlikeLines(there, pieces, form, put, today, node, closer, writer, where)
+            def make(where: Places, count: int) -> Callable[..., Any]:
+                made = AlikeLines(there, pieces, form, put, today, node, closer, writer, where, count)
                 self._there.append(made)
                 return made.write
 

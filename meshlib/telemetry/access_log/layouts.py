@@ -30,11 +30,11 @@ Names = Hashable
 
 class Layouts:
     """``find`` gives the function for the names of a call's headers, None where there is none; it is ``make``'s, which is given
-    where ``wanted`` headers stand."""
+    where ``wanted`` headers stand, and how many headers there are."""
 
     __slots__ = ("_left", "_made", "_make", "_met", "_wanted", "find")
 
-    def __init__(self, wanted: Sequence[str], make: Callable[[Places], There]) -> None:
+    def __init__(self, wanted: Sequence[str], make: Callable[[Places, int], There]) -> None:
         self._wanted = [name.encode("latin-1", "replace") for name in wanted]
         self._make = make
         self._made: dict[Names, There] = {}
@@ -57,7 +57,15 @@ class Layouts:
         if any(name != name.lower() for name in there) or any(there.count(name) > 1 for name in self._wanted):
             return  # what all of them say is put together
         places = {name.decode("latin-1"): there.index(name) if name in there else None for name in self._wanted}
-        self._made[names] = self._make(places)
+        self._made[names] = self._make(places, len(there))
+
+
+def taken_apart(places: Places, count: int) -> str:
+    """A line that takes the values from ``headers`` that are there, ``p0`` that of the first one."""
+    there = sorted({place for place in places.values() if place is not None})
+    if 4 * len(there) <= count + 2:  # one by one is six steps each, all at once three each, one for each other, and two
+        return "".join([f"    p{place:d} = headers[{place:d}][1]\n" for place in there])
+    return f"    {''.join([f'(_, p{n:d}), ' if n in there else '_, ' for n in range(count)])}= headers"
 
 
 def placed(reading: Reading, places: Places) -> Reading | None:
@@ -68,7 +76,7 @@ def placed(reading: Reading, places: Places) -> Reading | None:
     says = bool(reading.absent) and not reading.there
     if says and all(place is None for place in at):
         return None
-    values = ["empty" if place is None else f"headers[{place:d}][1]" for place in at]
+    values = ["empty" if place is None else f"p{place:d}" for place in at]
     there = {f"has{n}": str(place is not None) for n, place in enumerate(at)}
     code = reading.code.format(*values, **there)
     absent = "" if says else reading.absent.format(**there)

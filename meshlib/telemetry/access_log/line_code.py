@@ -75,7 +75,8 @@ class Reading(NamedTuple):
     operator's value (None: it is that), of bytes read as latin-1. ``brief`` is an expression that does the same to the bytes
     ``{0}`` and without a call where it can be had. ``there``: it is, in nearly all calls (the line of another is left to the
     thread that writes; b"" is not there). ``absent`` is an expression over ``headers`` that says that it is not there, where
-    they say it; ``sure``: it is there. ``ask`` is what an entry is asked for."""
+    they say it; ``sure``: it is there. ``ask`` is what an entry is asked for. ``tried`` is an expression that gives the same in
+    less time, or raises AttributeError."""
 
     code: str
     text: Callable[[Any], Any] | None = None
@@ -86,6 +87,7 @@ class Reading(NamedTuple):
     absent: str = ""
     sure: bool = False
     ask: Callable[[Entry], Value] | None = None
+    tried: str = ""
 
 
 SAME = Reading("")
@@ -101,8 +103,8 @@ class Side(NamedTuple, Generic[Watched]):
     between them: what the kind of a call is known by. ``raw``: lines are bytes, which takes less time where most of their
     values are (a few are decoded in less). ``takes`` are the parameters of that function. ``placed`` is the side of calls whose
     headers are known by their names (``layouts.py``): ``begin`` asks ``there_for`` (``Layouts.find``), and tells ``meet`` of
-    names that it does not know; its function may return None for a call of which it knows no better, its headers stand in
-    ``headers``. ``only_placed``: ``begin`` is all of the function, and leaves to others what is not known by its names."""
+    names that it does not know; the headers of its calls are in ``headers``, pairs in a list. ``only_placed``: ``begin`` is all
+    of the function, and leaves to others what is not known by its names."""
 
     begin: str
     reading: Callable[[Operator], Reading | None]
@@ -126,9 +128,11 @@ class Form(NamedTuple):
 
 
 class Left:
-    """The functions of a format. Their texts are made of the expressions of a side: nothing of a format is in them."""
+    """The functions of a format. Their texts are made of the expressions of a side: nothing of a format is in them. ``then``
+    are lines that follow those that begin one."""
 
-    def __init__(self, form: Form, raw: bool) -> None:
+    def __init__(self, form: Form, raw: bool, then: str = "") -> None:
+        self._then = then
         self._form = form
         self._raw = raw
         self._readings: list[Reading] = []
@@ -223,7 +227,7 @@ class Left:
         """What takes a call apart, and puts its line, or what makes it, where lines wait."""
         count = len(self._readings)
         wanted = WantedHeaders(tuple(self._headers))
-        lines = [f"def write({side.takes}):", side.begin]
+        lines = [f"def write({side.takes}):", side.begin, self._then]
         if side.only_placed:
             return self._function(lines, side, names, wanted)
         asks = any(reading.kind is Kind.ANY for reading in self._readings)
@@ -316,8 +320,15 @@ class Left:
 
     def _values(self) -> list[str]:
         """Lines that read the values which have no name yet."""
-        count = range(len(self._readings))
-        return [f"    v{n} = {self._code(n)}" for n in count if self._value(n) == f"v{n}"]
+        lines = []
+        for n, reading in enumerate(self._readings):
+            if self._value(n) != f"v{n}":
+                continue
+            line = f"v{n} = {self._code(n)}"
+            if reading.tried:
+                line = f"try: v{n} = {reading.tried}\n    except AttributeError: {line}"
+            lines.append(f"    {line}")
+        return lines
 
     def _value(self, n: int) -> str:
         """The name of a value: its own, where it has one, as each other one takes its time."""

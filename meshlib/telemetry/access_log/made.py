@@ -276,9 +276,9 @@ _BEGIN = """
         if closer(call, ended, traced):
             return True
     elif (there := there_for(names := request.names)) is not None:
-        written = there(call, record, request, ended, traced)
-        if written is not None:
-            return written
+        headers = request.headers
+        if headers is request.received and not record.flags:  # no rule has changed them, and there is no more to be told
+            return there(call, record, request, headers, ended, traced)
     elif names is not None:
         meet(names)
     try:
@@ -290,9 +290,6 @@ _BEGIN = """
     started = record.started
 """
 _PLACED = """
-    headers = request.headers
-    if headers is not request.received or record.flags:  # a rule has changed them, or there is more to be told
-        return None
     try:
         outcome, _, local = record.answered
     except AttributeError:  # it began before there was a log
@@ -330,6 +327,7 @@ _READ = {
         'getattr(outcome.stream, "local_text", None) or local_bytes_of(outcome.stream) or empty',
         None,
         Kind.PLAIN,
+        tried="outcome.stream.local_text",
     ),
 }
 _READ_OF_ALIKE = {
@@ -429,7 +427,7 @@ MADE_PLACED: Side[Call] = Side(
     MadeEntry,
     key=_KEY_OF_PLACED,
     raw=True,
-    takes="call, record, request, ended, traced",
+    takes="call, record, request, headers, ended, traced",
 )
 """The short way to lines of calls whose requests keep the names of their headers (``Request.names``)."""
 MADE: Side[Call] = Side(

@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 
 import meshlib
 from meshlib.engine.call import Call
+from meshlib.engine.wanted_headers import LONGEST
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.telemetry.access_log import alike, layouts
-from meshlib.telemetry.access_log.layouts import Layouts, placed
+from meshlib.telemetry.access_log.layouts import Layouts, placed, taken_apart
 from meshlib.telemetry.access_log.line_code import Kind, Reading
 from meshlib.telemetry.access_log.logs import line_of, lines_alike
 from meshlib.telemetry.access_log.made import MADE, MadeEntry
@@ -139,19 +140,19 @@ def test_the_function_is_used_for_the_names_it_is_made_for(call: Call, monkeypat
 def test_names_are_met_often_before_there_is_a_function() -> None:
     """To make one takes as long as many calls."""
     made: list[Any] = []
-    of_names = Layouts(("x-a", "x-b"), lambda places: made.append(places) or len)
+    of_names = Layouts(("x-a", "x-b"), lambda places, count: made.append((places, count)) or len)
     for _ in range(layouts.OFTEN - 1):
         of_names.meet(b"x-b\nx-c")
     assert not made
     assert of_names.find(b"x-b\nx-c") is None
     of_names.meet(b"x-b\nx-c")
-    assert made == [{"x-a": None, "x-b": 0}]
+    assert made == [({"x-a": None, "x-b": 0}, 2)]
     assert of_names.find(b"x-b\nx-c") is len
 
 
 def test_functions_are_few_whatever_strangers_send() -> None:
     made: list[Any] = []
-    of_names = Layouts(("x-a",), lambda places: made.append(places) or len)
+    of_names = Layouts(("x-a",), lambda places, count: made.append((places, count)) or len)
     for n in range(3 * layouts.MOST_MET):
         of_names.meet(b"once-%d" % n)
         assert len(of_names._met) <= layouts.MOST_MET
@@ -162,10 +163,67 @@ def test_functions_are_few_whatever_strangers_send() -> None:
     assert len(made) == layouts.MOST
 
 
+def test_long_names_are_not_kept() -> None:
+    """Strangers choose them."""
+    made: list[Any] = []
+    of_names = Layouts(("x-a",), lambda places, count: made.append((places, count)) or len)
+    longest = b"n" * (LONGEST - 4)
+    for _ in range(layouts.OFTEN):
+        of_names.meet(b"x-a\n" + longest + b"n")
+        of_names.meet((b"x-a", longest + b"nn"))
+    assert not made
+    assert not of_names._met
+    for _ in range(layouts.OFTEN):
+        of_names.meet(b"x-a\n" + longest)
+        of_names.meet((b"x-a", longest + b"n"))
+    assert made == [({"x-a": 0}, 2)] * 2
+
+
+class _Socket:
+    """A connection that keeps no text of its address."""
+
+    def get_extra_info(self, _name: str) -> object:
+        return "127.0.0.9", 4711
+
+
+@pytest.mark.parametrize(
+    ("stream", "shown"), [(None, b"-\n"), (_Socket(), b"127.0.0.9:4711\n")], ids=["none", "socket"]
+)
+def test_a_connection_need_not_keep_the_text_of_its_address(
+    call: Call, monkeypatch: pytest.MonkeyPatch, stream: object, shown: bytes
+) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    monkeypatch.setattr(layouts, "OFTEN", 2)
+    put: list[Any] = []
+    wanted = AccessLog("", text="%UPSTREAM_LOCAL_ADDRESS%")
+    lines = lines_alike(wanted, MADE, lambda line, _: put.append(line), lambda: TODAY)
+    assert lines is not None
+    assert call.outcome is not None
+    monkeypatch.setattr(call.outcome, "stream", stream)
+    monkeypatch.setattr(call.record, "flags", "")
+    monkeypatch.setattr(call, "request", request_of([(b"x-a", b"1")]))
+    for _ in range(3):
+        assert lines.write(call, 7.0, None)
+    assert len(lines._there) == 1
+    assert put == [shown] * 3
+
+
+@pytest.mark.parametrize(
+    "places", [{"a": 2, "b": 0}, {"a": 2, "b": 0, "c": None}, {"a": 3, "b": 3}, {"a": None}], ids=repr
+)
+@pytest.mark.parametrize("count", [4, 30])
+def test_the_values_are_taken_from_their_places(places: dict[str, int | None], count: int) -> None:
+    names: dict[str, Any] = {"headers": [(f"n{n}", f"v{n}") for n in range(count)]}
+    exec(f"if True:\n{taken_apart(places, count)}\n    pass", names)
+    assert {key: value for key, value in names.items() if key[0] == "p"} == {
+        f"p{place}": f"v{place}" for place in places.values() if place is not None
+    }
+
+
 @pytest.mark.parametrize(
     ("reading", "places", "code"),
     [
-        (Reading("{0}", None, headers=("a",), absent="not {has0}"), {"a": 3}, "headers[3][1]"),
+        (Reading("{0}", None, headers=("a",), absent="not {has0}"), {"a": 3}, "p3"),
         (Reading("{0}", None, headers=("a",), absent="not {has0}"), {"a": None}, None),
         (Reading("{0} or f()", None, headers=("a",), there=True), {"a": None}, "empty or f()"),
         (Reading("len(call)", None, Kind.NUMBER), {}, "len(call)"),
