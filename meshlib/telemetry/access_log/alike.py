@@ -76,6 +76,7 @@ class AlikeLines(Generic[Watched]):
         self._side = side
         self._there: list[AlikeLines[Watched]] = []
         """Of names of headers that are met often."""
+        self._layouts: Layouts | None = None
         self._known: dict[Hashable, Known] = {}
         self._once: set[Hashable] = set()
         # literals, what is the same, and None for each value of a call
@@ -120,7 +121,7 @@ class AlikeLines(Generic[Watched]):
                 self._there.append(made)
                 return made.write
 
-            layouts = Layouts(left.headers, make)
+            self._layouts = layouts = Layouts(left.headers, make)
             names |= {"there_for": layouts.find, "meet": layouts.meet}
         left.fix(self._of_all_kinds())
         self._left = left
@@ -142,6 +143,9 @@ class AlikeLines(Generic[Watched]):
         self._once.clear()
         for each in self._there:
             each.forget()
+        self._there.clear()
+        if self._layouts is not None:
+            self._layouts.forget()
 
     def _learn(self, key: Hashable, call: Watched, ended: float, absent: tuple[bool, ...] = ()) -> Known | None:
         """What is the same in the lines of calls like ``call``; ``absent``: which of the values that need not be there are not.

@@ -52,20 +52,30 @@ class Layouts:
         met[names] = often = met.get(names, 0) + 1
         if often != OFTEN:
             return
-        self._left -= 1
         there = names.split(b"\n") if isinstance(names, bytes) else list(names)
         if any(name != name.lower() for name in there) or any(there.count(name) > 1 for name in self._wanted):
             return  # what all of them say is put together
+        self._left -= 1
         places = {name.decode("latin-1"): there.index(name) if name in there else None for name in self._wanted}
         self._made[names] = self._make(places, len(there))
 
+    def forget(self) -> None:
+        """There is room for as many again."""
+        self._made.clear()
+        self._met.clear()
+        self._left = MOST
+
 
 def taken_apart(places: Places, count: int) -> str:
-    """A line that takes the values from ``headers`` that are there, ``p0`` that of the first one."""
+    """Lines that take the values from ``headers`` that are there, ``p0`` that of the first one. They return False where there
+    are not so many headers: a name that has a line end in it may look like two."""
     there = sorted({place for place in places.values() if place is not None})
     if 4 * len(there) <= count + 2:  # one by one is six steps each, all at once three each, one for each other, and two
-        return "".join([f"    p{place:d} = headers[{place:d}][1]\n" for place in there])
-    return f"    {''.join([f'(_, p{n:d}), ' if n in there else '_, ' for n in range(count)])}= headers"
+        return "\n".join(
+            [f"    if len(headers) != {count:d}: return False", *[f"    p{n:d} = headers[{n:d}][1]" for n in there]]
+        )
+    names = "".join([f"(_, p{n:d}), " if n in there else "_, " for n in range(count)])
+    return f"    try: {names}= headers\n    except ValueError: return False"
 
 
 def placed(reading: Reading, places: Places) -> Reading | None:

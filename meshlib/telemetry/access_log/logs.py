@@ -124,11 +124,11 @@ class _Log:
 
     __slots__ = (
         "__weakref__",
+        "_after",
         "_cap",
         "_claimant",
         "_doors",
         "_fits",
-        "_go",
         "_line",
         "_writer",
         "alike",
@@ -156,7 +156,8 @@ class _Log:
         self._cap = cap
         self._fits = fits
         self._doors: dict[type[Any], Write] = {}
-        self._go: Callable[[Sequence[Side[Any]]], None] | None = None
+        self._after: Callable[[Write, Side[Any]], Write] | None = None
+        """What makes the short way of a side after another one, which is closer."""
         self.capped = self.unjudged = 0
         self.alike: list[AlikeLines[Any]] = []
         self.short: Write = none_closer
@@ -178,22 +179,26 @@ class _Log:
         if self._fits is not None:
             return
         put, writer = (self._writer.put, self._writer) if self._cap is None else (self._capped, None)
+
+        def after(closer: Write, side: Side[Any]) -> Write:
+            alike = lines_alike(settings, side, put, now, node, closer, writer)
+            if alike is None:
+                return closer
+            self.alike.append(alike)
+            return alike.write
+
         for side in sides:
-            alike = lines_alike(settings, side, put, now, node, self.short, writer)
-            if alike is not None:
-                self.alike.append(alike)
-                self.short = alike.write
-        self._go = lambda more: self.go_short(more, settings, now, node)
+            self.short = after(self.short, side)
+        self._after = after
 
     def door(self, kind: type[Any]) -> Write:
         """What calls of this class try first: where their door says how (``InboundCall.lines``) a closer way than ``short``."""
         found = self._doors.get(kind)
-        if found is None:
-            side, short = kind.lines(), self.short
-            if side is not None and self._go is not None and self.alike:
-                self._go([side._replace(names={**side.names, "of_met": self.alike[0].write})])
-            found = self._doors[kind] = self.short
-            self.short = short
+        if found is None:  # ``short`` stays what it is: others ask it meanwhile
+            found, side = self.short, kind.lines()
+            if side is not None and self._after is not None and self.alike:
+                found = self._after(found, side._replace(names={**side.names, "of_met": self.alike[0].write}))
+            found = self._doors.setdefault(kind, found)
         return found
 
     def _capped(self, line: Unmade, size: int) -> None:
@@ -320,7 +325,9 @@ class AccessLogs(Generic[Watched]):
 
     def door(self, kind: type[Any]) -> Write:
         """What is to be in ``doors`` for this class."""
-        found = self.doors[kind] = self._logs[0].door(kind) if len(self._logs) == 1 else self.short
+        doors = self.doors  # first: what is found of logs that a reload takes away meanwhile, it takes away with them
+        logs = self._logs
+        found = doors[kind] = logs[0].door(kind) if len(logs) == 1 else self.short
         return found
 
     def flush(self, timeout: float) -> bool:

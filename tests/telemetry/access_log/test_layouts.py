@@ -133,8 +133,10 @@ def test_the_function_is_used_for_the_names_it_is_made_for(call: Call, monkeypat
         f"x-a{n},x-a{n}\n".encode() for n in range(3)
     ]
     assert all(each._known for each in lines._there)
+    of_names = [*lines._there]
     lines.forget()
-    assert not any(each._known for each in lines._there)
+    assert not any(each._known for each in of_names)
+    assert made("x-b", "x-a") == 1
 
 
 def test_names_are_met_often_before_there_is_a_function() -> None:
@@ -161,6 +163,52 @@ def test_functions_are_few_whatever_strangers_send() -> None:
         for _ in range(layouts.OFTEN):
             of_names.meet(b"often-%d" % n)
     assert len(made) == layouts.MOST
+
+
+def test_names_for_which_no_function_is_made_take_no_room() -> None:
+    """Strangers can send as many as they like."""
+    made: list[Any] = []
+    of_names = Layouts(("x-a",), lambda places, count: made.append((places, count)) or len)
+    for n in range(layouts.MOST):
+        for _ in range(layouts.OFTEN):
+            of_names.meet((b"x-a", b"X-%d" % n))
+            of_names.meet(b"x-a\nx-%d\nx-a" % n)
+    assert not made
+    for _ in range(layouts.OFTEN):
+        of_names.meet((b"x-a",))
+    assert made == [({"x-a": 0}, 1)]
+
+
+def test_there_is_room_again_when_all_is_forgotten() -> None:
+    made: list[Any] = []
+    of_names = Layouts(("x-a",), lambda places, count: made.append((places, count)) or len)
+    for _ in range(2):
+        for n in range(layouts.MOST + 1):
+            for _ in range(layouts.OFTEN):
+                of_names.meet(b"often-%d" % n)
+        of_names.forget()
+        assert of_names.find(b"often-0") is None
+    assert len(made) == 2 * layouts.MOST
+
+
+@pytest.mark.parametrize("more", [0, 20])
+def test_a_name_with_a_line_end_is_not_two(call: Call, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    monkeypatch.setattr(layouts, "OFTEN", 2)
+    put: list[Any] = []
+    lines = lines_alike(AccessLog("", text="%REQ(X-B)%"), MADE, lambda line, _: put.append(line), lambda: TODAY)
+    assert lines is not None
+    monkeypatch.setattr(call.record, "flags", "")
+    others = [(b"n%d" % n, b"") for n in range(more)]
+
+    def write(*headers: tuple[bytes, bytes]) -> bool:
+        monkeypatch.setattr(call, "request", request_of([*headers, *others]))
+        return lines.write(call, 7.0, None)
+
+    assert all(write((b"x-a", b"1"), (b"x-b", b"2")) for _ in range(3))
+    assert len(lines._there) == 1
+    assert not write((b"x-a\nx-b", b"1"))
+    assert put == [b"2\n"] * 3
 
 
 def test_long_names_are_not_kept() -> None:
@@ -213,11 +261,13 @@ def test_a_connection_need_not_keep_the_text_of_its_address(
 )
 @pytest.mark.parametrize("count", [4, 30])
 def test_the_values_are_taken_from_their_places(places: dict[str, int | None], count: int) -> None:
-    names: dict[str, Any] = {"headers": [(f"n{n}", f"v{n}") for n in range(count)]}
-    exec(f"if True:\n{taken_apart(places, count)}\n    pass", names)
-    assert {key: value for key, value in names.items() if key[0] == "p"} == {
+    names: dict[str, Any] = {}
+    exec(f"def taken(headers):\n{taken_apart(places, count)}\n    return locals()", names)
+    found = names["taken"]([(f"n{n}", f"v{n}") for n in range(count)])
+    assert {key: value for key, value in found.items() if key[0] == "p"} == {
         f"p{place}": f"v{place}" for place in places.values() if place is not None
     }
+    assert [names["taken"]([("n", "v")] * n) for n in (count - 1, count + 1)] == [False, False]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,11 @@ import pytest
 from meshlib.compiler.access_log.format import DEFAULT
 from meshlib.policy.telemetry_settings import AccessLog
 from meshlib.policy.token_bucket import Rate
+from meshlib.telemetry.access_log import alike
+from meshlib.telemetry.access_log.alike import none_closer
 from meshlib.telemetry.access_log.logs import AccessLogs, LogOptions, line_of
+from meshlib.telemetry.access_log.served import MET, OTHERS, ServedEntry
+from meshlib.transport.asgi.straight import Straight
 from tests.support.access_log import MadeUp
 from tests.support.fake_clock import FakeClock
 
@@ -140,3 +144,42 @@ def test_expressions_are_those_of_every_format(tmp_path: Path) -> None:
     logs.take((AccessLog("p", path=str(tmp_path / "b"), labels={"a": {"b": "%TYPED_CEL(response.code)%"}}),))
     assert logs.expressions() == ["request.path", "request.id", "response.code"]
     logs.close(1.0)
+
+
+def test_a_reload_while_a_door_is_made_takes_that_door_away(tmp_path: Path) -> None:
+    """It would write to a log that nobody wants any more."""
+    made = logs()
+    made.take([AccessLog("old", path=str(tmp_path / "old"))])
+
+    class Kind:
+        @staticmethod
+        def lines() -> object:
+            made.take([AccessLog("new", path=str(tmp_path / "new"))])
+
+    made.door(Kind)
+    assert Kind not in made.doors
+    made.close(1.0)
+
+
+def test_a_closed_log_has_a_door_that_writes_nothing() -> None:
+    made = logs()
+    made.close(1.0)
+    assert made.door(object) is none_closer
+
+
+def test_what_others_try_first_stays_while_a_door_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "PLAIN", False)
+    made = AccessLogs(ServedEntry, FakeClock(), LogOptions((str(tmp_path / "a"),)), sides=(MET, OTHERS))
+    (log,) = made._logs
+    short, tried = log.short, []
+
+    def assign(each: object, name: str, value: object) -> None:
+        if name == "short":
+            tried.append(value)
+        object.__setattr__(each, name, value)
+
+    monkeypatch.setattr(type(log), "__setattr__", assign, raising=False)
+    door = made.door(Straight)
+    assert door not in (short, none_closer)
+    assert (log.short, made.door(Straight), tried) == (short, door, [])
+    made.close(1.0)
