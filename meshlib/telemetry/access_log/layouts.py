@@ -89,5 +89,7 @@ def placed(reading: Reading, places: Places) -> Reading | None:
     values = ["empty" if place is None else f"p{place:d}" for place in at]
     there = {f"has{n}": str(place is not None) for n, place in enumerate(at)}
     code = reading.code.format(*values, **there)
+    if reading.there and reading.brief == "{0}" and reading.code.startswith("{0} or ") and at[0] is not None:
+        return reading._replace(code=values[0], left=code, headers=())
     absent = "" if says else reading.absent.format(**there)
     return reading._replace(code=code, headers=(), absent=absent, sure=says)

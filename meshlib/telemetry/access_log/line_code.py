@@ -76,7 +76,8 @@ class Reading(NamedTuple):
     ``{0}`` and without a call where it can be had. ``there``: it is, in nearly all calls (the line of another is left to the
     thread that writes; b"" is not there). ``absent`` is an expression over ``headers`` that says that it is not there, where
     they say it; ``sure``: it is there. ``ask`` is what an entry is asked for. ``tried`` is an expression that gives the same in
-    less time, or raises AttributeError."""
+    less time, or raises AttributeError. ``left`` is what is left of one that is not ``there`` to the thread that writes.
+    ``mostly_none``: the number is 0 in nearly all calls."""
 
     code: str
     text: Callable[[Any], Any] | None = None
@@ -88,6 +89,8 @@ class Reading(NamedTuple):
     sure: bool = False
     ask: Callable[[Entry], Value] | None = None
     tried: str = ""
+    left: str = ""
+    mostly_none: bool = False
 
 
 SAME = Reading("")
@@ -337,7 +340,7 @@ class Left:
 
     def _left(self, n: int) -> str:
         """A value as it is left to the thread that writes."""
-        absent, value = self._readings[n].absent, self._value(n)
+        absent, value = self._readings[n].absent, self._readings[n].left or self._value(n)
         if self._readings[n].kind is Kind.PLAIN:
             return f"{value} or None"
         return f"None if {self._code(n, absent)} else {value}" if absent else value
@@ -371,7 +374,10 @@ class Left:
         ):  # most take less than one
             # squared: a comparison with two sides takes three steps more
             return f"zero{n} if {place} * {place} < 1.0 else kept{n}(int({place})) or render{n}(int({place}))"
-        return f"kept{n}({place}) or render{n}({place})" if reading.kind is Kind.NUMBER else place
+        if reading.kind is not Kind.NUMBER:
+            return place
+        shown = f"kept{n}({place}) or render{n}({place})"
+        return f"{shown} if {place} else zero{n}" if reading.mostly_none else shown
 
     def _size(self) -> str:
         """About how many bytes the values take, added to what is the same: an expression."""

@@ -353,7 +353,9 @@ def _reading(operator: Operator) -> Reading | None:
 def _reading_of_placed(operator: Operator) -> Reading | None:
     """For calls of HTTP with bodies as httpx has them."""
     code = _READ_OF_ALIKE.get(operator.name)
-    return _reading(operator) if code is None else Reading(code, None, Kind.NUMBER)
+    if code is None:
+        return _reading(operator)
+    return Reading(code, None, Kind.NUMBER, mostly_none=operator.name == "BYTES_RECEIVED")
 
 
 def _reading_of_alike(operator: Operator) -> Reading | None:

@@ -86,6 +86,10 @@ def request_of(headers: list[tuple[bytes, bytes]], body: bytes | None = None) ->
     wanted=AccessLog("", text="%PATH%"), headers=[("x-envoy-original-path", b"")], changed=False, omits=False, started=5.0,
     took=0.0, upstream_ms=None, body=None, flags="",
 )  # fmt: skip
+@example(
+    wanted=AccessLog("", text="%REQ(:AUTHORITY)% %BYTES_RECEIVED%"), headers=[("host", b""), ("x-a", b"1")], changed=False,
+    omits=False, started=5.0, took=0.0, upstream_ms=None, body=b"", flags="",
+)  # fmt: skip
 def test_a_line_is_that_of_the_long_way(
     call: Call, wanted: AccessLog, headers: list[tuple[str, bytes]], changed: bool, omits: bool, started: float,
     took: float, upstream_ms: float | None, body: bytes | None, flags: str,
