@@ -12,7 +12,7 @@ from typing import Any
 
 MOST = 256
 MOST_READINGS = 1024
-"""Functions that read headers from lines: by which of five are there, once or not at all, there are up to 243 of each list."""
+"""Functions that read headers from lines: by which of five are there (once, several times), up to 162 of each list."""
 MOST_BITS = 6
 """Headers of which it is written down what all combinations of them come to."""
 LONGEST = 1024

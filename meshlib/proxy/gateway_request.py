@@ -37,10 +37,10 @@ class GatewayRequest(ProxyRequest):
         client: ClientFacts | None = None,
     ) -> None:
         """It came with these header lines, those that the edge makes of its own: before anybody asks for anything. ``asks``:
-        some of them are Envoy's (``x-envoy-``) and may say how to route it. What the edge adds is nothing that is looked for
-        among ``special``."""
+        some of them are Envoy's (``x-envoy-``) and may say how to route it."""
         self.scheme = scheme
         self.lower = lower
+        self.special = list(self.special)  # of another head than this one, which has X-Forwarded-For and more
         self.has_envoy_headers = asks
         self._headers = self._received = RawHead(lines)
         self.came_by = came_by

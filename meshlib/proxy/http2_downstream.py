@@ -50,13 +50,13 @@ class Http2Downstream(asyncio.Protocol):
         "_forwarder",
         "_listener",
         "_new",
+        "_normalization",
         "_numbers",
         "_progress",
         "_proto",
         "_slashes",
         "_snapshot",
         "loop",
-        "normalization",
         "session",
         "transport",
     )
@@ -69,8 +69,8 @@ class Http2Downstream(asyncio.Protocol):
         self.transport: Any = None
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
-        self._snapshot: Snapshot | None = None  # of which the two below are
-        self.normalization: Normalization = "BASE"
+        self._snapshot: Snapshot | None = None  # of which the three below are
+        self._normalization: Normalization = "BASE"
         self._slashes = True  # that leaves them as they are
         self._numbers = True  # requests that have none get an x-request-id
         self._behind = False  # there are frames that have not been looked at
@@ -266,8 +266,8 @@ class Http2Downstream(asyncio.Protocol):
         """It is another one than for the requests before. Raises nothing."""
         self._snapshot = snapshot
         mesh = snapshot.inbound.default.mesh
-        self.normalization = mesh.path_normalization
-        self._slashes = self.normalization in KEEP_SLASHES
+        self._normalization = mesh.path_normalization
+        self._slashes = self._normalization in KEEP_SLASHES
         self._numbers = mesh.proxy_headers.request_id
 
     def refused(self, refused: Refused, asked: Asked | None) -> None:
@@ -281,7 +281,7 @@ class Http2Downstream(asyncio.Protocol):
             raise Refused(404, "no route takes OPTIONS *")
         # as ``forwarded_path`` has it, without its function for nearly all
         if not self._slashes or target.translate(None, KEPT) or target.find(b"/.") >= 0:
-            target = forwarded_path(target, self.normalization)
+            target = forwarded_path(target, self._normalization)
         listener = self._listener
         proto = listener.proto
         if proto:  # else whoever serves it says that, and which request it is

@@ -237,9 +237,9 @@ class InboundConnection(ServedConnection[Inbound]):
 
     def _look(self, live: LiveMesh | None) -> None:
         """What the configuration of this moment says of its requests."""
-        self._seen = None if live is None else live.inbound
         self._mesh = mesh = DEFAULTS if live is None else live.inbound.of(self._place.port).settings.mesh
         self._settings = mesh.proxy_headers
+        self._headers = self._headers_by(self._mine)
         server = self._listener.server
         self._straight = server.straight(self._place.port)
         self._lane = None
@@ -250,7 +250,7 @@ class InboundConnection(ServedConnection[Inbound]):
             and self.core.exchange_of is exchange_of
         ):
             self._lane = self._place.hop.lane_of(live.inbound, self._straight, self._settings)
-        self._headers = self._headers_by(self._mine)
+        self._seen = None if live is None else live.inbound  # last: what fails half-way is looked at again
 
     def _headers_by(self, mine: bytes | None) -> AtTheSidecar:
         mesh = self._mesh

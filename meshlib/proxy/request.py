@@ -43,8 +43,8 @@ class ProxyRequest(Bodied):
     """A ``Request`` (``engine/message.py``). ``lines``: its header lines, Host among them, without those of the client's
     connection; ``lower``: the same in lower case behind a line end, but for the value of traceparent, which may be the one that
     came. ``authority``: what Host says, ``target``: path and query. ``body``: None, all its bytes, or
-    what keeps it while it is sent. ``special``: what ``SPECIAL`` finds in ``lower``. ``grpc``: whether it is a request of that,
-    None: ``lower`` says so. ``verb``: the method's bytes."""
+    what keeps it while it is sent. ``special``: what ``SPECIAL`` found in ``lower`` as it came. ``grpc``: whether it is one of
+    that, None: ``lower`` says so. ``verb``: the method's bytes."""
 
     __slots__ = (
         "_framed",
@@ -164,7 +164,8 @@ class ProxyRequest(Bodied):
     def to_application(self, lines: bytes, lower: bytes) -> None:
         """From here on it is one to the application behind the proxy, with these header lines: its own, less what says how to
         route it, and more. Which attempt of its sender's it is has been written by a proxy before this one or not at all:
-        Istio's inbound routes count none. What is added is nothing that is looked for among ``special``."""
+        Istio's inbound routes count none. ``special`` stays that of the head as it came: what is added (X-Forwarded-Proto,
+        X-Forwarded-Client-Cert) is asked of nobody by it from here on."""
         self.scheme = "http"
         self.lower = lower
         self._relined(lines)

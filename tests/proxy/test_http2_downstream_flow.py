@@ -8,7 +8,13 @@ import weakref
 from types import SimpleNamespace
 
 import pytest
-from hyperframe.frame import ContinuationFrame, DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    HeadersFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
 
 from meshlib.policy.path_spellings import NORMALIZATIONS
 from meshlib.proxy import http2_downstream
@@ -45,6 +51,8 @@ SETTINGS = SettingsFrame(0).serialize()
 HEAD = Client(greet=False).head(1, GET).serialize()
 UNENDED = HeadersFrame(1, Client(greet=False).encoder.encode(GET)).serialize()
 """CONTINUATION is to come."""
+EXTENSION = bytes((0, 0, 100, 0xBE, 0, 0, 0, 0, 0)) + b"-" * 100
+"""A frame of a kind that nobody knows."""
 
 
 @pytest.mark.parametrize(
@@ -55,8 +63,18 @@ UNENDED = HeadersFrame(1, Client(greet=False).encoder.encode(GET)).serialize()
         (PREFACE + SETTINGS + HEAD[:4], HEAD[4:6]),
         (PREFACE + SETTINGS + HEAD[:12], HEAD[12:13]),
         (PREFACE + SETTINGS + UNENDED, ContinuationFrame(1, b"").serialize()),
+        *((PREFACE + SETTINGS + EXTENSION[:-missing], EXTENSION[-missing : 1 - missing]) for missing in (23, 24, 25)),
     ],
-    ids=["preface", "first frame", "head of a frame", "frame", "header block"],
+    ids=[
+        "preface",
+        "first frame",
+        "head of a frame",
+        "frame",
+        "header block",
+        "all but 23",
+        "all but 24",
+        "all but 25",
+    ],
 )
 def test_what_a_client_has_begun_is_waited_for_as_a_head_is_however_many_bytes_of_it_come(first, more):
     down, transport, listener = connected()
@@ -82,8 +100,26 @@ def test_a_head_that_was_refused_or_is_over_is_waited_for_no_longer():
     assert down.waits() == (Wait.NEXT, 1)
     down.data_received(client.head(3, GET).serialize() + RstStreamFrame(3, error_code=8).serialize())
     assert down.waits() == (Wait.NEXT, 2)
-    down.data_received(client.head(5, GET).serialize()[:10])
-    assert down.waits() == (Wait.HEAD, 5)
+    again = client.head(5, [*GET, (":path", "/again")]).serialize() + RstStreamFrame(5, error_code=8).serialize()
+    down.data_received(again)  # malformed, and reset in the same read
+    assert down.waits() == (Wait.NEXT, 3)
+    down.data_received(client.head(7, GET).serialize()[:10])
+    assert down.waits() == (Wait.HEAD, 7)
+
+
+def test_a_head_of_a_stream_that_is_one_too_many_is_waited_for_no_longer():
+    client, responders = Client(greet=False), []
+    down, _, listener = connected()
+    down.session = ServerSession(down, 0.0, 1, streams=Http2Call)
+    listener.rng = random.Random(1)
+    listener.forward = lambda request, responder: responders.append(responder)
+    heads = b"".join(client.head(stream, GET).serialize() for stream in (1, 3, 5))
+    down.data_received(PREFACE + SETTINGS + heads)
+    assert len(responders) == 1
+    down.data_received(RstStreamFrame(1, error_code=8).serialize())
+    waited = down.waits()
+    assert waited is not None
+    assert waited[0] is Wait.NEXT
 
 
 def test_a_body_that_does_not_come_is_not_waited_for_without_end():

@@ -361,8 +361,9 @@ def test_of_which_configuration_a_call_was_is_said_of_one_that_uses_a_spare(path
 
     told = []
     with H2Server(answer) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
-        while not spares(proxy):
+        for _ in range(20):
             client.get("/")
+        assert spares(proxy)
         for spare in spares(proxy):
             spare._call.record.version = "that of another"
         core = proxy.process._mesh._core

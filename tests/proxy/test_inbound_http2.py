@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import meshlib
+from meshlib.proxy.inbound_hop import Hop
 from tests.support.eventually import eventually
 from tests.support.grpc_echo import SERVICE as ECHO
 from tests.support.grpc_echo import EchoServer as GrpcServer
@@ -18,7 +19,8 @@ from tests.support.grpc_echo import Message, stubs
 from tests.support.h2_client import H2Client
 from tests.support.identities import CLIENT, SERVER, ByHand, World
 from tests.support.inbound_policies import authorization_policy, on_paths
-from tests.support.inbound_proxy import InboundProxy
+from tests.support.inbound_proxy import SERVICE, InboundProxy
+from tests.support.mesh_config import mesh_config
 from tests.support.peer_authentication import peer_authentication
 from tests.support.protection import protection
 from tests.support.proxy import Proxy
@@ -61,6 +63,31 @@ def called(port):
 
 
 # -- HTTP/2 -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_reload_that_fails_at_one_request_counts_from_the_next_one_of_its_connection_on(app, monkeypatch):
+    def mode(name):
+        return mesh_config(defaultConfig={"proxyHeaders": {"forwardedClientCert": name}})
+
+    with InboundProxy(app.port, mode("ALWAYS_FORWARD_ONLY"), policy_port=9080) as proxy, H2Client(proxy.port) as client:
+
+        def asked():
+            answer = client.answer(client.open("/a", x_forwarded_client_cert="By=a"))
+            return answer.status, b"By=a" in answer.body
+
+        assert asked() == (200, True)
+        usual, failed = Hop.lane_of, []
+
+        def fails_once(*given):
+            if not failed:
+                failed.append(given)
+                raise RuntimeError("a bug")
+            return usual(*given)
+
+        monkeypatch.setattr(Hop, "lane_of", fails_once)
+        proxy.mesh.apply([*SERVICE, mode("SANITIZE")])
+        assert [asked() for _ in range(3)] == [(500, False), (200, False), (200, False)]
+        assert failed
 
 
 def test_requests_of_one_connection_are_served_one_by_one_over_http1(app):

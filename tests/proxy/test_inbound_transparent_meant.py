@@ -12,6 +12,7 @@ import pytest
 
 from meshlib.proxy import inbound_transparent
 from meshlib.proxy.inbound_transparent import MeantFor, TransparentInbound
+from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.proxy.test_transparent import hello
 from tests.support.eventually import eventually
 from tests.support.fake_clock import FakeClock
@@ -199,6 +200,7 @@ def test_a_place_keeps_nothing_to_be_used_again_once_nobody_is_connected_to_it(m
             (place,) = listener._places.values()
             lane = place.place.hop.lane
             assert lane is not None
+            assert PLAIN or eventually(lambda: client.get().status == 200 and lane.spares)
         assert eventually(lambda: place.users == 0)
         assert eventually(lambda: place.place.hop.lane is None)
         assert lane.spares == []

@@ -23,8 +23,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REMEMBERED = 1024
 """Streams that are over, of which it is known who has ended them."""
 
-_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _WINDOW_UPDATE = 0, 1, 2, 3, 8
-_END_STREAM, _PADDED = 1, 8
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 2, 3, 8, 9
+_END_STREAM, _END_HEADERS, _PADDED = 1, 4, 8
 _PRIORITY_SIZE = 5
 _PADDING = 256
 _WINDOW_SIZE = 4
@@ -44,13 +44,14 @@ class ClientFrames:
     nothing; ``overflows(stream, increment)`` says whether a WINDOW_UPDATE is more than its stream can have, and not to be
     passed on."""
 
-    __slots__ = ("_ended", "_newest", "_open", "_part", "_reset", "_skip", "budget", "overflows")
+    __slots__ = ("_ended", "_head", "_newest", "_open", "_part", "_reset", "_skip", "budget", "overflows")
 
     def __init__(self, now: float, overflows: Callable[[int, int], bool] = never) -> None:
         self.overflows = overflows
         self.budget = FrameBudget(now, "client")
         self._part = b""  # of a frame's head, or of a PRIORITY frame, which is looked at when it is whole
         self._skip = len(PREFACE)  # bytes of a frame that have not come yet
+        self._head = -1, 0  # kind (in the last byte) and flags of the last frame; before the first: -1
         self._newest = 0
         self._open: dict[int, None] = {}  # streams whose requests are not over
         self._ended: dict[int, None] = {}  # those that the client has ended
@@ -63,6 +64,7 @@ class ClientFrames:
         size, at = len(data), self._skip
         last = size - FRAME_HEAD  # where a frame's head can begin
         opened, ended = self._open, self._ended
+        head, flags = self._head
         while at <= last:
             head, flags, stream = _read_head(data, at)
             kind = head & 0xFF
@@ -95,6 +97,7 @@ class ClientFrames:
                         last = size - FRAME_HEAD
                         continue
             at += FRAME_HEAD + (head >> 8)
+        self._head = head, flags
         if len(ended) > REMEMBERED:
             deque(map(ended.pop, list(islice(ended, len(ended) - REMEMBERED))), 0)  # no step of bytecode a stream
         if at >= size:
@@ -105,14 +108,15 @@ class ClientFrames:
         return data[:at]
 
     @property
-    def newest(self) -> int:
-        """The last stream whose request has begun to come."""
-        return self._newest
-
-    @property
-    def is_amid(self) -> bool:
-        """Whether there is a part of a frame, or of the preface, that the rest of has not come."""
-        return bool(self._part) or self._skip not in (0, len(PREFACE))
+    def begun(self) -> int | None:
+        """There is a part of the preface, a frame or a header block that the rest of has not come: the last stream whose
+        request has begun to come. None: there is not."""
+        head, flags = self._head
+        if self._part or self._skip:
+            return None if head < 0 and self._skip == len(PREFACE) else self._newest
+        # nothing may come between the frames of a block: the last one tells whether it is open (RFC 9113, 6.10)
+        is_block = head & 0xFF in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
+        return self._newest if is_block else None
 
     def _of_request(self, kind: int, flags: int, stream: int, length: int) -> None:
         ends = flags & _END_STREAM

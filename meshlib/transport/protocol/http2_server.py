@@ -68,7 +68,7 @@ class ServerSession(ServerConnection):
     """
 
     __slots__ = (
-        *("_budget", "_closed", "_made", "_malformed", "_now", "_overflowed", "_premature"),
+        *("_budget", "_closed", "_made", "_now", "_overflowed", "_premature"),
         *("_resets", "_tunnels", "_unwritten", "_wholes", "bug"),
     )
 
@@ -104,7 +104,6 @@ class ServerSession(ServerConnection):
         self._unwritten = 0  # bytes of bodies since ``outgoing``
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
         self._closed = self._premature = 0  # streams that ended, and those given up at once
-        self._malformed = 0  # the newest stream whose head was
         self._wholes = 0  # that ended with a whole response, of which neither the budget nor ``_closed`` was told
         self.bug = False
         self._now = now
@@ -251,11 +250,8 @@ class ServerSession(ServerConnection):
 
     @property
     def begun(self) -> int | None:
-        """The client has begun to send a head, or anything else, and not ended: the newest stream, which is another one once
-        it has sent a head. None: it has not."""
-        frames = self._frames
-        newest = frames.newest
-        return newest if frames.is_amid or newest > max(self._last, self._malformed) else None
+        """``ClientFrames.begun``."""
+        return self._frames.begun
 
     # -- what the client sends ----------------------------------------------------------------------------------------
 
@@ -500,7 +496,6 @@ class ServerSession(ServerConnection):
         if stream is not None:
             self._given_up(stream, f"the client broke HTTP/2 on this stream ({name_of(code)})")
         else:  # its head was malformed
-            self._malformed = number
             self._closed += 1
             self._sink.on_malformed()
             self._wasted()
