@@ -1,6 +1,6 @@
-"""Nearly all requests of the outbound side, from end to end without a task: a plain call (``engine/plain_call.py``) whose one
-attempt finds an HTTP/1.1 connection that is there, and whose response comes whole. Where there is none, a task makes one, and
-that is all it does (row "mTLS outbound, a full handshake a request").
+"""Nearly all requests of the outbound side, from end to end, and without a task: a plain call (``engine/plain_call.py``) whose
+one attempt finds an HTTP/1.1 connection that is there, and whose response comes whole. Where there is none, a task makes one,
+and that is all it does (row "mTLS outbound, a full handshake a request").
 
 It does and tells what ``Forwarding`` does of such a request, with what it needs made once and used again: a connection of
 HTTP/1.1 has one request at a time, and lets go of it with its response. As soon as anything else is asked for, before the
@@ -152,7 +152,7 @@ class PlainForwarding:
                 self._late = True
                 upstream.deadlines.add(self, began + timeout)
         except asyncio.CancelledError:
-            if self._dialling is not None:  # nobody of ours: the loop ends
+            if self._dialling is not None:  # nobody of ours: the loop ends, for one
                 self._dialling = None
                 self._handed_over().cancel()
             raise

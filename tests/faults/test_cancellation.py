@@ -67,7 +67,7 @@ async def test_thousands_of_random_cancellations_leak_nothing():
                 number += len(batch)
                 await asyncio.gather(*batch)
                 assert number < 10 * CANCELLATIONS, "cancellations come too late to mean anything"
-            assert done > 100
+            assert done >= number // 20, "those that nobody has cancelled"
             async with asyncio.timeout(60):
                 response = await client.post("http://reviews:9080/echo", content=b"after the storm")
             assert response.text == "after the storm"
