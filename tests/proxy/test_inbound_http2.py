@@ -26,6 +26,7 @@ from tests.support.protection import protection
 from tests.support.proxy import Proxy
 from tests.support.resources import destination_rule, pod, service
 from tests.support.servers import EchoServer
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 ONLY_PRODUCTPAGE = authorization_policy(
     "only", "ALLOW", {"from": [{"source": {"principals": [CLIENT.removeprefix("spiffe://")]}}]}
@@ -65,6 +66,7 @@ def called(port):
 # -- HTTP/2 -----------------------------------------------------------------------------------------------------------------
 
 
+@NEEDS_SHORTCUTS
 def test_a_reload_that_fails_at_one_request_counts_from_the_next_one_of_its_connection_on(app, monkeypatch):
     def mode(name):
         return mesh_config(defaultConfig={"proxyHeaders": {"forwardedClientCert": name}})

@@ -17,6 +17,7 @@ from meshlib.telemetry.access_log.alike import AlikeLines
 from meshlib.transport.asgi.lines import PLACED
 from meshlib.transport.asgi.peer import SNI
 from tests.support.fake_clock import FakeClock
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 from tests.telemetry.access_log.test_layouts import LITERALS, OPERATORS
 
 MORE = [
@@ -132,6 +133,7 @@ def test_what_differs_in_one_thing_is_told_apart(tmp_path: Path, other: dict[str
     assert short.count("\n") == len(requests)
 
 
+@NEEDS_SHORTCUTS
 def test_requests_with_the_names_of_many_are_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     init = AlikeLines.__init__
