@@ -270,6 +270,15 @@ _KEY_OF_ALIKE = (
     "alike, record.status, record.endpoint, record.rule_object, record.destination, request.method,"
     " outcome.http_version"
 )
+_PLACED = """
+    try:
+        outcome, _, local = record.answered
+    except AttributeError:  # it began before there was a log
+        return False
+    if local or record._attempts is not None or outcome.failure is not None:
+        return False
+    started = record.started
+"""
 _BEGIN = """
     record, request = call.record, call.request
     if request.alike is not None:
@@ -281,23 +290,7 @@ _BEGIN = """
             return there(call, record, request, headers, ended, traced)
     elif names is not None:
         meet(names)
-    try:
-        outcome, _, local = record.answered
-    except AttributeError:  # it began before there was a log
-        return False
-    if local or record._attempts is not None or outcome.failure is not None:
-        return False
-    started = record.started
-"""
-_PLACED = """
-    try:
-        outcome, _, local = record.answered
-    except AttributeError:  # it began before there was a log
-        return False
-    if local or record._attempts is not None or outcome.failure is not None:
-        return False
-    started = record.started
-"""
+""" + _PLACED[1:]
 _KEY_OF_PLACED = (
     "record.status, record.endpoint, record.rule_object, record.destination, request.method, outcome.http_version,"
     " record.grpc_status"
