@@ -36,9 +36,10 @@ _NOT_CONNECTED = re.compile(
     re.IGNORECASE,
 )
 _REFUSED = re.compile(r"rst_stream with error code 7|refused[_ ]stream|stream refused", re.IGNORECASE)
-_GOAWAY = re.compile(r"(stream removed \()?goaway received", re.IGNORECASE)
-"""At the start: of a call that the server says it has not worked on. A connection that ends after a GOAWAY, with calls on it
-that the server may have worked on, has the other error's text first."""
+_NOT_SENT = re.compile(r"(stream removed \()?(goaway received|transport closed \()", re.IGNORECASE)
+"""At the start: of a call that the server says it has not worked on, or that core began on a connection which had just been
+closed, so that nothing of it was sent. A connection that ends, after a GOAWAY or not, with calls on it that the server may
+have worked on has the other error's text first."""
 _BROKEN = re.compile(
     r"socket closed|connection reset|broken pipe|recvmsg|sendmsg|goaway|cancelling all calls|rst_stream|"
     r"stream removed|stream closed|connection closed|transport closed|keepalive watchdog|keepalive timeout|"
@@ -145,7 +146,7 @@ def failure_of(code: int, details: str, timed: bool) -> Failure | None:
         return Failure.INVALID_REQUEST if "CLIENT: " in details else None  # over the channel's own message limits
     if code != UNAVAILABLE:
         return None
-    if _REFUSED.search(details) or _GOAWAY.match(details):
+    if _REFUSED.search(details) or _NOT_SENT.match(details):
         return Failure.REFUSED
     if _NOT_CONNECTED.search(details):
         return Failure.CONNECT_FAILED
