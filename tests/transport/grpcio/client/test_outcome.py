@@ -37,7 +37,11 @@ CODES = {code.name: code.value[0] for code in grpc.StatusCode}
         ("UNAVAILABLE", "GOAWAY received; Error code: 2; Debug Text: Cancelling all calls", "REFUSED"),
         ("UNAVAILABLE", "Stream removed (GOAWAY received; Error code: 0; Debug Text: )", "REFUSED"),
         ("UNAVAILABLE", "Stream removed (Socket closed (GOAWAY received; Error code: 0))", "RESET"),
-        ("UNAVAILABLE", "Stream removed (Transport closed (Socket closed (GOAWAY received; Error code: 0)))", "REFUSED"),
+        (
+            "UNAVAILABLE",
+            "Stream removed (Transport closed (Socket closed (GOAWAY received; Error code: 0)))",
+            "REFUSED",
+        ),
         ("UNAVAILABLE", "Transport closed (Socket closed)", "REFUSED"),
         ("UNAVAILABLE", "Stream removed (RST_STREAM (Received RST_STREAM with error code 7))", "REFUSED"),
         ("INTERNAL", "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))", "RESET"),
