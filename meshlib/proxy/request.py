@@ -27,6 +27,7 @@ _KEYS: dict[str, bytes] = {}
 MOST_KEYS = 1024
 _LINE_END = b"\r\n"
 _TRACEPARENT = b"\r\ntraceparent:"
+_TRACED, _TITLED = b"\ntraceparent: ", b"\nTraceparent: "
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
 _FIRST_COUNT = _COUNT_LINE % 1
@@ -199,15 +200,21 @@ class ProxyRequest(Bodied):
         """The same of traceparent: this is its value from here on (in lower case), ``came`` the one that it came with (valid
         ones have no comma, so are not several of them)."""
         received: RawHead = self._received  # type: ignore[assignment]  # as ``lines``, without a call of it
-        lines = received.lines
-        # its name stands at the same place in ``lower``, behind a line end
-        start = lines.find(came, self.lower.find(_TRACEPARENT))
+        there = lines = received.lines
         size = len(came)
-        if size != len(traceparent) or start < 0:  # or it is there more than once
-            self.retraced((_TRACEPARENT[2:-1],), b"traceparent: %b\r\n" % traceparent)
-            return
+        if size == len(traceparent):
+            # most write it in one of two ways, behind another line: to look for its place takes twice as long
+            lines = there.replace(_TRACED + came, _TRACED + traceparent)
+            if lines == there:
+                lines = there.replace(_TITLED + came, _TITLED + traceparent)
+        if lines == there:
+            # its name stands at the same place in ``lower``, behind a line end
+            start = there.find(came, self.lower.find(_TRACEPARENT))
+            if size != len(traceparent) or start < 0:  # or it is there more than once
+                self.retraced((_TRACEPARENT[2:-1],), b"traceparent: %b\r\n" % traceparent)
+                return
+            lines = b"".join((there[:start], traceparent, there[start + size :]))
         # what stands in ``lower`` is as long: values are read from ``lines``
-        lines = b"".join((lines[:start], traceparent, lines[start + size :]))
         if self._headers is received:  # as ``_relined``
             received.lines = lines
             received._pairs = None

@@ -17,7 +17,7 @@ from meshlib.policy.trace_context import read_in_hex, usual_traceparent
 from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.custom_tags import LONGEST
 from meshlib.telemetry.inbound_records import InboundRecords, Recorded, SdkSpan, ServedSpan, address_of
-from meshlib.telemetry.own_spans import now
+from meshlib.telemetry.own_spans import NO_ID, now, wall
 from meshlib.telemetry.spans import (
     REQUEST_ID_TAG,
     Attributes,
@@ -47,6 +47,7 @@ HAS_ID, HAS_PARENT, HAS_FORWARDED = 1, 2, 16
 LONGEST_ID = otlp.LONGEST
 SHORT = min(LONGEST, LONGEST_ID)
 NO_TAGS: Attributes = {}
+_NO_TRACE = b"0" * 32
 SERVER_FAULTS = frozenset((2, 4, 12, 13, 14, 15))
 """gRPC statuses that are errors of a server by OpenTelemetry's conventions: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
 INTERNAL, UNAVAILABLE, DATA_LOSS."""
@@ -148,14 +149,32 @@ class InboundTracing(Spans):
         """The same of spans that are written by ourselves."""
         request = call.request
         there, given, parent, state, agent, _ = request.values_of(TOLD)
-        found = None
+        ids = b""
         if there & HAS_PARENT and (self._textmap() is self._w3c_by or self._speaks_w3c()):
-            match = usual_traceparent(parent)
-            found = read_in_hex(parent) if match is None else match.groups()
-        if found is None:
+            own = next(tracer.ids, None) or tracer.more_ids()
+            try:  # as ``usual_traceparent`` of one that is sampled, in half of its time
+                version, trace, above, flags = parent.split(b"-")
+                if (
+                    flags == b"01"
+                    and version == b"00"
+                    and len(trace) == 32
+                    and len(above) == 16
+                    and trace != _NO_TRACE
+                    and above != NO_ID
+                    and parent.islower()
+                ):
+                    ids = unhexlify(b"".join((b"0a10", trace, b"1208", own, b"2208", above, b"850100030000")))
+            except ValueError:  # it has other parts, or more than digits
+                ids = b""
+            if not ids:
+                match = usual_traceparent(parent)
+                found = read_in_hex(parent) if match is None else match.groups()
+                if found is not None:
+                    trace, above, flags = found
+                    ids = otlp.ids(trace, own, above)
+        if not ids:
             return self._recorded_anew(call, tracer, there, given, agent)
         # nearly always: as ``propagation.read``
-        trace_id, parent_id, flags = found
         sampled = flags == b"01" or int(flags, 16) & 1
         if not there & HAS_ID:
             made_id = self.with_decision(self.new_id(), sampled != 0)
@@ -163,30 +182,26 @@ class InboundTracing(Spans):
             given = made_id.encode()
         if not sampled:
             return None  # nor anything that is called for it: it goes on as it came
-        told = b""
         if state:  # strangers write what they like
-            told = (
-                self._trace.TraceState.from_header([state.decode("latin-1")]).to_header().encode("latin-1", "replace")
-            )
+            told = self._trace.TraceState.from_header([state.decode("latin-1")]).to_header()
+            if told:
+                ids += otlp.field(b"\x1a", told.encode("latin-1", "replace"))
         both = given + agent
         if not both.isascii() or len(both) > SHORT:  # few
             given, agent = shown(given, LONGEST_ID), shown(agent, LONGEST)
-        span_id = tracer.random.getrandbits(64) or 1
-        mine = b"%016x" % span_id
         if self._settings.propagates:
-            request.traced_by(b"00-%b-%b-%b" % (trace_id, mine, flags), parent)
-        # as ``otlp.ids``
-        ids = unhexlify(b"0a10%b1208%b2208%b850100030000" % (trace_id, mine, parent_id))
-        return Recorded(
-            tracer.take,
-            ids + otlp.field(b"\x1a", told) if told else ids,
-            int(trace_id, 16),
-            span_id,
-            given,
-            agent,
-            there & HAS_FORWARDED,
-            {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS,
-        )
+            request.traced_by(b"".join((b"00-", trace, b"-", own, b"-", flags)), parent)
+        made = Recorded()
+        made.take = tracer.take
+        made.ids = ids
+        made.trace = trace
+        made.own = own
+        made.request_id = given
+        made.agent = agent
+        made.forwarded = there & HAS_FORWARDED
+        made.tags = {**self._tags.of(request.header)} if self._tags.by_header else NO_TAGS
+        made.start = int(wall() * 1e9)  # as ``now``, without a call of it
+        return made
 
     def _speaks_w3c(self) -> bool:
         """Whether contexts are told in W3C's way alone; asked anew where the program has another propagator."""
@@ -226,16 +241,16 @@ class InboundTracing(Spans):
         parent_id, state = b"", b""
         if above is not None:
             parent_id, state = b"%016x" % above.span_id, above.trace_state.to_header().encode("latin-1", "replace")
-        return Recorded(
-            tracer.take,
-            otlp.ids(b"%032x" % trace_id, span_id, parent_id, state),
-            trace_id,
-            span_id,
-            shown(request_id.encode("latin-1", "replace"), LONGEST_ID),
-            shown(agent, LONGEST),
-            there & HAS_FORWARDED,
-            tags,
-        )
+        made = Recorded()
+        made.take = tracer.take
+        made.trace, made.own = trace_hex, own = b"%032x" % trace_id, b"%016x" % span_id
+        made.ids = otlp.ids(trace_hex, own, parent_id, state)
+        made.request_id = shown(request_id.encode("latin-1", "replace"), LONGEST_ID)
+        made.agent = shown(agent, LONGEST)
+        made.forwarded = there & HAS_FORWARDED
+        made.tags = tags
+        made.start = now()
+        return made
 
     def _identify(self, call: InboundCall, samples: bool) -> str:
         """Give it an id."""

@@ -283,9 +283,10 @@ class InboundTelemetry(Watcher[InboundCall, ServedSpan]):
                         tracing.records.write(call.request, span, status, span.start + int(took * 1e9))
                     else:
                         tracing.recorded(call, span, span.start + int(took * 1e9))
+                    series.exemplify(took * 1000.0, span.trace, span.own)
                 else:
                     self.tracing.finished(call, span)
-                series.exemplify(took * 1000.0, span.trace_id, span.span_id)
+                    series.exemplify(took * 1000.0, span.trace_id, span.span_id)
             except Exception:  # noqa: BLE001 (whatever a provider raises, the call goes on)
                 self._failed()
         logs = self._lines

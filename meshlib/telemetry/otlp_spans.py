@@ -29,9 +29,10 @@ _SHORT = 123
 _LONG = 16_000
 """Of which none has more than two."""
 BITS = (1 << 64) - 1
-times = struct.Struct("<BQBQ").pack
+times = struct.Struct("<BqBq").pack
 """When a span began and ended, as a piece of ``served``: 0x39 and the one time, 0x41 and the other, in nanoseconds since the
 epoch."""
+_times = struct.Struct("<BQBQ").pack
 _double = struct.Struct("<d").pack
 _flags = struct.Struct("<I").pack
 
@@ -156,7 +157,7 @@ def span(
     """A span, as one of its scope's. Ids are of 16 and 8 bytes, ``parent_id`` empty for the first of a trace; times are in
     nanoseconds since the epoch; ``rest`` are its attributes, events and status; ``flags`` tell of the parent; ``state`` is the
     trace's."""
-    begun = times(0x39, start & BITS, 0x41, end & BITS)
+    begun = _times(0x39, start & BITS, 0x41, end & BITS)
     head = b"\n\x10%b\x12\x08%b" % (trace_id, span_id)
     if parent_id:
         head = b'%b"\x08%b' % (head, parent_id)
@@ -166,24 +167,36 @@ def span(
     return b"\x12%b%b" % (varint(len(body)), body)
 
 
-def ids(trace_id: bytes, span_id: int, parent_id: bytes, state: bytes = b"") -> bytes:
-    """Where a server's span is in its trace, and that its parent is somebody else's, as pieces of ``served``. ``trace_id`` and
-    ``parent_id`` are hexadecimal, as in a traceparent; without a parent it is the first of its trace."""
+def ids(trace_id: bytes, span_id: bytes, parent_id: bytes, state: bytes = b"") -> bytes:
+    """Where a server's span is in its trace, and that its parent is somebody else's, as pieces of ``served``. Ids are
+    hexadecimal, as in a traceparent; without a parent it is the first of its trace."""
     if parent_id:
-        made = unhexlify(b"0a10%b1208%016x2208%b850100030000" % (trace_id, span_id, parent_id))  # ends with ``REMOTE``
+        made = unhexlify(b"0a10%b1208%b2208%b850100030000" % (trace_id, span_id, parent_id))  # ends with ``REMOTE``
     else:
-        made = unhexlify(b"0a10%b1208%016x850100010000" % (trace_id, span_id))  # with ``LOCAL``
+        made = unhexlify(b"0a10%b1208%b850100010000" % (trace_id, span_id))  # with ``LOCAL``
     return made + field(b"\x1a", state) if state else made
+
+
+class _Lengths(dict[int, bytes]):
+    """What is written of a span of so many bytes before them."""
+
+    __slots__ = ()
+
+    def __missing__(self, length: int) -> bytes:
+        made = b"\x12" + varint(length)
+        if len(self) <= LONGEST:  # so many lengths are usual, and kept
+            self[length] = made
+        return made
+
+
+of_length = _Lengths()
 
 
 def served(pieces: tuple[bytes, ...]) -> bytes:
     """A span of these, as ``span`` writes one, whose fields may come in any order: ``ids``, ``times``, ``named``, attributes,
     events and status."""
     body = b"".join(pieces)
-    length = len(body)
-    if 127 < length < 16384:  # nearly always
-        return b"\x12%c%c%b" % (length & 127 | 128, length >> 7, body)
-    return field(b"\x12", body)
+    return of_length[len(body)] + body
 
 
 def named(name: bytes) -> bytes:

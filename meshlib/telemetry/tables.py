@@ -107,14 +107,15 @@ class CallSeries:
         self.sum = 0.0
         self.began = now()
         self.owed: list[Owed] = []
-        self.exemplars: list[tuple[int, int, float, float] | None] | None = None
+        self.exemplars: list[tuple[int | bytes, int | bytes, float, float] | None] | None = None
 
     def observe(self, milliseconds: float) -> None:
         self.counts[bisect_left(self.bounds, milliseconds)] += 1
         self.sum += milliseconds
 
-    def exemplify(self, milliseconds: float, trace_id: int, span_id: int) -> None:
-        """A call that is observed, too, is the example of its bucket from now on: by its span."""
+    def exemplify(self, milliseconds: float, trace_id: int | bytes, span_id: int | bytes) -> None:
+        """A call that is observed, too, is the example of its bucket from now on: by its span, whose ids are numbers, or in
+        hexadecimal."""
         exemplars = self.exemplars
         if exemplars is None:
             exemplars = self.exemplars = [None] * len(self.counts)
@@ -132,8 +133,12 @@ class CallSeries:
         return self.counts[:], total, None if kept is None else [each and _exemplar(*each) for each in kept]
 
 
-def _exemplar(trace_id: int, span_id: int, milliseconds: float, at: float) -> Exemplar:
-    return {"trace_id": f"{trace_id:032x}", "span_id": f"{span_id:016x}"}, milliseconds, at
+def _exemplar(trace_id: int | bytes, span_id: int | bytes, milliseconds: float, at: float) -> Exemplar:
+    trace, span = [
+        each.decode() if isinstance(each, bytes) else f"{each:0{digits}x}"
+        for each, digits in ((trace_id, 32), (span_id, 16))
+    ]
+    return {"trace_id": trace, "span_id": span}, milliseconds, at
 
 
 def durations_of(calls: object) -> CallSeries | None:

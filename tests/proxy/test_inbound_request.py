@@ -128,6 +128,11 @@ def seen(lower):
         b"Host: a\r\nTraceParent:old\r\nAccept: x\r\n",
         b"Host: a\r\nX-Copy: old\r\nTraceParent: old\r\nX-Too: old\r\n",
         b"TraceParent: old\r\nHost: a\r\n",
+        b"traceparent: old\r\nHost: a\r\nX-Copy: old\r\n",
+        *(
+            b"Host: a\r\nx-%b: old\r\nX-Copy: %b: old\r\n%b: old\r\nX-Too: old\r\n" % (name, name, name)
+            for name in (b"traceparent", b"Traceparent")
+        ),
         b"traceparent: 1\r\nHost: a\r\ntraceparent: 2\r\n",
         b"Host: a\r\n",
     ],

@@ -20,6 +20,7 @@ from meshlib.engine.inbound import InboundCall
 from meshlib.engine.inbound_request import InboundRequest
 from meshlib.policy.refusal import Refusal
 from meshlib.policy.telemetry_settings import CustomTag, TracingSettings
+from meshlib.policy.trace_context import read_traceparent
 from meshlib.telemetry import otlp_spans as otlp
 from meshlib.telemetry.inbound_tracing import InboundTracing
 from meshlib.telemetry.own_spans import OwnTracer
@@ -242,6 +243,40 @@ def test_the_application_goes_on_below_the_span():
     made, (span,) = told_of(SAMPLED, ("tracestate", "vendor=1"), IDENTIFIED)
     assert made.told == ((b"traceparent",), [(b"traceparent", f"00-{T}-{span.span_id.hex()}-01".encode())])
     assert (span.trace_id.hex(), span.parent_span_id.hex(), span.trace_state) == (T, S, "vendor=1")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"00-{T}-{S}-01",
+        f"00-{T}-{S}-03",
+        f"00-{'1' * 32}-{'2' * 16}-01",
+        f"00-{T.upper()}-{S}-01",
+        f"00-{T}-{S.upper()}-01",
+        f"00-{'0' * 32}-{S}-01",
+        f"00-{T}-{'0' * 16}-01",
+        f"00-{T[:-1]}g-{S}-01",
+        f"00-{T[:-1]} -{S}-01",
+        f"00-{T}{S[:1]}-{S[1:]}-01",
+        f"00-{T[:-2]}-{S}ab-01",
+        f"00-{T}-{S}ab-01",
+        f"00-{T}ab-{S}-01",
+        f"00-{T}-{S}-01-more",
+        f"01-{T}-{S}-01-more",
+        f"01-{T}-{S}-01",
+        f"ff-{T}-{S}-01",
+        f"00-{T}-{S}",
+        "",
+    ],
+)
+def test_a_span_is_below_the_parent_that_a_traceparent_tells_if_it_is_valid(value):
+    _, (span,) = told_of(("traceparent", value))
+    told = read_traceparent(value)
+    if told is None:
+        assert span.parent_span_id == b""
+        assert span.trace_id not in (b"", bytes.fromhex(T))
+    else:
+        assert (int.from_bytes(span.trace_id, "big"), int.from_bytes(span.parent_span_id, "big")) == told[:2]
 
 
 def test_a_trace_that_begins_here_goes_on_and_what_was_not_valid_does_not():

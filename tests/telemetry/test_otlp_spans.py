@@ -111,7 +111,7 @@ def test_a_span_of_a_server_is_joined_of_pieces_in_any_order(length, parent, sta
     ids = TRACE.to_bytes(16, "big"), SPAN.to_bytes(8, "big"), parent.to_bytes(8, "big") if parent else b""
     flags = otlp.REMOTE if parent else otlp.LOCAL
     usual = otlp.span(*ids, b"GET", otlp.SERVER, START, END, b"".join(rest), flags, state)
-    ours = otlp.ids(b"%032x" % TRACE, SPAN, b"%016x" % parent if parent else b"", state)
+    ours = otlp.ids(b"%032x" % TRACE, b"%016x" % SPAN, b"%016x" % parent if parent else b"", state)
     times = otlp.times(0x39, START, 0x41, END)
     made = otlp.served((ours, times, otlp.named(b"GET"), *rest))
     found = [ExportTraceServiceRequest.FromString(otlp.request(b"", "meshlib", [each])) for each in (made, usual)]

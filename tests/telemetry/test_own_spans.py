@@ -19,7 +19,7 @@ from opentelemetry.trace import (
 )
 
 from meshlib.telemetry import otlp_spans as otlp
-from meshlib.telemetry.own_spans import OwnTracer, OwnTracerProvider
+from meshlib.telemetry.own_spans import IDS, OwnTracer, OwnTracerProvider
 from meshlib.telemetry.span_queue import SpanQueue
 
 TRACE, PARENT = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
@@ -36,6 +36,16 @@ class Kept:
     def spans(self) -> list[Any]:
         written = otlp.request(otlp.resource_of({}), "meshlib", self._written)
         return list(ExportTraceServiceRequest.FromString(written).resource_spans[0].scope_spans[0].spans)
+
+
+def test_ids_that_are_made_ahead_are_those_of_spans_and_none_is_nothing():
+    tracer = OwnTracer(lambda _span: None)
+    drawn = iter((0, 7 << 64, (1 << 64 * IDS) - 1))
+    tracer.random.getrandbits = lambda _bits: next(drawn)  # type: ignore[method-assign]
+    assert tracer.more_ids() == b"%016x" % 7
+    assert list(tracer.ids) == []
+    assert tracer.more_ids() == b"f" * 16
+    assert list(tracer.ids) == [b"f" * 16] * (IDS - 1)
 
 
 def below(flags: int, state: str = "") -> Any:

@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -107,11 +108,12 @@ def test_only_so_many_label_sets_keep_much_waiting(monkeypatch):
         assert sum(served._series[0].counts) == MOST
 
 
-def test_a_call_that_is_noted_may_be_the_example_of_those_that_take_as_long():
+@pytest.mark.parametrize("ids", [(0xA, 0xB), (b"%032x" % 0xA, b"%016x" % 0xB)])
+def test_a_call_that_is_noted_may_be_the_example_of_those_that_take_as_long(ids):
     made = [CallSeries(BUCKETS) for _ in range(3)]
     served = served_of(*made)
     served.note(700.0, 1, 2)
-    served.exemplify(700.0, 0xA, 0xB)
+    served.exemplify(700.0, *ids)
     counts, _, exemplars = made[0].read()
     assert exemplars is not None
     (example,) = [each for each, count in zip(exemplars, counts, strict=True) if count]
