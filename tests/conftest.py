@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import certifi
+import httpx
+import httpx2
 import pytest
 from hypothesis import HealthCheck, settings
 from opentelemetry import trace
@@ -59,6 +61,19 @@ def _one_root_of_the_web() -> None:
 
 
 _one_root_of_the_web()
+
+
+def _a_minute_for_httpx() -> None:
+    """Who says nothing to httpx waits for five seconds, and a machine may be busy for longer: what ends there says how busy it
+    is, and nothing of meshlib. A test that is about a timeout gives one."""
+    for module in (httpx, httpx2):
+        default = (
+            module._config.DEFAULT_TIMEOUT_CONFIG
+        )  # the one object that clients and ``httpx.get`` have as their default
+        default.connect = default.read = default.write = default.pool = 60.0
+
+
+_a_minute_for_httpx()
 
 
 class Watchdog:

@@ -72,11 +72,11 @@ def call(mesh: meshlib.Mesh, runtime: str, url: str, **options: Any) -> Iterator
     """What is said of a call, whatever comes of it."""
 
     async def later() -> httpx.Response:
-        async with mesh.async_client(timeout=5) as client:
+        async with mesh.async_client(timeout=60) as client:
             return await client.get(url, **options)
 
     def now() -> httpx.Response:
-        with mesh.client(timeout=5) as client:
+        with mesh.client(timeout=60) as client:
             return client.get(url, **options)
 
     try:

@@ -195,9 +195,9 @@ def test_a_process_killed_under_load_loses_no_unary_call_that_may_be_retried():
             while not stop.is_set():
                 try:
                     if kind:
-                        assert stub.Collect(iter([Message(text="x")] * 2), timeout=10).text == "xx"
+                        assert stub.Collect(iter([Message(text="x")] * 2), timeout=60).text == "xx"
                     else:
-                        assert stub.Unary(Message(text="x"), timeout=10).text == "x"
+                        assert stub.Unary(Message(text="x"), timeout=60).text == "x"
                     results["ok"] += 1
                 except grpc.RpcError as error:
                     results[f"{error.code().name}: {error.details()}"] += 1

@@ -214,5 +214,5 @@ def test_so_does_one_of_grpc(rule):
     with EchoServer() as server, mesh_of(server, rules=[{"route": [to(HOST)], **rule}]) as mesh:
         unary = stubs.EchoStub(mesh.grpc_channel(TARGET)).Unary
         interrupted(
-            mesh, lambda: unary(Message(text="after"), timeout=5).text == "after", lambda: unary(Message(text="x")), 35
+            mesh, lambda: unary(Message(text="after"), timeout=60).text == "after", lambda: unary(Message(text="x")), 35
         )

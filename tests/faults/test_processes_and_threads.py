@@ -201,7 +201,7 @@ def test_a_reload_every_50_ms_under_load_fails_no_request():
                 virtual_service("reviews", {"route": [to("reviews", version)]}),
             ]
 
-        with meshlib.Mesh.from_resources(resources("v1")) as mesh, mesh.client(timeout=10) as client:
+        with meshlib.Mesh.from_resources(resources("v1")) as mesh, mesh.client(timeout=60) as client:
             stop = threading.Event()
             failed, counts = [], {"one": 0, "two": 0}
             lock = threading.Lock()
@@ -252,7 +252,7 @@ def test_a_killed_replica_loses_no_retryable_request():
                 },
             ),
         ]
-        with meshlib.Mesh.from_resources(resources) as mesh, mesh.client(timeout=10) as client:
+        with meshlib.Mesh.from_resources(resources) as mesh, mesh.client(timeout=60) as client:
             stop = threading.Event()
             lost, answered = [], [0]
 

@@ -89,7 +89,7 @@ def test_every_call_is_answered_by_the_endpoint_that_is_not_stuck(kind):
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
 def test_without_need_nothing_is_sent_twice(kind):
     with EchoServer("a") as one, EchoServer("b") as two:
-        with meshlib.Mesh.from_resources(resources(one.port, two.port, delay="5s")) as mesh:
+        with meshlib.Mesh.from_resources(resources(one.port, two.port, delay="60s")) as mesh:
             calls(mesh, kind, 20)
         assert len(one.seen) + len(two.seen) == 20
 

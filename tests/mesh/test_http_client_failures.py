@@ -57,7 +57,9 @@ def test_the_callers_own_timeout_raises_read_timeout_in_both_modes(runtime, serv
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
         for mode in ("raise", "respond"):
             with pytest.raises(httpx.ReadTimeout) as caught:
-                Caller(runtime, mesh, local_replies=mode, timeout=0.1).get("http://reviews:9080/")
+                Caller(runtime, mesh, local_replies=mode, timeout=httpx.Timeout(60, read=0.1)).get(
+                    "http://reviews:9080/"
+                )
             assert caught.value.exchange.flags == "DC"
 
 

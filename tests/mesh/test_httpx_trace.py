@@ -185,7 +185,9 @@ def test_a_connection_that_fails_is_told(runtime, mesh):
 def test_a_response_that_does_not_come_is_told(runtime, mesh):
     events = Events()
     with EvilServer([b""] * 9) as server, pytest.raises(httpx.TransportError):
-        call(runtime, through(mesh), f"http://127.0.0.1:{server.port}/", into=events, timeout=0.1)
+        call(
+            runtime, through(mesh), f"http://127.0.0.1:{server.port}/", into=events, timeout=httpx.Timeout(60, read=0.1)
+        )
     assert events.names[-2:] == ["http11.receive_response_headers.started", "http11.receive_response_headers.failed"]
 
 

@@ -138,13 +138,13 @@ def authority() -> Authority:
 def test_calls_without_a_certificate_are_refused_through_grpc(runtime: str, authority: Authority) -> None:
     with meshlib.Mesh.from_resources([STRICT]) as mesh:
         with probe(runtime, mesh) as server, server.stub() as stub, pytest.raises(grpc.RpcError) as caught:
-            stub.Unary(Message(text="a"), timeout=10)
+            stub.Unary(Message(text="a"), timeout=60)
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, BODY)
         with (
             probe(runtime, mesh, credentials=authority.server()) as server,
             server.stub(authority.client(f"spiffe://{WEB}", "dns:web.test")) as stub,
         ):
-            assert stub.Unary(Message(text="a"), timeout=10).text == "a"
+            assert stub.Unary(Message(text="a"), timeout=60).text == "a"
 
 
 # -- policies that break ----------------------------------------------------------------------------------------------

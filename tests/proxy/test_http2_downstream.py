@@ -369,7 +369,7 @@ def test_a_drain_finishes_what_is_under_way():
     release = threading.Event()
 
     def answer(peer, request):
-        threading.Thread(target=lambda: (release.wait(10), peer.respond(request, b"late"))).start()
+        threading.Thread(target=lambda: (release.wait(60), peer.respond(request, b"late"))).start()
 
     with H2Server(answer) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
         stream = client.open()
@@ -415,8 +415,9 @@ def test_a_head_that_does_not_come_in_time_resets_the_stream():
         if request.path == "/first":
             echo(peer, request)
 
+    first = {"match": [{"uri": {"exact": "/first"}}], "route": [to("reviews")]}
     rule = {"route": [to("reviews")], "timeout": "0.3s"}
-    with H2Server(answer) as server, Proxy(http2(server, rule)) as proxy, H2Client(proxy.port) as client:
+    with H2Server(answer) as server, Proxy(http2(server, first, rule)) as proxy, H2Client(proxy.port) as client:
         client.get("/first")
         answer = client.get("/never", "POST", **GRPC)
         assert answer.headers["grpc-status"] == "14"

@@ -117,7 +117,7 @@ def ask(port: int, credentials: grpc.ChannelCredentials | None = None, method: s
 def on(channel: grpc.Channel, method: str = WHO) -> str:
     """The same on a channel."""
     try:
-        return bytes(channel.unary_unary(method)(b"", timeout=10)).decode()
+        return bytes(channel.unary_unary(method)(b"", timeout=60)).decode()
     except grpc.RpcError as error:
         return str(error.code().name)
 

@@ -81,10 +81,10 @@ class Calls:
     def who(self, **more: Any) -> str:
         method = self.channel.unary_unary(WHO)
         if self.runtime == "threads":
-            return told(lambda: method(b"", timeout=10, **more))
+            return told(lambda: method(b"", timeout=60, **more))
 
         async def call() -> bytes:
-            return bytes(await method(b"", timeout=10, **more))
+            return bytes(await method(b"", timeout=60, **more))
 
         return told(lambda: self.loop.run_until_complete(call()))
 

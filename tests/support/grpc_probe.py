@@ -79,7 +79,7 @@ class Threads(stubs.EchoServicer):  # type: ignore[misc]
         elif order == "wait":
             self.notes.context = context
             self.notes.waiting.set()
-            self.notes.release.wait(10)
+            self.notes.release.wait(60)
 
     def Unary(self, request: Any, context: Any) -> Any:
         self.notes.note("Unary")

@@ -198,7 +198,7 @@ ANSWERS = {"unary": "ab", "expand": ["x0", "x1"], "collect": "ab", "chat": ["a",
 async def refused(awaitable: Any) -> grpc.RpcError:
     """The error of a call that fails."""
     try:
-        answer = await asyncio.wait_for(awaitable, 15)
+        answer = await asyncio.wait_for(awaitable, 60)
     except grpc.RpcError as error:
         return error
     raise AssertionError(f"expected an RpcError, got {answer!r}")

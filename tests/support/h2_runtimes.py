@@ -94,7 +94,7 @@ class Threads:
         barrier = threading.Barrier(len(calls))
 
         def one(number: int) -> None:
-            barrier.wait(10)
+            barrier.wait(60)
             results[number] = self.call(target, calls[number])
 
         threads = [threading.Thread(target=one, args=(i,), daemon=True) for i in range(len(calls))]

@@ -218,7 +218,7 @@ def test_calls_that_a_handler_makes_through_the_mesh_are_below_its_span(runtime,
 
     with probe(runtime, traced.mesh, handlers=[Generic()]) as server:
         with grpc.insecure_channel(server.address) as channel:
-            sent = channel.unary_unary("/any/thing")(b"", metadata=SAMPLED, timeout=5).decode()
+            sent = channel.unary_unary("/any/thing")(b"", metadata=SAMPLED, timeout=60).decode()
         attempt, client, serving = traced.ended(3)
     assert (client.kind, serving.kind) == (SpanKind.CLIENT, SpanKind.SERVER)
     assert client.parent is not None

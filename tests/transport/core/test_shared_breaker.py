@@ -64,10 +64,9 @@ for _ in range(3):
     client.get("http://reviews:9080/")
 storage = mesh._core.live.guards[sys.argv[2]].breaker.storage
 import time
-until = time.monotonic() + 60
-while storage._jobs.qsize() and time.monotonic() < until:
+until, there = time.monotonic() + 60, storage._connect()
+while there.state != "open" and time.monotonic() < until:
     time.sleep(0.01)
-time.sleep(0.3)
 print(client.get("http://reviews:9080/").text)
 """
 

@@ -89,10 +89,10 @@ async def test_a_stream_that_is_cancelled_while_it_is_iterated_is_over():
 # -- wait_for_connection ------------------------------------------------------------------------------------------------
 
 BEGUN = {
-    "unary": lambda stub: stub.Unary(Message(), timeout=9),
-    "expand": lambda stub: stub.Expand(Message(count=1), timeout=9),
-    "collect": lambda stub: stub.Collect(timeout=9),
-    "chat": lambda stub: stub.Chat(timeout=9),
+    "unary": lambda stub: stub.Unary(Message(), timeout=60),
+    "expand": lambda stub: stub.Expand(Message(count=1), timeout=60),
+    "collect": lambda stub: stub.Collect(timeout=60),
+    "chat": lambda stub: stub.Chat(timeout=60),
 }
 
 

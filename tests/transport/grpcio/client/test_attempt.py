@@ -85,28 +85,28 @@ async def drained(call):
 
 
 async def awaited_later(stub):
-    call = stub.Unary(Message(), timeout=9)
+    call = stub.Unary(Message(), timeout=60)
     await asyncio.sleep(0.02)
     await call
 
 
 async def read(stub):
-    await stub.Chat(iter([Message()]), timeout=9).read()
+    await stub.Chat(iter([Message()]), timeout=60).read()
 
 
 WAYS = {
-    "blocking": threads(lambda stub: stub.Unary(Message(), timeout=9)),
-    "with_call": threads(lambda stub: stub.Unary.with_call(Message(), timeout=9)),
-    "blocking, many requests": threads(lambda stub: stub.Collect(iter([Message()]), timeout=9)),
-    "future": threads(lambda stub: stub.Unary.future(Message(), timeout=9).result(9)),
-    "future, many requests": threads(lambda stub: stub.Collect.future(iter([Message()]), timeout=9).result(9)),
-    "stream": threads(lambda stub: list(stub.Expand(Message(count=1), timeout=9))),
-    "stream, many requests": threads(lambda stub: list(stub.Chat(iter([Message()]), timeout=9))),
-    "asyncio": on_loop(lambda stub: stub.Unary(Message(), timeout=9)),
+    "blocking": threads(lambda stub: stub.Unary(Message(), timeout=60)),
+    "with_call": threads(lambda stub: stub.Unary.with_call(Message(), timeout=60)),
+    "blocking, many requests": threads(lambda stub: stub.Collect(iter([Message()]), timeout=60)),
+    "future": threads(lambda stub: stub.Unary.future(Message(), timeout=60).result(60)),
+    "future, many requests": threads(lambda stub: stub.Collect.future(iter([Message()]), timeout=60).result(60)),
+    "stream": threads(lambda stub: list(stub.Expand(Message(count=1), timeout=60))),
+    "stream, many requests": threads(lambda stub: list(stub.Chat(iter([Message()]), timeout=60))),
+    "asyncio": on_loop(lambda stub: stub.Unary(Message(), timeout=60)),
     "asyncio, awaited later": on_loop(awaited_later),
-    "asyncio, many requests": on_loop(lambda stub: stub.Collect(iter([Message()]), timeout=9)),
-    "asyncio, stream": on_loop(lambda stub: drained(stub.Expand(Message(count=1), timeout=9))),
-    "asyncio, stream, many requests": on_loop(lambda stub: drained(stub.Chat(iter([Message()]), timeout=9))),
+    "asyncio, many requests": on_loop(lambda stub: stub.Collect(iter([Message()]), timeout=60)),
+    "asyncio, stream": on_loop(lambda stub: drained(stub.Expand(Message(count=1), timeout=60))),
+    "asyncio, stream, many requests": on_loop(lambda stub: drained(stub.Chat(iter([Message()]), timeout=60))),
     "asyncio, stream that is read": on_loop(read),
 }
 
@@ -143,12 +143,12 @@ async def test_the_attempt_fails_and_nothing_is_kept(monkeypatch, server, stage,
             patch.setattr(owner, name, broken)
             for _ in range(3):  # of one slot, and one place in line
                 with pytest.raises(grpc.RpcError) as caught:
-                    await asyncio.wait_for(WAYS[way](mesh), 20)
+                    await asyncio.wait_for(WAYS[way](mesh), 60)
                 assert caught.value.code() is code
                 assert isinstance(caught.value.__cause__, Odd)
                 assert "Odd: no " in caught.value.details()
         assert await soon(lambda: held(mesh) == 0), held(mesh)
-        await asyncio.wait_for(WAYS[way](mesh), 20)
+        await asyncio.wait_for(WAYS[way](mesh), 60)
         assert await soon(lambda: held(mesh) == 0), held(mesh)
     gc.collect()
     assert await soon(lambda: asyncio.all_tasks() == before)

@@ -41,7 +41,7 @@ async def test_the_callers_credentials_check_the_mesh_host(runtime_class):
         good = grpc.ssl_channel_credentials(AUTHORITY.cert_pem.bytes())
         assert await runtime_class(mesh, credentials=good).server() == "one"
         bad = grpc.ssl_channel_credentials(STRANGER.cert_pem.bytes())
-        error = await refused(runtime_class(mesh, credentials=bad).unary(timeout=10))
+        error = await refused(runtime_class(mesh, credentials=bad).unary(timeout=60))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert error.exchange.flags.startswith("UF")
 
@@ -49,7 +49,7 @@ async def test_the_callers_credentials_check_the_mesh_host(runtime_class):
 async def test_a_certificate_for_another_host_is_refused():
     with EchoServer(credentials=server_credentials("other.test")) as server, mesh_of(server) as mesh:
         credentials = grpc.ssl_channel_credentials(AUTHORITY.cert_pem.bytes())
-        error = await refused(Threads(mesh, credentials=credentials).unary(timeout=10))
+        error = await refused(Threads(mesh, credentials=credentials).unary(timeout=60))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert not server.seen
 
@@ -91,7 +91,7 @@ async def test_a_destination_rule_shows_a_client_certificate(runtime_class, file
         with mesh_of(server, policy={"tls": mutual}) as mesh:
             assert await runtime_class(mesh).server() == "one"
         with mesh_of(server, policy={"tls": {"mode": "SIMPLE", "caCertificates": files["ca"]}}) as mesh:
-            assert (await refused(runtime_class(mesh).unary(timeout=10))).code() is grpc.StatusCode.UNAVAILABLE
+            assert (await refused(runtime_class(mesh).unary(timeout=60))).code() is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_the_name_to_check_may_be_given(files, field, name):
     with EchoServer(credentials=server_credentials(name)) as server, mesh_of(server, policy=policy) as mesh:
         assert await Threads(mesh).server() == "one"
     with EchoServer(credentials=server_credentials(HOST)) as server, mesh_of(server, policy=policy) as mesh:
-        assert (await refused(Threads(mesh).unary(timeout=10))).code() is grpc.StatusCode.UNAVAILABLE
+        assert (await refused(Threads(mesh).unary(timeout=60))).code() is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ async def test_a_call_on_asyncio_comes_to_what_grpcios_comes_to(script):
 
 
 async def _own(own):
-    call = own(REQUEST, timeout=5, metadata=(("a", "1"),))
+    call = own(REQUEST, timeout=60, metadata=(("a", "1"),))
     return await call, call
 
 
@@ -359,12 +359,13 @@ async def test_another_binding_leaves_calls_on_asyncio_to_grpcio(monkeypatch, ca
 
 
 async def test_what_is_cancelled_on_asyncio_is_cancelled_at_the_server():
-    gone = asyncio.Event()
+    begun, gone = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     class Waits(grpc.aio.ServerInterceptor):
         async def intercept_service(self, continuation, details):
             async def handle(request, context):
+                begun.set()
                 context.add_done_callback(lambda c: loop.call_soon_threadsafe(gone.set))
                 await asyncio.sleep(30)
 
@@ -377,7 +378,7 @@ async def test_what_is_cancelled_on_asyncio_is_cancelled_at_the_server():
         unary, _ = on_loop(channel)
         under_way = set()
         task = asyncio.ensure_future(_outcome(unary, under_way))
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(begun.wait(), 60)
         (call,) = under_way
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -43,10 +43,10 @@ class Logging(
 
 
 async def made(stub):
-    assert (await stub.Unary(Message(text="x"), timeout=9)).text == "x"
-    assert [m.text async for m in stub.Expand(Message(text="x", count=1), timeout=9)] == ["x0"]
-    assert (await stub.Collect(iter([Message(text="x")]), timeout=9)).text == "x"
-    assert [m.text async for m in stub.Chat(iter([Message(text="x")]), timeout=9)] == ["x"]
+    assert (await stub.Unary(Message(text="x"), timeout=60)).text == "x"
+    assert [m.text async for m in stub.Expand(Message(text="x", count=1), timeout=60)] == ["x0"]
+    assert (await stub.Collect(iter([Message(text="x")]), timeout=60)).text == "x"
+    assert [m.text async for m in stub.Chat(iter([Message(text="x")]), timeout=60)] == ["x"]
 
 
 @pytest.mark.parametrize("when", ["before the stub", "after the stub"])
@@ -67,7 +67,7 @@ async def test_lists_that_are_replaced_act_on_stubs_made_since():
     with EchoServer() as server, mesh_of(server) as mesh:
         channel, logging = mesh.aio_grpc_channel(TARGET), Logging("new")
         channel._unary_unary_interceptors = [logging]
-        assert (await stubs.EchoStub(channel).Unary(Message(text="x"), timeout=9)).text == "x"
+        assert (await stubs.EchoStub(channel).Unary(Message(text="x"), timeout=60)).text == "x"
         assert logging.log == [("new", "/meshlib.test.Echo/Unary")]
 
 
@@ -75,15 +75,15 @@ def test_wrapped_calls_of_threads():
     with EchoServer(script=["UNAVAILABLE", "ok"]) as server, mesh_of(server) as mesh:
         stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
         retried = Retry(predicate=lambda e: isinstance(e, exceptions.ServiceUnavailable), initial=0.01)
-        unary = gapic_v1.method.wrap_method(stub.Unary, default_retry=retried, default_timeout=9.0)
+        unary = gapic_v1.method.wrap_method(stub.Unary, default_retry=retried, default_timeout=60.0)
         assert unary(Message(text="x")).text == "x"
         server.echo.script[:] = ["NOT_FOUND"]
         with pytest.raises(exceptions.NotFound):
             unary(Message(text="x"))
         with pytest.raises(exceptions.NotFound):
-            list(grpc_helpers.wrap_errors(stub.Expand)(Message(count=1), timeout=9))
+            list(grpc_helpers.wrap_errors(stub.Expand)(Message(count=1), timeout=60))
         server.echo.script[:] = ["ok"]
-        assert [m.text for m in grpc_helpers.wrap_errors(stub.Expand)(Message(text="x", count=2), timeout=9)] == [
+        assert [m.text for m in grpc_helpers.wrap_errors(stub.Expand)(Message(text="x", count=2), timeout=60)] == [
             "x0",
             "x1",
         ]
@@ -93,14 +93,14 @@ async def test_wrapped_calls_on_asyncio():
     with EchoServer(script=["UNAVAILABLE", "ok"]) as server, mesh_of(server) as mesh:
         stub = stubs.EchoStub(mesh.aio_grpc_channel(TARGET))
         retried = AsyncRetry(predicate=lambda e: isinstance(e, exceptions.ServiceUnavailable), initial=0.01)
-        unary = gapic_v1.method_async.wrap_method(stub.Unary, default_retry=retried, default_timeout=9.0)
+        unary = gapic_v1.method_async.wrap_method(stub.Unary, default_retry=retried, default_timeout=60.0)
         assert (await unary(Message(text="x"))).text == "x"
         server.echo.script[:] = ["NOT_FOUND"]
         with pytest.raises(exceptions.NotFound):
             await unary(Message(text="x"))
         with pytest.raises(exceptions.NotFound):
-            async for _ in await grpc_helpers_async.wrap_errors(stub.Expand)(Message(count=1), timeout=9):
+            async for _ in await grpc_helpers_async.wrap_errors(stub.Expand)(Message(count=1), timeout=60):
                 pass
         server.echo.script[:] = ["ok"]
-        streamed = await grpc_helpers_async.wrap_errors(stub.Expand)(Message(text="x", count=2), timeout=9)
+        streamed = await grpc_helpers_async.wrap_errors(stub.Expand)(Message(text="x", count=2), timeout=60)
         assert [m.text async for m in streamed] == ["x0", "x1"]

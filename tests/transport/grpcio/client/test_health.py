@@ -199,12 +199,12 @@ def test_a_killed_server_loses_no_call_that_may_be_retried(kind):
             while not stop.is_set():
                 try:
                     if kind == "unary":
-                        stub.Unary(Message(text="x"), timeout=10)
+                        stub.Unary(Message(text="x"), timeout=60)
                     elif kind == "expand":
                         # the first message commits a stream: what comes after cannot be retried
-                        assert len(list(stub.Expand(Message(count=1), timeout=10))) == 1
+                        assert len(list(stub.Expand(Message(count=1), timeout=60))) == 1
                     else:
-                        assert stub.Collect(iter([Message(text="x")] * 3), timeout=10).text == "xxx"
+                        assert stub.Collect(iter([Message(text="x")] * 3), timeout=60).text == "xxx"
                     results["ok"] += 1
                 except grpc.RpcError as error:
                     results[f"{error.code().name}: {error.details()} {error.exchange!r}"] += 1
@@ -251,7 +251,7 @@ async def test_a_server_killed_in_the_middle_of_streams_gives_them_the_right_sta
 
             def requests():
                 yield Message(text="a")
-                hold.wait(10)
+                hold.wait(60)
 
             calls = [runtime.stub.Chat(requests()) for _ in range(10)]
             for call in calls:

@@ -120,7 +120,7 @@ def test_composite_credentials_of_a_channel_are_refused_as_for_any_tls_of_a_rule
         grpc.ssl_channel_credentials(), grpc.access_token_call_credentials("token")
     )
     with client.channel(credentials=credentials) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/t.T/Who")(b"", timeout=10)
+        channel.unary_unary("/t.T/Who")(b"", timeout=60)
     assert "give call credentials with each call" in caught.value.details()
 
 
@@ -221,7 +221,7 @@ def test_auto_mtls_does_not_replace_tls_that_the_caller_brings(permissive: tuple
     client.policy("spiffe://cluster.local/ns/default/sa/nobody-may-answer", auto=True)
     world.rotate(dns=("echo.test",))
     with client.channel(credentials=world.client(name="spiffe://cluster.local/ns/default/sa/own")) as channel:
-        assert channel.unary_unary("/t.T/Who")(b"", timeout=10) == b"spiffe://cluster.local/ns/default/sa/own"
+        assert channel.unary_unary("/t.T/Who")(b"", timeout=60) == b"spiffe://cluster.local/ns/default/sa/own"
     client.close()
 
 

@@ -156,15 +156,30 @@ async def test_the_routes_timeout_is_unavailable_as_in_envoy(runtime_class, kind
         assert dict(iter(error.trailing_metadata()))["meshlib-flags"] == "UT"
 
 
+async def until_the_server_hears_of_it(server, passes):
+    """Let deadlines pass, each longer than the last, until a call has come as far as the server before it was over: on a busy
+    machine a short one may be over before."""
+    heard = len(server.seen)
+    for seconds in (0.3, 3.0, 30.0):
+        await passes(seconds)
+        if len(server.seen) > heard:
+            return seconds
+    raise AssertionError("the server never heard of a call")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_callers_own_deadline_is_deadline_exceeded(runtime_class, kind):
-    with EchoServer(script=["ok", 60]) as server, mesh_of(server, rules=rule(timeout="60s")) as mesh:
+    with EchoServer(script=["ok", 60]) as server, mesh_of(server, rules=rule(timeout="600s")) as mesh:
         runtime = runtime_class(mesh)
         await runtime.unary()  # there is a connection
-        error = await refused(by_kind(runtime, kind, timeout=0.3))
-        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert error.exchange.flags == "DC"
-        assert server.seen[1].time_remaining < 0.4
+
+        async def passes(seconds):
+            error = await refused(by_kind(runtime, kind, timeout=seconds))
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert error.exchange.flags == "DC"
+
+        seconds = await until_the_server_hears_of_it(server, passes)
+        assert server.seen[1].time_remaining < seconds + 0.1
 
 
 async def test_the_server_is_told_the_smaller_of_all_limits(runtime_class):
@@ -221,19 +236,21 @@ async def test_per_try_timeout_does_not_cut_a_stream_that_has_begun(runtime_clas
 
 async def test_the_deadline_of_the_call_being_served_bounds_the_calls_made_for_it(runtime_class):
     with EchoServer(script=[60]) as server, mesh_of(server) as mesh:
-        with mesh.deadline(0.5):
-            runtime = runtime_class(mesh)
-            error = await refused(runtime.unary())
-        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert server.seen[0].time_remaining < 0.6
-        with mesh.deadline(0.5):
-            error = await refused(runtime.unary(timeout=40))
-        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert server.seen.pop().time_remaining < 0.6
+        runtime = runtime_class(mesh)
+        for own in ({}, {"timeout": 40}):
+
+            async def passes(seconds, own=own):
+                with mesh.deadline(seconds):
+                    error = await refused(runtime.unary(**own))
+                assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+            seconds = await until_the_server_hears_of_it(server, passes)
+            assert server.seen[-1].time_remaining < seconds + 0.1
+        heard = len(server.seen)
         with mesh.deadline(-1):
             error = await refused(runtime.unary())
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert len(server.seen) == 1
+        assert len(server.seen) == heard
 
 
 async def test_a_route_timeout_in_the_middle_of_a_stream(runtime_class):

@@ -59,8 +59,8 @@ def test_a_timeout_is_a_header_that_rules_can_ask_for():
     ]
     with echo_servers(None, None) as servers, mesh_of(*servers, rules=rules) as mesh:
         stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
-        assert stub.Unary(Message(), timeout=5).server == "b"
-        assert stub.Unary(Message(), timeout=5, metadata=[("x", "y")]).server == "b"
+        assert stub.Unary(Message(), timeout=60).server == "b"
+        assert stub.Unary(Message(), timeout=60, metadata=[("x", "y")]).server == "b"
 
 
 @pytest.mark.parametrize("kind", KINDS)

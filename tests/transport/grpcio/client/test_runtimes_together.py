@@ -26,7 +26,7 @@ async def on_loop(mesh, calls=ALL):
     """Who answers on asyncio."""
     async with mesh.aio_grpc_channel(TARGET) as channel:
         stub = stubs.EchoStub(channel)
-        return {(await stub.Unary(Message(), timeout=5)).server for _ in calls}
+        return {(await stub.Unary(Message(), timeout=60)).server for _ in calls}
 
 
 def reachable(mesh):
@@ -80,13 +80,13 @@ def other():
 
 
 def spawned_stream(mesh):
-    call = stubs.EchoStub(mesh.grpc_channel(TARGET)).Expand(Message(count=1), timeout=5)
+    call = stubs.EchoStub(mesh.grpc_channel(TARGET)).Expand(Message(count=1), timeout=60)
     return {m.server for m in call}
 
 
 CALLS = {
-    "blocking": lambda mesh: {unary(mesh)(Message(), timeout=5).server},
-    "future": lambda mesh: {unary(mesh).future(Message(), timeout=5).result(60).server},
+    "blocking": lambda mesh: {unary(mesh)(Message(), timeout=60).server},
+    "future": lambda mesh: {unary(mesh).future(Message(), timeout=60).result(60).server},
     "stream": spawned_stream,
 }
 
@@ -227,7 +227,7 @@ def test_a_loop_closed_under_a_call_in_line_passes_its_slot_on():
             return call
 
         in_line = loop.run_until_complete(begin())
-        last = unary(mesh).future(Message(), timeout=5)
+        last = unary(mesh).future(Message(), timeout=60)
         loop.close()
         first.cancel()
         assert last.result(60).server == "a"

@@ -172,14 +172,14 @@ async def test_without_an_sdk_the_trace_of_the_call_being_served_goes_on():
         try:
             outer = stubs.EchoStub(grpc.insecure_channel(f"127.0.0.1:{port}"))
             sent = (("traceparent", TRACE), ("x-request-id", "r-1"), ("other", "x"))
-            assert outer.Unary(Message(text="x"), metadata=sent, timeout=5).server == "a"
+            assert outer.Unary(Message(text="x"), metadata=sent, timeout=60).server == "a"
         finally:
             grpc_server.stop(None)
         seen = inner.seen[0]
         assert seen.metadata["traceparent"] == TRACE
         assert seen.metadata["x-request-id"] == "r-1"
         assert "other" not in seen.metadata
-        assert seen.time_remaining < 5.2
+        assert seen.time_remaining < 60.2
 
 
 async def test_telemetry_never_stands_in_the_way(runtime_class, monkeypatch):

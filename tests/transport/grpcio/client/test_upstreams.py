@@ -40,15 +40,15 @@ from tests.support.grpc_runtimes import TARGET, mesh_of
 mesh = mesh_of(int(sys.argv[1]))
 stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
 if "used" in sys.argv:
-    assert stub.Unary(Message(text="parent"), timeout=10).text == "parent"
-    assert [m.text for m in stub.Expand(Message(count=2), timeout=10)] == ["0", "1"]
+    assert stub.Unary(Message(text="parent"), timeout=60).text == "parent"
+    assert [m.text for m in stub.Expand(Message(count=2), timeout=60)] == ["0", "1"]
 child = os.fork()
 if child == 0:
     code = 1
     try:
         for text in ("one", "two"):
-            assert stub.Unary(Message(text=text), timeout=10).text == text
-        assert [m.text for m in stub.Expand(Message(count=2), timeout=10)] == ["0", "1"]
+            assert stub.Unary(Message(text=text), timeout=60).text == text
+        assert [m.text for m in stub.Expand(Message(count=2), timeout=60)] == ["0", "1"]
         code = 0
     except grpc.RpcError as error:
         print(error.code().name, error.details(), flush=True)
@@ -56,9 +56,9 @@ if child == 0:
     finally:
         os._exit(code)
 if "used" in sys.argv:
-    assert stub.Unary(Message(text="parent again"), timeout=10).text == "parent again"
+    assert stub.Unary(Message(text="parent again"), timeout=60).text == "parent again"
 _, status = os.waitpid(child, 0)
-assert stub.Unary(Message(text="and again"), timeout=10).text == "and again"
+assert stub.Unary(Message(text="and again"), timeout=60).text == "and again"
 os._exit(os.waitstatus_to_exitcode(status))
 """
 
@@ -105,7 +105,7 @@ from tests.support.grpc_runtimes import TARGET, mesh_of
 mesh = mesh_of(int(sys.argv[1]))
 stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
 if "used" in sys.argv:
-    stub.Unary(Message(text="parent"), timeout=10)
+    stub.Unary(Message(text="parent"), timeout=60)
 gc.disable()
 freed = []
 class Left:  # as calls of gRPC core are: their destruction takes a lock that may be held for ever in a child
@@ -160,19 +160,19 @@ from tests.support.grpc_echo import Message, stubs
 from tests.support.grpc_runtimes import TARGET, mesh_of
 mesh = mesh_of(int(sys.argv[1]))
 stub = stubs.EchoStub(mesh.grpc_channel(TARGET))
-stub.Unary(Message(text="parent"), timeout=10)
+stub.Unary(Message(text="parent"), timeout=60)
 kept = [(cluster.targets, dict(cluster.targets)) for cluster in mesh._core.live.bound.values()]
 child = os.fork()
 if child == 0:
     for targets, channels in kept:
         targets.update(channels)  # as a reload would that was under way at the fork
     try:
-        stub.Unary(Message(text="child"), timeout=10)
+        stub.Unary(Message(text="child"), timeout=60)
     except grpc.RpcError as error:
         print(error.details(), flush=True)
     os._exit(0)
 os.waitpid(child, 0)
-stub.Unary(Message(text="parent again"), timeout=10)
+stub.Unary(Message(text="parent again"), timeout=60)
 os._exit(0)
 """
 

@@ -70,7 +70,7 @@ def test_a_method_that_is_not_there_is_unimplemented_and_counted(runtime, counte
     with probe(runtime, counted.mesh) as server, grpc.insecure_channel(server.address) as channel:
         for name in ("/meshlib.test.Echo/Nothing", "/nobody/knows"):
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(name)(b"x", timeout=5)
+                channel.unary_unary(name)(b"x", timeout=60)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
             assert caught.value.details() == "Method not found!"
         assert counted.settled({("200", "12", "-"): 2})
@@ -95,7 +95,7 @@ def test_a_generic_handler_is_served_like_any_other(runtime, counted):
 
     with probe(runtime, counted.mesh, handlers=[Generic()]) as server, grpc.insecure_channel(server.address) as channel:
         for text in (b"abc", b"def"):
-            assert channel.unary_unary("/any/thing")(text, timeout=5) == text[::-1]
+            assert channel.unary_unary("/any/thing")(text, timeout=60) == text[::-1]
         assert counted.settled({("200", "0", "-"): 2})
     assert principals == ["/any/thing"] * 2
 
@@ -127,10 +127,10 @@ def test_nothing_of_a_call_stays_in_the_thread_that_served_it(counted):
             stub = stubs.EchoStub(channel)
             for text in ("a", "raise", "b"):
                 with contextlib.suppress(grpc.RpcError):
-                    stub.Unary(Message(text=text), timeout=5)
+                    stub.Unary(Message(text=text), timeout=60)
                 left = pool.submit(lambda: (inbound_context.current.get(), deadlines.current.get()))
                 assert left.result(30) == (None, None)
-            stream = stub.Expand(Message(text="a"), timeout=5)
+            stream = stub.Expand(Message(text="a"), timeout=60)
             next(stream)
             stream.cancel()
             left = pool.submit(lambda: (inbound_context.current.get(), deadlines.current.get()))
@@ -184,7 +184,7 @@ def test_an_abort_of_an_envoy_filter_answers_in_place_of_the_application(runtime
     counted = Counted(envoy_filter("f", patch))
     with counted.mesh, probe(runtime, counted.mesh) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError) as caught:
-            call(stub, kind, timeout=5)
+            call(stub, kind, timeout=60)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert caught.value.details() == "fault filter abort"
         assert counted.settled({("200", "8", "FI"): 1})
@@ -195,17 +195,17 @@ def test_an_http_status_is_mapped_and_a_reload_counts_at_once(runtime):
     counted = Counted(envoy_filter("f", fault_patch(abort={"http_status": 403, "percentage": {"numerator": 100}})))
     with counted.mesh, probe(runtime, counted.mesh) as server, server.stub() as stub:
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Unary(Message(text="a"), timeout=5)
+            stub.Unary(Message(text="a"), timeout=60)
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         counted.mesh.apply([])
-        assert stub.Unary(Message(text="a"), timeout=5).text == "a"
+        assert stub.Unary(Message(text="a"), timeout=60).text == "a"
 
 
 def test_a_delay_is_injected_before_the_application(runtime):
     patch = fault_patch(delay={"fixed_delay": "0.2s", "percentage": {"numerator": 100}})
     counted = Counted(envoy_filter("f", patch))
     with counted.mesh, probe(runtime, counted.mesh) as server, server.stub() as stub:
-        assert call(stub, "Chat", timeout=5) == ["a", "a"]
+        assert call(stub, "Chat", timeout=60) == ["a", "a"]
         assert counted.settled({("200", "0", "DI"): 1})
         ((_, milliseconds),) = counted.samples("istio_request_duration_milliseconds_sum")
         assert milliseconds >= 200
@@ -215,9 +215,9 @@ def test_a_header_asks_for_a_fault_where_the_filter_lets_it(runtime):
     patch = fault_patch(abort={"header_abort": {}, "percentage": {"numerator": 100}})
     counted = Counted(envoy_filter("f", patch))
     with counted.mesh, probe(runtime, counted.mesh) as server, server.stub() as stub:
-        assert stub.Unary(Message(text="a"), timeout=5).text == "a"
+        assert stub.Unary(Message(text="a"), timeout=60).text == "a"
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Unary(Message(text="a"), timeout=5, metadata=(("x-envoy-fault-abort-grpc-request", "10"),))
+            stub.Unary(Message(text="a"), timeout=60, metadata=(("x-envoy-fault-abort-grpc-request", "10"),))
         assert caught.value.code() is grpc.StatusCode.ABORTED
 
 
@@ -232,7 +232,7 @@ def test_a_check_that_is_plugged_in_guards_every_kind_of_call(runtime, counted, 
     with probe(runtime, counted.mesh) as server, grpc.insecure_channel(server.address) as channel:
         one = channel.unary_unary("/no/where") if kind == "unknown method" else None
         with pytest.raises(grpc.RpcError) as caught:
-            _ = one(b"", timeout=5) if one is not None else call(stubs.EchoStub(channel), kind, timeout=5)
+            _ = one(b"", timeout=60) if one is not None else call(stubs.EchoStub(channel), kind, timeout=60)
         assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert caught.value.details() == "RBAC: access denied"
         assert counted.settled({("200", "7", "-"): 1})
@@ -243,7 +243,7 @@ def test_a_closed_mesh_serves_nothing(runtime, counted):
     with probe(runtime, counted.mesh) as server, server.stub() as stub:
         counted.mesh.close()
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Unary(Message(text="a"), timeout=5)
+            stub.Unary(Message(text="a"), timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert server.notes.seen == []
 
@@ -254,7 +254,7 @@ def test_a_closed_mesh_serves_nothing(runtime, counted):
 def test_labels_are_istios_of_the_destination_side(runtime):
     counted = Counted(service("ratings"))
     with counted.mesh, probe(runtime, counted.mesh) as server, server.stub() as stub:
-        stub.Unary(Message(text="a"), timeout=5)
+        stub.Unary(Message(text="a"), timeout=60)
         assert counted.settled({("200", "0", "-"): 1})
         ((labels, _),) = counted.samples("istio_requests_total")
     assert labels == {
@@ -306,6 +306,6 @@ def test_a_handlers_own_thread_pool_is_used(counted):
 
     with probe("threads", counted.mesh, handlers=[Generic()]) as server:
         with grpc.insecure_channel(server.address) as channel:
-            channel.unary_unary("/any/thing")(b"x", timeout=5)
+            channel.unary_unary("/any/thing")(b"x", timeout=60)
     own.shutdown()
     assert names[0].startswith("its-own")

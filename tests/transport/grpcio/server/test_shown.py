@@ -101,10 +101,10 @@ def test_the_handler_sees_what_checks_have_made_of_the_metadata(
     with checking(changing) as mesh, probe(runtime, mesh, handlers=[handlers]) as server:
         with grpc.insecure_channel(server.address) as channel:
             if kind == "One":
-                answer, call = channel.unary_unary("/any/One").with_call(sent, timeout=5, metadata=SENT)
+                answer, call = channel.unary_unary("/any/One").with_call(sent, timeout=60, metadata=SENT)
                 assert answer == sent
             else:
-                call = channel.unary_stream("/any/Stream")(sent, timeout=5, metadata=SENT)
+                call = channel.unary_stream("/any/Stream")(sent, timeout=60, metadata=SENT)
                 assert list(call) == [sent, sent]
             initial = [(key, value) for key, value in call.initial_metadata() if key.startswith("x-")]
     assert initial == [("x-limit", "5"), *own]
@@ -117,7 +117,7 @@ def test_an_abort_has_what_the_caller_is_to_get(runtime: str) -> None:
     with checking(changing) as mesh, probe(runtime, mesh, handlers=[Generic(runtime)]) as server:
         with grpc.insecure_channel(server.address) as channel:
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary("/any/One")(b"abort", timeout=5)
+                channel.unary_unary("/any/One")(b"abort", timeout=60)
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "as asked")
     assert ("x-limit", "5") in list(caught.value.initial_metadata())
 
@@ -126,13 +126,13 @@ def test_a_call_that_no_check_changes_has_grpcios_own_context(runtime: str) -> N
     handlers = Generic(runtime)
     with checking(lambda _request: None) as mesh, probe(runtime, mesh, handlers=[handlers]) as server:
         with grpc.insecure_channel(server.address) as channel:
-            assert channel.unary_unary("/any/One")(b"a", timeout=5, metadata=SENT) == b"a"
+            assert channel.unary_unary("/any/One")(b"a", timeout=60, metadata=SENT) == b"a"
     assert handlers.seen == [list(SENT)]
 
 
 def test_handlers_that_write_their_responses_send_it_before_the_first() -> None:
     with checking(changing) as mesh, probe("writer", mesh) as server, server.stub() as stub:
-        call = stub.Expand(Message(text="a", count=2), timeout=5)
+        call = stub.Expand(Message(text="a", count=2), timeout=60)
         assert ("x-limit", "5") in list(call.initial_metadata())
         assert [m.text for m in call] == ["a0", "a1"]
 
@@ -150,7 +150,7 @@ def test_a_refusal_has_its_headers_for_the_caller_and_keeps_its_reason(runtime: 
     with checking(check) as mesh, probe(runtime, mesh, handlers=[Generic(runtime)]) as server:
         with grpc.insecure_channel(server.address) as channel:
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary("/any/One")(b"a", timeout=5)
+                channel.unary_unary("/any/One")(b"a", timeout=60)
     error: Any = caught.value
     assert (error.code(), error.details()) == (grpc.StatusCode.PERMISSION_DENIED, "RBAC: access denied")
     trailing = [(key, value) for key, value in error.trailing_metadata() if not key.startswith("grpc-")]
@@ -163,7 +163,7 @@ def test_a_refusal_with_a_status_that_grpc_does_not_have_is_one_all_the_same(run
         with checking(lambda _request, s=status: Refusal(403, "no", grpc_status=s)) as mesh:
             with probe(runtime, mesh) as server, server.stub() as stub:
                 with pytest.raises(grpc.RpcError) as caught:
-                    stub.Unary(Message(text="a"), timeout=5)
+                    stub.Unary(Message(text="a"), timeout=60)
             assert caught.value.code() is grpc.StatusCode.UNKNOWN
             assert server.notes.seen == []
 

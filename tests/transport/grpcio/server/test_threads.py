@@ -51,7 +51,7 @@ def served_by(behaviour):
 
 
 def call(server, **more):
-    return server.channel.unary_stream("/any/thing")(b"", timeout=10, **more)
+    return server.channel.unary_stream("/any/thing")(b"", timeout=60, **more)
 
 
 @pytest.mark.parametrize("non_blocking", [True, False])
@@ -63,7 +63,7 @@ def test_the_stock_health_servicer_works(non_blocking):
         stub = health_pb2_grpc.HealthStub(server.channel)
         watches = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=30) for _ in range(2)]
         assert [next(w).status for w in watches] == [SERVING] * 2
-        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=60).status == SERVING
         servicer.set("", NOT_SERVING)
         assert [next(w).status for w in watches] == [NOT_SERVING] * 2
         for watch in watches:
@@ -84,7 +84,7 @@ async def test_the_stock_health_servicer_works_on_asyncio(servicer):
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)).status == SERVING
+        assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=60)).status == SERVING
         if isinstance(servicer, health.aio.HealthServicer):  # of the other, grpcio leaves a thread hanging for ever
             watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
             assert (await watch.read()).status == SERVING

@@ -95,10 +95,10 @@ class Bench:
         metadata = [*more] if token is None else [("authorization", f"Bearer {token}"), *more]
         if kind == "One":
             try:
-                return self.channel.unary_unary("/shop.Cart/One").with_call(b"m", timeout=5, metadata=metadata)[1]
+                return self.channel.unary_unary("/shop.Cart/One").with_call(b"m", timeout=60, metadata=metadata)[1]
             except grpc.RpcError as error:
                 return error
-        call = self.channel.unary_stream("/shop.Cart/Stream")(b"m", timeout=5, metadata=metadata)
+        call = self.channel.unary_stream("/shop.Cart/Stream")(b"m", timeout=60, metadata=metadata)
         try:
             assert list(call) == [b"m"]
         except grpc.RpcError as error:
