@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import httpx
 import pytest
 
@@ -10,7 +13,19 @@ from benchmarks.free_ports import free_port
 from meshlib import errors
 from tests.support.http_caller import Caller, reviews
 from tests.support.resources import to
-from tests.support.servers import slow
+
+
+@pytest.fixture
+def late():
+    """Behaviour of a server: it answers when the test is over."""
+    over = threading.Event()
+
+    def behave(handler: Any) -> bool:
+        over.wait(60)
+        return False
+
+    yield behave
+    over.set()
 
 
 def test_a_dead_upstream_raises_connect_error_after_retries(runtime):
@@ -38,9 +53,9 @@ def test_respond_answers_what_envoy_would_for_a_dead_upstream(runtime):
     assert response.extensions["mesh"].flags == "UF,URX"
 
 
-def test_a_route_timeout_raises_read_timeout_or_answers_504(runtime, servers):
+def test_a_route_timeout_raises_read_timeout_or_answers_504(runtime, servers, late):
     one, two = servers
-    one.behave = slow(1.5)
+    one.behave = late
     resources = reviews(one.port, two.port, {"route": [to("reviews", "v1")], "timeout": "100ms"})
     with meshlib.Mesh.from_resources(resources) as mesh:
         with pytest.raises(httpx.ReadTimeout) as caught:
@@ -51,9 +66,9 @@ def test_a_route_timeout_raises_read_timeout_or_answers_504(runtime, servers):
         assert (response.status_code, response.text) == (504, "upstream request timeout")
 
 
-def test_the_callers_own_timeout_raises_read_timeout_in_both_modes(runtime, servers):
+def test_the_callers_own_timeout_raises_read_timeout_in_both_modes(runtime, servers, late):
     one, two = servers
-    one.behave = slow(1.5)
+    one.behave = late
     with meshlib.Mesh.from_resources(reviews(one.port, two.port)) as mesh:
         for mode in ("raise", "respond"):
             with pytest.raises(httpx.ReadTimeout) as caught:

@@ -232,9 +232,9 @@ class Raw:
     def __init__(self, runtime: str, mesh: meshlib.Mesh, module: Any = httpx, **options: Any) -> None:
         self.runtime = runtime
         if runtime == "threads":
-            self.client = module.Client(transport=mesh.http_transport(module=module, **options), timeout=5)
+            self.client = module.Client(transport=mesh.http_transport(module=module, **options), timeout=60)
         else:
-            self.client = module.AsyncClient(transport=mesh.async_http_transport(module=module, **options), timeout=5)
+            self.client = module.AsyncClient(transport=mesh.async_http_transport(module=module, **options), timeout=60)
             self.loop = asyncio.new_event_loop()
 
     def do(self, result: Any) -> Any:
@@ -246,10 +246,10 @@ class Raw:
         self.stream = self.response.extensions["network_stream"]
         return self.stream
 
-    def read(self, most: int = 65536, timeout: float | None = 5) -> bytes:
+    def read(self, most: int = 65536, timeout: float | None = 60) -> bytes:
         return self.do(self.stream.read(most, timeout))
 
-    def write(self, data: bytes, timeout: float | None = 5) -> None:
+    def write(self, data: bytes, timeout: float | None = 60) -> None:
         self.do(self.stream.write(data, timeout))
 
     def close(self) -> None:
@@ -332,8 +332,10 @@ def test_what_fails_is_an_exception_of_httpcore(mesh, raw, runtime, module, core
 
 
 def test_a_server_that_does_not_read_is_a_write_timeout(mesh, raw):
+    over = threading.Event()
+
     def stubborn(sock: socket.socket) -> None:
-        threading.Event().wait(2)
+        over.wait(60)
 
     with RawServer(then=stubborn) as server:
         one = raw(mesh)
@@ -341,6 +343,7 @@ def test_a_server_that_does_not_read_is_a_write_timeout(mesh, raw):
         with pytest.raises(httpcore.WriteTimeout):
             one.write(b"x" * 50_000_000, timeout=0.1)
         one.close()
+        over.set()
 
 
 def test_the_end_of_the_connection_is_an_empty_read(mesh, raw):
@@ -409,7 +412,7 @@ def test_the_slots_of_the_call_are_held_until_the_stream_is_closed(raw):
             one.open("http://chat:9080/")
             (cluster,) = mesh.status()["clusters"]
             assert cluster["active"] == 1
-            request = two.client.build_request("GET", "http://chat:9080/", timeout=httpx.Timeout(5, pool=0.05))
+            request = two.client.build_request("GET", "http://chat:9080/", timeout=httpx.Timeout(60, pool=0.05))
             with pytest.raises(httpx.PoolTimeout):
                 two.do(two.client.send(request))
             one.close()
@@ -423,7 +426,7 @@ def test_the_place_in_the_clients_limits_is_held_too(mesh, raw):
     with RawServer() as server:
         one = raw(mesh, limits=httpx.Limits(max_connections=1))
         one.open(server.url)
-        request = one.client.build_request("GET", server.url, timeout=httpx.Timeout(5, pool=0.05))
+        request = one.client.build_request("GET", server.url, timeout=httpx.Timeout(60, pool=0.05))
         with pytest.raises(httpx.PoolTimeout):
             one.do(one.client.send(request))
         one.close()

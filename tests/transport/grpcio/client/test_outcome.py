@@ -119,7 +119,7 @@ def test_the_core_on_invalid_metadata():
 
 
 def test_the_core_on_a_deadline():
-    with EchoServer(script=[5]) as server:
+    with EchoServer(script=[60]) as server:
         stub = stubs.EchoStub(grpc.insecure_channel(server.address))
         assert failure_of(*said(lambda: stub.Unary(Message(), timeout=0.05)), timed=True) is Failure.TIMEOUT
 
