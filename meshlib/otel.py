@@ -21,6 +21,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from meshlib.clock import SystemClock
 from meshlib.problems import MeshError
 from meshlib.telemetry.dropped import dropped
+from meshlib.telemetry.partial_success import SPANS, counting_session
 from meshlib.telemetry.replaced_files import replaced
 from meshlib.telemetry.trace_tree import SpanFacts, render
 
@@ -260,7 +261,7 @@ def exporter_to(endpoint: str, headers: dict[str, str] | None = None, timeout: f
             replaced(error) or f"OTLP needs the extra: pip install 'sidecarless[otel]' ({error})"
         ) from error
     url = endpoint if found.path.strip("/") else f"{endpoint.rstrip('/')}/v1/traces"
-    return OverHttp(endpoint=url, headers=headers, timeout=seconds)
+    return OverHttp(endpoint=url, headers=headers, timeout=seconds, session=counting_session(SPANS))
 
 
 def _shown(endpoint: str) -> str:

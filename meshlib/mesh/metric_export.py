@@ -41,7 +41,9 @@ def metric_exporter_from_env(environ: Mapping[str, str]) -> MetricExporter | Non
         from meshlib.telemetry.replaced_files import replaced
 
         raise MeshError(replaced(error) or f"{VARIABLE} {MISSING}") from error
-    made: MetricExporter = OTLPMetricExporter(endpoint)
+    from meshlib.telemetry.partial_success import POINTS, counting_session
+
+    made: MetricExporter = OTLPMetricExporter(endpoint, session=counting_session(POINTS))
     return made
 
 

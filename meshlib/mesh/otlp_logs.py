@@ -7,12 +7,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from meshlib.problems import MeshError
-from meshlib.telemetry.access_log.otlp_output import METHOD, MISSING, OtlpOutput
+from meshlib.telemetry.access_log.otlp_output import METHOD, MISSING, OtlpOutput, RefusedError
+from meshlib.telemetry.partial_success import in_one_line
 
 if TYPE_CHECKING:
     from meshlib.engine.live_mesh import LiveMesh
     from meshlib.policy.telemetry_settings import AccessLog
     from meshlib.workload import Workload
+
+
+RETRIED = frozenset(
+    ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
+)
+"""Statuses after which OTLP lets a client try again."""
 
 
 class CollectorChannel:
@@ -23,8 +30,9 @@ class CollectorChannel:
         self._call: Any = None
         self._of = -1, ""
 
-    def __call__(self, request: bytes, timeout: float) -> None:
-        """Send it. Raises ConnectionError for whatever goes wrong."""
+    def __call__(self, request: bytes, timeout: float) -> bytes:
+        """Send it; what the collector has responded. Raises ConnectionError for whatever goes wrong, ``RefusedError`` where
+        another try would end alike."""
         import grpc
 
         of = os.getpid(), self._address()
@@ -33,9 +41,12 @@ class CollectorChannel:
             self._call = grpc.insecure_channel(of[1], (("grpc.enable_retries", 0),)).unary_unary(METHOD)
             self._of = of
         try:
-            self._call(request, timeout=timeout)
+            response: bytes = self._call(request, timeout=timeout)
         except grpc.RpcError as error:
-            raise ConnectionError(f"the collector at {of[1]}: {error.code().name}: {error.details()}") from None
+            code = error.code().name
+            kind = ConnectionError if code in RETRIED else RefusedError
+            raise kind(f"the collector at {of[1]}: {code}: {in_one_line(str(error.details()))}") from None
+        return response
 
 
 def otlp_output(settings: AccessLog, workload: Workload, live: Callable[[], LiveMesh | None]) -> OtlpOutput:

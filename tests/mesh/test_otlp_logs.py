@@ -11,9 +11,13 @@ from prometheus_client import CollectorRegistry
 import meshlib
 from benchmarks.free_ports import free_port
 from meshlib.mesh.otlp_logs import CollectorChannel, collector_address
+from meshlib.telemetry.access_log.otlp_output import RefusedError
+from meshlib.telemetry.partial_success import rejected
 from tests.support.servers import EchoServer
 
 pytest.importorskip("opentelemetry.proto.collector.logs.v1.logs_service_pb2")
+import grpc
+
 from tests.support.otlp_receiver import OtlpReceiver, plain
 
 RESOURCES = """
@@ -63,6 +67,40 @@ def test_a_collector_gets_each_line(receiver: OtlpReceiver) -> None:
     assert receiver.logs[0].resource["service.name"] == "page-v1.default"
     assert receiver.logs[0].resource["log_name"] == "my-log"
     assert receiver.logs[0].item.time_unix_nano > 1_600_000_000 * 10**9
+
+
+@pytest.fixture
+def channel(receiver: OtlpReceiver) -> Iterator[CollectorChannel]:
+    receiver.clear()
+    yield CollectorChannel(lambda: receiver.grpc.removeprefix("http://"))
+    receiver.clear()
+
+
+def test_a_collectors_response_comes_back(receiver: OtlpReceiver, channel: CollectorChannel) -> None:
+    assert channel(b"", 30.0) == b""
+    receiver.reject(2, "too old")
+    assert rejected(channel(b"", 30.0)) == (2, "too old")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("UNAVAILABLE", ConnectionError),
+        ("RESOURCE_EXHAUSTED", ConnectionError),
+        ("DEADLINE_EXCEEDED", ConnectionError),
+        ("INVALID_ARGUMENT", RefusedError),
+        ("UNAUTHENTICATED", RefusedError),
+        ("UNIMPLEMENTED", RefusedError),
+        ("INTERNAL", RefusedError),
+    ],
+)
+def test_only_what_otlp_says_is_sent_again(
+    receiver: OtlpReceiver, channel: CollectorChannel, code: str, kind: type[Exception]
+) -> None:
+    receiver.refuse(code=grpc.StatusCode[code])
+    with pytest.raises(ConnectionError, match=f"{code}: refused by the test") as raised:
+        channel(b"", 30.0)
+    assert raised.type is kind
 
 
 def test_a_service_that_the_mesh_knows_is_called_at_its_endpoint() -> None:

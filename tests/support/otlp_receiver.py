@@ -57,6 +57,7 @@ class OtlpReceiver:
         self.headers: list[dict[str, str]] = []
         """Of each request: metadata, or headers of HTTP."""
         self._refused: tuple[int, grpc.StatusCode] | None = None
+        self._rejected: tuple[int, str] | None = None
         self._open = threading.Event()
         self._open.set()
         self._news = threading.Condition()
@@ -95,13 +96,17 @@ class OtlpReceiver:
         """Respond with this from now on, and keep nothing."""
         self._refused = status, code
 
+    def reject(self, count: int, words: str = "") -> None:
+        """Keep what comes, and say from now on that so much of it was rejected."""
+        self._rejected = count, words
+
     def hold(self) -> None:
         """Respond to nobody until ``accept``: a collector that hangs."""
         self._open.clear()
 
     def accept(self) -> None:
         """Keep what comes, and respond at once."""
-        self._refused = None
+        self._refused = self._rejected = None
         self._open.set()
 
     def wait_for(self, enough: Callable[[Self], Any]) -> None:
@@ -132,6 +137,15 @@ class OtlpReceiver:
                     self.metrics += _flat(of_one, of_one.scope_metrics, "metrics")
             self._news.notify_all()
             return self._refused
+
+    def told(self, response: Any) -> Any:
+        """With what was rejected."""
+        if self._rejected is not None:
+            said = response.partial_success
+            (field,) = (name for name in said.DESCRIPTOR.fields_by_name if name.startswith("rejected_"))
+            setattr(said, field, self._rejected[0])
+            said.error_message = self._rejected[1]
+        return response
 
 
 def facts_of(received: Received) -> SpanFacts:
@@ -175,7 +189,7 @@ def _serve(receiver: OtlpReceiver, request: Any, context: Any, response: Any) ->
     refused = receiver.take(request, {str(name): str(value) for name, value in context.invocation_metadata()})
     if refused is not None:
         context.abort(refused[1], "refused by the test")
-    return response
+    return receiver.told(response)
 
 
 class _Traces(traces_grpc.TraceServiceServicer):
@@ -234,7 +248,7 @@ def _handler(receiver: OtlpReceiver) -> type[http.server.BaseHTTPRequestHandler]
             if refused is not None:
                 self._respond(refused[0], b"")
             else:
-                self._respond(200, response().SerializeToString())
+                self._respond(200, receiver.told(response()).SerializeToString())
 
         def _body(self) -> bytes:
             if self.headers.get("transfer-encoding") != "chunked":

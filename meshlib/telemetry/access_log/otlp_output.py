@@ -5,19 +5,24 @@ Needs the messages of OpenTelemetry (extra ``otel``). What sends them comes in: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshlib.clock import rest
 from meshlib.problems import MeshError
+from meshlib.telemetry.access_log.writer import LinesLostError
+from meshlib.telemetry.partial_success import rejected
 
 if TYPE_CHECKING:
-    Send = Callable[[bytes, float], None]
-    """Sends an ``ExportLogsServiceRequest`` and waits for its response, so many seconds. Raises OSError."""
+    Send = Callable[[bytes, float], bytes]
+    """Sends an ``ExportLogsServiceRequest`` and waits for its response, so many seconds, which it returns. Raises OSError;
+    ``RefusedError`` for what would be refused again."""
 
 METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 BATCH = 512
 """Records in one request."""
+BATCH_BYTES = 1024 * 1024
+"""Bytes in one request, unless one record alone has more: a collector takes 4 MB, if nobody has told it otherwise."""
 TIMEOUT = 10.0
 """Seconds that a collector has to respond."""
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -31,6 +36,10 @@ class LogRecord(NamedTuple):
     time: int
     body: str
     attributes: tuple[tuple[str, str], ...] = ()
+
+
+class RefusedError(ConnectionError):
+    """The collector has refused a request, and would do so again."""
 
 
 class OtlpOutput:
@@ -50,40 +59,70 @@ class OtlpOutput:
         self._messages = messages()
 
     def write(self, items: Sequence[LogRecord], stopping: Callable[[], bool], /) -> int:
-        """As ``Output``. A collector that is down is asked again a few times; no call waits for that."""
-        for at in range(0, len(items), BATCH):
-            if not self._sent(self._request(items[at : at + BATCH]), stopping):
-                return len(items) - at
+        """As ``Output``. A collector that is down is asked again a few times; no call waits for that. What it refuses for good,
+        or does not keep of what it takes, is lost, and nothing else."""
+        at = lost = 0
+        why: OSError | None = None
+        for request, count in self._requests(items):
+            try:
+                response = self._sent(request, stopping)
+            except RefusedError as error:
+                why, gone = error, count
+            except OSError as error:
+                raise LinesLostError(error, lost + len(items) - at) from None  # with its words, for the log
+            else:
+                if response is None:
+                    return lost + len(items) - at
+                gone, words = rejected(response)
+                if gone:
+                    gone = min(gone, count)
+                    why = OSError(f"the collector has rejected {gone} of {count} lines{f': {words}' if words else ''}")
+            at += count
+            lost += gone
+        if why is not None:
+            raise LinesLostError(why, lost)
         return 0
 
-    def _sent(self, request: bytes, stopping: Callable[[], bool]) -> bool:
-        for pause in (*PAUSES, None):
+    def _sent(self, request: bytes, stopping: Callable[[], bool]) -> bytes | None:
+        """What the collector has responded; None: it is down, and there is no time to wait for it."""
+        for pause in PAUSES:
             try:
-                self._send(request, TIMEOUT)
+                return self._send(request, TIMEOUT)
+            except RefusedError:
+                raise
             except OSError:
-                if pause is None:
-                    raise  # with its words, for the log
                 if stopping():
-                    return False
+                    return None
                 self._pause(pause)
-            else:
-                return True
-        return False
+        return self._send(request, TIMEOUT)
 
-    def _request(self, records: Sequence[LogRecord]) -> bytes:
-        service, common, logs = self._messages
+    def _requests(self, items: Sequence[LogRecord]) -> Iterator[tuple[bytes, int]]:
+        """Requests with these, and how many there are in each."""
+        _, common, logs = self._messages
+        request, size = self._empty(), 0
+        scope = request.resource_logs[0].scope_logs[0]
+        for record in items:
+            made = logs.LogRecord(time_unix_nano=record.time, body=common.AnyValue(string_value=record.body))
+            made.attributes.extend(_pair(common, key, value) for key, value in record.attributes)
+            more = made.ByteSize()
+            if scope.log_records and (len(scope.log_records) == BATCH or size + more > BATCH_BYTES):
+                yield request.SerializeToString(), len(scope.log_records)
+                del scope.log_records[:]
+                size = 0
+            size += more
+            scope.log_records.append(made)
+        if scope.log_records:
+            yield request.SerializeToString(), len(scope.log_records)
+
+    def _empty(self) -> Any:
+        """A request that says whose records they are."""
+        service, common, _ = self._messages
         request = service.ExportLogsServiceRequest()
         of_resource = request.resource_logs.add()
         for key, value in self._resource.items():
             of_resource.resource.attributes.append(_pair(common, key, value))
-        scope = of_resource.scope_logs.add()
-        scope.scope.name = "meshlib"
-        for record in records:
-            made = logs.LogRecord(time_unix_nano=record.time, body=common.AnyValue(string_value=record.body))
-            made.attributes.extend(_pair(common, key, value) for key, value in record.attributes)
-            scope.log_records.append(made)
-        encoded: bytes = request.SerializeToString()
-        return encoded
+        of_resource.scope_logs.add().scope.name = "meshlib"
+        return request
 
     def reopen(self) -> None:
         """There is no file."""

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from meshlib.telemetry.access_log.otlp_output import BATCH, PAUSES, LogRecord, OtlpOutput
-from meshlib.telemetry.access_log.writer import Writer
+from meshlib.telemetry.access_log.otlp_output import BATCH, BATCH_BYTES, PAUSES, LogRecord, OtlpOutput, RefusedError
+from meshlib.telemetry.access_log.writer import LinesLostError, Writer
 from tests.support.otlp_receiver import plain
 
 service_pb2 = pytest.importorskip("opentelemetry.proto.collector.logs.v1.logs_service_pb2")
@@ -20,17 +20,23 @@ class Collector:
         self.now = 0.0
         self.up_at = up_at
         self.asked = 0
+        self.responses: list[object] = []
+        """To the requests in their order; what is raised instead; then empty ones."""
         self.received: list[object] = []
         self.requests: list[object] = []
 
-    def send(self, request: bytes, timeout: float) -> None:
+    def send(self, request: bytes, timeout: float) -> bytes:
         assert timeout > 0
         self.asked += 1
         if self.now < self.up_at:
             raise ConnectionError("the collector at c:4317: UNAVAILABLE")
         made = service_pb2.ExportLogsServiceRequest.FromString(request)
+        response = self.responses.pop(0) if self.responses else b""
+        if isinstance(response, OSError):
+            raise response
         self.requests.append(made)
         self.received += made.resource_logs[0].scope_logs[0].log_records
+        return response if isinstance(response, bytes) else b""
 
     def pause(self, seconds: float) -> None:
         self.now += seconds
@@ -60,6 +66,68 @@ def test_a_collector_that_is_down_for_a_moment_loses_nothing() -> None:
     collector = Collector(up_at=3.0)
     assert collector.output().write([LogRecord(1, "x")], lambda: False) == 0
     assert (collector.asked, len(collector.received)) == (4, 1)
+
+
+def lines(count: int, size: int = 1) -> list[LogRecord]:
+    return [LogRecord(n, "x" * size) for n in range(count)]
+
+
+def partly(rejected: int, words: str = "") -> bytes:
+    response = service_pb2.ExportLogsServiceResponse()
+    response.partial_success.rejected_log_records = rejected
+    response.partial_success.error_message = words
+    return bytes(response.SerializeToString())
+
+
+def lost(collector: Collector, items: list[LogRecord]) -> tuple[int, str]:
+    with pytest.raises(LinesLostError) as raised:
+        collector.output().write(items, lambda: False)
+    return raised.value.lost, str(raised.value)
+
+
+def test_a_request_is_no_longer_than_a_collector_takes_unless_one_line_is() -> None:
+    collector = Collector()
+    quarter = BATCH_BYTES // 4
+    assert collector.output().write([*lines(9, quarter), *lines(1, BATCH_BYTES * 2), *lines(2)], lambda: False) == 0
+    counts = [len(each.resource_logs[0].scope_logs[0].log_records) for each in collector.requests]  # type: ignore[attr-defined]
+    assert counts == [3, 3, 3, 1, 2]
+    assert [each.resource_logs[0].scope_logs[0].scope.name for each in collector.requests] == ["meshlib"] * 5  # type: ignore[attr-defined]
+
+
+def test_lines_that_a_collector_takes_and_rejects_are_lost_and_no_others() -> None:
+    collector = Collector()
+    collector.responses = [partly(3, "timestamp too old"), b"", partly(0, "that was slow")]
+    assert lost(collector, lines(BATCH * 3)) == (3, f"the collector has rejected 3 of {BATCH} lines: timestamp too old")
+    assert collector.asked == 3
+
+
+@pytest.mark.parametrize(("said", "counts"), [(7, 2), (-1, 0)])
+def test_a_collector_rejects_no_more_than_it_was_given(said: int, counts: int) -> None:
+    collector = Collector()
+    collector.responses = [partly(said)]
+    if counts:
+        assert lost(collector, lines(2))[0] == counts
+    else:
+        assert collector.output().write(lines(2), lambda: False) == 0
+
+
+def test_a_response_that_is_none_says_nothing() -> None:
+    collector = Collector()
+    collector.responses = [b"\xff\xff"]
+    assert collector.output().write(lines(2), lambda: False) == 0
+
+
+def test_what_is_refused_for_good_is_not_sent_again_and_what_follows_is_sent() -> None:
+    collector = Collector()
+    collector.responses = [RefusedError("the collector at c:4317: INVALID_ARGUMENT: no")]
+    assert lost(collector, lines(BATCH + 1)) == (BATCH, "the collector at c:4317: INVALID_ARGUMENT: no")
+    assert (collector.asked, collector.now, len(collector.received)) == (2, 0.0, 1)
+
+
+def test_batches_that_have_arrived_are_not_lost_with_one_that_has_not() -> None:
+    collector = Collector()
+    collector.responses = [partly(1), *[ConnectionError("down")] * (len(PAUSES) + 1)]
+    assert lost(collector, lines(BATCH * 2 + 5)) == (1 + BATCH + 5, "down")
 
 
 def test_whoever_stops_does_not_wait_for_it() -> None:
