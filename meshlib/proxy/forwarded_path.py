@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from meshlib.policy.path_spellings import Normalization, normalize
 from meshlib.transport.protocol.http1_request import Refused
+from meshlib.transport.protocol.request_target import KEPT
 
-_CHANGED = b'%\\"<>^`{|}'
 _IN_PATHS = bytes(range(0x21, 0x7F))
-KEPT = _IN_PATHS.translate(None, _CHANGED)
-"""Bytes that every normalization leaves as they are, but for dots and slashes; ``?``, which ends a path, among them."""
 KEEP_SLASHES: tuple[Normalization, ...] = ("BASE", "NONE")
 """The normalizations that leave slashes as they are."""
 _NUL = b"%00"

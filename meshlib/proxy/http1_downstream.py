@@ -17,7 +17,6 @@ from meshlib.proxy.client_body import Source
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
 from meshlib.proxy.destination import SEEN, destination, with_host
-from meshlib.proxy.forwarded_path import KEPT
 from meshlib.proxy.refusals import BROKEN, NOTHING, SILENT, Asked
 from meshlib.proxy.request import UPGRADE, ProxyRequest
 from meshlib.proxy.responder import Straight
@@ -40,6 +39,7 @@ from meshlib.transport.protocol.http1_response import (
 )
 from meshlib.transport.protocol.received_head import ReceivedHead
 from meshlib.transport.protocol.request_body import DuplexBody
+from meshlib.transport.protocol.request_target import KEPT
 from meshlib.transport.protocol.special_lines import SpecialLines
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.closing import Leaving
-from meshlib.proxy.forwarded_path import KEEP_SLASHES, KEPT, forwarded_path
+from meshlib.proxy.forwarded_path import KEEP_SLASHES, forwarded_path
 from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.refusals import MALFORMED
@@ -276,11 +276,10 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for, with the settings that were read last. Raises ``Refused``."""
-        target, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc = call.head
+        target, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc, kept = call.head
         if target == b"*":
             raise Refused(404, "no route takes OPTIONS *")
-        # as ``forwarded_path`` has it, without its function for nearly all
-        if not self._slashes or target.translate(None, KEPT) or target.find(b"/.") >= 0:
+        if not (kept and self._slashes):
             target = forwarded_path(target, self._normalization)
         listener = self._listener
         proto = listener.proto

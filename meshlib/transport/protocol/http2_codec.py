@@ -43,11 +43,19 @@ def name_of(code: int) -> str:
         return f"code {int(code)}"
 
 
-class SecretHeader(NamedTuple):
-    """A header that stays out of the compression tables."""
+try:  # as ngh2 has them, so that nobody looks for them among the headers of each request
+    from ngh2 import NeverIndexedHeader
+except ImportError:  # it is h2 then
 
-    name: bytes
-    value: bytes
+    class NeverIndexedHeader(NamedTuple):  # type: ignore[no-redef]
+        """As ngh2's."""
+
+        name: bytes
+        value: bytes
+
+
+SecretHeader = NeverIndexedHeader
+"""A header that stays out of the compression tables."""
 
 
 Head = Sequence[tuple[bytes, bytes]]

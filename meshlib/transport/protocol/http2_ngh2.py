@@ -39,7 +39,6 @@ from meshlib.transport.protocol.http2_codec import (
     SEND_AT_ONCE,
     Code,
     Head,
-    SecretHeader,
     Sink,
     Violation,
     Whole,
@@ -138,8 +137,6 @@ class Ngh2Codec(Ngh2Connection):
         self._flush()
 
     def open(self, headers: Head, end: bool) -> int | None:
-        if SecretHeader in map(type, headers):
-            headers = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
         try:
             number = self._connection.send_request(headers, end_stream=end)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):
@@ -178,8 +175,6 @@ class Ngh2Codec(Ngh2Connection):
         promised = self._promised + size
         if size > self._first_window or size > SEND_AT_ONCE or promised > connection.remote_window_size:
             return 0
-        if SecretHeader in map(type, headers):
-            headers = [ngh2.NeverIndexedHeader(*pair) if type(pair) is SecretHeader else pair for pair in headers]
         try:
             number: int = connection.send_request(headers)
         except (ngh2.NoAvailableStreamIDError, ngh2.ConnectionClosingError):

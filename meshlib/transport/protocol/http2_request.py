@@ -18,7 +18,7 @@ from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_headers import CONNECTION_SPECIFIC
-from meshlib.transport.protocol.request_target import LONGEST_AUTHORITY, MAX_SEEN, is_authority, read_target
+from meshlib.transport.protocol.request_target import KEPT, LONGEST_AUTHORITY, MAX_SEEN, is_authority, read_target
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 BESIDE = 4
@@ -36,6 +36,8 @@ _OF_THEIR_OWN = (b"CONNECT", b"QUERY")
 """Methods of which more is asked than a path and an authority."""
 _CLEAR = bytes(range(0x21, 0x7F)).replace(b"#", b"")
 """Bytes of a target that ``read_target`` has no question about."""
+_PLAIN = KEPT.replace(b"#", b"")
+"""Those of them that a path keeps."""
 SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 """Headers that HTTP/2 keeps out of its tables, or may."""
 _ROOM = 256
@@ -73,6 +75,8 @@ class RequestHead(NamedTuple):
     """What ``SPECIAL`` finds in ``lower``."""
     grpc: bool | None = None
     """Whether it is a request of gRPC; None: to be seen from ``lower``."""
+    kept: bool = False
+    """Whether ``target`` is one that no normalization of paths changes, but for its slashes; False: that is to be seen."""
 
 
 class _Plan(NamedTuple):
@@ -156,8 +160,10 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                     grpc, special = None, special_of_grpc
         if fits:
             refused = None
+            # once for all who ask: this fills a table
+            kept = not target.translate(None, _PLAIN)
             if (
-                target.translate(None, _CLEAR)
+                (not kept and target.translate(None, _CLEAR))
                 or not target.startswith(b"/")
                 or method in _OF_THEIR_OWN
                 or len(authority) > LONGEST_AUTHORITY
@@ -181,6 +187,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                     refused,
                     special,
                     grpc,
+                    kept and target.find(b"/.") < 0,
                 ),
             )
     return _one_by_one(headers, tunnels)

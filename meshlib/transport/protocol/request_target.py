@@ -16,6 +16,8 @@ LONGEST_AUTHORITY = 261
 """Characters: a DNS name of 255, a colon, and a port."""
 MAX_PORT = 65535
 MAX_SEEN = 1024
+KEPT = bytes(range(0x21, 0x7F)).translate(None, b'%\\"<>^`{|}')
+"""Bytes that every normalization of paths leaves as they are, but for dots and slashes; ``?``, which ends one, among them."""
 
 # not looked for in what is clear at a glance, as nearly all are (row "proxy-grpc-inprocess")
 _UNCLEAR = re.compile(r"[^\x21-\x7e\x80-\xff]|#")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.request import is_grpc
 from meshlib.transport.protocol import http2_request
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
@@ -158,7 +159,8 @@ def test_a_plan_for_a_list_of_names_reads_as_who_looks_at_each_header_does(pseud
     headers = [(name, first.pop(name, value)) for name, value in pseudo]
     headers += [*first.items(), *((name, value) for name, value in more if not name.startswith(b":"))]
     head, read = read_head(headers, tunnels), _one_by_one(headers, tunnels)
-    assert head._replace(special=sorted(head.special), grpc=None) == read._replace(special=sorted(read.special))
+    found = head._replace(special=sorted(head.special), grpc=None, kept=False)
+    assert found == read._replace(special=sorted(read.special))
     assert head.grpc in (None, is_grpc(read.lower))
 
 
@@ -180,6 +182,21 @@ PSEUDO = [(b":method", b"GET"), (b":path", b"/"), (b":scheme", b"http"), (b":aut
 def test_what_is_special_about_its_lines_is_known_from_its_names(pseudo, fields):
     head = read_head((*pseudo, *fields))
     assert sorted(head.special) == sorted(SPECIAL.findall(head.lower))
+
+
+@pytest.mark.parametrize("target", [b"/", b"/a//b", b"/a.b?c=/d&e=~f", b"/shop.Catalog/GetItem;x=1", b"/a:b@c!d"])
+def test_a_head_says_that_no_normalization_changes_its_target(target):
+    head = read_head([PSEUDO[0], (b":path", target), *PSEUDO[2:]])
+    assert head.refused is None
+    assert head.kept is not http2_request.PLAIN
+    assert forwarded_path(target, "BASE") == target
+
+
+@pytest.mark.parametrize(
+    "target", [b"/./a", b"/a/../b", b"/.", b"/a%41", b"/a?b=%41", b"/a\\b", b"/a|b", b"/a#b", b"/a b", b"/a\xe9"]
+)
+def test_a_head_does_not_say_so_of_a_target_that_has_to_be_looked_at(target):
+    assert not read_head([PSEUDO[0], (b":path", target), *PSEUDO[2:]]).kept
 
 
 def test_of_an_authority_that_is_too_long_nothing_is_kept():
