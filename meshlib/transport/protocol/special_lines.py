@@ -101,7 +101,8 @@ class SpecialLines(tuple[bytes, ...]):
         """What reads these; ``readings`` has it from then on."""
         if len(self.readings) >= MOST_READINGS:  # of configurations that are no more
             self.readings.clear()
-        made = self.readings[wanted] = wanted.among(self.counted)
+        order = [name for name in (each[:-1].decode() for each in self) if name in COUNTED]
+        made = self.readings[wanted] = wanted.among(self.counted, order if len(set(order)) == len(order) else ())
         return made
 
 

@@ -17,6 +17,8 @@ NAMES = [
     *(
         "Host",
         "User-Agent",
+        "user-agent",
+        "X-User-Agent",
         "X-Request-Id",
         "traceparent",
         "TraceState",
@@ -52,6 +54,28 @@ def test_wanted_headers_are_read_as_where_nobody_knows_which_there_are(pairs):
     joined = ProxyRequest(b"GET", b"a", b"/", lines, lower, None).header
     assert special.reading(WANTED)(lines, lower, joined, ()) == WANTED.of_lines(lines, lower, joined)
     assert special.readings[WANTED] is not None
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.title, str.upper])
+def test_headers_of_telemetry_are_read_one_behind_the_other_where_they_are_usual(spelled):
+    names = ["Host", "X-User-Agent", "User-Agent", "Accept", "traceparent", "X-Request-Id", "x-other"]
+    lines, lower, special = of([(spelled(name), f" {name} \t") for name in names])
+    told = WantedHeaders(("x-request-id", "traceparent", "tracestate", "user-agent", "x-forwarded-for"))
+    expected = 0b01011, b"X-Request-Id", b"traceparent", b"", b"User-Agent", b""
+    looked = [] if spelled is not str.upper else [lower]
+
+    class Lower(bytes):
+        def find(self, *_):
+            raise AssertionError("it is not looked for")
+
+    assert special.reading(told)(lines, looked[0] if looked else Lower(), lambda _name: None, ()) == expected
+
+
+def test_a_list_of_many_headers_is_looked_for_one_by_one():
+    names = ("user-agent", *[f"x-{n}" for n in range(20)])
+    lines, lower, special = of([("Host", "a"), ("user-agent", "b"), ("x-7", "c")])
+    read = special.reading(WantedHeaders(names))(lines, lower, lambda _name: None, ())
+    assert read == (0b100000001, b"b", *[b"c" if n == 7 else b"" for n in range(20)])
 
 
 def test_who_repeats_a_header_gets_no_function_of_its_own():
