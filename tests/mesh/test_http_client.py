@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 import meshlib
+from tests.support.eventually import eventually
 from tests.support.http_caller import Caller, reviews
 from tests.support.resources import to
-from tests.support.servers import failing, slow
+from tests.support.servers import failing
 
 
 def test_a_call_reaches_the_subset_that_the_rules_name(runtime, servers):
@@ -158,9 +159,9 @@ async def test_many_calls_at_once_on_one_loop(servers):
 
 def test_max_connections_of_one_lets_calls_wait_and_refuses_beyond_the_line(servers):
     one, two = servers
-    one.behave = slow(0.3)
-    pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1}}
     statuses = []
+    one.behave = lambda handler: not eventually(lambda: statuses)  # all have come once one is refused
+    pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1}}
     with meshlib.Mesh.from_resources(reviews(one.port, two.port, connectionPool=pool)) as mesh, mesh.client() as client:
 
         def call():

@@ -130,9 +130,10 @@ def big(handler: Any) -> bool:
 
 
 class Crowd:
-    """Behaviour of a server: how many calls it had at a time."""
+    """Behaviour of a server: how many calls it had at a time. It responds to none before so many ``wanted`` are there."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: int = 1) -> None:
+        self.wanted = wanted
         self.now = self.most = 0
         self.lock = threading.Lock()
 
@@ -140,6 +141,7 @@ class Crowd:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
+        _ = eventually(lambda: self.most >= self.wanted)
         time.sleep(0.01)  # as long as it takes others to come in
         with self.lock:
             self.now -= 1
@@ -147,7 +149,7 @@ class Crowd:
 
 
 def test_no_more_calls_are_under_way_than_max_connections(runtime, mesh, made):
-    crowd = Crowd()
+    crowd = Crowd(2)
     with EchoServer(behave=crowd) as server:
         client = made(runtime, mesh, max_connections=2)
         answers = client.all(*[url(server)] * 10)

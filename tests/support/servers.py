@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -100,15 +99,5 @@ def failing(status: int) -> Callable[[Any], bool]:
     def behave(handler: Any) -> bool:
         handler.answer(status)
         return True
-
-    return behave
-
-
-def slow(seconds: float) -> Callable[[Any], bool]:
-    """Answers late."""
-
-    def behave(handler: Any) -> bool:
-        time.sleep(seconds)
-        return False
 
     return behave
