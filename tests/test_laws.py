@@ -32,6 +32,7 @@ ONCE: dict[str, str] = {
     "engine/explain_text.py": "answers mesh.explain",
     "transport/upstream/names.py": "the thread that looks names up",
     "transport/upstream/followed.py": "looks at files when a connection is made",
+    "transport/protocol/head_layout.py": "compiles a layout: when some requests have had it, of which there are few",
 }
 
 # -- the table --------------------------------------------------------------------------------------------------------

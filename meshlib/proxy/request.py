@@ -30,7 +30,7 @@ _TRACEPARENT = b"\r\ntraceparent:"
 _TRACED, _TITLED = b"\ntraceparent: ", b"\nTraceparent: "
 _BLANK = b" \t"
 _COUNT_LINE = b"x-envoy-attempt-count: %d\r\n"
-_FIRST_COUNT = _COUNT_LINE % 1
+FIRST_COUNT = _COUNT_LINE % 1
 METHODS = {each: each.decode() for each in KNOWN_METHODS}
 UPGRADE = b"upgrade:"
 """Among what is ``special`` of a request that asks for another protocol. Its connection is of no use to another request, as in
@@ -333,7 +333,7 @@ class ProxyRequest(Bodied):
             return None
         # joined, which takes half as long as a format
         if self.counts:
-            count = _FIRST_COUNT if attempt == 1 else _COUNT_LINE % attempt
+            count = FIRST_COUNT if attempt == 1 else _COUNT_LINE % attempt
             start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, count, _LINE_END))
         else:
             start = b"".join((self.verb, b" ", self.target, b" HTTP/1.1\r\n", headers.lines, _LINE_END))

@@ -19,7 +19,7 @@ from meshlib.transport.protocol.http1_head import FramedHead
 from meshlib.transport.protocol.http1_head import RequestHead as RequestHead
 from meshlib.transport.protocol.refused import CHARACTERS as _CHARACTERS
 from meshlib.transport.protocol.refused import Refused as Refused
-from meshlib.transport.protocol.request_head import IN_TARGETS, IN_VALUES
+from meshlib.transport.protocol.request_head import IN_VALUES, is_no_target
 from meshlib.transport.protocol.special_lines import HOP_BY_HOP as HOP_BY_HOP
 from meshlib.transport.protocol.special_lines import KNOWN as KNOWN_LINES
 from meshlib.transport.protocol.special_lines import SPECIAL as SPECIAL
@@ -193,6 +193,25 @@ class RequestReader:
         host = lines[start - 2 : lower.find(_LINE_END, start) - 2].strip(_BLANK)
         return RequestHead(method, target, lines, lower, host, special)
 
+    def takes(self, data: bytes) -> bool:
+        """Whether ``data``, all that has come, is a head that the parser takes; it is read with that. For who knows of it what
+        ``head`` would say (``head_layout.py``). False: nothing has happened, and ``head`` has to look."""
+        coming, parser = self._coming, self._glances
+        if self._seen or self._closed or parser is None or len(data) > MAX_HEAD_BYTES:
+            return False
+        coming.append(None)  # as in ``head``
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserError:
+            coming.append(None)
+        if coming:
+            coming.clear()
+            self._glances = None
+            return False
+        self.rest = b""
+        self._after_empty_line = False
+        return True
+
     def _looked_through(self, data: bytes) -> RequestHead | None:
         """The head at the beginning of ``data``, if it is whole."""
         if data[:1] == b"\r" and not self._after_empty_line:
@@ -290,7 +309,7 @@ class RequestReader:
                 _refuse_version(parts[2])
             if parts[0] not in METHODS:
                 raise Refused(400, f"the method {parts[0][:40]!r} is not known")
-            if _is_no_target(parts[0], parts[1]):
+            if is_no_target(parts[0], parts[1]):
                 raise Refused(400, "the request's target holds a character that has to be escaped, or is none")
         if _LINES.fullmatch(data, start, end) is None:
             raise Refused(400, "a line of the request's head is not NAME: VALUE")
@@ -469,17 +488,6 @@ def _not_http(lower: bytes, why: str) -> Refused:
     if codings and _LENGTH in lower:
         return Refused(400, f"the request is not HTTP: {why}", "http1.content_length_and_chunked_not_allowed")
     return Refused(501 if codings and codings != [b"chunked"] else 400, f"the request is not HTTP: {why}")
-
-
-def _is_no_target(method: bytes, target: bytes) -> bool:
-    """Whether that can be told by the request line alone: it is no path, no URL of HTTP and no authority."""
-    if target[:1] == b"/":
-        return b"#" in target or bool(target.translate(None, IN_TARGETS))
-    if method == b"CONNECT" or target == b"*":
-        return not target.isascii()
-    scheme, found, rest = target.partition(b"://")
-    authority = rest.partition(b"/")[0]
-    return not found or scheme.lower() not in (b"http", b"https") or not authority or not authority.isascii()
 
 
 def _refuse_version(version: bytes) -> None:

@@ -102,3 +102,14 @@ def asks_for_websocket(headers: Headers) -> bool:
     return any(
         b"websocket" in value.lower() for name, value in headers if len(name) == 7 and name.lower() == b"upgrade"
     )
+
+
+def is_no_target(method: bytes, target: bytes) -> bool:
+    """Whether the request line alone tells that it is none: it is no path, no URL of HTTP and no authority."""
+    if target[:1] == b"/":
+        return b"#" in target or bool(target.translate(None, IN_TARGETS))
+    if method == b"CONNECT" or target == b"*":
+        return not target.isascii()
+    scheme, found, rest = target.partition(b"://")
+    authority = rest.partition(b"/")[0]
+    return not found or scheme.lower() not in (b"http", b"https") or not authority or not authority.isascii()

@@ -1,0 +1,99 @@
+"""Heads of requests that are alike: one method, and the same names of headers in one order and spelling. Those of a client
+nearly always are, and what follows from it is known by it (``HeadLayout``), not asked of each head again.
+
+A layout is learnt of heads that were taken, once some were looked at that have it. Nothing is kept of what they say but these
+names, and of those there are few (``MOST_LAYOUTS``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from meshlib.transport.protocol.http1_head import RequestHead
+from meshlib.transport.protocol.special_lines import SpecialLines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMES = 16
+"""Heads that are looked at before their layout is made: that takes as long as some of them, and strangers choose names."""
+MOST_LAYOUTS = 64
+"""That are kept."""
+MOST_MET = 1024
+"""Which may become some."""
+LONGEST = 32
+"""Headers of one."""
+MAY_COME = ("x-request-id", "x-forwarded-proto")
+"""What a proxy adds to heads that have none."""
+
+_NAMES = re.compile(rb"([^:\r]*):[^\r]*\r\n")
+_BLANKS = rb":[ \t]*+"
+_VALUE = _BLANKS + rb"([^\r]*+)\r\n"
+_OTHER_VALUES = {
+    b"host": _BLANKS + rb"([^\r \t]*+)[ \t]*+\r\n",
+    b"content-type": _BLANKS + rb"(?!(?i:application/grpc))([^\r]*+)\r\n",  # what such a request is, its value says
+}
+_TARGET = rb"(/[!$&-;=?-\[\]_a-z~]*+)"
+"""A path and a query that no normalization changes, but for dots and slashes (``proxy/forwarded_path.py``)."""
+_VERSION = b" HTTP/1.1\r\n"
+
+_Key = tuple[bytes, ...]
+_layouts: dict[_Key, HeadLayout] = {}
+_met: dict[_Key, int] = {}
+
+
+class HeadLayout:
+    """``match``: takes what a connection has brought, where that is one head of this layout whose target is a path that stays
+    as it is (dots and slashes are to be looked at); its groups are the target, and the value of each header, with the blanks
+    behind it. What the parser takes of it is the parser's to say. ``method``, ``special``: as a head's. ``at``: by its name in
+    lower case, the group of a header's value; 0: it has to be looked for. ``host``: the group of Host's.
+    ``before``: bytes before the headers, without the target. ``lines``: how many there are. ``has_id``: whether there is an
+    x-request-id."""
+
+    __slots__ = ("at", "before", "has_id", "host", "lines", "match", "method", "special")
+
+    def __init__(self, method: bytes, names: tuple[bytes, ...], special: SpecialLines) -> None:
+        self.method = method
+        self.special = special
+        self.lines = len(names)
+        lower = [name.lower() for name in names]
+        self.host = lower.index(b"host") + 2
+        self.has_id = b"x-request-id" in lower
+        self.before = len(method) + 1 + len(_VERSION)
+        self.at = dict.fromkeys(MAY_COME, 0)
+        for group, name in enumerate(lower, 2):
+            self.at[name.decode("latin-1")] = group if lower.count(name) == 1 else 0
+        values = [
+            re.escape(spelled) + _OTHER_VALUES.get(name, _VALUE) for spelled, name in zip(names, lower, strict=True)
+        ]
+        pattern = b"".join((re.escape(method), b" ", _TARGET, re.escape(_VERSION), *values, b"\r\n"))
+        self.match: Callable[[bytes], re.Match[bytes] | None] = re.compile(pattern).fullmatch
+
+
+def layout_of(head: RequestHead) -> HeadLayout | None:
+    """That of a head that was taken. None: there is none, or not yet."""
+    special = head.special
+    if (
+        type(head) is not RequestHead
+        or type(special) is not SpecialLines
+        or not special.unproxied
+        or special.grpc is not False
+    ):
+        return None
+    names = tuple(_NAMES.findall(head.lines))
+    key = (head.method, *names)
+    found = _layouts.get(key)
+    if found is not None or len(names) > LONGEST:
+        return found
+    times = _met.get(key, 0) + 1
+    if times < TIMES:
+        if len(_met) >= MOST_MET:
+            _met.clear()
+        _met[key] = times
+        return None
+    _met.pop(key, None)
+    if len(_layouts) >= MOST_LAYOUTS:
+        _layouts.clear()
+    made = _layouts[key] = HeadLayout(head.method, names, special)
+    return made
