@@ -17,7 +17,7 @@ from benchmarks import synthetic
 from benchmarks.measure import Row, Unit
 from benchmarks.proxy_load import AUTHORITY, FEW, FIELDS, MANY, TARGETS
 from meshlib.proxy.forward import Forwarder
-from meshlib.proxy.http1_outbound import Http1Outbound
+from meshlib.proxy.http1_laid_out import Http1LaidOut
 from meshlib.proxy.listener import Listener
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.runtimes.targets import find_target
@@ -81,7 +81,7 @@ class Scene:
         self.responses: list[bytes] = []
         self._asked: Connection | None = None
         transport: Any = Kept(self.responses.append)
-        self.downstream = Http1Outbound(Listener(sock, forwarder))
+        self.downstream = Http1LaidOut(Listener(sock, forwarder))
         self.downstream.connection_made(transport)
         live = mesh._core.live
         assert live is not None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from meshlib.policy import deadline as deadlines
 from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.http1_laid_out import Http1LaidOut
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.listener import http2_reader
 from meshlib.proxy.request import ProxyRequest
@@ -97,7 +98,8 @@ class HttpConnection(Generic[Listens]):
     def reader(self, version: HttpVersion) -> Http1Downstream | Http2Downstream:
         """What reads it, as it speaks this version."""
         if version is HttpVersion.HTTP1 or not speaks_http2():
-            return Http1Downstream(self, self.request_type)
+            kind = self.request_type
+            return Http1LaidOut(self) if kind is ProxyRequest else Http1Downstream(self, kind)
         return http2_reader(self)
 
     def passed_on(self, connection: Downstream) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from meshlib.proxy.connect import connect
-from meshlib.proxy.http1_outbound import Http1Outbound
+from meshlib.proxy.http1_laid_out import Http1LaidOut
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_outbound
 from meshlib.proxy.shedding import turn_away
@@ -102,8 +102,8 @@ class Listener:
         """For a connection that has just come."""
         return Chosen(self, self._reader)
 
-    def _reader(self, version: HttpVersion) -> Http1Outbound | Http2Downstream:
-        return Http1Outbound(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
+    def _reader(self, version: HttpVersion) -> Http1LaidOut | Http2Downstream:
+        return Http1LaidOut(self) if version is HttpVersion.HTTP1 or not speaks_http2() else http2_reader(self)
 
     def look(self) -> None:
         """For clients that have let the proxy wait for too long, and give them up (``SlowClients``)."""

@@ -246,7 +246,9 @@ def test_a_client_that_takes_no_responses_gets_no_further_ones_made(proxy, serve
                 """Nothing has been served for many looks at a connection that waits for its client: between two responses, or
                 in the middle of one."""
                 nonlocal last, looks
-                found = [each for each in list(proxy.process.listener._connections) if type(each) is Http1Downstream]
+                found = [
+                    each for each in list(proxy.process.listener._connections) if isinstance(each, Http1Downstream)
+                ]
                 waits = any(not each.writable and each._reader.waiting for each in found)
                 looks = looks + 1 if waits and len(served) == last else 0
                 last = len(served)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from meshlib.proxy.http1_downstream import Http1Downstream
+from meshlib.proxy.http1_laid_out import Http1LaidOut
 from meshlib.proxy.http2_downstream import Http2Downstream
 from meshlib.proxy.http_connection import HttpConnection, ServedConnection, deadline_of
 from meshlib.proxy.http_version import HttpVersion
+from meshlib.proxy.refusals import RefusedRequest
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
@@ -72,11 +75,17 @@ def test_its_requests_come_back_to_it_and_all_else_is_its_listeners():
     ]
 
 
-@pytest.mark.parametrize(
-    ("version", "kind"), [(HttpVersion.HTTP1, Http1Downstream), (HttpVersion.HTTP2, Http2Downstream)]
-)
+@pytest.mark.parametrize(("version", "kind"), [(HttpVersion.HTTP1, Http1LaidOut), (HttpVersion.HTTP2, Http2Downstream)])
 def test_it_is_read_by_the_version_that_it_speaks(version, kind):
     assert type(HttpConnection(Listener(), b"").reader(version)) is kind
+
+
+def test_requests_that_have_to_be_of_a_kind_of_its_own_are():
+    class Other(HttpConnection[Any]):
+        request_type = RefusedRequest
+
+    reader = Other(Listener(), b"").reader(HttpVersion.HTTP1)
+    assert (type(reader), reader._makes) == (Http1Downstream, RefusedRequest)
 
 
 def test_requests_are_judged_and_turned_away_where_there_is_too_much_to_do():

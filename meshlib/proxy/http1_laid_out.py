@@ -1,4 +1,4 @@
-"""A connection of the application to the outbound side: requests that are laid out as those before them are taken at once."""
+"""A connection of a client: requests that are laid out as those before them are taken at once (``head_layout.py``)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOKED_AT = 16
 """One in so many requests that nothing was known of is, the first among them, for what it has in common with others."""
 
 
-class Http1Outbound(Http1Downstream):
+class Http1LaidOut(Http1Downstream):
     """A connection of ``listener``."""
 
     __slots__ = ("_authority", "_host", "_layout")
@@ -56,7 +56,9 @@ class Http1Outbound(Http1Downstream):
             self._busy = True
             self._turn += 1
             self._to_head = layout.method == b"HEAD"
-            if layout.has_id or not self._mesh.proxy_headers.request_id:
+            if not proto:  # whoever serves it says that, and which request it is
+                request = laid_out(layout, found, self._authority, lines, 0)
+            elif layout.has_id or not self._mesh.proxy_headers.request_id:
                 request = laid_out(layout, found, self._authority, lines + proto, 1)
             else:
                 named = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), proto)

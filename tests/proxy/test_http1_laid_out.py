@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from meshlib.proxy import http1_outbound
-from meshlib.proxy.http1_outbound import LOOKED_AT
+from meshlib.proxy import http1_laid_out
+from meshlib.proxy.http1_laid_out import LOOKED_AT
 from meshlib.transport.protocol import head_layout
 from meshlib.transport.protocol.http1_request import RequestReader
+from tests.support.inbound_policies import authorization_policy
+from tests.support.inbound_proxy import InboundProxy
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
@@ -142,14 +144,14 @@ def test_a_bug_is_a_500_that_is_told_of(proxy, taken, monkeypatch, caplog):
         def broken(*_arguments):
             raise ZeroDivisionError
 
-        monkeypatch.setattr(http1_outbound, "laid_out", broken)
+        monkeypatch.setattr(http1_laid_out, "laid_out", broken)
         assert client.get("/2").status == 500
         assert client.closed()
     assert "a fault of meshlib" in caplog.text
 
 
 def test_nothing_is_learnt_where_shortcuts_are_turned_off(proxy, taken, monkeypatch):
-    monkeypatch.setattr(http1_outbound, "PLAIN", True)
+    monkeypatch.setattr(http1_laid_out, "PLAIN", True)
     with proxy.client() as client:
         assert [client.get("/").status for _ in range(3)] == [200] * 3
     assert taken == []
@@ -167,3 +169,21 @@ def test_its_metrics_are_those_of_one_that_was_looked_through(server, taken):
             sizes[count] = proxy.metric("istio_request_bytes_sum") - before
     assert len(taken) == 1
     assert sizes[0] == sizes[1] > 0
+
+
+# -- in front of an application -------------------------------------------------------------------------------------------
+
+
+@NEEDS_SHORTCUTS
+def test_requests_to_an_application_are_judged_by_what_they_say_themselves_and_told_the_same(server, taken):
+    mary = {"when": [{"key": "request.headers[x-mine]", "values": ["mary"]}]}
+    policy = authorization_policy("mary", "ALLOW", mary)
+    with InboundProxy(server.port, policy) as proxy, proxy.client() as client:
+        found = [client.get("/a", "GET", "reviews:9080", f"X-Mine: {n}") for n in ("mary", "mary", "eve", "mary ")]
+    assert [each.status for each in found] == [200, 200, 403, 200]
+    assert len(taken) == 3
+    first, second, last = (seen(each) for each in found if each.status == 200)
+    assert first["headers"].keys() == second["headers"].keys()
+    assert first["headers"]["x-forwarded-proto"] == second["headers"]["x-forwarded-proto"] == "http"
+    assert first["headers"]["x-request-id"] != second["headers"]["x-request-id"]
+    assert (second["path"], last["headers"]["x-mine"].strip()) == ("/a", "mary")
