@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from meshlib.policy.request_ids import new_request_id
+from meshlib.policy.request_ids import new_request_ids
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forwarded_path import KEEP_SLASHES, forwarded_path
 from meshlib.proxy.http2_call import Http2Call
@@ -48,6 +48,7 @@ class Http2Downstream(asyncio.Protocol):
         "_behind",
         "_flushing",
         "_forwarder",
+        "_ids",
         "_listener",
         "_new",
         "_normalization",
@@ -68,6 +69,7 @@ class Http2Downstream(asyncio.Protocol):
         self.session = ServerSession(self, loop.time(), streams=Http2Call)
         self.transport: Any = None
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
+        self._ids: list[bytes] = []  # that no request has yet
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._snapshot: Snapshot | None = None  # of which the three below are
         self._normalization: Normalization = "BASE"
@@ -286,7 +288,10 @@ class Http2Downstream(asyncio.Protocol):
         if proto:  # else whoever serves it says that, and which request it is
             has_proto = _PROTO in special
             if self._numbers and _ID not in special:
-                number = new_request_id(listener.rng).encode()
+                ids = self._ids
+                if not ids:
+                    ids.extend(new_request_ids(listener.rng))
+                number = ids.pop()
                 if has_proto:
                     fields = [*fields, (b"x-request-id", number)]
                     more = b"x-request-id: %b\r\n" % number

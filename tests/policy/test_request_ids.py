@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshlib.policy.request_ids import SAMPLED, UNDECIDED, is_drawn, is_traced, new_request_id, with_reason
+from meshlib.policy.request_ids import (
+    AT_ONCE,
+    SAMPLED,
+    UNDECIDED,
+    is_drawn,
+    is_traced,
+    new_request_id,
+    new_request_ids,
+    with_reason,
+)
 
 
 @given(st.integers())
@@ -17,6 +26,26 @@ def test_an_id_is_a_uuid_of_version_4_without_a_decision(seed):
     made = uuid.UUID(text := new_request_id(random.Random(seed)))
     assert (made.version, made.variant, str(made)) == (4, uuid.RFC_4122, text)
     assert not is_traced(text)
+
+
+@given(st.integers())
+def test_so_are_those_that_are_made_at_once_and_all_are_others(seed):
+    ids = [made.decode() for made in new_request_ids(random.Random(seed))]
+    for text in ids:
+        made = uuid.UUID(text)
+        assert (made.version, made.variant, str(made)) == (4, uuid.RFC_4122, text)
+        assert not is_traced(text)
+    assert len(set(ids)) == AT_ONCE
+
+
+def test_every_other_bit_of_them_is_drawn():
+    rng, ones, zeros = random.Random(1), 0, 0
+    for _ in range(20):
+        for made in new_request_ids(rng):
+            number = uuid.UUID(made.decode()).int
+            ones, zeros = ones | number, zeros | ~number
+    same = 2**128 - 1 & ~(ones & zeros)
+    assert same == 0xF << 76 | 0b11 << 62
 
 
 def test_the_15th_character_holds_the_decision():

@@ -17,6 +17,7 @@ from hyperframe.frame import (
 )
 
 from meshlib.policy.path_spellings import NORMALIZATIONS
+from meshlib.policy.request_ids import AT_ONCE
 from meshlib.proxy import http2_downstream
 from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.http2_call import Http2Call
@@ -268,6 +269,21 @@ def test_a_path_goes_on_as_it_does_over_any_version_of_http(normalization):
     assert seen == expected
     assert listener.refusals == [400] * refused
     assert len(set(seen)) > 1
+
+
+def test_each_request_of_a_connection_has_a_number_of_its_own():
+    down, _, listener = connected()
+    listener.rng, seen = random.Random(1), []
+
+    def forward(request, _):
+        seen.append(request.header("x-request-id"))
+        return Forwarding()
+
+    listener.forward = forward
+    client, asked = Client(greet=False), AT_ONCE + 2
+    heads = b"".join(client.head(2 * number + 1, GET).serialize() for number in range(asked))
+    down.data_received(PREFACE + SettingsFrame(0).serialize() + heads)
+    assert len(set(seen)) == len(seen) == asked
 
 
 @pytest.mark.parametrize("ends", ["whole", "empty", "written", "gone", "cut"])
