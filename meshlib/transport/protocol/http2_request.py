@@ -8,7 +8,7 @@ still be read in two ways is refused here, as HTTP/1.1's reader does.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -71,8 +71,8 @@ class RequestHead(NamedTuple):
     expects_continue: bool
     protocol: bytes
     refused: Refusal | None
-    special: Sequence[bytes]
-    """What ``SPECIAL`` finds in ``lower``."""
+    special: Collection[bytes]
+    """What ``SPECIAL`` finds in ``lower``: a set, but for heads that are read one by one."""
     grpc: bool | None = None
     """Whether it is a request of gRPC; None: to be seen from ``lower``."""
     kept: bool = False
@@ -86,9 +86,9 @@ class _Plan(NamedTuple):
     pseudo: Callable[[tuple[bytes, ...]], tuple[bytes, bytes, bytes, bytes]]
     te: int
     length: int
-    special: Sequence[bytes]
+    special: frozenset[bytes]
     """What ``SPECIAL`` finds in lines with these names, whatever their values are."""
-    special_of_grpc: Sequence[bytes]
+    special_of_grpc: frozenset[bytes]
     """The same where a Content-Type is one of gRPC."""
     content_type: int
     """Likewise of Content-Type, of which it looks at the value."""
@@ -116,11 +116,11 @@ def _plan(names: tuple[bytes, ...]) -> _Plan | None:
     te, length, content_type = (
         names.index(name) if name in rest else -1 for name in (b"te", b"content-length", b"content-type")
     )
-    special = SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b"")))
+    special = frozenset(SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b""))))
     values = te >= 0 or length >= 0 or content_type >= 0
     pseudo = itemgetter(*map(names.index, _PSEUDO))
     between = [b"host: ", b"", *_flat((b"\r\n%b: " % name, b"") for name in rest), b"\r\n"]
-    return _Plan(pseudo, te, length, special, [*special, _GRPC_LINE], content_type, values, between)
+    return _Plan(pseudo, te, length, special, special | {_GRPC_LINE}, content_type, values, between)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
