@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from benchmarks.free_ports import free_port
 from tests.differential.envoy_process import TYPES, cluster, running
+from tests.support.listening import stop_accepting
 
 TLS = TYPES.removesuffix(".filters") + ".transport_sockets.tls.v3.DownstreamTlsContext"
 DETAILS = {"subject": True, "uri": True, "dns": True}
@@ -34,9 +35,7 @@ class HeadEcho:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        stop_accepting(self._sock, self._thread)
 
     def _accept(self) -> None:
         while True:

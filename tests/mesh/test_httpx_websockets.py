@@ -27,6 +27,7 @@ from benchmarks.free_ports import free_port
 from tests.support.evil_server import EvilServer
 from tests.support.forward_proxy import ForwardProxy
 from tests.support.h2_server import H2Server
+from tests.support.listening import stop_accepting
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 from tests.support.servers import EchoServer
 from tests.support.websockets import EchoSocket
@@ -199,7 +200,8 @@ class RawServer:
         self._sock = socket.create_server(("127.0.0.1", 0))
         self.port = self._sock.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -223,7 +225,7 @@ class RawServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._sock.close()
+        stop_accepting(self._sock, self._thread)
 
 
 class Raw:

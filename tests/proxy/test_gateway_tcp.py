@@ -12,6 +12,7 @@ from tests.support.eventually import eventually
 from tests.support.gateway_certificates import client, leaf, tls_secret
 from tests.support.gateway_proxy import Gateway, gateway, server
 from tests.support.inbound_policies import authorization_policy
+from tests.support.listening import stop_accepting
 from tests.support.resources import service_entry, to, virtual_service
 
 SHOP, BANK = leaf("shop.test"), leaf("bank.test")
@@ -27,7 +28,8 @@ class Echo:
         self._name = name.encode()
         self._context = None if pair is None else server_context(pair)
         self.served = 0
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def _run(self):
         while True:
@@ -51,7 +53,7 @@ class Echo:
         return self
 
     def __exit__(self, *_):
-        self._sock.close()
+        stop_accepting(self._sock, self._thread)
 
 
 def server_context(pair):

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+from tests.support.listening import stop_accepting
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 Step = bytes | float | str | Callable[[socket.socket], None]
 
@@ -40,9 +42,7 @@ class EvilServer:
 
     def __exit__(self, *exc: object) -> None:
         self._stopped.set()
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        stop_accepting(self._sock, self._threads[0])
         for conn in self._open:
             with contextlib.suppress(OSError):
                 conn.shutdown(socket.SHUT_RDWR)

@@ -22,6 +22,8 @@ import h2.exceptions
 import h2.settings
 from hyperframe.frame import Frame, GoAwayFrame, RstStreamFrame
 
+from tests.support.listening import stop_accepting
+
 CODES = h2.errors.ErrorCodes
 SETTINGS = h2.settings.SettingCodes
 
@@ -272,8 +274,8 @@ class H2Server:
 
     def stop_listening(self) -> None:
         """Refuse new connections; those that are open stay."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        if self._threads:
+            stop_accepting(self._sock, self._threads[0])
         self._sock.close()
 
     def __exit__(self, *exc: object) -> None:

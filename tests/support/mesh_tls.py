@@ -18,6 +18,7 @@ from meshlib.security.authority import Authority
 from meshlib.security.svid import Svid
 from meshlib.security.trust_bundles import TrustBundles
 from tests.support.fake_clock import FakeClock
+from tests.support.listening import stop_accepting
 
 NOW = float(int(SystemClock.time()))
 """OpenSSL goes by the machine's clock, so certificates of tests do, too."""
@@ -154,9 +155,7 @@ class MutualServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        stop_accepting(self._sock, self._threads[0])
         for sock in list(self._open):
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -10,6 +10,8 @@ from typing import Self
 
 import h11
 
+from tests.support.listening import stop_accepting
+
 
 @dataclass
 class Seen:
@@ -38,7 +40,8 @@ class StrictServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for sock in (self._sock, *self._open):
+        stop_accepting(self._sock, self._threads[0])
+        for sock in self._open:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
