@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from meshlib.policy.grpc_status import grpc_of_http
 from meshlib.policy.secret_queries import header_shown, without_secrets
 
 if TYPE_CHECKING:
@@ -212,6 +213,14 @@ def _peer(side: str) -> Callable[[Facts], dict[str, object] | None]:
     return found
 
 
+def _grpc_status(facts: Facts) -> int | None:
+    """As Envoy's, also of what is no gRPC: without one it is that which stands for the response's code."""
+    entry = facts.entry
+    if entry.grpc is not None:
+        return entry.grpc
+    return grpc_of_http(entry.status) if entry.status else None
+
+
 VALUES: Mapping[tuple[str, str], Value] = {
     ("request", "path"): lambda f: _path(f) or None,
     ("request", "url_path"): lambda f: _path(f).partition("?")[0],
@@ -231,7 +240,7 @@ VALUES: Mapping[tuple[str, str], Value] = {
     ("response", "code"): lambda f: f.entry.status or None,
     ("response", "code_details"): lambda f: f.entry.details(),
     ("response", "flags"): _flags,
-    ("response", "grpc_status"): lambda f: f.entry.grpc,
+    ("response", "grpc_status"): _grpc_status,
     ("response", "size"): lambda f: f.entry.response_bytes(),
     ("response", "total_size"): lambda f: _sum(
         f.entry.response_bytes(), f.entry.response_head_bytes(), f.entry.trailer_bytes()

@@ -37,6 +37,7 @@ SAME = (
     "%ACCESS_LOG_TYPE% %RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)% %UPSTREAM_HOST% "
     "%CEL(response.code)% %CEL(request.headers['x-test'])% %CEL(has(request.query) && request.url_path.contains('p'))% "
     "%CEL(request.method):2% %CEL(response.size * 2)% %CEL(1.5)% %CEL(xds.route_name)% "
+    "%CEL(response.grpc_status)% %CEL(has(response.grpc_status))% "
     '%COALESCE({"operators": ["REQUESTED_SERVER_NAME", {"command": "REQ", "param": "x-test"}]}):3%'
 )  # fmt: skip
 JSON = {

@@ -67,6 +67,17 @@ def test_a_backend_that_has_said_nothing_has_no_latency(said: str | None, latenc
     assert of(entry, "response", "backend_latency", outbound=True) == latency
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "is_there"),
+    [(0, 200, 0), (5, 200, 5), (None, 200, 2), (None, 404, 12), (None, 503, 14), (None, 0, None)],
+)
+def test_a_response_without_a_status_of_grpc_has_the_one_that_stands_for_its_code(
+    said: int | None, status: int, is_there: int | None
+) -> None:
+    """Envoy's ``response.grpc_status`` is there wherever there is a code."""
+    assert of(MadeUp(grpc=said, status=status), "response", "grpc_status") == is_there
+
+
 def test_of_a_call_made_the_port_is_the_services() -> None:
     assert of(Made(), "destination", "port", outbound=True) == 9080
     assert of(MadeUp(), "source", "port", outbound=True) is None, "a path of a unix socket has no port"

@@ -7,6 +7,7 @@ annotation, the ProxyConfig that selects the workload. Of those without (with) a
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from meshlib.compiler.telemetry.custom_tags import custom_tags
 from meshlib.compiler.telemetry.providers import place
 from meshlib.policy.telemetry_settings import CustomTag
 from meshlib.problems import Problem, Severity
+from meshlib.resources.mesh_config import ProxyDefaults as Defaults
+from meshlib.resources.model_fields import field_names
 from meshlib.resources.proxy_annotation import ANNOTATION, AnnotatedConfig, annotation_place, annotation_text
 from meshlib.resources.yaml_reader import read
 
@@ -172,31 +175,36 @@ def _environments(
 
 
 def annotation_of(resource: Deployment | Pod) -> tuple[AnnotatedConfig | None, Loc, list[Problem]]:
-    """What the annotation says, where it stands, and what is wrong with it: then it says nothing."""
+    """What the annotation says, where it stands, and what is wrong with it. One that cannot be read says nothing; fields that
+    nobody knows say nothing, as in istiod."""
     text, loc = annotation_text(resource), annotation_place(resource)
     documents, problems = read(text, "")
     if not problems and len(documents) == 1 and isinstance(documents[0].value, Mapping):
+        said = documents[0].value
         try:
-            return AnnotatedConfig.model_validate(documents[0].value), loc, []
+            found = AnnotatedConfig.model_validate(said)
         except ValidationError as error:
             first = error.errors()[0]
             why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        else:
+            return found, loc, [_unknown(str(name), resource, loc) for name in said if name not in _NAMES]
     else:
         why = problems[0].message if problems else "it is not an object"
+    said_so = f"the annotation {ANNOTATION} cannot be read, and says nothing: {why}"
+    return None, loc, [_wrong(said_so, "for example tracing: {sampling: 10}", resource, loc)]
+
+
+_FIELDS = field_names(Defaults)
+_NAMES = frozenset((*_FIELDS, *_FIELDS.values()))
+
+
+def _unknown(name: str, resource: Resource, loc: Loc) -> Problem:
+    near = difflib.get_close_matches(name, _FIELDS, n=1)
+    said_so = f"the annotation {ANNOTATION} has an unknown field {name!r}"
+    return _wrong(said_so, f"did you mean {near[0]}?" if near else "", resource, loc)
+
+
+def _wrong(message: str, hint: str, resource: Resource, loc: Loc) -> Problem:
     line, column = resource.place_of(loc)
-    return (
-        None,
-        loc,
-        [
-            Problem(
-                "bad-annotation",
-                Severity.WARNING,
-                resource.origin.file,
-                line,
-                column,
-                f"{resource.id} {ANNOTATION}",
-                f"the annotation {ANNOTATION} cannot be read, and says nothing: {why}",
-                "for example tracing: {sampling: 10}",
-            )
-        ],
-    )
+    field = f"{resource.id} {ANNOTATION}"
+    return Problem("bad-annotation", Severity.WARNING, resource.origin.file, line, column, field, message, hint)

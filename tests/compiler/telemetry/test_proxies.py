@@ -9,6 +9,7 @@ import pytest
 from meshlib.compiler.compile import Compiler, compile_snapshot
 from meshlib.compiler.telemetry.proxies import ProxyDefaults
 from meshlib.policy.telemetry_settings import CustomTag, TracingSettings
+from meshlib.problems import Severity
 from meshlib.resources.loader import load_objects, load_text
 from tests.support.mesh_config import mesh_config
 from tests.support.telemetry import OURS, said, telemetry, told
@@ -154,6 +155,21 @@ spec:
     assert (problem.code, problem.line, problem.hint) == ("unknown-field", 7, "did you mean sampling?")
     (problem,) = load_text(text.replace("samplin: 10", "sampling: 10") + "    concurency: 2\n", "mesh.yaml").problems
     assert (problem.code, problem.line, problem.hint) == ("unknown-field", 8, "did you mean concurrency?")
+
+
+def test_a_misspelt_setting_in_an_annotation_is_told_and_the_others_count():
+    text = "concurency: 2\nholdApplicationUntilProxyStarts: true\nnosuchthing: 1\ntracing: {sampling: 10}"
+    snapshot = compile_snapshot(load_objects([deployment(text)]).resources, OURS)
+    assert [(p.code, p.severity, p.message, p.hint) for p in snapshot.problems] == [
+        (
+            "bad-annotation",
+            Severity.WARNING,
+            f"the annotation proxy.istio.io/config has an unknown field '{name}'",
+            hint,
+        )
+        for name, hint in [("concurency", "did you mean concurrency?"), ("nosuchthing", "")]
+    ]
+    assert snapshot.telemetry.client.tracing.sampling == 10
 
 
 @pytest.mark.parametrize("given", ["mesh", "annotation"])
