@@ -34,11 +34,10 @@ class Http1LaidOut(Http1Downstream):
 
     def _next(self) -> None:
         """As ``Http1Downstream``'s, for nearly all: with what is known of requests that are laid out so."""
-        layout = self._layout
-        if layout is None:
+        layout, reader = self._layout, self._reader
+        if layout is None or reader.seen:  # a head that comes in pieces is not matched from its start at each
             Http1Downstream._next(self)
             return
-        reader = self._reader
         data = reader.rest
         found = layout.match(data)
         if (

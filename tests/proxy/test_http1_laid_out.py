@@ -7,11 +7,13 @@ import json
 import pytest
 
 from meshlib.proxy import http1_laid_out
-from meshlib.proxy.http1_laid_out import LOOKED_AT
+from meshlib.proxy.http1_laid_out import LOOKED_AT, Http1LaidOut
 from meshlib.transport.protocol import head_layout
 from meshlib.transport.protocol.http1_request import RequestReader
+from tests.support.eventually import eventually, turned
 from tests.support.inbound_policies import authorization_policy
 from tests.support.inbound_proxy import InboundProxy
+from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
@@ -137,6 +139,63 @@ def test_requests_ahead_of_their_turn_have_it(proxy, taken):
 
 
 @NEEDS_SHORTCUTS
+def test_an_id_of_the_clients_goes_on_once(proxy, taken):
+    with proxy.client() as client:
+        for number in (1, 2):
+            found = client.get("/", "GET", "reviews:9080", f"X-Request-Id: mine-{number}")
+            assert seen(found)["headers"]["x-request-id"] == f"mine-{number}"
+    (head,) = taken
+    assert b"mine-2" in head
+
+
+@NEEDS_SHORTCUTS
+def test_no_id_is_made_from_when_the_mesh_says_so(server, taken):
+    resources = [service("reviews"), pod("reviews", "v1", server.port)]
+    off = mesh_config(defaultConfig={"proxyHeaders": {"requestId": {"disabled": True}}})
+    with Proxy(resources) as proxy, proxy.client() as client:
+        assert ["x-request-id" in seen(client.get("/"))["headers"] for _ in range(2)] == [True, True]
+        proxy.mesh.apply([*resources, off])
+        assert ["x-request-id" in seen(client.get("/"))["headers"] for _ in range(2)] == [False, False]
+    assert len(taken) >= 2
+
+
+@NEEDS_SHORTCUTS
+def test_nothing_is_under_way_after_a_response_of_the_meshs_own(proxy, taken, monkeypatch):
+    under_way, lost = [], Http1LaidOut.connection_lost
+
+    def told(self, error):
+        under_way.append(self._forwarding)
+        lost(self, error)
+
+    monkeypatch.setattr(Http1LaidOut, "connection_lost", told)
+    with proxy.client() as client:
+        for _ in range(3):
+            assert client.get("/", "GET", "reviews:9080", "x-mine: none").status == 418
+    assert eventually(lambda: under_way, seconds=60)
+    assert under_way == [None]
+    assert len(taken) == 2
+
+
+@NEEDS_SHORTCUTS
+def test_a_head_that_comes_in_pieces_is_matched_once(proxy, taken):
+    with proxy.client() as client:
+        client.get("/1")
+        (layout,) = head_layout._layouts.values()
+        matched, match = [], layout.match
+
+        def told(data):
+            matched.append(data)
+            return match(data)
+
+        layout.match = told
+        for byte in b"GET /2 HTTP/1.1\r\nHost: reviews:9080\r\n\r\n":
+            client.send(bytes([byte]))
+            turned(proxy.loop)
+        assert seen(client.response())["path"] == "/2"
+    assert len(matched) == 1
+
+
+@NEEDS_SHORTCUTS
 def test_a_bug_is_a_500_that_is_told_of(proxy, taken, monkeypatch, caplog):
     with proxy.client() as client:
         client.get("/1")
@@ -158,14 +217,15 @@ def test_nothing_is_learnt_where_shortcuts_are_turned_off(proxy, taken, monkeypa
 
 
 @NEEDS_SHORTCUTS
-def test_its_metrics_are_those_of_one_that_was_looked_through(server, taken):
+@pytest.mark.parametrize("lines", [[], ["x-request-id: 1"]], ids=["an id is made", "with an id"])
+def test_its_metrics_are_those_of_one_that_was_looked_through(server, taken, lines):
     sizes = {}
     for count in (0, 1):
         with Proxy([service("reviews"), pod("reviews", "v1", server.port)]) as proxy, proxy.client() as client:
             if count:
-                client.get("/1")
+                client.get("/1", "GET", "reviews:9080", *lines)
             before = proxy.metric("istio_request_bytes_sum")
-            client.get("/2", "GET", "reviews:9080")
+            client.get("/2", "GET", "reviews:9080", *lines)
             sizes[count] = proxy.metric("istio_request_bytes_sum") - before
     assert len(taken) == 1
     assert sizes[0] == sizes[1] > 0

@@ -2,7 +2,7 @@
 nearly always are, and what follows from it is known by it (``HeadLayout``), not asked of each head again.
 
 A layout is learnt of heads that were taken, once some were looked at that have it. Nothing is kept of what they say but these
-names, and of those there are few (``MOST_LAYOUTS``).
+names, and of those there are few (``MOST_LAYOUTS``), and short (``MOST_BYTES``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ MOST_MET = 1024
 """Which may become some."""
 LONGEST = 32
 """Headers of one."""
+MOST_BYTES = 1024
+"""Of its names: to compile a layout takes a millisecond or two then, and what ``re`` keeps of those that strangers choose (512
+patterns) some megabytes."""
 MAY_COME = ("x-request-id", "x-forwarded-proto")
 """What a proxy adds to heads that have none."""
 
@@ -84,7 +87,7 @@ def layout_of(head: RequestHead) -> HeadLayout | None:
     names = tuple(_NAMES.findall(head.lines))
     key = (head.method, *names)
     found = _layouts.get(key)
-    if found is not None or len(names) > LONGEST:
+    if found is not None or len(names) > LONGEST or sum(map(len, names)) > MOST_BYTES:
         return found
     times = _met.get(key, 0) + 1
     if times < TIMES:

@@ -103,9 +103,9 @@ class RequestReader:
         "_left",
         "_looked_at",
         "_parser",
-        "_seen",
         "ended",
         "rest",
+        "seen",
     )
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class RequestReader:
         self._heads = 0  # that llhttp has taken of what it was given last
         self._after_empty_line = False
         self._closed = False  # a request has said that it is the last one
-        self._seen = 0  # bytes of a head that is not whole yet, which were looked through already
+        self.seen = 0  # bytes of a head that is not whole yet, which were looked through already
         self._ends = 0  # of lines among them
         self._looked_at = 0  # bytes of such lines that were looked at
         self._left = 0  # bytes of the body that are still to come
@@ -140,7 +140,7 @@ class RequestReader:
     def head(self) -> RequestHead | None:
         """The next request, None while its head is not whole. Raises ``Refused``."""
         data = self.rest
-        if data[-4:] != _END_OF_HEAD or self._seen or self._closed or not REFUSES_ODD_REQUESTS:
+        if data[-4:] != _END_OF_HEAD or self.seen or self._closed or not REFUSES_ODD_REQUESTS:
             return self._looked_through(data)
         # nearly always it is all of the data, says of no body and has nothing for this connection: then as ``_looked_through``,
         # with fewer looks at the bytes (row "proxy-inprocess"). What is to be refused, is so there
@@ -197,7 +197,7 @@ class RequestReader:
         """Whether ``data``, all that has come, is a head that the parser takes; it is read with that. For who knows of it what
         ``head`` would say (``head_layout.py``). False: nothing has happened, and ``head`` has to look."""
         coming, parser = self._coming, self._glances
-        if self._seen or self._closed or parser is None or len(data) > MAX_HEAD_BYTES:
+        if self.seen or self._closed or parser is None or len(data) > MAX_HEAD_BYTES:
             return False
         coming.append(None)  # as in ``head``
         try:
@@ -218,7 +218,7 @@ class RequestReader:
             data = self._without_empty_line(data)
         if not data:
             return None
-        seen = self._seen
+        seen = self.seen
         if seen and data.find(_END_OF_HEAD, max(0, seen - 3)) < 0:
             self._refuse_early(data)
             return None
@@ -230,7 +230,7 @@ class RequestReader:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
         self.rest = rest
         self._after_empty_line = False
-        self._seen = self._ends = self._looked_at = 0
+        self.seen = self._ends = self._looked_at = 0
         first, _, lines = head.partition(_LINE_END)
         try:
             method, target, version = first.split(b" ")
@@ -282,7 +282,7 @@ class RequestReader:
         """What is wrong with a head that is not whole: it need not be waited for."""
         if len(data) > MAX_HEAD_BYTES:
             raise Refused(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
-        seen, size = self._seen, len(data)
+        seen, size = self.seen, len(data)
         if seen <= _LONGEST_METHOD and _BEGINNING.match(data) is None:
             raise Refused(400, "the request does not begin with a method")
         # only what is new, and the byte before it: a head that comes byte by byte costs no more than its bytes
@@ -290,7 +290,7 @@ class RequestReader:
         ends = data.count(_LINE_END, before)
         if data.count(b"\n", seen) != ends or data.count(b"\r", before, size - 1) != ends:
             raise Refused(400, "the request's head holds a bare line break", _CHARACTERS)
-        self._seen = size
+        self.seen = size
         self._ends += ends
         if self._ends > MAX_HEADERS + 1:
             raise Refused(431, f"the request has more than {MAX_HEADERS} headers", "http1.too_many_headers")

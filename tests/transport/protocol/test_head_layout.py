@@ -143,6 +143,12 @@ def test_neither_have_those_of_many_lines():
     assert [layout_of(read(data)) for _ in range(TIMES + 1)] == [None] * (TIMES + 1)
 
 
+def test_neither_have_those_of_long_names():
+    data = PLAIN.replace(b"X-Mine", b"X" * module.MOST_BYTES)
+    assert [layout_of(read(data)) for _ in range(TIMES + 1)] == [None] * (TIMES + 1)
+    assert not module._met
+
+
 @pytest.mark.parametrize("value", [b"application/grpc", b" Application/GRPC+proto", b"\tapplication/grpc"])
 def test_a_type_that_may_be_grpcs_is_looked_at(value):
     data = PLAIN.replace(b"X-Mine: 1", b"Content-Type: text/plain")
