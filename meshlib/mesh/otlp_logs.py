@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from meshlib.workload import Workload
 
 
-RETRIED = frozenset(
-    ("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
-)
-"""Statuses after which OTLP lets a client try again."""
+RETRIED = frozenset(("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"))
+"""Statuses after which OTLP lets a client try again; RESOURCE_EXHAUSTED, too, where the collector says when (``_DETAILS``): a
+request that is too large for it has the same status."""
+_DETAILS = "grpc-status-details-bin"
 
 
 class CollectorChannel:
@@ -44,7 +44,9 @@ class CollectorChannel:
             response: bytes = self._call(request, timeout=timeout)
         except grpc.RpcError as error:
             code = error.code().name
-            kind = ConnectionError if code in RETRIED else RefusedError
+            trailers: Any = error.trailing_metadata() or ()
+            again = code in RETRIED or (code == "RESOURCE_EXHAUSTED" and _DETAILS in dict(trailers))
+            kind = ConnectionError if again else RefusedError
             raise kind(f"the collector at {of[1]}: {code}: {in_one_line(str(error.details()))}") from None
         return response
 

@@ -46,6 +46,23 @@ def new_request_ids(rng: random.Random) -> tuple[bytes, ...]:
     return _apart(ids)
 
 
+class RequestIds:
+    """Those of requests that come by one loop, drawn many at a time."""
+
+    __slots__ = ("_left", "_rng")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._left: list[bytes] = []
+
+    def take(self) -> bytes:
+        """One that no request has yet."""
+        left = self._left
+        if not left:
+            left.extend(new_request_ids(self._rng))
+        return left.pop()
+
+
 def is_traced(request_id: str) -> bool:
     """Whether an id says that its request is traced. One that is not a UUID says nothing."""
     return len(request_id) == 36 and request_id[_REASON] in _TRACED

@@ -11,7 +11,6 @@ from meshlib.engine.inbound import asked_at_once
 from meshlib.engine.route import MOST_HOSTS, host_in, route_in
 from meshlib.policy.client_address import ClientFacts, ip_of, remote_of
 from meshlib.policy.edge_headers import DETAILS, AtTheEdge
-from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.gateway_request import GatewayRequest, GatewayServed
 from meshlib.proxy.http_connection import SAYS_DEADLINE, SAYS_TIMEOUT, ServedConnection, deadline_of
 from meshlib.proxy.http_connection import UPGRADE as ASKS_UPGRADE
@@ -28,7 +27,6 @@ from meshlib.transport.asgi.peer import address
 
 if TYPE_CHECKING:
     import asyncio
-    import random
     from collections import Counter
     from collections.abc import Mapping
 
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from meshlib.engine.check import Check
     from meshlib.engine.inbound_state import BoundInbound
     from meshlib.engine.live_mesh import LiveMesh
+    from meshlib.policy.request_ids import RequestIds
     from meshlib.policy.spiffe_id import SpiffeId
     from meshlib.proxy.first_words import Greets
     from meshlib.proxy.forward import Forwarder
@@ -88,7 +87,7 @@ class Gate(Protocol):
     forwarder: Forwarder
     contexts: Contexts
     counts: Counter[str]
-    rng: random.Random
+    ids: RequestIds
     draining: bool
     overload: Overload | None
 
@@ -186,7 +185,7 @@ class GatewayConnection(ServedConnection[Gate]):
         if mesh is not self._edge_by:  # the first request, or a reload
             self._edge, self._edge_by = self._edge_of(mesh), mesh
         found = None if tls is None else tls.identity()
-        lines, lower, client_ip, scheme, asks = self._edge.of(request.lines, request.lower, new_request_id(self.rng))
+        lines, lower, client_ip, scheme, asks = self._edge.of(request.lines, request.lower, self.ids.take().decode())
         facts_by = client_ip, "" if found is None else found.text
         if facts_by != self._facts_by:  # nearly all requests of a connection have the same
             self._facts, self._facts_by = self._facts_of(*facts_by), facts_by

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from meshlib.compiler.mesh_settings import DEFAULTS
 from meshlib.policy.header_ops import Headers, RawHeaders
-from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.client_body import Source
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.connect_request import ConnectRequest
@@ -267,7 +266,7 @@ class Http1Downstream(asyncio.Protocol, Straight):
         if proto:  # else whoever serves it says that, and which request it is
             more = b"" if _PROTO in special else proto
             if _ID not in special and self._mesh.proxy_headers.request_id:
-                more = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), more)
+                more = b"x-request-id: %b\r\n%b" % (self._listener.ids.take(), more)
             if more:
                 lines += more
                 lower += more

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshlib.policy.request_ids import new_request_id
 from meshlib.proxy.destination import SEEN
 from meshlib.proxy.http1_downstream import Http1Downstream
 from meshlib.proxy.laid_out_request import laid_out
@@ -60,7 +59,7 @@ class Http1LaidOut(Http1Downstream):
             elif layout.has_id or not self._mesh.proxy_headers.request_id:
                 request = laid_out(layout, found, self._authority, lines + proto, 1)
             else:
-                named = b"x-request-id: %b\r\n%b" % (new_request_id(self._listener.rng).encode(), proto)
+                named = b"x-request-id: %b\r\n%b" % (self._listener.ids.take(), proto)
                 request = laid_out(layout, found, self._authority, lines + named, 2)
             forwarding = self._forwarder.forward(request, self)
             if self._busy:  # the response may have been sent already

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from meshlib.policy.request_ids import new_request_ids
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forwarded_path import KEEP_SLASHES, forwarded_path
 from meshlib.proxy.http2_call import Http2Call
@@ -49,7 +48,6 @@ class Http2Downstream(asyncio.Protocol):
         "_behind",
         "_flushing",
         "_forwarder",
-        "_ids",
         "_listener",
         "_new",
         "_normalization",
@@ -72,7 +70,6 @@ class Http2Downstream(asyncio.Protocol):
         self.transport: Any = None
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
         self._proto_line = b"\r\n" + listener.proto
-        self._ids: list[bytes] = []  # that no request has yet
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._snapshot: Snapshot | None = None  # of which the three below are
         self._normalization: Normalization = "BASE"
@@ -291,10 +288,7 @@ class Http2Downstream(asyncio.Protocol):
         if proto:  # else whoever serves it says that, and which request it is
             has_proto = _PROTO in special
             if self._numbers and _ID not in special:
-                ids = self._ids
-                if not ids:
-                    ids.extend(new_request_ids(listener.rng))
-                number = ids.pop()
+                number = listener.ids.take()
                 if has_proto:
                     fields = [*fields, (b"x-request-id", number)]
                     more = _ID_LINE + number + b"\r\n"

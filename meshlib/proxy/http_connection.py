@@ -16,9 +16,9 @@ from meshlib.transport.runtimes.serving import DEADLINE_NAMES
 
 if TYPE_CHECKING:
     import asyncio
-    import random
     from typing import Self
 
+    from meshlib.policy.request_ids import RequestIds
     from meshlib.proxy.http2_downstream import Http2Downstream
     from meshlib.proxy.means import Means
     from meshlib.proxy.overload import Overload
@@ -37,7 +37,7 @@ SAYS_DEADLINE, SAYS_TIMEOUT = DEADLINE[2:], TIMEOUT[2:]
 class Accepts(Protocol):
     """The port that it came in by: a ``Listener``."""
 
-    rng: random.Random
+    ids: RequestIds
     overload: Overload | None
 
     @property
@@ -66,7 +66,7 @@ Listens = TypeVar("Listens", bound=Accepts)
 class HttpConnection(Generic[Listens]):
     """What the protocol of a connection takes for its listener, and for what forwards. ``proto``: as of ``Port``."""
 
-    __slots__ = ("_listener", "core", "loop", "proto", "rng", "turn")
+    __slots__ = ("_listener", "core", "ids", "loop", "proto", "turn")
 
     tunnels = None
     """CONNECT is for outbound ports."""
@@ -76,7 +76,7 @@ class HttpConnection(Generic[Listens]):
     def __init__(self, listener: Listens, proto: bytes) -> None:
         self._listener = listener
         self.proto = proto
-        self.rng = listener.rng
+        self.ids = listener.ids
         self.core = listener.forwarder.core
         self.loop = listener.forwarder.loop
         self.turn = listener.forwarder.turn

@@ -252,7 +252,7 @@ class Serving:
         self.server = listener.server
         self.core = listener.core
         self.forwarder = listener.forwarder
-        self.rng = listener.rng
+        self.ids = listener.ids
         self.overload = listener.overload
         self.passed_on = listener.passed_on
         self.opened = listener.opened

@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from meshlib.policy.request_ids import RequestIds
 from meshlib.proxy.connect import connect
 from meshlib.proxy.http1_laid_out import Http1LaidOut
 from meshlib.proxy.http_version import Chosen, HttpVersion, speaks_http2
@@ -68,7 +69,7 @@ class Listener:
         self._slow_clients = SlowClients(limits)
         self._looks = False  # for them, now and then: while there are connections
         self.forwarder = forwarder
-        self.rng = rng or random.Random()
+        self.ids = RequestIds(rng or random.Random())
         self.draining = False
         self.stopped = False  # whether its process has told it to stop
         self.overload: Overload | None = None

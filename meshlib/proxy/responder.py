@@ -10,12 +10,12 @@ from meshlib.engine.outcome import Failure, Outcome
 
 if TYPE_CHECKING:
     import asyncio
-    import random
     from collections.abc import Callable
 
     from meshlib.engine.call import Call
     from meshlib.engine.effects import Exchange
     from meshlib.policy.header_ops import Headers, RawHeaders
+    from meshlib.policy.request_ids import RequestIds
     from meshlib.proxy.connect_request import ConnectRequest
     from meshlib.proxy.connect_tunnel import ConnectClient
     from meshlib.proxy.refusals import Asked
@@ -129,7 +129,8 @@ class Downstream(Protocol):
 class Port(Protocol):
     """What a client's connection came in by, whatever version of HTTP that speaks: a ``Listener``."""
 
-    rng: random.Random
+    ids: RequestIds
+    """For requests that have none."""
     proto: bytes
     """The line of X-Forwarded-Proto for requests that have none; b"": whoever serves them says that, and gives them their
     x-request-id."""

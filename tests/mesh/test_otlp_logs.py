@@ -86,7 +86,7 @@ def test_a_collectors_response_comes_back(receiver: OtlpReceiver, channel: Colle
     ("code", "kind"),
     [
         ("UNAVAILABLE", ConnectionError),
-        ("RESOURCE_EXHAUSTED", ConnectionError),
+        ("RESOURCE_EXHAUSTED", RefusedError),  # it may be too large
         ("DEADLINE_EXCEEDED", ConnectionError),
         ("INVALID_ARGUMENT", RefusedError),
         ("UNAUTHENTICATED", RefusedError),
@@ -101,6 +101,15 @@ def test_only_what_otlp_says_is_sent_again(
     with pytest.raises(ConnectionError, match=f"{code}: refused by the test") as raised:
         channel(b"", 30.0)
     assert raised.type is kind
+
+
+def test_a_collector_that_says_when_it_has_room_again_is_asked_again(
+    receiver: OtlpReceiver, channel: CollectorChannel
+) -> None:
+    receiver.refuse(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details=b"RetryInfo")
+    with pytest.raises(ConnectionError) as raised:
+        channel(b"", 30.0)
+    assert raised.type is ConnectionError
 
 
 def test_a_service_that_the_mesh_knows_is_called_at_its_endpoint() -> None:

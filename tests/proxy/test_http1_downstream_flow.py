@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from meshlib.policy.request_ids import RequestIds
 from meshlib.proxy import http1_downstream
 from meshlib.proxy.http1_downstream import PIPELINED, Http1Downstream
 from meshlib.proxy.slow_clients import Wait
@@ -54,7 +55,12 @@ class Port:
     proto, draining, tunnels = b"", False, None
 
     def __init__(self):
-        self.rng, self.forwarder, self.core, self.loop = random.Random(1), self, SimpleNamespace(live=None), self
+        self.ids, self.forwarder, self.core, self.loop = (
+            RequestIds(random.Random(1)),
+            self,
+            SimpleNamespace(live=None),
+            self,
+        )
         self.served, self.soon, self.turn = [], [], self
 
     def create_future(self):

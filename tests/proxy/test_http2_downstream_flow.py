@@ -17,7 +17,7 @@ from hyperframe.frame import (
 )
 
 from meshlib.policy.path_spellings import NORMALIZATIONS
-from meshlib.policy.request_ids import AT_ONCE
+from meshlib.policy.request_ids import AT_ONCE, RequestIds
 from meshlib.proxy import http2_downstream
 from meshlib.proxy.forwarded_path import forwarded_path
 from meshlib.proxy.http2_call import Http2Call
@@ -95,7 +95,7 @@ def test_a_head_that_was_refused_or_is_over_is_waited_for_no_longer():
     client = Client(greet=False)
     malformed = client.head(1, [*GET, (":path", "/again")])
     down, _, listener = connected()
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
     listener.forward = lambda request, responder: None
     down.data_received(PREFACE + SETTINGS + malformed.serialize())
     assert down.waits() == (Wait.NEXT, 1)
@@ -112,7 +112,7 @@ def test_a_head_of_a_stream_that_is_one_too_many_is_waited_for_no_longer():
     client, responders = Client(greet=False), []
     down, _, listener = connected()
     down.session = ServerSession(down, 0.0, 1, streams=Http2Call)
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
     listener.forward = lambda request, responder: responders.append(responder)
     heads = b"".join(client.head(stream, GET).serialize() for stream in (1, 3, 5))
     down.data_received(PREFACE + SETTINGS + heads)
@@ -126,7 +126,7 @@ def test_a_head_of_a_stream_that_is_one_too_many_is_waited_for_no_longer():
 def test_a_body_that_does_not_come_is_not_waited_for_without_end():
     down, _, listener = connected()
     forwarding = Forwarding()
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
     listener.forward = lambda request, responder: forwarding
     client = Client(greet=False)
     grpc = [*POST, ("content-type", "application/grpc")]
@@ -142,7 +142,7 @@ def test_a_body_that_does_not_come_is_not_waited_for_without_end():
 
 def test_a_body_is_not_waited_for_either_when_nobody_forwards_its_request():
     down, _, listener = connected()
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
     listener.forward = lambda request, responder: None
     down.data_received(PREFACE + SettingsFrame(0).serialize() + Client(greet=False).head(1, POST, False).serialize())
     down.give_up(Wait.BODY)
@@ -245,7 +245,7 @@ REFUSED = ("/a%00", "/a/%2e%2e;/b")
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_a_path_goes_on_as_it_does_over_any_version_of_http(normalization):
     down, _, listener = connected()
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
     seen: list[bytes] = []
 
     def forward(request, responder):
@@ -273,7 +273,7 @@ def test_a_path_goes_on_as_it_does_over_any_version_of_http(normalization):
 
 def test_each_request_of_a_connection_has_a_number_of_its_own():
     down, _, listener = connected()
-    listener.rng, seen = random.Random(1), []
+    listener.ids, seen = RequestIds(random.Random(1)), []
 
     def forward(request, _):
         seen.append(request.header("x-request-id"))
@@ -289,7 +289,7 @@ def test_each_request_of_a_connection_has_a_number_of_its_own():
 @pytest.mark.parametrize("ends", ["whole", "empty", "written", "gone", "cut"])
 def test_a_call_whose_body_came_in_pieces_leaves_nothing_to_the_garbage_collector(ends):
     down, _, listener = connected()
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
     calls: list[Http2Call] = []
     bodies: list[object] = []
 

@@ -22,7 +22,7 @@ class Listener:
 
     def __init__(self, overload=None):
         self.said = []
-        self.rng = None
+        self.ids = None
         self.draining = False
         self.overload = overload
         self.forwarder = SimpleNamespace(turn=None, core="core", loop=SimpleNamespace(time=lambda: 0.0))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -202,6 +203,47 @@ async def refused(awaitable: Any) -> grpc.RpcError:
     except grpc.RpcError as error:
         return error
     raise AssertionError(f"expected an RpcError, got {answer!r}")
+
+
+TIMEOUTS = ("0.7s", "5s", "50s")
+"""Of a stream that is to have a message before it is over: the first in which one comes, on a machine however busy."""
+
+
+async def messages_until_it_is_over(runtime: Any) -> tuple[int, grpc.RpcError]:
+    """How many messages a stream that is never ended by its caller has brought, and its error."""
+    count, over = 0, asyncio.Event()
+    if runtime.name == "asyncio":
+
+        async def asked() -> AsyncIterator[Message]:
+            yield Message(text="a")
+            await over.wait()
+
+        call = runtime.stub.Chat(asked())
+
+        async def read_on() -> None:
+            nonlocal count
+            while await call.read() is not grpc.aio.EOF:
+                count += 1
+
+        error = await refused(read_on())
+        over.set()
+    else:
+        hold = threading.Event()
+
+        def said() -> Iterator[Message]:
+            yield Message(text="a")
+            hold.wait(60)
+
+        responses = runtime.stub.Chat(said())
+
+        def take_all() -> None:
+            nonlocal count
+            for _ in responses:
+                count += 1
+
+        error = await refused(asyncio.to_thread(take_all))
+        hold.set()
+    return count, error
 
 
 async def soon(condition: Any, seconds: float = 60.0) -> bool:

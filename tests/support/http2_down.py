@@ -7,6 +7,7 @@ import random
 
 from hyperframe.frame import SettingsFrame
 
+from meshlib.policy.request_ids import RequestIds
 from meshlib.proxy.http2_downstream import Http2Downstream
 from meshlib.transport.protocol.http2_client_frames import PREFACE
 from tests.support.http2_client import GET, Client
@@ -116,7 +117,7 @@ def called(respond=None):
     """A connection with one request for a body of any length, and what forwards it."""
     down, transport, listener = connected()
     forwarding, calls = Forwarding(), []
-    listener.rng = random.Random(1)
+    listener.ids = RequestIds(random.Random(1))
 
     def forward(request, responder):
         calls.append(responder)

@@ -57,6 +57,7 @@ class OtlpReceiver:
         self.headers: list[dict[str, str]] = []
         """Of each request: metadata, or headers of HTTP."""
         self._refused: tuple[int, grpc.StatusCode] | None = None
+        self._details = b""
         self._rejected: tuple[int, str] | None = None
         self._open = threading.Event()
         self._open.set()
@@ -92,9 +93,12 @@ class OtlpReceiver:
             for kept in (self.spans, self.logs, self.metrics, self.headers):
                 kept.clear()
 
-    def refuse(self, status: int = 503, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
-        """Respond with this from now on, and keep nothing."""
+    def refuse(
+        self, status: int = 503, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, details: bytes = b""
+    ) -> None:
+        """Respond with this from now on, and keep nothing. ``details``: of gRPC's ``google.rpc.Status``."""
         self._refused = status, code
+        self._details = details
 
     def reject(self, count: int, words: str = "") -> None:
         """Keep what comes, and say from now on that so much of it was rejected."""
@@ -188,6 +192,8 @@ def _flat(of_one: Any, scopes: Any, field: str) -> list[Received]:
 def _serve(receiver: OtlpReceiver, request: Any, context: Any, response: Any) -> Any:
     refused = receiver.take(request, {str(name): str(value) for name, value in context.invocation_metadata()})
     if refused is not None:
+        if receiver._details:
+            context.set_trailing_metadata((("grpc-status-details-bin", receiver._details),))
         context.abort(refused[1], "refused by the test")
     return receiver.told(response)
 

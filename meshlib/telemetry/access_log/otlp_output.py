@@ -5,6 +5,7 @@ Needs the messages of OpenTelemetry (extra ``otel``). What sends them comes in: 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     Send = Callable[[bytes, float], bytes]
     """Sends an ``ExportLogsServiceRequest`` and waits for its response, so many seconds, which it returns. Raises OSError;
     ``RefusedError`` for what would be refused again."""
+
+log = logging.getLogger("meshlib.access_log")
 
 METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 BATCH = 512
@@ -57,11 +60,12 @@ class OtlpOutput:
         self._resource = dict(resource)
         self._pause = pause
         self._messages = messages()
+        self._has_rejected = False
 
     def write(self, items: Sequence[LogRecord], stopping: Callable[[], bool], /) -> int:
         """As ``Output``. A collector that is down is asked again a few times; no call waits for that. What it refuses for good,
         or does not keep of what it takes, is lost, and nothing else."""
-        at = lost = 0
+        at = lost = rejects = 0
         why: OSError | None = None
         for request, count in self._requests(items):
             try:
@@ -69,19 +73,30 @@ class OtlpOutput:
             except RefusedError as error:
                 why, gone = error, count
             except OSError as error:
-                raise LinesLostError(error, lost + len(items) - at) from None  # with its words, for the log
+                # with its words, for the log
+                raise LinesLostError(error, lost + rejects + len(items) - at) from None
             else:
                 if response is None:
-                    return lost + len(items) - at
-                gone, words = rejected(response)
-                if gone:
-                    gone = min(gone, count)
-                    why = OSError(f"the collector has rejected {gone} of {count} lines{f': {words}' if words else ''}")
+                    return lost + rejects + len(items) - at
+                some, words = rejected(response)
+                if some:
+                    rejects += self._tell(min(some, count), count, words)
+                gone = 0
             at += count
             lost += gone
-        if why is not None:
-            raise LinesLostError(why, lost)
+        if why is not None or rejects:
+            raise LinesLostError(why or OSError("rejected"), lost + rejects, works=why is None)
         return 0
+
+    def _tell(self, some: int, count: int, words: str) -> int:
+        """Of a collector that has rejected ``some`` of so many lines, once. Returns how many."""
+        if not self._has_rejected:
+            self._has_rejected = True
+            log.warning(
+                "the OTLP collector of access logs has rejected %d of %d lines%s; they are lost, and further ones are only "
+                "counted (status: access_logs)", some, count, f": {words}" if words else "",
+            )  # fmt: skip
+        return some
 
     def _sent(self, request: bytes, stopping: Callable[[], bool]) -> bytes | None:
         """What the collector has responded; None: it is down, and there is no time to wait for it."""

@@ -30,11 +30,13 @@ EXIT_SECONDS = 5.0
 
 
 class LinesLostError(OSError):
-    """What the system has raised; ``lost``: of how many lines, those before them are written."""
+    """What the system has raised; ``lost``: of how many lines, those before them are written. ``works``: it takes what comes,
+    but for these, and whoever raises it has told of them."""
 
-    def __init__(self, error: OSError, lost: int) -> None:
+    def __init__(self, error: OSError, lost: int, works: bool = False) -> None:
         super().__init__(*error.args)
         self.lost = lost
+        self.works = works
 
 
 class Output(Protocol[Taken]):
@@ -181,16 +183,16 @@ class Writer(Generic[Item]):
                     self._busy = bool(items)
                 if not items:
                     return
-                lost = len(items)
+                lost, works = len(items), False
                 error: BaseException | None = None
                 try:
                     lines: Sequence[Any] = made(items) if self._unmade else items
                     lost = len(items) - len(lines) + self._output.write(lines, self._is_stopping)
                 except LinesLostError as raised:
-                    error, lost = raised, len(items) - len(lines) + raised.lost
+                    error, lost, works = raised, len(items) - len(lines) + raised.lost, raised.works
                 except Exception as raised:  # noqa: BLE001 (of a handler or an exporter: counted, and told once)
                     error = raised
-                self._tell(lost, error)
+                self._tell(0 if works else lost, error)
                 with self._gone:
                     self._taken, self._room, self._busy = 0, self._most, False
                     self.lost += lost

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from concurrent import futures
+from functools import partial
 
 import grpc
 import pytest
@@ -14,7 +13,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from tests.support.grpc_echo import SERVICE, Echo, EchoServer, Message, echo_servers, stubs
-from tests.support.grpc_runtimes import HOST, KINDS, TARGET, by_kind, mesh_of, quick, refused, soon
+from tests.support.grpc_runtimes import (
+    HOST,
+    KINDS,
+    TARGET,
+    TIMEOUTS,
+    by_kind,
+    mesh_of,
+    messages_until_it_is_over,
+    quick,
+    refused,
+    soon,
+)
 from tests.support.resources import to
 from tests.support.spans import Kept, attempts_of, calls_of
 
@@ -59,37 +69,18 @@ async def test_streams_that_are_read_to_their_end_and_dropped_are_no_cancellatio
 
 
 async def test_a_route_that_takes_too_long_in_the_middle_of_a_stream_is_counted_as_the_caller_hears_it(runtime_class):
-    registry = CollectorRegistry()
-    rules = [{"route": [to(HOST)], "timeout": "0.7s"}]
-    with EchoServer() as server, mesh_of(server, rules=rules, registry=registry) as mesh:
-        runtime, release = runtime_class(mesh), asyncio.Event()
-        if runtime.name == "asyncio":
-
-            async def requests():
-                yield Message(text="a")
-                await release.wait()
-
-            call = runtime.stub.Chat(requests())
-
-            async def read_on():
-                while await call.read() is not grpc.aio.EOF:  # on a busy machine the first may be too late, too
-                    pass
-
-            error = await refused(read_on())
-        else:
-            hold = threading.Event()
-
-            def one_request():
-                yield Message(text="a")
-                hold.wait(60)
-
-            call = runtime.stub.Chat(one_request())
-            error = await refused(asyncio.to_thread(list, call))
-            hold.set()
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert await soon(lambda: total(registry, grpc_response_status="14", response_flags="UT") == 1)
-        assert total(registry) == 1
-        await mesh.aclose()
+    for timeout in TIMEOUTS:
+        counted = partial(total, registry := CollectorRegistry())
+        rules = [{"route": [to(HOST)], "timeout": timeout}]
+        with EchoServer() as server, mesh_of(server, rules=rules, registry=registry) as mesh:
+            messages, error = await messages_until_it_is_over(runtime_class(mesh))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert await soon(partial(counted, grpc_response_status="14", response_flags="UT"))
+            assert counted() == 1
+            await mesh.aclose()
+        if messages:
+            return
+    raise AssertionError("no message came in time")
 
 
 async def test_what_the_mesh_answers_is_counted_with_its_flags(runtime_class):
