@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 RETRIED = frozenset(("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"))
-"""Statuses after which OTLP lets a client try again; RESOURCE_EXHAUSTED, too, where the collector says when (``_DETAILS``): a
+"""Statuses after which OTLP lets a client try again; RESOURCE_EXHAUSTED, too, where the collector says when (``_WHEN``): a
 request that is too large for it has the same status."""
-_DETAILS = "grpc-status-details-bin"
+_DETAILS, _WHEN = "grpc-status-details-bin", b"google.rpc.RetryInfo"
 
 
 class CollectorChannel:
@@ -45,7 +45,7 @@ class CollectorChannel:
         except grpc.RpcError as error:
             code = error.code().name
             trailers: Any = error.trailing_metadata() or ()
-            again = code in RETRIED or (code == "RESOURCE_EXHAUSTED" and _DETAILS in dict(trailers))
+            again = code in RETRIED or (code == "RESOURCE_EXHAUSTED" and _WHEN in dict(trailers).get(_DETAILS, b""))
             kind = ConnectionError if again else RefusedError
             raise kind(f"the collector at {of[1]}: {code}: {in_one_line(str(error.details()))}") from None
         return response

@@ -103,13 +103,15 @@ def test_only_what_otlp_says_is_sent_again(
     assert raised.type is kind
 
 
+@pytest.mark.parametrize(("what", "kind"), [(b"RetryInfo", ConnectionError), (b"QuotaFailure", RefusedError)])
 def test_a_collector_that_says_when_it_has_room_again_is_asked_again(
-    receiver: OtlpReceiver, channel: CollectorChannel
+    receiver: OtlpReceiver, channel: CollectorChannel, what: bytes, kind: type[Exception]
 ) -> None:
-    receiver.refuse(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details=b"RetryInfo")
+    details = b"\x1a\x2atype.googleapis.com/google.rpc." + what
+    receiver.refuse(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details=details)
     with pytest.raises(ConnectionError) as raised:
         channel(b"", 30.0)
-    assert raised.type is ConnectionError
+    assert raised.type is kind
 
 
 def test_a_service_that_the_mesh_knows_is_called_at_its_endpoint() -> None:

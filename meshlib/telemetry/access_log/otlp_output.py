@@ -65,7 +65,7 @@ class OtlpOutput:
     def write(self, items: Sequence[LogRecord], stopping: Callable[[], bool], /) -> int:
         """As ``Output``. A collector that is down is asked again a few times; no call waits for that. What it refuses for good,
         or does not keep of what it takes, is lost, and nothing else."""
-        at = lost = rejects = 0
+        at = lost = 0
         why: OSError | None = None
         for request, count in self._requests(items):
             try:
@@ -73,30 +73,27 @@ class OtlpOutput:
             except RefusedError as error:
                 why, gone = error, count
             except OSError as error:
-                # with its words, for the log
-                raise LinesLostError(error, lost + rejects + len(items) - at) from None
+                raise LinesLostError(error, lost + len(items) - at) from None  # with its words, for the log
             else:
                 if response is None:
-                    return lost + rejects + len(items) - at
-                some, words = rejected(response)
-                if some:
-                    rejects += self._tell(min(some, count), count, words)
-                gone = 0
+                    return lost + len(items) - at
+                gone, words = rejected(response)
+                gone = min(gone, count)
+                self._tell(gone, count, words)
             at += count
             lost += gone
-        if why is not None or rejects:
-            raise LinesLostError(why or OSError("rejected"), lost + rejects, works=why is None)
+        if lost:
+            raise LinesLostError(why or OSError("rejected"), lost, works=why is None)
         return 0
 
-    def _tell(self, some: int, count: int, words: str) -> int:
-        """Of a collector that has rejected ``some`` of so many lines, once. Returns how many."""
-        if not self._has_rejected:
+    def _tell(self, gone: int, count: int, words: str) -> None:
+        """Of a collector that has rejected ``gone`` of so many lines, once."""
+        if gone and not self._has_rejected:
             self._has_rejected = True
             log.warning(
                 "the OTLP collector of access logs has rejected %d of %d lines%s; they are lost, and further ones are only "
-                "counted (status: access_logs)", some, count, f": {words}" if words else "",
+                "counted (status: access_logs)", gone, count, f": {words}" if words else "",
             )  # fmt: skip
-        return some
 
     def _sent(self, request: bytes, stopping: Callable[[], bool]) -> bytes | None:
         """What the collector has responded; None: it is down, and there is no time to wait for it."""
