@@ -21,7 +21,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from meshlib.clock import SystemClock
 from meshlib.problems import MeshError
 from meshlib.telemetry.dropped import dropped
-from meshlib.telemetry.partial_success import SPANS, counting_session
+from meshlib.telemetry.partial_success import SPANS, counting_exporter, counting_session
 from meshlib.telemetry.replaced_files import replaced
 from meshlib.telemetry.trace_tree import SpanFacts, render
 
@@ -246,12 +246,13 @@ def exporter_to(endpoint: str, headers: dict[str, str] | None = None, timeout: f
                 replaced(error)
                 or f"OTLP over gRPC needs its exporter: pip install opentelemetry-exporter-otlp-proto-grpc ({error})"
             ) from error
-        return OverGrpc(
+        made: SpanExporter = counting_exporter(OverGrpc)(
             endpoint=f"{found.hostname}:{port or 4317}",
             insecure=found.scheme == "grpc",
             headers=headers,
             timeout=seconds,
         )
+        return made
     if port == 4317:
         raise MeshError(f"port 4317 of {_shown(endpoint)} is that of OTLP over gRPC: use grpc://, or port 4318")
     try:

@@ -6,9 +6,9 @@ nobody, as a collector does that is down or slow. One serves a module: ``clear``
 
 from __future__ import annotations
 
-import gzip
 import http.server
 import threading
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Self
@@ -243,8 +243,8 @@ def _handler(receiver: OtlpReceiver) -> type[http.server.BaseHTTPRequestHandler]
 
         def do_POST(self) -> None:
             body = self._body()
-            if self.headers.get("content-encoding") == "gzip":
-                body = gzip.decompress(body)
+            if self.headers.get("content-encoding") in ("gzip", "deflate"):
+                body = zlib.decompress(body, 15 + 32)
             known = BY_PATH.get(self.path)
             if known is None or self.headers.get("content-type") != "application/x-protobuf":
                 self._respond(404 if known is None else 415, b"")

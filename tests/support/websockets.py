@@ -1,4 +1,4 @@
-"""A WebSocket server on loopback that says everything back."""
+"""A WebSocket server on loopback that says everything back, and the server's side of TLS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ssl
 import threading
 from typing import Any, Self
 
+import trustme
 from websockets.sync.server import ServerConnection, serve
 
 
@@ -40,3 +41,12 @@ class EchoSocket:
     def __exit__(self, *exc: object) -> None:
         self._server.shutdown()
         self._thread.join(60)
+
+
+def server_side(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:
+    """Of a server that is called localhost, and speaks these protocols (ALPN)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context

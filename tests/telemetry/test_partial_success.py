@@ -51,6 +51,67 @@ def test_spans_that_a_collector_rejects_are_dropped(receiver: OtlpReceiver, capl
     ]
 
 
+def test_so_they_are_over_grpc(receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+    receiver.reject(2, "no such tenant")
+    provider = otel.tracer_provider(receiver.grpc.replace("http", "grpc"), service="page", delay=3600.0)
+    with caplog.at_level(logging.WARNING, "meshlib"):
+        for _ in range(3):
+            provider.get_tracer("t").start_span("x").end()
+        assert provider.force_flush()
+        receiver.accept()
+        provider.get_tracer("t").start_span("x").end()
+        assert provider.force_flush()
+    provider.shutdown()
+    assert len(receiver.spans) == 4
+    assert dropped.counts() == {SPANS: 2}
+    assert [
+        record.getMessage().partition(";")[0] for record in caplog.records if record.name.startswith("meshlib")
+    ] == ["the OTLP collector has taken a request and rejected 2 spans: no such tenant"]
+
+
+def test_a_channel_that_is_made_anew_counts_too(receiver: OtlpReceiver) -> None:
+    exporter = otel.exporter_to(receiver.grpc.replace("http", "grpc"))
+    assert type(exporter._client) is partial_success._CountingStub  # type: ignore[attr-defined]
+    exporter._client = None  # type: ignore[attr-defined]
+    assert exporter._client is None  # type: ignore[attr-defined]
+    exporter.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http", "http with gzip", "http with deflate"])
+def test_no_more_spans_are_lost_than_were_sent(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """Whatever a collector says: a counter that has once been told of 2**60 counts nothing any more."""
+    if "with" in scheme:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", scheme.rpartition(" ")[2])
+    receiver.reject(2**60)
+    endpoint = receiver.grpc.replace("http", "grpc") if scheme == "grpc" else receiver.http
+    provider = otel.tracer_provider(endpoint, service="page", delay=3600.0)
+    for _ in range(3):
+        provider.get_tracer("t").start_span("x").end()
+    assert provider.force_flush()
+    provider.shutdown()
+    assert dropped.counts() == {SPANS: 3}
+
+
+def test_nor_more_points_of_metrics(receiver: OtlpReceiver) -> None:
+    exporter = metric_exporter_from_env({"MESHLIB_OTLP_METRICS": receiver.http})
+    with meshlib.Mesh.from_resources([], metric_exporter=exporter, registry=CollectorRegistry()) as mesh:
+        receiver.reject(2**60)
+        assert mesh._metrics.export is not None
+        mesh._metrics.export.flush()
+        sent = sum(len(getattr(m.item, m.item.WhichOneof("data")).data_points) for m in receiver.metrics)
+        assert sent > 5
+        assert dropped.counts() == {POINTS: sent}
+        receiver.accept()
+
+
+@pytest.mark.parametrize("body", [b"<html>", None, iter([b"x"])])
+def test_of_a_request_that_cannot_be_read_one_is_lost(body: object) -> None:
+    assert partial_success._sent(SPANS, body, "") == 1
+    assert partial_success._sent(POINTS, body, "gzip") == 1
+
+
 def test_points_of_metrics_that_a_collector_rejects_are_dropped(receiver: OtlpReceiver) -> None:
     exporter = metric_exporter_from_env({"MESHLIB_OTLP_METRICS": receiver.http})
     registry = CollectorRegistry()

@@ -6,10 +6,7 @@ import functools
 import importlib.util
 import os
 
-from meshlib.transport.protocol.http2_codec import Factory
-
-CHOICE = "MESHLIB_HTTP2"
-"""The environment variable that names the library: ``h2`` or ``ngh2``."""
+from meshlib.transport.protocol.http2_codec import CHOICE, Factory, SecretHeader
 
 
 def installed() -> bool:
@@ -26,6 +23,8 @@ def preferred() -> Factory:
     if wanted == "ngh2" or (not wanted and importlib.util.find_spec("ngh2") is not None):
         from meshlib.transport.protocol.http2_ngh2 import Ngh2Codec
 
+        if not SecretHeader.__module__.startswith("ngh2"):  # nghttp2 would put secrets into its table
+            raise ImportError(f"{CHOICE} was h2 when meshlib was imported, and is not any more")
         return Ngh2Codec
     from meshlib.transport.protocol.http2_h2 import H2Codec
 

@@ -7,6 +7,7 @@ Two libraries fill it: nghttp2 (``http2_ngh2.py``, by the package ngh2), which i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
@@ -43,7 +44,12 @@ def name_of(code: int) -> str:
         return f"code {int(code)}"
 
 
+CHOICE = "MESHLIB_HTTP2"
+"""The environment variable that names the library: ``h2`` or ``ngh2``."""
+
 try:  # as ngh2 has them, so that nobody looks for them among the headers of each request
+    if os.environ.get(CHOICE) == "h2":
+        raise ImportError
     from ngh2 import NeverIndexedHeader
 except ImportError:  # it is h2 then
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import httpx
 import pytest
 
 import meshlib
 from meshlib.transport.protocol import http2_choice
-from meshlib.transport.protocol.http2_choice import CHOICE, installed, preferred
+from meshlib.transport.protocol.http2_choice import installed, preferred
+from meshlib.transport.protocol.http2_codec import CHOICE
 from meshlib.transport.protocol.http2_h2 import H2Codec
 
 Ngh2Codec = pytest.importorskip("meshlib.transport.protocol.http2_ngh2").Ngh2Codec
@@ -45,6 +49,30 @@ def test_h2_stands_in_where_there_is_no_nghttp2(monkeypatch):
 def test_the_environment_may_choose(monkeypatch, name, kind):
     monkeypatch.setenv(CHOICE, name)
     assert preferred() is kind
+
+
+ONLY_H2 = """
+import os, sys
+import meshlib.transport.upstream.http2_threads, meshlib.transport.upstream.http2_loop
+from meshlib.transport.protocol.http2_choice import preferred
+print(preferred().__name__, *[name for name in sys.modules if name.partition(".")[0] == "ngh2"])
+del os.environ["MESHLIB_HTTP2"]
+preferred.cache_clear()
+try:
+    preferred()
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_with_h2_nghttp2_is_not_imported():
+    """And who changes his mind later is told: secrets would be none of nghttp2's."""
+    ran = subprocess.run(
+        [sys.executable, "-c", ONLY_H2],
+        env={**os.environ, CHOICE: "h2"}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    told = "H2Codec\nMESHLIB_HTTP2 was h2 when meshlib was imported, and is not any more\n"
+    assert ran.stdout == told, ran.stdout + ran.stderr
 
 
 def test_a_name_that_is_neither_is_said(monkeypatch):
