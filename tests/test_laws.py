@@ -297,9 +297,26 @@ RULES: dict[str, Callable[[str, ast.AST], str | None]] = {
 }
 
 
+LOOKED_AT = (
+    ast.Module,
+    ast.Import,
+    ast.ImportFrom,
+    ast.Call,
+    ast.ExceptHandler,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+)
+"""What a law is asked about: one node of eight, and no name, constant or attribute."""
+
+
+def nodes_of(source: str) -> list[ast.AST]:
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, LOOKED_AT)]
+
+
 def modules() -> Iterator[tuple[str, list[ast.AST]]]:
     for file in sorted(PACKAGE.rglob("*.py")):
-        yield file.relative_to(PACKAGE).as_posix(), list(ast.walk(ast.parse(file.read_text())))
+        yield file.relative_to(PACKAGE).as_posix(), nodes_of(file.read_text())
 
 
 Parsed = list[tuple[str, list[ast.AST]]]
@@ -369,7 +386,7 @@ def test_the_source_keeps_the_law(parsed: Parsed, rule: str) -> None:
     ],
 )
 def test_a_law_sees(rule: str, module: str, source: str) -> None:
-    assert any(RULES[rule](module, node) for node in ast.walk(ast.parse(source)))
+    assert any(RULES[rule](module, node) for node in nodes_of(source))
 
 
 @pytest.mark.parametrize(
@@ -388,7 +405,7 @@ def test_a_law_sees(rule: str, module: str, source: str) -> None:
     ],
 )
 def test_a_law_lets_pass(rule: str, module: str, source: str) -> None:
-    assert not any(RULES[rule](module, node) for node in ast.walk(ast.parse(source)))
+    assert not any(RULES[rule](module, node) for node in nodes_of(source))
 
 
 def test_no_exception_outlives_its_reason(parsed: Parsed) -> None:

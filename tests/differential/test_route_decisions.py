@@ -29,6 +29,7 @@ pytestmark = pytest.mark.differential
 CASES, REQUESTS, SEED = 500, 40, 20261121
 OF_MUTANTS = 120
 """Cases that a mutant has to betray itself in."""
+AT_A_TIME = 20
 
 
 @pytest.fixture(scope="module")
@@ -150,12 +151,15 @@ MUTANTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mistake_is_noticed(mutant, heard, monkeypatch):
-    made, theirs = heard
-    some = made[:OF_MUTANTS]
     where, name, mistake = MUTANTS[mutant]
     monkeypatch.setattr(where, name, mistake)
-    tally = judge(some, OurSide(some), theirs[: OF_MUTANTS * REQUESTS], draws=50)
-    assert tally.laxer
+    made, theirs = heard
+    # a few at a time: to compile all of them takes longer than to find the mistake
+    assert any(
+        judge(some, OurSide(some), theirs[at * REQUESTS :], draws=50, first=True).laxer
+        for at in range(0, OF_MUTANTS, AT_A_TIME)
+        for some in [made[at : at + AT_A_TIME]]
+    )
 
 
 def test_the_last_matching_rule_is_noticed(heard, monkeypatch):
@@ -169,7 +173,7 @@ def test_the_last_matching_rule_is_noticed(heard, monkeypatch):
             object.__setattr__(vhost, "index", backwards)
             object.__setattr__(vhost, "rules", tuple(reversed(vhost_rules)))
             object.__setattr__(vhost, "single", None)
-    assert judge(some, ours, theirs[: OF_MUTANTS * REQUESTS], draws=50).laxer
+    assert judge(some, ours, theirs, draws=50, first=True).laxer
 
 
 def test_a_destination_without_weight_is_noticed(heard, monkeypatch):
@@ -182,4 +186,4 @@ def test_a_destination_without_weight_is_noticed(heard, monkeypatch):
     monkeypatch.setattr(weights.WeightedChoice, "pick", lambda self, rng: 0)
     positions = [n for n, c in enumerate(made) if c in weighted]
     answers = [theirs[n * REQUESTS + i] for n in positions for i in range(REQUESTS)]
-    assert judge(weighted, OurSide(weighted), answers, draws=50).laxer
+    assert judge(weighted, OurSide(weighted), answers, draws=50, first=True).laxer

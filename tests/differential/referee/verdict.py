@@ -86,8 +86,11 @@ def kind(answer: Answer) -> str:
     return f"local {answer.status}"
 
 
-def judge(cases: Sequence[Case], ours: OurSide, theirs: Iterable[Answer], draws: int = DRAWS) -> Tally:
-    """Compare; ``theirs`` holds Envoy's answers to all requests of the cases, in order."""
+def judge(
+    cases: Sequence[Case], ours: OurSide, theirs: Iterable[Answer], draws: int = DRAWS, first: bool = False
+) -> Tally:
+    """Compare; ``theirs`` holds Envoy's answers to all requests of the cases, in order. ``first``: up to the first that is
+    laxer."""
     tally = Tally()
     answers = iter(theirs)
     for case in cases:
@@ -107,4 +110,6 @@ def judge(cases: Sequence[Case], ours: OurSide, theirs: Iterable[Answer], draws:
                 tally.stricter[reason] += 1
             else:
                 tally.laxer.append(Difference(case, request, our, their))
+                if first:
+                    return tally
     return tally
