@@ -266,6 +266,21 @@ def test_idle_connections_that_their_servers_have_closed_go_when_another_is_made
     gc.collect()
 
 
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_connections_of_a_loop_go_when_it_ends_although_nobody_closed_their_client(http2):
+    """A job that is run by ``asyncio.run`` leaves nothing behind, also when no other loop comes after it."""
+    with Server(http2) as server, meshlib.Mesh.from_resources(server.resources(0)) as mesh:
+        client = mesh.async_client()
+
+        async def job() -> int:
+            assert (await client.get(URL)).text == "ok"
+            return sockets_to(server.port)
+
+        assert asyncio.run(job()) == 1
+        assert sockets_to(server.port) == 0
+        assert asyncio.run(job()) == 1  # and the next loop connects again
+
+
 def test_a_target_is_dropped_while_other_threads_take_its_connections():
     upstream = SyncUpstream(SystemClock(), Names(SystemClock()))
     target = Target("127.0.0.1", 1)

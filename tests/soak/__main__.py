@@ -189,8 +189,9 @@ def soak(minutes: float, seed: int, folder: Path) -> int:
                         "reloads", f"{source['reloads']} ({files.generation} edits, {files.broken} broken ones)"
                     )
                     report.figure("looks at names", f"{looks}, {failed} of them failed")
-                before, after, sockets = callers.hear(name)
-                report.verdict(name, [*judge.leaks(before, after), *sockets])
+                before, after, connected, sockets = callers.hear(name)
+                found = judge.leaks(before, after)
+                report.verdict(name, found + (judge.leaks(connected, sockets) if found else []))
             callers.hear("end")
         except (TimeoutError, RuntimeError, BrokenPipeError) as error:
             report.wrong.append(str(error))

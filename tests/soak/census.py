@@ -74,24 +74,24 @@ def descriptors() -> Counter[str]:
     return found
 
 
-def sockets() -> list[str]:
-    """Open TCP sockets in words, to say which one has leaked."""
+def sockets() -> Counter[str]:
+    """Open TCP sockets by where they lead, to say which ones have leaked."""
     mine = set()
     for number in os.listdir("/proc/self/fd"):
         try:
             mine.add(os.readlink(f"/proc/self/fd/{number}"))
         except OSError:
             continue
-    found = []
+    found: Counter[str] = Counter()
     for family in ("tcp", "tcp6"):
         with open(f"/proc/self/net/{family}") as table:
             next(table)
             for line in table:
                 fields = line.split()
                 if f"socket:[{fields[9]}]" in mine:
-                    local, remote = (int(end.rpartition(":")[2], 16) for end in fields[1:3])
+                    remote = int(fields[2].rpartition(":")[2], 16)
                     state = {"01": "established", "08": "close-wait", "0A": "listen"}.get(fields[3], fields[3])
-                    found.append(f"{local} -> {remote} {state}")
+                    found[f"socket to port {remote}, {state}"] += 1
     return found
 
 

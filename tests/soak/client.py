@@ -345,12 +345,12 @@ class Soak:
         names.REFRESH, names.RETRY = 0.5, 0.5
         _warm_grpcio(self.ports["grpc"][0])
         with Loops() as loops:
-            untouched = self.settled(loops)
+            untouched, nowhere = self.settled(loops), census.sockets()
             self.mesh = meshlib.Mesh.from_path(self.folder / "mesh", seed=self.seed)
             self.saturate()
             for _ in range(2):
                 self.routine(loops)
-            idle = self.settled(loops)
+            idle, connected = self.settled(loops), census.sockets()
             types = census.types()
             tell("idle", untouched, idle)
             wait_for("storm")
@@ -366,7 +366,7 @@ class Soak:
             after = self.settled(loops, idle)
             grown = (census.types() - types).most_common(12)
             tell("grown", grown)
-            tell("leaks", idle, after, census.sockets() if census.more(idle, after) else [])
+            tell("leaks", idle, after, connected, census.sockets())
             status: dict[str, Any] = {}
 
             def nothing_under_way() -> bool:
@@ -378,7 +378,7 @@ class Soak:
             tell("source", status["source"], self.resolver.looks, self.resolver.failures)
             self._close(loops)
             end = self.settled(loops, untouched)
-            tell("leaks after close", untouched, end, census.sockets() if census.more(untouched, end) else [])
+            tell("leaks after close", untouched, end, nowhere, census.sockets())
         self.ledger.close()
         self.children.close()
         tell("end")

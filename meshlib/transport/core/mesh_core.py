@@ -31,6 +31,7 @@ from meshlib.transport.core import events
 from meshlib.transport.core.background import Background
 from meshlib.transport.core.closing import Closing
 from meshlib.transport.core.door_notices import DoorNotices
+from meshlib.transport.core.loop_end import LoopEnds
 from meshlib.transport.core.pool_counts import PoolCount, pool_counts
 from meshlib.transport.core.shared_limits import SharedLimits
 from meshlib.transport.core.shared_storages import SharedStorages
@@ -57,7 +58,9 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Channel(Protocol):
-    """A target of bound clusters that connects by itself."""
+    """A target of bound clusters that connects by itself. ``loop``: the one it belongs to, None for threads."""
+
+    loop: asyncio.AbstractEventLoop | None
 
     def forget(self) -> None:
         """Close it when its last call has ended."""
@@ -147,8 +150,9 @@ class MeshCore:
         self.trust_watch = TrustWatch(self.servers, identity, alarms, self.upstream, self.loops)
         self.channels: Channels | None = None  # of a door that makes some
         self.ports: Ports | None = None  # likewise
+        self.loop_ends = LoopEnds(functools.partial(_loop_ended, weakref.ref(self)))
         # of a mesh that is dropped without close() nothing may be left: no thread, no descriptor
-        weakref.finalize(self, _drop, self.names, self.background, self.loops).atexit = False
+        weakref.finalize(self, _drop, self.names, self.background, self.loops, self.loop_ends).atexit = False
 
     def loop_upstream(self) -> AsyncioUpstream:
         """The connections of the running loop; new ones after a fork."""
@@ -158,9 +162,22 @@ class MeshCore:
             for ended in [other for other in list(self.loops) if other.is_closed()]:
                 self.loops.pop(ended, None)  # its connections ended with it
             found = self.loops[loop] = AsyncioUpstream(loop, self.names, self.alarms)
+            self.loop_ends.watch(loop)
             if self.closing.closed:  # looked at after ``close`` can find it
                 found.close()
         return found
+
+    def loop_ended(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close what was connected on a loop that ends now: nobody will use it or look after it again. Call it on the loop."""
+        upstream = self.loops.pop(loop, None)
+        if upstream is not None and upstream.pid == os.getpid():
+            upstream.close()
+        live = self.live
+        for cluster in () if live is None else list(live.bound.values()):
+            for key, target in list(cluster.targets.items()):
+                if isinstance(target, Channel) and target.loop is loop:
+                    cluster.targets.pop(key, None)
+                    target.forget()
 
     def ask(
         self, request: PlainRequest, timeout: float | None, path: VirtualHost | None = None
@@ -376,8 +393,18 @@ def on_loop(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
         loop.call_soon_threadsafe(what)
 
 
-def _drop(names: Names, background: Background, loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream]) -> None:
+def _loop_ended(core: weakref.ref[MeshCore], loop: asyncio.AbstractEventLoop) -> None:
+    """Whoever waits for the end of a loop does not keep the mesh."""
+    found = core()
+    if found is not None:
+        found.loop_ended(loop)
+
+
+def _drop(
+    names: Names, background: Background, loops: dict[asyncio.AbstractEventLoop, AsyncioUpstream], ends: LoopEnds
+) -> None:
     """What a mesh leaves that nobody closed."""
+    ends.forget()
     names.close()
     background.close()
     for loop, upstream in list(loops.items()):

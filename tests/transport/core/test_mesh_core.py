@@ -23,7 +23,8 @@ HTTP = PlainRequest("GET", "http", "reviews:9080", "/", {})
 class Channel:
     """As gRPC's: a target that connects by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop
         self.told: list[str] = []
 
     def forget(self) -> None:

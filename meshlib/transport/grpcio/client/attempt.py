@@ -73,6 +73,7 @@ def endpoint_upstream(
             core.forget_targets([found])
         if loop is not None:
             _forget_closed_loops(core, cluster.targets)
+            core.loop_ends.watch(loop)
         upstreams_of_mesh(core).check()
         now = core.clock.monotonic()
         try:

@@ -12,6 +12,7 @@ from benchmarks.free_ports import free_port
 from meshlib.transport.grpcio.client import attempt, reachability
 from tests.support.grpc_echo import EchoServer, Message, eventually, stubs
 from tests.support.grpc_runtimes import HOST, TARGET, mesh_of, quick
+from tests.support.open_sockets import sockets_to
 from tests.support.resources import to
 
 ALL = range(12)
@@ -207,6 +208,15 @@ def test_a_channel_of_two_loops_closes_on_both(loop, other):
         loop.run(channel.close())
         assert eventually(lambda: all(call.done() for call in calls))
         assert eventually(lambda: mesh.status()["clusters"][0]["active"] == 0)
+
+
+def test_channels_of_a_loop_go_when_it_ends(loop):
+    """A job that is run by ``asyncio.run`` leaves no connection behind, also when no other loop comes after it."""
+    with EchoServer("a") as server, mesh_of(server) as mesh:
+        assert asyncio.run(on_loop(mesh)) == {"a"}
+        assert [t for bound in mesh._core.live.bound.values() for t in bound.targets.values()] == []
+        assert eventually(lambda: sockets_to(server.port) == 0)  # gRPC core's threads close it
+        assert loop.run(on_loop(mesh)) == {"a"}
 
 
 def test_a_loop_closed_under_a_call_in_line_passes_its_slot_on():
