@@ -6,6 +6,7 @@ Programs send other values each time, and the same names: where the wanted ones 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -29,6 +30,8 @@ their names: of repeated ones all, joined with ","; b"" of those that are not th
 Take = Callable[[Pairs], Values]
 Reading = Callable[[bytes, bytes, Callable[[str], str | None], Values], Values]
 """What reads values from header lines, the same in lower case, what says all that one has which is repeated, and others."""
+InGroups = Callable[[re.Match[bytes], Callable[[str], str | None]], Values]
+"""What reads values from what was matched in a head, and what says all that one has of which it is not known where it is."""
 
 
 class WantedHeaders:
@@ -84,6 +87,10 @@ class WantedHeaders:
         times = tuple([counted(name) for name in self.names])
         wanted = tuple([name for name in order if name in self.names])
         return _in_order(self.names, times, wanted) if wanted else _reading(self.names, (), times)
+
+    def in_groups(self, at: Mapping[str, int]) -> InGroups:
+        """What reads them from a match, by whose group each stands in; 0: it has to be looked for, and others are not there."""
+        return _in_groups(self.names, tuple([at.get(name, -1) for name in self.names]))
 
     def of_texts(self, texts: Iterable[str | None]) -> Values:
         """Those whose values are these, in the order of ``names``; None of what is not there."""
@@ -219,6 +226,33 @@ def _in_order(names: tuple[str, ...], times: tuple[int | None, ...], order: tupl
         there += " | bits[has]"
         places |= {name: f"more{n:d}" for n, name in enumerate(left)}
     code.append(f"    return ({there}, {''.join([places.get(name, repr(b'')) + ', ' for name in names])})")
+    exec(compile("\n".join(code), "<wanted headers>", "exec"), theirs)
+    made: Any = theirs["read"]
+    return made  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(MOST)
+def _in_groups(names: tuple[str, ...], groups: tuple[int, ...]) -> InGroups:
+    """As ``_reading``: a function of its own, which asks for all groups at once."""
+    code = ["def read(found, joined):", f"    there = {sum([1 << n for n, group in enumerate(groups) if group > 0])}"]
+    known = {n: group for n, group in enumerate(groups) if group > 0}
+    if len(known) > 1:  # of one group its value comes, not a tuple
+        code.append(f"    {', '.join(f'value{n:d}' for n in known)} = found.group{tuple(known.values())}")
+    else:
+        code += [f"    value{n:d} = found[{group:d}]" for n, group in known.items()]
+    theirs: dict[str, object] = {"__builtins__": {}, "wire_bytes": wire_bytes}
+    for n, group in enumerate(groups):
+        if group == 0:
+            theirs[f"name{n:d}"] = names[n]
+            code += [
+                f"    value{n:d} = joined(name{n:d})",
+                f"    if value{n:d} is not None:",
+                f"        there |= {1 << n:d}",
+                f"    value{n:d} = wire_bytes(value{n:d} or '')",
+            ]
+    places = {n: f"value{n:d}.strip(b' \\t'), " if group else f"value{n:d}, " for n, group in enumerate(groups)}
+    values = [places[n] if group >= 0 else "b'', " for n, group in enumerate(groups)]
+    code.append(f"    return (there, {''.join(values)})")
     exec(compile("\n".join(code), "<wanted headers>", "exec"), theirs)
     made: Any = theirs["read"]
     return made  # type: ignore[no-any-return]

@@ -203,7 +203,7 @@ class InboundConnection(ServedConnection[Inbound]):
         ):  # nearly always: its reader has said by which scheme it came
             request.counts = False  # as ``to_application``
             if headers.added:
-                request.to_application(request.lines + headers.added, request.lower + headers.lower)
+                request.to_application_with(headers.added, headers.lower)
             hurries = special.hurries
         else:
             lines: bytes = request._received.lines  # type: ignore[union-attr]  # as ``lines``, without a call of it

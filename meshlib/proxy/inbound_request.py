@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from meshlib.engine.inbound_request import InboundRequest
+from meshlib.proxy.laid_out_request import LaidOutRequest
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.special_lines import SpecialLines
 
@@ -105,6 +106,10 @@ class ServedRequest(InboundRequest):
         if self._values is not None:
             return super().values_of(wanted)
         known, sent = self._known, self.sent_on
+        if type(sent) is LaidOutRequest:  # nearly always
+            laid_out = sent.laid_out_values(wanted)
+            if laid_out is not None:
+                return laid_out
         lines: bytes = sent._received.lines  # type: ignore[union-attr]  # as ``sent.lines``
         if known is None:
             special = sent.special

@@ -277,8 +277,7 @@ class PlainServing:
             request.sent_on,
             call.status,
         )
-        lines = sent._received.lines  # type: ignore[union-attr]
-        head = len(lines) - 4 * lines.count(b"\n") + len(sent.method) + len(sent.target)  # as its ``head_bytes``
+        head = sent.head_bytes()
         call.request_head_bytes = call.request_bytes = head
         if sent.body is not None:
             call.request_bytes = head + sent.body_bytes()

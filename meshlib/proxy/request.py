@@ -173,6 +173,10 @@ class ProxyRequest(Bodied):
         self.has_envoy_headers = False
         self.counts = False
 
+    def to_application_with(self, added: bytes, lower: bytes) -> None:
+        """The same with the lines ``added`` behind its own; ``lower``: those in lower case."""
+        self.to_application(self.lines + added, self.lower + lower)
+
     def _relined(self, lines: bytes) -> None:
         received: RawHead = self._received  # type: ignore[assignment]
         if self._headers is received:  # nearly always; nobody has seen it

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshlib.engine.wanted_headers import WantedHeaders
+from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.laid_out_request import laid_out
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.protocol.head_layout import HeadLayout
@@ -14,7 +15,9 @@ from meshlib.transport.protocol.special_lines import SPECIAL, SpecialLines
 
 PROTO = b"x-forwarded-proto: http\r\n"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CERT = b"X-Forwarded-Client-Cert: By=spiffe://a;Hash=1\r\n"
 WANTED = WantedHeaders(("x-a", "user-agent", "traceparent", "x-forwarded-proto", "x-request-id", "x-none"))
+SEEN = [WANTED, WantedHeaders(("user-agent", "x-forwarded-client-cert", "x-a", "host")), WantedHeaders(("host",))]
 NAMES = st.sampled_from(["X-A", "x-a", "User-Agent", "traceparent", "X-Request-Id", "Cookie"])
 VALUES = st.sampled_from(["", "a", " b ", "\tc\xe4 d", TRACE])
 LINES = st.lists(st.tuples(NAMES, VALUES), max_size=5)
@@ -47,8 +50,13 @@ def told(request):
         *[request.header_values(name) for name in ASKED],
         *[request.sent_header(name) for name in ASKED],
         *(request.values_of(WANTED), request.sent_values(WANTED), request.head_bytes(), request.sent_bytes()),
+        *[served(request).values_of(wanted) for wanted in SEEN],
         *(request.encoded(1), request.encoded(2), list(request.attempt_headers(1)), list(request.headers)),
     )
+
+
+def served(request):
+    return ServedRequest(request, "10.0.0.7:5", "10.0.0.1", 80, "", False)
 
 
 def nothing(_request):
@@ -73,17 +81,27 @@ CHANGES = [
     lambda request: request.retarget(b"/elsewhere?x"),
     lambda request: request.set_deadline("x-request-deadline", 1.5),
     lambda request: request.to_application(b"Host: a\r\nX-A: 3\r\n", b"\r\nhost: a\r\nx-a: 3\r\n"),
+    lambda request: request.to_application_with(CERT, CERT.lower()),
+    lambda request: request.to_application_with(b"", b""),
     lambda request: setattr(request, "counts", False),
     lambda request: request.count_first(),
 ]
 
 
-@given(LINES, st.sampled_from([b"/", b"/p?q=1"]), st.sampled_from([b"GET", b"OPTIONS"]), st.sampled_from(CHANGES))
-def test_it_is_what_it_would_be_otherwise_and_so_it_is_when_it_was_changed(lines, target, method, change):
+@given(
+    LINES,
+    st.sampled_from([b"/", b"/p?q=1"]),
+    st.sampled_from([b"GET", b"OPTIONS"]),
+    st.lists(st.sampled_from(CHANGES), max_size=3),
+    st.booleans(),
+)
+def test_it_is_what_it_would_be_otherwise_and_so_it_is_when_it_was_changed(lines, target, method, changes, looks):
     known, looked_through = both(lines, target, method)
-    assert told(known) == told(looked_through)
-    for request in (known, looked_through):
-        change(request)
+    for change in changes:
+        if looks:  # what is found out for who asks is kept
+            assert told(known) == told(looked_through)
+        for request in (known, looked_through):
+            change(request)
     assert told(known) == told(looked_through)
     assert told(known.shadow()) == told(looked_through.shadow())
 
@@ -93,6 +111,19 @@ def test_the_traceparent_of_a_span_is_found_in_place_of_the_one_that_came():
     for request in (known, looked_through):
         traced(request)
     assert known.header("traceparent") == TRACE.replace("0af", "1af")
+    assert told(known) == told(looked_through)
+
+
+def test_nothing_is_looked_for_on_its_way_to_an_application_that_writes_down_and_traces_it():
+    known, looked_through = both([("User-Agent", " a "), ("Traceparent", f"\t{TRACE} "), ("x-request-id", "7")])
+    for request in (known, looked_through):
+        request.to_application_with(CERT, CERT.lower())
+        traced(request)
+    wanted = WantedHeaders(("user-agent", "x-request-id", "host", "x-none"))
+    assert served(known).values_of(wanted) == served(looked_through).values_of(wanted) == (7, b"a", b"7", b"a:80", b"")
+    assert known.head_bytes() == looked_through.head_bytes()
+    assert known.encoded(1) == looked_through.encoded(1)
+    assert known._lower is None
     assert told(known) == told(looked_through)
 
 

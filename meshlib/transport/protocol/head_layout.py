@@ -11,10 +11,12 @@ import re
 from typing import TYPE_CHECKING
 
 from meshlib.transport.protocol.http1_head import RequestHead
-from meshlib.transport.protocol.special_lines import SpecialLines
+from meshlib.transport.protocol.special_lines import MOST_READINGS, SpecialLines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from meshlib.engine.wanted_headers import InGroups, WantedHeaders
 
 TIMES = 16
 """Heads that are looked at before their layout is made: that takes as long as some of them, and strangers choose names."""
@@ -27,7 +29,7 @@ LONGEST = 32
 MOST_BYTES = 1024
 """Of its names: to compile a layout takes a millisecond or two then, and what ``re`` keeps of those that strangers choose (512
 patterns) some megabytes."""
-MAY_COME = ("x-request-id", "x-forwarded-proto")
+MAY_COME = ("x-request-id", "x-forwarded-proto", "x-forwarded-client-cert")
 """What a proxy adds to heads that have none."""
 
 _NAMES = re.compile(rb"([^:\r]*):[^\r]*\r\n")
@@ -52,13 +54,14 @@ class HeadLayout:
     behind it. What the parser takes of it is the parser's to say. ``method``, ``special``: as a head's. ``at``: by its name in
     lower case, the group of a header's value; 0: it has to be looked for. ``host``: the group of Host's.
     ``before``: bytes before the headers, without the target. ``lines``: how many there are. ``has_id``: whether there is an
-    x-request-id."""
+    x-request-id. ``readings``: what reads headers that are wanted of what was matched."""
 
-    __slots__ = ("at", "before", "has_id", "host", "lines", "match", "method", "special")
+    __slots__ = ("at", "before", "has_id", "host", "lines", "match", "method", "readings", "special")
 
     def __init__(self, method: bytes, names: tuple[bytes, ...], special: SpecialLines) -> None:
         self.method = method
         self.special = special
+        self.readings: dict[WantedHeaders, InGroups] = {}
         self.lines = len(names)
         lower = [name.lower() for name in names]
         self.host = lower.index(b"host") + 2
@@ -72,6 +75,13 @@ class HeadLayout:
         ]
         pattern = b"".join((re.escape(method), b" ", _TARGET, re.escape(_VERSION), *values, b"\r\n"))
         self.match: Callable[[bytes], re.Match[bytes] | None] = re.compile(pattern).fullmatch
+
+    def reading(self, wanted: WantedHeaders) -> InGroups:
+        """What reads these; ``readings`` has it from then on."""
+        if len(self.readings) >= MOST_READINGS:  # of configurations that are no more
+            self.readings.clear()
+        made = self.readings[wanted] = wanted.in_groups(self.at)
+        return made
 
 
 def layout_of(head: RequestHead) -> HeadLayout | None:

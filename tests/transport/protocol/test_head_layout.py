@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshlib.engine.wanted_headers import WantedHeaders
 from meshlib.proxy.forwarded_path import KEPT
 from meshlib.transport.protocol import head_layout as module
-from meshlib.transport.protocol.head_layout import LONGEST, TIMES, HeadLayout, layout_of
+from meshlib.transport.protocol.head_layout import LONGEST, MAY_COME, TIMES, HeadLayout, layout_of
 from meshlib.transport.protocol.http1_request import METHODS, Refused, RequestReader
-from meshlib.transport.protocol.special_lines import SPECIAL, SpecialLines
+from meshlib.transport.protocol.special_lines import MOST_READINGS, SPECIAL, SpecialLines
 from tests.proxy.malformed.corpus import all_cases
 
 PLAIN = b"GET /a HTTP/1.1\r\nHost: reviews\r\nX-Mine: 1\r\nAccept: text/plain \r\n\r\n"
@@ -67,7 +68,16 @@ def test_a_head_like_many_before_is_known_with_what_it_says():
 
 def test_what_comes_more_than_once_or_may_be_added_has_to_be_looked_for():
     layout = learnt(b"GET / HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nx-a: 2\r\nUser-Agent: b\r\n\r\n")
-    assert layout.at == {"host": 2, "x-a": 0, "user-agent": 5, "x-request-id": 0, "x-forwarded-proto": 0}
+    assert layout.at == {"host": 2, "x-a": 0, "user-agent": 5, **dict.fromkeys(MAY_COME, 0)}
+
+
+def test_what_reads_headers_is_made_once_for_each_list_of_them_and_not_kept_without_end():
+    layout = learnt(PLAIN)
+    wanted = [WantedHeaders(("x-mine", f"x-{n}")) for n in range(MOST_READINGS + 3)]
+    for each in wanted:
+        assert layout.reading(each) is layout.readings[each]
+        assert layout.reading(each)(layout.match(PLAIN), {}.get) == (1, b"1", b"")
+        assert len(layout.readings) <= MOST_READINGS
 
 
 @pytest.mark.parametrize(
