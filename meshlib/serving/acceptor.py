@@ -1,7 +1,8 @@
 """Accepts the connections of one port on an event loop (asyncio, uvloop): TLS and plain text by the mode that its port has
 at this moment, each connection with the certificate that is current when it is accepted.
 
-It knows no HTTP: what serves connections is handed in (``Serves``). The first byte is looked at, not taken. A client that
+It knows no HTTP: what serves connections is handed in (``Serves``). What a client says first is read by the transport that
+serves it (``unheard.py``); where a judge has the word it is looked at, not taken. A client that
 says nothing, or does not end its handshake, is cut off after ``patience``; so is the one that has waited longest, when more
 than ``most_waiting`` wait.
 """
@@ -15,7 +16,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from meshlib.policy.mtls_mode import MtlsMode
@@ -35,6 +36,7 @@ from meshlib.serving.first_byte import Refusal, Verdict, verdict, why_reset
 from meshlib.serving.joined_writes import JoinedWrites, Soon
 from meshlib.serving.tickets import Accepts, Tickets, acknowledge
 from meshlib.serving.tls_peer import Chains, TlsPeer, peer_of, remember_sni
+from meshlib.serving.unheard import Unheard
 from meshlib.transport.upstream.loop_tls import LoopTls
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ log = logging.getLogger("meshlib.serving")
 
 LAST_PATIENCE = 0.3
 """The same for those that come as we stop."""
+EARLY = 0.002
+"""Seconds by which a timer of a loop may ring too early."""
+NEVER = float("inf")
 HTTP_1 = ("http/1.1",)
 
 
@@ -110,12 +115,16 @@ class Acceptor:
         self._judge = judge
         self._detection = detection
         self.soon = soon
-        self._waiting: Waiting[_Waiting, None] = Waiting(most_waiting)
+        self._waiting: Waiting[Unheard, None] = Waiting(most_waiting)
         self._under_way: set[asyncio.Future[None]] = set()  # handshakes, and tasks that hand plain text on
         self._chains = Chains()
         self._tickets = Tickets()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._later: Cancellable | None = None
+        self._alarm: Cancellable | None = (
+            None  # one for all who wait: at ``_rings``, when the first of them is too late
+        )
+        self._rings = NEVER
         self.counts: Counter[str] = Counter()
 
     @property
@@ -140,9 +149,8 @@ class Acceptor:
         self._sock.close()
         if self._later is not None:
             self._later.cancel()
+        self._ring_at(NEVER)
         for waiting in self._waiting:
-            if waiting.alarm is not None:
-                waiting.alarm.cancel()
             self._wait_for(waiting, LAST_PATIENCE)
 
     async def settled(self) -> None:
@@ -192,13 +200,11 @@ class Acceptor:
 
     def _begin(self, connection: socket.socket) -> None:
         assert self._loop is not None
-        with contextlib.suppress(OSError):  # a unix socket
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.counts["accepted"] += 1
         too_many = self._waiting.one_too_many()
         if too_many is not None:
             self._cut(too_many, "cut")
-        waiting = _Waiting(connection)
+        waiting = Unheard(connection, self._heard, self._silent)
         self._waiting[waiting] = None
         patience, detection = self._patience, self._detection
         if detection is not None and (seconds := detection.seconds()):
@@ -207,35 +213,57 @@ class Acceptor:
                 self._loop, seconds, functools.partial(self._too_late, waiting, detection)
             )
         self._wait_for(waiting, patience)
-        self._look(waiting)
-
-    def _wait_for(self, waiting: _Waiting, seconds: float) -> None:
-        assert self._loop is not None
-        waiting.alarm = self._alarms.on_loop(self._loop, seconds, lambda: self._cut(waiting, "timed_out"))
-
-    def _look(self, waiting: _Waiting) -> None:
-        """At the first byte, which stays where it is."""
-        assert self._loop is not None
-        if self._judge is not None:
-            self._look_on(waiting, self._judge)
+        if self._judge is None:
+            try:
+                waiting.listen(self._loop)
+            except OSError:  # gone
+                self._drop(waiting)
             return
-        try:
-            first = waiting.sock.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            if not waiting.watched:
-                waiting.watched = True
-                self._loop.add_reader(waiting.sock.fileno(), self._look, waiting)
-            return
-        except OSError:
-            first = b""
-        self._unwatch(waiting)
-        if not first:
+        with contextlib.suppress(OSError):  # a unix socket; transports do it themselves
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._look(waiting, self._judge)
+
+    def _wait_for(self, waiting: Unheard, seconds: float) -> None:
+        waiting.until = until = self._alarms.now() + seconds
+        if until < self._rings:
+            self._ring_at(until)
+
+    def _ring_at(self, until: float) -> None:
+        assert self._loop is not None
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._rings, self._alarm = until, None
+        if until != NEVER:
+            self._alarm = self._alarms.on_loop(self._loop, until - self._alarms.now(), self._cut_late)
+
+    def _cut_late(self) -> None:
+        """Those who were waited for long enough."""
+        late = self._alarms.now() + EARLY
+        for waiting in [each for each in self._waiting if each.until <= late]:
+            self._cut(waiting, "timed_out")
+        self._ring_at(min((each.until for each in self._waiting), default=NEVER))
+
+    def _heard(self, waiting: Unheard, data: bytes) -> None:
+        """What its client has said first, read by its transport."""
+        credentials = usable(self._identity, self._clock.time())
+        found = verdict(data[0], self._mode(), credentials is not None)
+        if found is Verdict.TLS:
+            assert credentials is not None
+            self._secure(waiting, credentials, data)
+        elif found is Verdict.PLAIN:
+            self.counts["plain"] += 1
+            self._over(waiting)
+            waiting.pass_on(self._serves.plain(), data)
+        else:
+            self._refuse(waiting, why_reset(data[0]))
+
+    def _silent(self, waiting: Unheard) -> None:
+        """Its client has gone, and has said nothing."""
+        if waiting in self._waiting:
             self.counts["gone"] += 1
-            self._drop(waiting)
-            return
-        self._decide(waiting, first[0])
+            self._over(waiting)
 
-    def _look_on(self, waiting: _Waiting, judge: Judge) -> None:
+    def _look(self, waiting: Unheard, judge: Judge) -> None:
         """As far as ``judge`` has to; what is looked at stays where it is."""
         assert self._loop is not None
         sock = waiting.sock
@@ -254,7 +282,7 @@ class Acceptor:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(first) + 1)
             if not waiting.watched:
                 waiting.watched = True
-                self._loop.add_reader(sock.fileno(), self._look, waiting)
+                self._loop.add_reader(sock.fileno(), self._look, waiting, judge)
             return
         self._unwatch(waiting)
         if found is None:
@@ -263,11 +291,7 @@ class Acceptor:
             return
         self._act(waiting, found, first[0] if first else 0, credentials)
 
-    def _decide(self, waiting: _Waiting, first: int) -> None:
-        mode, credentials = self._mode(), usable(self._identity, self._clock.time())
-        self._act(waiting, verdict(first, mode, credentials is not None), first, credentials)
-
-    def _too_late(self, waiting: _Waiting, detection: Detection) -> None:
+    def _too_late(self, waiting: Unheard, detection: Detection) -> None:
         """Its client has said too little for ``judge``, and is waited for no longer."""
         if waiting not in self._waiting or waiting.under_way is not None:
             return
@@ -281,7 +305,7 @@ class Acceptor:
 
     def _act(
         self,
-        waiting: _Waiting,
+        waiting: Unheard,
         found: Verdict,
         first: int,
         credentials: Credentials | None,
@@ -310,7 +334,7 @@ class Acceptor:
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    async def _plain(self, waiting: _Waiting, made: Callable[[], asyncio.Protocol]) -> None:
+    async def _plain(self, waiting: Unheard, made: Callable[[], asyncio.Protocol]) -> None:
         assert self._loop is not None
         try:
             await self._loop.connect_accepted_socket(made, waiting.sock)
@@ -321,9 +345,9 @@ class Acceptor:
         except asyncio.CancelledError:
             self._drop(waiting)
 
-    def _secure(self, waiting: _Waiting, credentials: Credentials) -> None:
-        """Begin a handshake. Without a task: what connects is stepped to where it waits for its transport, and taken up again
-        when the handshake is over, which cannot be before (row "mTLS inbound, a full handshake a request")."""
+    def _secure(self, waiting: Unheard, credentials: Credentials, data: bytes | None = None) -> None:
+        """Begin a handshake, with what a transport has read of it, if one has. Without a task: what connects is stepped to
+        where it waits for its transport, and taken up again later (row "mTLS inbound, a full handshake a request")."""
         assert self._loop is not None
         loop = self._loop
         context = credentials.server_context(self._alpn, minimum=self._minimum())
@@ -331,29 +355,28 @@ class Acceptor:
         tickets = self._tickets.next()
         try:
             tls = LoopTls(loop, _Greeter(self, credentials), Accepts(context, tickets), None)
-            connecting = loop.connect_accepted_socket(lambda: tls, waiting.sock)
-            connecting.send(None)
+            if data is None:
+                waiting.connect(loop, tls)
         except OSError:  # gone
             self._drop(waiting)
             return
         waiting.under_way = tls.handshake
         self._under_way.add(tls.handshake)
-        tls.handshake.add_done_callback(functools.partial(self._shaken, waiting, tls, bool(tickets), connecting))
+        tls.handshake.add_done_callback(functools.partial(self._shaken, waiting, tls, bool(tickets)))
+        if data is not None:
+            waiting.pass_on(tls, data)
 
     def _shaken(
         self,
-        waiting: _Waiting,
+        waiting: Unheard,
         tls: LoopTls,
         tickets: bool,
-        connecting: Coroutine[Any, Any, Any],
         handshake: asyncio.Future[None],
     ) -> None:
         """A handshake is over: it has ended, well or not, or was cut off."""
         self._under_way.discard(handshake)
         try:
-            connecting.send(None)  # the loop has connected it before it calls this, even where that was cut off at once
-        except StopIteration:
-            pass
+            waiting.connected()  # the loop has connected it before it calls this, even where that was cut off at once
         except OSError:  # gone
             self._drop(waiting)
             return
@@ -382,7 +405,7 @@ class Acceptor:
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
-    def _refuse(self, waiting: _Waiting, why: Refusal) -> None:
+    def _refuse(self, waiting: Unheard, why: Refusal) -> None:
         self.counts["reset"] += 1
         port = self._sock.getsockname()[1] if self._sock.family != socket.AF_UNIX else self._sock.getsockname()
         if why is Refusal.NO_CERTIFICATE:
@@ -405,7 +428,7 @@ class Acceptor:
             return "give --cert, --key and --bundle, or Mesh(identity=...)"
         return self._identity.problem or "none has been received yet, or it has expired"
 
-    def _cut(self, waiting: _Waiting, why: str) -> None:
+    def _cut(self, waiting: Unheard, why: str) -> None:
         """Break it off: silent, slow, or too many."""
         if waiting not in self._waiting:
             return
@@ -418,7 +441,7 @@ class Acceptor:
             self._over(waiting)
             waiting.under_way.cancel()
 
-    def _unwatch(self, waiting: _Waiting) -> None:
+    def _unwatch(self, waiting: Unheard) -> None:
         if waiting.late is not None:
             waiting.late.cancel()
             waiting.late = None
@@ -427,43 +450,18 @@ class Acceptor:
             waiting.watched = False
             self._loop.remove_reader(waiting.sock.fileno())
 
-    def _over(self, waiting: _Waiting) -> None:
+    def _over(self, waiting: Unheard) -> None:
         self._waiting.pop(waiting, None)
-        if waiting.alarm is not None:
-            waiting.alarm.cancel()
 
-    def _drop(self, waiting: _Waiting) -> None:
+    def _drop(self, waiting: Unheard) -> None:
         self._over(waiting)
-        waiting.sock.close()
+        waiting.close()
 
     def _say(self, what: str, sentence: str) -> None:
         """Once each; ``counts`` has how often."""
         if not self.counts[f"said {what}"] and len(self.counts) < 256:
             self.counts[f"said {what}"] = 1
             log.warning("%s (said once; further ones are only counted)", sentence)
-
-
-class _Waiting:
-    """A connection before it is served."""
-
-    __slots__ = ("alarm", "late", "seen", "sock", "under_way", "watched")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.under_way: asyncio.Future[None] | None = None  # its handshake, or the task that hands it on
-        self.alarm: Cancellable | None = None
-        self.late: Cancellable | None = None  # when what it has not said is waited for no longer
-        self.watched = False
-        self.seen = 0  # bytes that were looked at and did not tell
-
-    @property
-    def peer(self) -> str:
-        """Its address, for people."""
-        try:
-            name = self.sock.getpeername()
-        except OSError:
-            return "a client"
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client of the unix socket"
 
 
 class _Greeter(asyncio.Protocol):

@@ -271,7 +271,7 @@ async def test_a_handshake_takes_no_task(world: World) -> None:
             assert asyncio.all_tasks() == before
 
 
-async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_begins(world: World) -> None:
+async def test_a_connection_may_be_cut_off_in_the_turn_in_which_it_is_accepted(world: World) -> None:
     """Its connection has no transport then."""
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
@@ -316,6 +316,8 @@ async def test_to_settle_takes_turns_of_the_loop_where_gather_takes_none(
             while not select.select([port.sock], [], [], 20)[0]:
                 pass
             port.acceptor._accept()
+            client.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(client, 1)  # it has begun
             port.acceptor.abort()
             await port.acceptor.settled()
     assert asked["times"]
@@ -344,6 +346,23 @@ async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_ends(
         await port.acceptor.settled()
         assert port.acceptor.waiting == 0
     assert (port.acceptor.counts["tls"], port.acceptor.counts["handshake_failed"]) == (0, 0)
+
+
+async def test_each_is_waited_for_as_long_though_one_alarm_rings_for_all(world: World) -> None:
+    async with accepting(world, STRICT) as port:
+        waiting = []
+        for _ in range(3):
+            waiting.append(await port.connect())
+            await until(lambda: port.acceptor.waiting == len(waiting))
+            port.clock.advance(4)
+        for left in (2, 1, 0):  # at 10, 14 and 18 seconds; the last one came at 8
+            await until(lambda left=left: port.acceptor.waiting <= left)  # type: ignore[misc]
+            assert port.acceptor.counts["timed_out"] == 3 - left
+            assert await waiting[2 - left].ended() in ("ConnectionResetError", "closed")
+            port.clock.advance(3.9)
+            await asyncio.sleep(0)
+            assert port.acceptor.waiting == left
+            port.clock.advance(0.1)
 
 
 async def test_silence_is_cut_off_where_tls_is_not_looked_for_as_well(world: World) -> None:
@@ -456,3 +475,11 @@ async def test_what_the_kernel_has_accepted_when_it_stops_is_served_for_as_long_
         with pytest.raises(ConnectionResetError):
             silent.recv(1)
         silent.close()
+
+
+async def test_no_alarm_is_left_of_one_that_has_stopped(world: World) -> None:
+    async with accepting(world, STRICT) as port:
+        assert await port.ask(world.client()) == WHO
+        assert port.acceptor._alarm is not None
+        port.acceptor.stop()
+        assert port.acceptor._alarm is None

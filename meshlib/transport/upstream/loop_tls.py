@@ -89,8 +89,8 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Records, whole or in part."""
         self._took(data)
-        if not self._made and not self._shake():
-            return
+        if not self._made and (not self._shake() or not (self._incoming.pending or self._backlog)):
+            return  # to ask for what has not come yet costs an exception
         try:
             data = self._decrypt(RECORD)
         except _NOT_NOW:

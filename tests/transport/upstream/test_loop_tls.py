@@ -57,6 +57,29 @@ async def test_what_comes_with_the_end_of_the_handshake_is_read() -> None:
 
 
 @on_a_loop
+async def test_nothing_is_read_where_nothing_has_come_behind_the_handshake() -> None:
+    """OpenSSL would say so by an exception, which takes longer than to look."""
+    ends, read = Ends(), list[int]()
+    decrypt = ends.tls._decrypt
+
+    def reads(most: int) -> bytes:
+        read.append(most)
+        return bytes(decrypt(most))
+
+    ends.tls._decrypt = reads
+    ends.take()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ends.server.do_handshake()
+    ends.sent()
+    assert ends.inner.heard == ["made"]
+    assert read == []
+    ends.take()
+    ends.server.do_handshake()
+    ends.sent()  # its tickets
+    assert read == [RECORD]
+
+
+@on_a_loop
 async def test_pieces_are_one_write_below() -> None:
     ends = Ends()
     ends.shake()

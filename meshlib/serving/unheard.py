@@ -1,0 +1,106 @@
+"""A connection that has been accepted and is not served yet: its client has not said its first byte, or not ended its
+handshake.
+
+Its transport reads what is said first, and goes on with whatever serves it then. To look at the first byte before there is a
+transport would be a watch of the loop's and a turn more for each connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshlib.alarms import Cancellable
+
+
+class Unheard(asyncio.Protocol):
+    """``heard``: what its client has said first, at least a byte; ``silent``: it has gone without. A port that looks at
+    connections itself (``acceptor.py``: those with a judge) does not have it ``listen``."""
+
+    __slots__ = (
+        *("_connecting", "_heard", "_silent", "closed", "late", "seen", "sock", "transport", "under_way", "until"),
+        "watched",
+    )
+
+    def __init__(
+        self, sock: socket.socket, heard: Callable[[Unheard, bytes], None], silent: Callable[[Unheard], None]
+    ) -> None:
+        self.sock = sock
+        self._heard = heard
+        self._silent = silent
+        self._connecting: Coroutine[Any, Any, Any] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.closed = False
+        self.under_way: asyncio.Future[None] | None = None  # its handshake, or the task that hands it on
+        self.until = 0.0  # when it is waited for no longer, by the clock of alarms
+        self.late: Cancellable | None = None  # the same for a judge alone, before that
+        self.watched = False
+        self.seen = 0  # bytes that were looked at and did not tell
+
+    @property
+    def peer(self) -> str:
+        """Its address, for people."""
+        try:
+            name = self.sock.getpeername()
+        except OSError:
+            return "a client"
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client of the unix socket"
+
+    # -- connecting ----------------------------------------------------------------------------------------------------
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a transport read what its client says first. Raises OSError: it is gone."""
+        self.connect(loop, self)
+
+    def connect(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+        """Begin; ``protocol`` has the transport. Without a task: ``connected`` goes on. Raises OSError: it is gone."""
+        connecting = loop.connect_accepted_socket(lambda: protocol, self.sock)
+        connecting.send(None)
+        self._connecting = connecting
+
+    def connected(self) -> None:
+        """Let what connects end; its transport is there. Raises OSError: it is gone."""
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            with contextlib.suppress(StopIteration):
+                connecting.send(None)
+
+    # -- of the transport, as long as it listens --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment] # uvloop's are no subclass
+        if self.closed:  # in the turn in which it began; what connects has a turn to go
+            asyncio.get_running_loop().call_soon(transport.abort)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        if not self.closed:
+            self.connected()
+            self._heard(self, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.connected()
+        self.transport = None
+        self._silent(self)
+
+    # -- what becomes of it ---------------------------------------------------------------------------------------------
+
+    def pass_on(self, protocol: asyncio.Protocol, data: bytes) -> None:
+        """To what serves it, with what was read."""
+        transport, self.transport = self.transport, None
+        assert transport is not None
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if not transport.is_closing():
+            protocol.data_received(data)
+
+    def close(self) -> None:
+        """Without a word."""
+        self.closed = True
+        if self.transport is not None:
+            self.transport.abort()
+        elif self._connecting is None:
+            self.sock.close()
