@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.engine import replies
+from meshlib.engine.shared_keys import share_keys
 from meshlib.proxy import grpc
 from meshlib.proxy.client_body import ClientBody, Source
 from meshlib.proxy.refusals import BROKEN, SILENT, Asked
@@ -51,6 +52,7 @@ class Carries(Protocol):
     def flush_soon(self) -> None: ...
 
 
+@share_keys
 class Http2Call(ServerStream):
     """One request and, as its ``Responder``, the response."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from meshlib.engine.shared_keys import share_keys
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_request import RequestHead
 
 
+@share_keys
 class ServerStream:
     """One request and its response. Whoever serves it may derive from it what is made in its place (``streams`` of a
     session)."""

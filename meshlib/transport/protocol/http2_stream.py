@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from meshlib.engine.outcome import Failure
+from meshlib.engine.shared_keys import share_keys
 from meshlib.policy.header_ops import RawHeaders
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
@@ -78,11 +79,12 @@ class StreamFailure(NamedTuple):
     error: BaseException | None = None
 
 
+@share_keys
 class Stream:
     """One request and its response. ``head_done``, ``complete`` and ``failed`` tell how far it is; ``wake`` is called when
     something changed: the head or data came, it ended or failed, or more of the body may be sent."""
 
-    # No slots: what most streams keep as it is stands here, and costs them nothing (row "HTTP/2 at 32 in flight").
+    # No slots: what most streams keep as it is stands here, and need not be set (row "HTTP/2 at 32 in flight").
     status = 0
     received = 0
     """Bytes of the body."""
