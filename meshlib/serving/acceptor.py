@@ -200,6 +200,8 @@ class Acceptor:
 
     def _begin(self, connection: socket.socket) -> None:
         assert self._loop is not None
+        with contextlib.suppress(OSError):  # a unix socket
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.counts["accepted"] += 1
         too_many = self._waiting.one_too_many()
         if too_many is not None:
@@ -219,8 +221,6 @@ class Acceptor:
             except OSError:  # gone
                 self._drop(waiting)
             return
-        with contextlib.suppress(OSError):  # a unix socket; transports do it themselves
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._look(waiting, self._judge)
 
     def _wait_for(self, waiting: Unheard, seconds: float) -> None:

@@ -210,6 +210,17 @@ async def test_the_first_byte_stays_for_who_serves_it_however_slowly_it_comes(wo
         conversation.close()
 
 
+@pytest.mark.parametrize("over", ["TLS", "plain text"])
+async def test_small_writes_are_sent_at_once(world: World, over: str) -> None:
+    """asyncio itself asks for that where a socket says that it is TCP's, as those that are accepted here do not."""
+    async with accepting(world, PERMISSIVE) as port:
+        conversation = await port.connect(world.client() if over == "TLS" else None, "reviews")
+        assert (await conversation.say("hello")).endswith(" hello")
+        sock = port.serves.made[0].transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        conversation.close()
+
+
 async def test_a_client_hello_that_comes_byte_by_byte_is_shaken_hands_with(world: World) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = world.client().wrap_bio(incoming, outgoing, server_hostname="reviews")

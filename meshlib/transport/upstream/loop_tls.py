@@ -57,7 +57,7 @@ class LoopTls(asyncio.Transport, asyncio.Protocol):
     def __init__(
         self, loop: asyncio.AbstractEventLoop, inner: asyncio.Protocol, wraps: Wraps, server_hostname: str | None
     ) -> None:
-        super().__init__()
+        # not asyncio's __init__: what it keeps, the extra information, the transport below has
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = wraps.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
