@@ -99,8 +99,10 @@ class Configuration:
     def follow(self) -> None:
         """In a worker that was forked with a mesh that does not watch its files: watch them from now on, and read what has
         changed since they were loaded. Raises ``MeshError`` when they cannot be read; the configuration stays."""
-        self.watch()
-        if self.source is not None and self.source.changed:
+        if self.source is None:
+            return
+        self.source.watch(self._reload_watched, seen=self.source.signature())
+        if self.source.changed:
             self.reload(by_hand=False, accept=False)
 
     def close(self) -> None:

@@ -152,7 +152,7 @@ class Http2Downstream(asyncio.Protocol):
             self.loop.call_soon(self._go_on)
         if session.over:
             if session.broken:
-                self._listener.broken(session.broken, session.bug, transport)
+                self._listener.broken(session.broken, session.bug, transport, session.flood)
             self.transport = Leaving(transport, self, self.loop)  # it may be sending
         elif transport.get_write_buffer_size() > BACKLOG_MOST:
             self._listener.broken("the client does not read what it asks for", False, transport)

@@ -48,7 +48,7 @@ class Accepts(Protocol):
     def passed_on(self, connection: Downstream, /) -> None: ...
     def closed(self, connection: Downstream, /) -> None: ...
     def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None: ...
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None: ...
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, flood: bool = False, /) -> None: ...
 
 
 class Reads(Protocol):
@@ -118,9 +118,9 @@ class HttpConnection(Generic[Listens]):
         """A request was refused before anything was decided about it. ``asked``: as for ``Listener``."""
         self._listener.refused(refused, client, asked)
 
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, flood: bool = False) -> None:
         """The connection over HTTP/2 had to be closed."""
-        self._listener.broken(why, bug, client)
+        self._listener.broken(why, bug, client, flood)
 
     def forward(self, request: ProxyRequest, responder: Responder) -> UnderWay | None:
         """Begin; the response may be on its way before this returns. What this returns cancels it; None: it goes no further,

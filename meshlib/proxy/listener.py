@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshlib.proxy")
 
+FLOODS_SAID_EVERY = 60.0
+"""Seconds, at a port, from one warning of a client that floods its connection to the next."""
+
 
 def where(name: object) -> str:
     """What a socket says of itself (``sockname``, ``peername``), in words."""
@@ -80,6 +83,8 @@ class Listener:
         """Requests that were no requests, by the status that said so."""
         self.counts: Counter[str] = Counter()
         """What became of connections over TLS, at a port of a gateway."""
+        self._floods_told_again_at = float("-inf")
+        self._floods_untold = 0
         self._connections: set[Downstream] = set()
         self._arriving: set[asyncio.Task[None]] = set()  # accepted as it stopped
         self._server: asyncio.Server | None = None
@@ -172,10 +177,26 @@ class Listener:
             at, who = (where(client.get_extra_info(name)) for name in ("sockname", "peername"))
             log.debug("a request of %s to %s is refused with %d: %s", who, at, refused.status, refused.why)
 
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport) -> None:
-        """The connection of this client over HTTP/2 had to be closed; ``bug``: by a fault of ours."""
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, flood: bool = False) -> None:
+        """The connection of this client over HTTP/2 had to be closed; ``bug``: by a fault of ours; ``flood``: as it floods."""
         who = where(client.get_extra_info("peername"))
+        if flood and self._warns_of_floods():
+            log.warning(
+                "the HTTP/2 connection of %s is closed: %s (%d more since this was said last; said once in %g s)",
+                *(who, why, self._floods_untold, FLOODS_SAID_EVERY),
+            )
+            self._floods_untold = 0
+            return
         log.log(logging.ERROR if bug else logging.DEBUG, "the HTTP/2 connection of %s is closed: %s", who, why)
+
+    def _warns_of_floods(self) -> bool:
+        """Not of each: strangers would fill the log."""
+        now = self.forwarder.core.clock.monotonic()
+        if now < self._floods_told_again_at:
+            self._floods_untold += 1
+            return False
+        self._floods_told_again_at = now + FLOODS_SAID_EVERY
+        return True
 
     def stop(self) -> None:
         """Accept no more; every response is the last of its connection, and idle connections close."""

@@ -149,7 +149,7 @@ class Port(Protocol):
     def refused(self, refused: Refused, client: asyncio.BaseTransport, asked: Asked | None, /) -> None:
         """A request of this client was refused before anything was decided about it."""
 
-    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, /) -> None:
+    def broken(self, why: str, bug: bool, client: asyncio.BaseTransport, flood: bool = False, /) -> None:
         """Its connection over HTTP/2 had to be closed."""
 
 

@@ -44,7 +44,7 @@ class FileSource:
 
     def load(self) -> tuple[list[Resource], list[Problem]]:
         """Every resource that is good and every problem of those that are not."""
-        self._loaded = self._signature()  # before: what changes while they are read is a change
+        self._loaded = self.signature()  # before: what changes while they are read is a change
         result = self._load(read_all=False)
         self._removals.saw(self._look(result), self._clock.monotonic())
         return result.resources, result.problems
@@ -98,10 +98,10 @@ class FileSource:
 
     # -- watching ---------------------------------------------------------------------------------------------------
 
-    def watch(self, changed: Callable[[], object]) -> None:
+    def watch(self, changed: Callable[[], object], *, seen: Hashable = None) -> None:
         """Call ``changed`` (a bound method) from a daemon thread after each batch of changes, until ``stop``, or until the
         object it belongs to has gone. By inotify or watchfiles, where there is one, and by a look at names, sizes and
-        times every half second where not (``watcher.py``)."""
+        times every half second where not (``watcher.py``). What has changed since ``load`` is a change, or since ``seen``."""
         told = weakref.WeakMethod(changed)
         owner = weakref.ref(changed.__self__)  # type: ignore[attr-defined]
         del changed
@@ -124,12 +124,12 @@ class FileSource:
             return owner() is None or (at is not None and self._clock.monotonic() >= at)
 
         with self._lock:
-            self._watcher = Watcher(self.paths, self._signature, tell, due)
+            self._watcher = Watcher(self.paths, self.signature, tell, due, self._loaded if seen is None else seen)
 
     @property
     def changed(self) -> bool:
         """Whether files are not as they were at ``load``."""
-        return self._signature() != self._loaded
+        return self.signature() != self._loaded
 
     @property
     def stopping(self) -> threading.Event | None:
@@ -156,9 +156,10 @@ class FileSource:
         self._lock = threading.Lock()
         if self._watcher is not None:
             self._watcher.after_fork()
-            self.watch(changed)
+            self.watch(changed, seen=self._watcher.seen)
 
-    def _signature(self) -> Hashable:
+    def signature(self) -> Hashable:
+        """Names, sizes and times of all files, as they are."""
         from meshlib.resources.load_result import signature_of
         from meshlib.resources.loader import expand
 

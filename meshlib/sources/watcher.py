@@ -44,8 +44,9 @@ class WatchStatus(TypedDict):
 
 class Watcher:
     """``signature`` looks at the files and gives something that differs when they do. ``changed`` is told; what it returns is
-    whether there is still somebody to tell. ``due`` says whether it is time to tell anyway. ``restarts`` counts how often
-    the watch died of an error, ``error`` is the last of them; ``kind`` is how it watches."""
+    whether there is still somebody to tell. ``due`` says whether it is time to tell anyway, ``seen`` is the signature of what
+    is known already (None: of what is there now). ``restarts`` counts how often the watch died of an error, ``error`` is the
+    last of them; ``kind`` is how it watches."""
 
     def __init__(
         self,
@@ -53,13 +54,14 @@ class Watcher:
         signature: Callable[[], Hashable],
         changed: Callable[[], bool],
         due: Callable[[], bool],
+        seen: Hashable = None,
     ) -> None:
         self._paths = list(paths)
         self._signature = signature
         self._changed = changed
         self._due = due
         self._pid = os.getpid()
-        self._seen = signature()  # taken before the thread starts, so that no edit falls in between
+        self.seen = signature() if seen is None else seen
         self._told_of_polling = False
         self.stopping = threading.Event()
         self.kind = POLLING
@@ -135,10 +137,10 @@ class Watcher:
         while not self.stopping.is_set():
             now = self._signature()
             self._looks += 1
-            if now != self._seen or self._due():
+            if now != self.seen or self._due():
                 if not self._changed():
                     return
-                self._seen = now
+                self.seen = now
                 if self._notified is not None:
                     self._notified.stale = True  # links may lead elsewhere
             wait()

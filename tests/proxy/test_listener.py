@@ -10,12 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hpack import Encoder
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 
 from meshlib.proxy.listener import Listener
 from meshlib.proxy.process import ProxySettings
 from meshlib.proxy.sockets import BACKLOG
 from tests.support.event_loops import event_loops
 from tests.support.eventually import eventually
+from tests.support.fake_clock import FakeClock
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service
 from tests.support.servers import EchoServer
@@ -91,6 +94,62 @@ def test_a_fault_of_ours_that_ends_a_connection_over_http2_is_an_error_in_the_lo
         "ERROR",
         "the HTTP/2 connection of [::1]:4711 is closed: ZeroDivisionError: oh",
     )
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEAD = Encoder().encode([(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"nobody")])
+CARRIES_NOTHING = (
+    r"floods the connection with frames that carry nothing \(%s was one too many\): 2000 at once, 100 a second and 10 "
+)
+FLOODS = {
+    "PING": (PingFrame(0, b"12345678").serialize() * 3000, CARRIES_NOTHING % "PING"),
+    "SETTINGS": (SettingsFrame(0).serialize() * 3000, CARRIES_NOTHING % "SETTINGS"),
+    "rapid reset": (
+        b"".join(
+            HeadersFrame(number, HEAD, flags=["END_HEADERS"]).serialize()
+            + RstStreamFrame(number, error_code=8).serialize()
+            for number in range(1, 1001, 2)
+        ),
+        "it gives up streams at once, half of 500 or more",
+    ),
+    "CONTINUATION": (
+        HeadersFrame(1, HEAD).serialize() + ContinuationFrame(1, b"").serialize() * 20,
+        "Too many CONTINUATION frames",
+    ),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_that_ends_a_connection_over_http2_is_a_warning_with_who_what_and_the_limit(server, caplog, flood):
+    frames, words = FLOODS[flood]
+    with Proxy(mesh_of(server)) as proxy, proxy.client() as client:
+        client.send(PREFACE + SettingsFrame(0).serialize() + frames)
+        assert eventually(lambda: caplog.records)
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert re.match(
+        rf"the HTTP/2 connection of 127\.0\.0\.1:\d+ is closed: the client broke HTTP/2: .*{words}", line.getMessage()
+    )
+
+
+def test_floods_fill_no_log(caplog):
+    """One line a minute and port, with how many there were beside it."""
+    clock = FakeClock()
+    listener = Listener(None, SimpleNamespace(core=SimpleNamespace(clock=clock)))
+    client = SimpleNamespace(get_extra_info=lambda _: ("10.1.2.3", 4711))
+    for _ in range(100):
+        listener.broken("it floods", False, client, True)
+    (line,) = caplog.messages
+    assert (
+        line
+        == "the HTTP/2 connection of 10.1.2.3:4711 is closed: it floods (0 more since this was said last; said once in 60 s)"
+    )
+    clock.advance(60.0)
+    for _ in range(100):
+        listener.broken("it floods again", False, client, True)
+    (_, line) = caplog.messages
+    assert "it floods again (99 more" in line
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 def test_idle_connections_close_when_it_is_to_stop(server):

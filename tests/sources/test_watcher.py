@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import meshlib
+from meshlib.clock import SystemClock
 from meshlib.sources import watcher
+from meshlib.sources.files import FileSource
 from meshlib.sources.watcher import Watcher, WatchStatus
 from tests.support.resources import service
 
@@ -282,3 +284,51 @@ def test_a_watch_that_is_stopped_is_woken(told: Told, monkeypatch: pytest.Monkey
     again.watcher._notified.wake()  # type: ignore[union-attr]
     again.watcher._thread.join(60)
     assert not again.watcher.alive
+
+
+class Edited:
+    """Whom a source tells of changes."""
+
+    def __init__(self) -> None:
+        self.told = threading.Event()
+
+    def changed(self) -> None:
+        self.told.set()
+
+
+def test_an_edit_between_the_first_reading_and_the_watch_is_not_lost(tmp_path: Path) -> None:
+    """What is made of the resources takes its time; nobody would hear of it until the next edit."""
+    (tmp_path / "a.yaml").write_text(SERVICE.format("one"))
+    source, edited = FileSource([tmp_path], SystemClock()), Edited()
+    source.load()
+    (tmp_path / "a.yaml").write_text(SERVICE.format("another"))
+    source.watch(edited.changed)
+    try:
+        assert edited.told.wait(60)
+    finally:
+        source.stop()
+
+
+def test_nor_is_one_between_the_last_look_of_a_parent_and_its_childs_watch(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE.format("one"))
+    source, edited = FileSource([tmp_path], SystemClock()), Edited()
+    source.load()
+    source.watch(Edited().changed)
+    source._watcher.stop()  # type: ignore[union-attr]
+    (tmp_path / "a.yaml").write_text(SERVICE.format("another"))
+    source.after_fork(edited.changed)
+    try:
+        assert edited.told.wait(60)
+    finally:
+        source.stop()
+
+
+def test_files_that_have_not_changed_since_they_were_read_are_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE.format("one"))
+    source, edited = FileSource([tmp_path], SystemClock()), Edited()
+    source.load()
+    source.watch(edited.changed)
+    assert source._watcher is not None
+    wait_for(lambda: source._watcher._looks > 1)  # type: ignore[union-attr]
+    source.stop()
+    assert not edited.told.is_set()

@@ -84,7 +84,7 @@ class Listener:
     def refused(self, refused, client, asked) -> None:
         self.refusals.append(refused.status)
 
-    def broken(self, why, bug, client) -> None:
+    def broken(self, why, bug, client, flood=False) -> None:
         self.said.append(f"{'bug' if bug else 'broken'}: {why}")
 
     def opened(self, connection) -> None:

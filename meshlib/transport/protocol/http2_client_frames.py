@@ -80,7 +80,7 @@ class ClientFrames:
             elif kind <= _HEADERS:
                 self._of_request(kind, flags, stream & 0x7FFFFFFF, head >> 8)
             else:
-                self.budget.charge()
+                self.budget.charge(kind)
                 length = head >> 8
                 if kind == _PRIORITY and length == _PRIORITY_SIZE:
                     if at + FRAME_HEAD + length > size:
@@ -122,7 +122,7 @@ class ClientFrames:
         ends = flags & _END_STREAM
         if kind == _DATA:
             if not ends and (not length or (flags & _PADDED and length <= _PADDING)):
-                self.budget.charge()
+                self.budget.charge(kind)
             if stream in self._ended:
                 raise Violation("DATA on a stream that it had ended", Code.STREAM_CLOSED)
         elif stream > self._newest:

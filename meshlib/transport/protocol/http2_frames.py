@@ -34,6 +34,18 @@ TINY_A_STREAM = 1000.0  # given for each stream opened: responses may come in wo
 FRAMES_AT_ONCE = 512
 
 _DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _CONTINUATION = 0, 1, 4, 5, 7, 9
+_NAMES = {
+    number: f" ({name} was one too many)"
+    for number, name in (
+        (0, "DATA"),
+        (2, "PRIORITY"),
+        (3, "RST_STREAM"),
+        (4, "SETTINGS"),
+        (6, "PING"),
+        (8, "WINDOW_UPDATE"),
+        (9, "CONTINUATION"),
+    )
+}
 _ACK, _END_HEADERS, _PADDED = 1, 4, 8
 
 
@@ -84,11 +96,11 @@ class FrameBudget:
         self._left = left if left < BUDGET_MOST else BUDGET_MOST
         self._tiny = tiny if tiny < TINY_MOST else TINY_MOST
 
-    def charge(self) -> None:
-        """A frame that carries nothing."""
+    def charge(self, kind: int = -1) -> None:
+        """A frame that carries nothing, of this kind where it is known."""
         self._left -= 1.0
         if self._left < 0.0:
-            self.flooded()
+            self.flooded(kind)
 
     def data(self, size: int) -> None:
         """A DATA frame with ``size`` bytes of body."""
@@ -106,10 +118,12 @@ class FrameBudget:
                     "the server floods the connection with frames that carry next to nothing", Code.ENHANCE_YOUR_CALM
                 )
 
-    def flooded(self) -> None:
-        """It is spent."""
+    def flooded(self, kind: int = -1) -> None:
+        """It is spent, with a frame of this kind."""
         raise Violation(
-            f"the {self._peer} floods the connection with frames that carry nothing", Code.ENHANCE_YOUR_CALM
+            f"the {self._peer} floods the connection with frames that carry nothing{_NAMES.get(kind, '')}: {BUDGET:g} at once, "
+            f"{BUDGET_A_SECOND:g} a second and {BUDGET_A_FRAME:g} for each stream are as many as may come",
+            Code.ENHANCE_YOUR_CALM,
         )
 
 

@@ -64,12 +64,12 @@ class ServerSession(ServerConnection):
     """One connection. Not thread-safe. After every call, or after a few of them, what ``outgoing`` returns must be written; and
     when ``over``, the connection be closed.
 
-    ``broken``: why the connection is over before its time; ``bug``: by a fault of ours. ``draining``: no new streams are taken.
+    ``broken``: why the connection is over early; ``bug``: by our fault; ``flood``: it floods. ``draining``: no new streams.
     """
 
     __slots__ = (
         *("_budget", "_closed", "_made", "_now", "_overflowed", "_premature"),
-        *("_resets", "_tunnels", "_unwritten", "_wholes", "bug"),
+        *("_resets", "_tunnels", "_unwritten", "_wholes", "bug", "flood"),
     )
 
     def __init__(
@@ -105,7 +105,7 @@ class ServerSession(ServerConnection):
         self._resets: set[int] = set()  # streams that were reset, and nghttp2 has not told that they are closed
         self._closed = self._premature = 0  # streams that ended, and those given up at once
         self._wholes = 0  # that ended with a whole response, of which neither the budget nor ``_closed`` was told
-        self.bug = False
+        self.bug = self.flood = False
         self._now = now
         self._made = streams
 
@@ -264,6 +264,7 @@ class ServerSession(ServerConnection):
         try:
             return self._receive(data, now)
         except Violation as error:
+            self.flood = error.code == Code.ENHANCE_YOUR_CALM
             if error.code is not None:
                 self._closing = True
                 self._say_goodbye(error.code, self._last)
@@ -485,7 +486,7 @@ class ServerSession(ServerConnection):
     def _wasted(self) -> None:
         self._premature += 1
         if self._premature * 2 >= max(RESETS_JUDGED, self._closed):
-            raise Violation("it gives up most of its streams as it has opened them", Code.ENHANCE_YOUR_CALM)
+            raise Violation(f"it gives up streams at once, half of {RESETS_JUDGED} or more", Code.ENHANCE_YOUR_CALM)
 
     def _ended(self, number: int, code: int) -> None:
         """nghttp2 has ended a stream; when nobody had told it to, because the client broke the protocol there."""
