@@ -154,8 +154,8 @@ class Acceptor:
             self._wait_for(waiting, LAST_PATIENCE)
 
     async def settled(self) -> None:
-        """When no handshake is under way any more."""
-        while self._under_way:
+        """When no handshake is under way any more, and all that clients have said so far has been heard."""
+        while self._under_way or (self._judge is None and any(each.unread() for each in self._waiting)):
             await asyncio.gather(*self._under_way, return_exceptions=True)
             # what follows an end comes in the next turn, for which gather does not wait since Python 3.12
             await asyncio.sleep(0)

@@ -50,6 +50,13 @@ class Unheard(asyncio.Protocol):
             return "a client"
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "a client of the unix socket"
 
+    def unread(self) -> bool:
+        """Whether its client has said something that nobody has read yet."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     # -- connecting ----------------------------------------------------------------------------------------------------
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -359,23 +359,6 @@ async def test_a_handshake_may_be_cut_off_in_the_turn_in_which_it_ends(
     assert (port.acceptor.counts["tls"], port.acceptor.counts["handshake_failed"]) == (0, 0)
 
 
-async def test_each_is_waited_for_as_long_though_one_alarm_rings_for_all(world: World) -> None:
-    async with accepting(world, STRICT) as port:
-        waiting = []
-        for _ in range(3):
-            waiting.append(await port.connect())
-            await until(lambda: port.acceptor.waiting == len(waiting))
-            port.clock.advance(4)
-        for left in (2, 1, 0):  # at 10, 14 and 18 seconds; the last one came at 8
-            await until(lambda left=left: port.acceptor.waiting <= left)  # type: ignore[misc]
-            assert port.acceptor.counts["timed_out"] == 3 - left
-            assert await waiting[2 - left].ended() in ("ConnectionResetError", "closed")
-            port.clock.advance(3.9)
-            await asyncio.sleep(0)
-            assert port.acceptor.waiting == left
-            port.clock.advance(0.1)
-
-
 async def test_silence_is_cut_off_where_tls_is_not_looked_for_as_well(world: World) -> None:
     async with accepting(world, DISABLE) as port:
         silent = await port.connect()
@@ -486,11 +469,3 @@ async def test_what_the_kernel_has_accepted_when_it_stops_is_served_for_as_long_
         with pytest.raises(ConnectionResetError):
             silent.recv(1)
         silent.close()
-
-
-async def test_no_alarm_is_left_of_one_that_has_stopped(world: World) -> None:
-    async with accepting(world, STRICT) as port:
-        assert await port.ask(world.client()) == WHO
-        assert port.acceptor._alarm is not None
-        port.acceptor.stop()
-        assert port.acceptor._alarm is None
