@@ -354,17 +354,18 @@ class Acceptor:
         remember_sni(context)
         tickets = self._tickets.next()
         try:
-            tls = LoopTls(loop, _Greeter(self, credentials), Accepts(context, tickets), None)
+            tls: LoopTls = waiting
+            inner, wraps = _Greeter(self, credentials), Accepts(context, tickets)
             if data is None:
-                waiting.connect(loop, tls)
+                waiting.connect(loop, tls := LoopTls(loop, inner, wraps, None))
+            else:
+                waiting.secure(loop, inner, wraps, data)
         except OSError:  # gone
             self._drop(waiting)
             return
         waiting.under_way = tls.handshake
         self._under_way.add(tls.handshake)
         tls.handshake.add_done_callback(functools.partial(self._shaken, waiting, tls, bool(tickets)))
-        if data is not None:
-            waiting.pass_on(tls, data)
 
     def _shaken(
         self,
@@ -455,7 +456,7 @@ class Acceptor:
 
     def _drop(self, waiting: Unheard) -> None:
         self._over(waiting)
-        waiting.close()
+        waiting.drop()
 
     def _say(self, what: str, sentence: str) -> None:
         """Once each; ``counts`` has how often."""

@@ -2,7 +2,8 @@
 handshake.
 
 Its transport reads what is said first, and goes on with whatever serves it then. To look at the first byte before there is a
-transport would be a watch of the loop's and a turn more for each connection.
+transport would be a watch of the loop's and a turn more for each connection. Where it is TLS, this is the TLS as well: to give
+a transport another protocol has uvloop watch its socket anew, three calls of the system.
 """
 
 from __future__ import annotations
@@ -13,11 +14,25 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from meshlib.transport.upstream.loop_tls import LoopTls
+
 if TYPE_CHECKING:
     from meshlib.alarms import Cancellable
+    from meshlib.transport.upstream.tls import Wraps
 
 
-class Unheard(asyncio.Protocol):
+class _Over:
+    """The handshake of what is not TLS, or not yet."""
+
+    def done(self) -> bool:
+        """Nothing is to be done for it."""
+        return True
+
+
+_NONE: Any = _Over()
+
+
+class Unheard(LoopTls):
     """``heard``: what its client has said first, at least a byte; ``silent``: it has gone without. A port that looks at
     connections itself (``acceptor.py``: those with a judge) does not have it ``listen``."""
 
@@ -29,6 +44,10 @@ class Unheard(asyncio.Protocol):
     def __init__(
         self, sock: socket.socket, heard: Callable[[Unheard, bytes], None], silent: Callable[[Unheard], None]
     ) -> None:
+        # what LoopTls keeps is made when it is TLS; until then its data_received comes to ``_first``
+        self._made = False
+        self._took: Any = self._first
+        self.handshake = _NONE
         self.sock = sock
         self._heard = heard
         self._silent = silent
@@ -83,28 +102,45 @@ class Unheard(asyncio.Protocol):
         if self.closed:  # in the turn in which it began; what connects has a turn to go
             asyncio.get_running_loop().call_soon(transport.abort)  # type: ignore[attr-defined]
 
-    def data_received(self, data: bytes) -> None:
+    def _first(self, data: bytes) -> None:
+        """In place of the ``_took`` of TLS."""
         if not self.closed:
             self.connected()
             self._heard(self, data)
 
+    def eof_received(self) -> bool:
+        return self.handshake is not _NONE and super().eof_received()
+
     def connection_lost(self, error: Exception | None) -> None:
+        if self.handshake is not _NONE:
+            super().connection_lost(error)
+            return
         self.connected()
-        self.transport = None
+        self.transport = self._took = None
         self._silent(self)
 
     # -- what becomes of it ---------------------------------------------------------------------------------------------
 
+    def secure(self, loop: asyncio.AbstractEventLoop, inner: asyncio.Protocol, wraps: Wraps, data: bytes) -> None:
+        """Be the TLS of ``inner``; the handshake begins when who was given ``data`` returns. Raises OSError."""
+        transport = self.transport
+        assert transport is not None
+        super().__init__(loop, inner, wraps, None)
+        self.transport = None
+        super().connection_made(transport)
+        self._took(data)
+
     def pass_on(self, protocol: asyncio.Protocol, data: bytes) -> None:
         """To what serves it, with what was read."""
         transport, self.transport = self.transport, None
+        self._took = None  # which refers to this
         assert transport is not None
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if not transport.is_closing():
             protocol.data_received(data)
 
-    def close(self) -> None:
+    def drop(self) -> None:
         """Without a word."""
         self.closed = True
         if self.transport is not None:

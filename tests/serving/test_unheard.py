@@ -72,7 +72,7 @@ async def accepted(closes: bool = False) -> AsyncIterator[Accepted]:
         made = Accepted(client, sock, closes)
         made.unheard.listen(asyncio.get_running_loop())
         yield made
-        made.unheard.close()
+        made.unheard.drop()
         if made.served.heard:
             made.served.transport.abort()
         await until(lambda: sock.fileno() < 0)
@@ -116,7 +116,7 @@ async def test_it_may_be_closed_before_it_has_said_anything(when: str) -> None:
         if when == "later":
             await until(lambda: connection.unheard.transport is not None)
         connection.client.sendall(b"first")
-        connection.unheard.close()
+        connection.unheard.drop()
     assert connection.first == []
     assert not problems
 
