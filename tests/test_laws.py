@@ -33,6 +33,7 @@ ONCE: dict[str, str] = {
     "transport/upstream/names.py": "the thread that looks names up",
     "transport/upstream/followed.py": "looks at files when a connection is made",
     "transport/protocol/head_layout.py": "compiles a layout: when some requests have had it, of which there are few",
+    "transport/protocol/response_layout.py": "the same, of some responses",
 }
 
 # -- the table --------------------------------------------------------------------------------------------------------

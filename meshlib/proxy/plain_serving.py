@@ -240,7 +240,7 @@ class PlainServing:
             else:
                 made = as_server(head, settings, call.clock)  # type: ignore[assignment]  # as is ``head``
             lines = made.lines
-            size = len(lines) - 4 * lines.count(b"\n")  # as its ``size``
+            size = len(lines) - 4 * (made._count or lines.count(b"\n"))  # as its ``size``
             more = b""
             if settings.debug:
                 took = int(record.upstream_ms or 0)

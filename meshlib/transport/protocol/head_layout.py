@@ -8,7 +8,7 @@ names, and of those there are few (``MOST_LAYOUTS``), and short (``MOST_BYTES``)
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from meshlib.transport.protocol.http1_head import RequestHead
 from meshlib.transport.protocol.special_lines import MOST_READINGS, SpecialLines
@@ -32,7 +32,7 @@ patterns) some megabytes."""
 MAY_COME = ("x-request-id", "x-forwarded-proto", "x-forwarded-client-cert")
 """What a proxy adds to heads that have none."""
 
-_NAMES = re.compile(rb"([^:\r]*):[^\r]*\r\n")
+NAMES = re.compile(rb"([^:\r]*):[^\r]*\r\n")
 _BLANKS = rb":[ \t]*+"
 _VALUE = _BLANKS + rb"([^\r]*+)\r\n"
 _OTHER_VALUES = {
@@ -44,6 +44,7 @@ _TARGET = rb"(/[!$&-;=?-\[\]_a-z~]*+)"
 _VERSION = b" HTTP/1.1\r\n"
 
 _Key = tuple[bytes, ...]
+Layout = TypeVar("Layout")
 _layouts: dict[_Key, HeadLayout] = {}
 _met: dict[_Key, int] = {}
 
@@ -94,19 +95,26 @@ def layout_of(head: RequestHead) -> HeadLayout | None:
         or special.grpc is not False
     ):
         return None
-    names = tuple(_NAMES.findall(head.lines))
-    key = (head.method, *names)
-    found = _layouts.get(key)
+    names = tuple(NAMES.findall(head.lines))
+    return learnt(_layouts, _met, (head.method, *names), names, lambda: HeadLayout(head.method, names, special))
+
+
+def learnt(
+    layouts: dict[_Key, Layout], met: dict[_Key, int], key: _Key, names: tuple[bytes, ...], make: Callable[[], Layout]
+) -> Layout | None:
+    """The layout of ``key`` among ``layouts``, of heads with these names. None: there is none, or not yet, and that it was
+    ``met`` is noted."""
+    found = layouts.get(key)
     if found is not None or len(names) > LONGEST or sum(map(len, names)) > MOST_BYTES:
         return found
-    times = _met.get(key, 0) + 1
+    times = met.get(key, 0) + 1
     if times < TIMES:
-        if len(_met) >= MOST_MET:
-            _met.clear()
-        _met[key] = times
+        if len(met) >= MOST_MET:
+            met.clear()
+        met[key] = times
         return None
-    _met.pop(key, None)
-    if len(_layouts) >= MOST_LAYOUTS:
-        _layouts.clear()
-    made = _layouts[key] = HeadLayout(head.method, names, special)
+    met.pop(key, None)
+    if len(layouts) >= MOST_LAYOUTS:
+        layouts.clear()
+    made = layouts[key] = make()
     return made

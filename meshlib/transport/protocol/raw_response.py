@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
 from meshlib.transport.protocol.http1 import FEW_MISSES, MAX_HEAD_BYTES, MAX_HEADERS, SELDOM, ResponseReader
 from meshlib.transport.protocol.known_heads import LONGEST_HEAD, KnownHead, remember
-from meshlib.transport.protocol.received_head import UNTOLD, ReceivedHead, at_a_glance, received
+from meshlib.transport.protocol.received_head import UNTOLD, ReceivedHead, at_a_glance, laid_out, received
 from meshlib.transport.protocol.request_head import IN_VALUES
+from meshlib.transport.protocol.response_layout import LOOKED_AT, response_layout_of
 from meshlib.transport.protocol.shortcuts import PLAIN
 from meshlib.transport.protocol.strict_parser import REFUSES_ODD_RESPONSES
+
+if TYPE_CHECKING:
+    from meshlib.transport.protocol.received_head import Shape
+    from meshlib.transport.protocol.response_layout import ResponseLayout
 
 NO_CONTENT = 204
 NOT_MODIFIED = 304
@@ -40,7 +45,7 @@ class _Whole:
 class RawResponseReader(ResponseReader):
     """A ``ResponseReader`` whose ``headers`` are a ``ReceivedHead``. No step of bytecode a header (row "proxy: HTTP/1.1")."""
 
-    __slots__ = ("_as_new", "_coming", "_glances", "_raw")
+    __slots__ = ("_as_new", "_coming", "_glances", "_layout", "_looks", "_raw")
 
     on_header = None  # type: ignore[assignment] # llhttp tells nobody of them
     on_status = None  # type: ignore[assignment] # the status line says it
@@ -52,6 +57,10 @@ class RawResponseReader(ResponseReader):
         self._glances: Any = None
         """llhttp again, for responses that are whole as they come; it hears of nothing but their end."""
         self._coming: list[None] = []
+        self._layout: ResponseLayout[Shape] | None = None
+        """Of some of the responses before."""
+        self._looks = 0
+        """At responses of which no layout was known."""
         super().__init__()
 
     def begin(self, head_request: bool) -> None:
@@ -103,16 +112,26 @@ class RawResponseReader(ResponseReader):
         "proxy-inprocess"). False: it is not one, or not to be taken, and nothing has happened. ``known_end``: where its head
         ends, to be remembered; 0: it is not to be."""
         status = _STATUSES.get(data[:_BEFORE_REASON])
-        end = data.find(_END_OF_HEAD) + 4
-        if status is None or not 4 <= end <= MAX_HEAD_BYTES or not REFUSES_ODD_RESPONSES or PLAIN:
+        if status is None or not REFUSES_ODD_RESPONSES or PLAIN:
             return False
-        line_end = data.find(_LINE_END)
-        reason = data[_BEFORE_REASON:line_end]
+        size, layout = len(data), self._layout
+        found = None if layout is None or known_end else layout.match(data)
+        if found is None:
+            end = data.find(_END_OF_HEAD) + 4
+            if not 4 <= end <= MAX_HEAD_BYTES:
+                return False
+            line_end = data.find(_LINE_END)
+            reason = data[_BEFORE_REASON:line_end]
+            head = at_a_glance(data[line_end + 2 : end - 2], size - end)
+            if head is None or (end > _FEW and head.lines.count(b"\n") > MAX_HEADERS):
+                return False
+        else:
+            end, parts = found.end(), found.groups()
+            reason = parts[0]
+            if end > MAX_HEAD_BYTES or parts[layout.length] != b"%d" % (size - end):  # type: ignore[union-attr]
+                return False
+            head = laid_out(data[_BEFORE_REASON + 2 + len(reason) : end - 2], layout, parts)  # type: ignore[arg-type]
         if reason != _OK and reason.translate(None, IN_VALUES):
-            return False
-        size = len(data)
-        head = at_a_glance(data[line_end + 2 : end - 2], size - end)
-        if head is None or (end > _FEW and head.lines.count(b"\n") > MAX_HEADERS):
             return False
         coming = self._coming
         parser = self._glances
@@ -134,6 +153,10 @@ class RawResponseReader(ResponseReader):
         self._as_new = self.head_done = self.complete = self.keep_alive = True
         if size != end:
             self.chunks.append(data[end:])
+        if found is None:
+            self._looks += 1
+            if self._looks % LOOKED_AT == 1:
+                self._layout = response_layout_of(head.lines, head.shape) or layout
         if known_end == end:
             head.told = UNTOLD
             remember(self.known, data[:end], (status, reason, head, size - end))  # type: ignore[arg-type]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from meshlib.transport.protocol.raw_head import RawHead
 from meshlib.transport.protocol.request_head import IN_VALUES
 from meshlib.transport.protocol.strict_parser import REFUSES_ODD_RESPONSES
+
+if TYPE_CHECKING:
+    from meshlib.transport.protocol.response_layout import Parts, ResponseLayout
 
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 """How long a proxy waited for its upstream, in milliseconds: each of a chain says its own."""
@@ -53,10 +57,9 @@ class Shape:
     length of the body and what is for the upstream's connection. ``sized``: there is a Content-Length; ``coded``: there is a
     Transfer-Encoding; ``timed``: they came with ``SERVICE_TIME``; ``hops``: how many lines are for the upstream's connection;
     ``kept``: it is one, which says that the connection stays. ``plain``: that at most, and one length of the body.
-    ``usual``: they are, and have a Date and one Server; ``kept_first``: they say of the connection before they say who
-    serves."""
+    ``usual``: they are, and have a Date and one Server."""
 
-    __slots__ = ("coded", "hops", "kept", "kept_first", "plain", "sized", "special", "timed", "usual")
+    __slots__ = ("coded", "hops", "kept", "plain", "sized", "special", "timed", "usual")
 
     def __init__(self, found: tuple[bytes, ...]) -> None:
         self.special = special = [each for each in found if each in _HOPS or each == _LENGTH]
@@ -69,7 +72,6 @@ class Shape:
         self.usual = (
             self.plain and found.count(_SERVER) == 1 and found.count(_DATE) == 1 and not self.timed  # as nearly all
         )
-        self.kept_first = self.usual and self.kept and found.index(_KEEPS) < found.index(_SERVER)
 
 
 _shapes: dict[tuple[bytes, ...], Shape] = {}
@@ -92,13 +94,23 @@ class ReceivedHead(RawHead):
     lines that go on, without those for the upstream's connection. ``told``: None of a head that comes once; else by which
     settings, and what a proxy makes of them if they have come again (``server_headers.py``)."""
 
-    __slots__ = ("_lower", "_passed", "shape", "told")
+    __slots__ = ("_count", "_layout", "_lower", "_parts", "_passed", "shape", "told")
+
+    _lower: bytes | None
+    """None: nobody has asked for it."""
+    _parts: Parts | None
+    """What ``_layout`` has found in ``lines``; None: nobody has looked, or they are others now."""
+    _layout: ResponseLayout[Shape]
+    _count: int
+    """How many lines there are; 0: nobody has counted them."""
 
     def __init__(self, lines: bytes) -> None:
         self.lines = lines
         self._pairs = None
         self._lower = lower = b"\r\n" + lines.lower()
         self._passed: bytes | None = None
+        self._parts = None
+        self._count = 0
         self.told: tuple[object, ReceivedHead | None] | None = None
         self.shape = shape_of(tuple(_LOOKED_FOR.findall(lower)))
 
@@ -118,15 +130,22 @@ class ReceivedHead(RawHead):
         passed = self._passed
         if passed is None:
             passed, shape = self.lines, self.shape
-            if shape.hops:
-                at = self._lower.find(_KEPT) if shape.kept else -1
+            if self._parts is not None:
+                passed = b"".join(self._layout.passed(self._parts))
+            elif shape.hops:
+                at = (self._lower or self._look()).find(_KEPT) if shape.kept else -1
                 passed = passed[:at] + passed[at + _KEPT_LINE :] if at >= 0 else self._end_to_end()
             self._passed = passed
         return passed
 
+    def _look(self) -> bytes:
+        """The lines in lower case, behind a line end: made for who asks."""
+        self._lower = lower = _LINE_END + self.lines.lower()
+        return lower
+
     def _end_to_end(self) -> bytes:
         lines = self.lines
-        if self.shape.hops == 1 and (at := self._lower.find(_CLOSED)) >= 0:
+        if self.shape.hops == 1 and (at := (self._lower or self._look()).find(_CLOSED)) >= 0:
             return lines[:at] + lines[at + len(_CLOSED) - 2 :]
         gone = set(HOP_BY_HOP)
         for value in self.values(b"connection"):
@@ -143,8 +162,9 @@ class ReceivedHead(RawHead):
         """The same with more of them at the end, of headers that go on: each with its line end."""
         made = ReceivedHead.__new__(ReceivedHead)
         made.lines = self.lines + lines
-        made._pairs = None
+        made._pairs = made._parts = None
         made.told = None
+        made._count = 0
         made._lower = self._lower
         made._passed = self.passed + lines
         made.shape = self.shape
@@ -156,9 +176,8 @@ class ReceivedHead(RawHead):
 
     def has_line(self, begins: bytes) -> bool:
         """Whether a line begins so: a line end, a name (in lower case), a colon."""
-        return self._lower.find(begins) >= 0 or (
-            len(self._lower) - 2 != len(self.lines) and self._all_lower().find(begins) >= 0
-        )
+        lower = self._lower or self._look()
+        return lower.find(begins) >= 0 or (len(lower) - 2 != len(self.lines) and self._all_lower().find(begins) >= 0)
 
     def values(self, name: bytes) -> list[bytes]:
         """As ``RawHead``'s."""
@@ -166,13 +185,14 @@ class ReceivedHead(RawHead):
 
     def _all_lower(self) -> bytes:
         """Of the lines that were added, too."""
-        lower, known = self._lower, len(self._lower) - 2
+        lower = self._lower or self._look()
+        known = len(lower) - 2
         return lower if known == len(self.lines) else lower + self.lines[known:].lower()
 
     def instead(self, away: Iterable[bytes], added: bytes) -> ReceivedHead:
         """The same with the lines ``added`` at the end, as ``with_lines``, in place of those that begin with one of ``away``: a
         line end, the name of a header that goes on (in lower case), a colon."""
-        lines, lower = self.lines, self._lower
+        lines, lower = self.lines, self._lower or self._look()
         if len(lower) - 2 != len(lines):
             lower = self._all_lower()
         for wanted in away:
@@ -182,7 +202,8 @@ class ReceivedHead(RawHead):
                 lines, lower = lines[:at] + lines[end:], lower[:at] + lower[end:]
                 at = lower.find(wanted, at)
         made = _new(ReceivedHead)
-        made._pairs = made.told = None
+        made._pairs = made.told = made._parts = None
+        made._count = 0
         made._lower = lower
         made.shape = shape = self.shape
         passed = lines
@@ -200,7 +221,16 @@ class ReceivedHead(RawHead):
     def served(self, added: bytes) -> ReceivedHead | None:
         """As ``instead`` of the line that says who serves, of a head whose shape is ``usual``, with fewer looks at it. None: it
         has been changed since it came."""
-        lines, lower, shape = self.lines, self._lower, self.shape
+        parts, shape = self._parts, self.shape
+        if parts is not None:
+            made, layout = _new(ReceivedHead), self._layout
+            made.lines = b"".join((*layout.left(parts), added))
+            made._passed = b"".join((*layout.served(parts), added))
+            made._count = layout.lines - 1 + added.count(b"\n")
+            made._pairs = made.told = made._lower = made._parts = None
+            made.shape = shape
+            return made
+        lines, lower = self.lines, self._lower or self._look()
         at = lower.find(_SERVERS)
         if at < 0 or len(lower) - 2 != len(lines):
             return None
@@ -213,11 +243,12 @@ class ReceivedHead(RawHead):
             kept = lower.find(_KEPT)
             if kept < 0:
                 return None
-            if shape.kept_first:
+            if kept < at:
                 made._passed = b"".join((lines[:kept], lines[kept + _KEPT_LINE : at], lines[end:], added))
             else:
                 made._passed = b"".join((lines[:at], lines[end:kept], lines[kept + _KEPT_LINE :], added))
-        made._pairs = made.told = None
+        made._pairs = made.told = made._parts = None
+        made._count = 0
         made._lower = lower[:at] + lower[end:]
         made.shape = shape
         return made
@@ -234,8 +265,8 @@ class ReceivedHead(RawHead):
             at = lower.find(wanted, at)
         made = ReceivedHead.__new__(ReceivedHead)
         made.lines = lines
-        made._pairs = None
-        made.told = None
+        made._pairs = made.told = made._parts = None
+        made._count = 0
         made._lower = lower
         made._passed = None
         made.shape = shape_of(tuple(_LOOKED_FOR.findall(lower)))
@@ -245,7 +276,9 @@ class ReceivedHead(RawHead):
     def size(self) -> int:
         """Bytes of names and values, as nearly all servers write them."""
         lines = self.lines
-        return len(lines) - 4 * lines.count(b"\n")  # a line end has one; to look for both takes twice as long
+        return len(lines) - 4 * (
+            self._count or lines.count(b"\n")
+        )  # a line end has one; to look for both takes twice as long
 
     def copy(self) -> ReceivedHead:
         """Itself: it never changes."""
@@ -264,9 +297,22 @@ def at_a_glance(lines: bytes, length: int) -> ReceivedHead | None:
         return None
     made = _new(ReceivedHead)  # without its ``__init__``, which would look again
     made.lines = lines
-    made._pairs = made._passed = made.told = None
+    made._pairs = made._passed = made.told = made._parts = None
+    made._count = 0
     made._lower = lower
     made.shape = shape
+    return made
+
+
+def laid_out(lines: bytes, layout: ResponseLayout[Shape], parts: Parts) -> ReceivedHead:
+    """The same, known by the layout of its names."""
+    made = _new(ReceivedHead)
+    made.lines = lines
+    made._pairs = made._passed = made.told = made._lower = None
+    made._parts = parts
+    made._layout = layout
+    made._count = layout.lines
+    made.shape = layout.shape
     return made
 
 
