@@ -171,7 +171,11 @@ class ServerSession(ServerConnection):
                 size > SEND_AT_ONCE
                 or unwritten > UNWRITTEN
                 or promised > connection.remote_window_size
-                or promised > connection.stream_remote_window_size(number)
+                # to ask for a window takes longer; what waits to be told may have made it smaller
+                or (
+                    (size > self._first_window or self._events)
+                    and promised > connection.stream_remote_window_size(number)
+                )
             ):
                 return False
             stream.response_begun = True

@@ -8,7 +8,8 @@ from hyperframe.frame import DataFrame, SettingsFrame, WindowUpdateFrame
 from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.http2_response import response_head
 from meshlib.transport.protocol.http2_server_limits import UNWRITTEN
-from tests.support.http2_client import POST, Client, Told
+from meshlib.transport.protocol.shortcuts import PLAIN
+from tests.support.http2_client import GET, POST, Client, Told
 
 OK = response_head(200, [])
 EMPTY_SETTINGS = SettingsFrame(0)
@@ -35,6 +36,35 @@ def test_a_body_waits_for_the_window_of_its_stream():
     client.read()
     assert len(client.got.bodies[1]) == len(body)
     assert client.got.ended == [1]
+
+
+@pytest.mark.skipif(PLAIN, reason="a shortcut")
+def test_a_response_that_is_all_here_fits_into_the_first_window_that_the_client_has_set_last():
+    client = Client()
+    session = client.session
+    client.send(SettingsFrame(0, settings={4: 2}))
+    client.request()
+    assert not session.respond_whole(stream_of(client), OK, b"all", [])
+    client.send(WindowUpdateFrame(1, window_increment=1))
+    assert session.respond_whole(stream_of(client), OK, b"all", [])
+    client.send(SettingsFrame(0, settings={3: 100}), client.head(3, GET))
+    assert not session.respond_whole(stream_of(client, 3), OK, b"all", [])
+    client.send(SettingsFrame(0, settings={4: 3}))
+    assert session.respond_whole(stream_of(client, 3), OK, b"all", [])
+
+
+@pytest.mark.skipif(PLAIN, reason="a shortcut")
+def test_a_window_that_was_made_smaller_and_has_not_been_told_of_counts():
+    client = Client()
+    taken = []
+
+    class Answering(Told):
+        def on_request(self, stream):
+            taken.append(client.session.respond_whole(stream, OK, b"all", []))
+
+    client.session._sink = Answering()
+    client.send(client.head(1, GET), SettingsFrame(0, settings={4: 2}))
+    assert taken == [False]
 
 
 def test_streams_share_the_window_of_the_connection():
