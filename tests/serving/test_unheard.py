@@ -100,11 +100,15 @@ async def test_what_closes_it_at_once_hears_nothing_more() -> None:
 
 
 async def test_a_client_that_goes_without_a_word_is_told_of_once() -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
     async with accepted() as connection:
         connection.client.close()
         await until(lambda: connection.gone == 1)
     assert (connection.first, connection.gone) == ([], 1)
-    assert connection.unheard._connecting is None, "it refers to itself, and is left to the garbage collector"
+    unheard = connection.unheard
+    assert unheard._connecting is unheard._took is None, "it refers to itself, and is left to the garbage collector"
+    assert not problems
 
 
 @pytest.mark.parametrize("when", ["at once", "later"])
