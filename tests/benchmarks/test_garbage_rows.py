@@ -32,7 +32,7 @@ def calls() -> Iterator[dict[str, Callable[[], object]]]:
 )
 def test_no_call_leaves_a_cycle(calls: dict[str, Callable[[], object]], name: str) -> None:
     # what other threads of the process give up meanwhile is seen once, what a call leaves each time
-    assert min(unreachable(calls[name], CALLS) for _ in range(3)) == 0
+    assert any(unreachable(calls[name], CALLS) == 0 for _ in range(3))
 
 
 @pytest.mark.parametrize("name", ["bare httpx.Client", "bare httpx.AsyncClient"])

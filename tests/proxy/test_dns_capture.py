@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.proxy.test_transparent import GROUP, MESHLIB, SERVER, cluster
-from tests.support.namespace import Namespace, namespaces, why_none
+from tests.proxy.test_transparent import GROUP, SERVER, cluster
+from tests.support.namespace import Namespace, end, namespaces, why_none
 from tests.support.resources import pod, service, service_entry
 
 kernel = pytest.mark.skipif(bool(why_none()), reason=why_none())
@@ -124,9 +124,7 @@ def machine(request, tmp_path_factory) -> Iterator[Machine]:
             world.start([sys.executable, "-c", RESOLVER]),
         ]
         capture = ["--transparent", "--dns-capture", "--resolv-conf", str(resolv_conf)]
-        proxy = here.start(
-            [*MESHLIB, "proxy", "--config", str(folder), "--outbound", "127.0.0.1:15001", *capture], GROUP
-        )
+        proxy = here.meshlib("proxy", "--config", str(folder), "--outbound", "127.0.0.1:15001", *capture, group=GROUP)
         try:
             for server in started:
                 assert server.stdout.readline() == "up\n"
@@ -134,15 +132,11 @@ def machine(request, tmp_path_factory) -> Iterator[Machine]:
                 if "listening on" in line:
                     break
             rules = ["--proxy-group", str(GROUP), "--dns-capture", "--dns-servers", "10.1.9.9"]
-            done = here.run(*MESHLIB, "iptables", "apply", *rules, "--flavour", request.param)
-            assert done.returncode == 0, done.stderr
+            here.run_meshlib("iptables", "apply", *rules, "--flavour", request.param)
             yield Machine(here, str(resolv_conf))
-            done = here.run(*MESHLIB, "iptables", "remove", "--flavour", request.param)
-            assert done.returncode == 0, done.stderr
+            here.run_meshlib("iptables", "remove", "--flavour", request.param)
         finally:
-            for process in (*started, proxy):
-                process.terminate()
-                process.communicate(timeout=20)
+            end(*started, proxy)
 
 
 @kernel

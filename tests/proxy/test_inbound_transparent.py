@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.proxy.test_transparent import GET, GROUP, MESHLIB, TALK, hello
+from tests.proxy.test_transparent import GET, GROUP, TALK, hello
 from tests.support.credential_files import Files
 from tests.support.envoy_engine import require_envoy
 from tests.support.identities import CLIENT, SERVER, World
 from tests.support.inbound_policies import authorization_policy
-from tests.support.namespace import Namespace, namespaces, why_none
+from tests.support.namespace import Namespace, end, namespaces, why_none
 from tests.support.peer_authentication import peer_authentication
 from tests.support.resources import service
 
@@ -114,24 +114,11 @@ def before_it(request, tmp_path_factory, issued) -> Iterator[tuple[Namespace, Na
     with namespaces() as (here, world):
         assert world.run("ip", "-6", "addr", "add", "fd00:1::9/64", "dev", "out", "nodad").returncode == 0
         app = here.start([sys.executable, "-c", APPLICATION])
-        proxy = here.start(
-            [
-                *MESHLIB,
-                "proxy",
-                "--config",
-                str(folder),
-                "--transparent",
-                "--inbound",
-                "[::]:15006",
-                "--interception-mode",
-                mode,
-                "--labels",
-                "app=app",
-                "--engine",
-                engine,
-                *map(str, identity),
-            ],
-            GROUP,
+        proxy = here.meshlib(
+            *("proxy", "--config", str(folder), "--transparent", "--inbound", "[::]:15006"),
+            *("--interception-mode", mode, "--labels", "app=app", "--engine", engine),
+            *map(str, identity),
+            group=GROUP,
         )
         try:
             assert app.stdout.readline() == "up\n"
@@ -139,21 +126,17 @@ def before_it(request, tmp_path_factory, issued) -> Iterator[tuple[Namespace, Na
                 if "listening on" in line:
                     assert "serving each port of the application" in line
                     break
-            done = here.run(
-                *MESHLIB, "iptables", "apply", "--inbound", "*:15006", "--outbound-port", "0",
-                "--proxy-group", str(GROUP), "--flavour", flavour, "--interception-mode", mode,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
+            here.run_meshlib(
+                *("iptables", "apply", "--inbound", "*:15006", "--outbound-port", "0"),
+                *("--proxy-group", str(GROUP), "--flavour", flavour, "--interception-mode", mode),
+            )
             yield here, world, mode == "TPROXY"
-            done = here.run(*MESHLIB, "iptables", "remove", "--flavour", flavour)
-            assert done.returncode == 0, done.stderr
+            here.run_meshlib("iptables", "remove", "--flavour", flavour)
             assert "MESHLIB" not in here.run(f"iptables-{flavour}-save").stdout
             assert "lookup 133" not in here.run("ip", "rule").stdout
             assert "::6" not in here.run("ip", "-6", "addr", "show", "dev", "lo").stdout
         finally:
-            for process in (app, proxy):
-                process.terminate()
-                process.communicate(timeout=20)
+            end(app, proxy)
 
 
 def seen(keeps: bool, six: bool = False) -> str:

@@ -14,13 +14,12 @@ import yaml
 from tests.support.envoy_engine import require_envoy
 from tests.support.eventually import eventually
 from tests.support.mesh_config import mesh_config
-from tests.support.namespace import Namespace, namespaces, why_none
+from tests.support.namespace import Namespace, end, namespaces, why_none
 from tests.support.resources import pod, service, service_entry
 
 kernel = pytest.mark.skipif(bool(why_none()), reason=why_none())
 
 GROUP = 1337
-MESHLIB = [sys.executable, "-c", "from meshlib_command import main; main()"]
 
 SERVER = """
 import socketserver, sys, threading
@@ -158,12 +157,10 @@ def proxied(mesh_folder, request) -> Iterator[tuple[Namespace, Namespace]]:
                 ]
             ),
         ]
-        proxy = here.start(
-            [
-                *[*MESHLIB, "proxy", "--config", str(mesh_folder), "--outbound", "[::]:15001", "--transparent"],
-                *["--drain", "1", "--engine", request.param],
-            ],
-            GROUP,
+        proxy = here.meshlib(
+            *("proxy", "--config", str(mesh_folder), "--outbound", "[::]:15001", "--transparent"),
+            *("--drain", "1", "--engine", request.param),
+            group=GROUP,
         )
         try:
             for server in servers:
@@ -171,14 +168,11 @@ def proxied(mesh_folder, request) -> Iterator[tuple[Namespace, Namespace]]:
             for line in proxy.stdout:
                 if "listening on" in line:
                     break
-            done = here.run(*MESHLIB, "iptables", "apply", "--proxy-group", str(GROUP))
-            assert done.returncode == 0, done.stderr
-            assert done.stdout == "iptables: in force\nip6tables: in force\n"
+            said = here.run_meshlib("iptables", "apply", "--proxy-group", str(GROUP))
+            assert said == "iptables: in force\nip6tables: in force\n"
             yield here, world
         finally:
-            for process in (*servers, proxy):
-                process.terminate()
-                process.communicate(timeout=20)
+            end(*servers, proxy)
 
 
 @kernel

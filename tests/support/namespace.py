@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import shutil
@@ -10,9 +11,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from tests.support.forked import MAIN, Forked
+
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 TOOLS = ("unshare", "nsenter", "setpriv", "ip", "iptables-nft", "iptables-legacy", "ip6tables-nft")
 SECONDS = 60
+CLONE_NEWNET = 0x40000000
 
 
 class Namespace:
@@ -42,6 +46,37 @@ class Namespace:
         return subprocess.Popen(
             self.inside(command, group), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+
+    def meshlib(self, *arguments: str, group: int | None = None) -> Forked:
+        """The command ``meshlib``, forked, as its start is nothing to tests of what it does in there."""
+        return Forked(f"from tests.support.namespace import enter; enter({self.pid}, {group}); {MAIN}", *arguments)
+
+    def run_meshlib(self, *arguments: str) -> str:
+        """To its end; what it has said."""
+        with self.meshlib(*arguments) as process:
+            said = process.stdout.read()
+            assert process.wait(SECONDS) == 0, said
+        return said
+
+
+def enter(pid: int, group: int | None) -> None:
+    """This process is in the network namespace of that one from now on, and of this group alone."""
+    with open(f"/proc/{pid}/ns/net", "rb") as there:
+        assert ctypes.CDLL(None).setns(there.fileno(), CLONE_NEWNET) == 0, "no way in"
+    if group is not None:
+        os.setgroups([])
+        os.setresgid(group, group, group)
+
+
+def end(*processes: subprocess.Popen[str] | Forked) -> None:
+    """As an operator would."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.read()
+        process.wait(SECONDS)
+        process.stdout.close()
 
 
 @contextlib.contextmanager
