@@ -7,11 +7,11 @@ nothing is told twice; what watches clients (Sentry) sees the call.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.forked import Forked
 
 ALL_OF_THEM = pytest.mark.skipif(os.environ.get("MESHLIB_GUESTS") != "1", reason="make guests")
 ROOT = Path(__file__).parents[2]
@@ -184,8 +184,9 @@ assert traces == [transaction.trace_id] * 2 + [Kept.kept[1]["contexts"]["trace"]
 
 
 def run(text):
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    with Forked(text, folder=ROOT) as program:
+        said = program.stdout.read()
+        assert program.wait(120) == 0, said
 
 
 @pytest.mark.parametrize(
