@@ -9,7 +9,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 MOST = 256
 MOST_READINGS = 2048
@@ -30,8 +30,14 @@ their names: of repeated ones all, joined with ","; b"" of those that are not th
 Take = Callable[[Pairs], Values]
 Reading = Callable[[bytes, bytes, Callable[[str], str | None], Values], Values]
 """What reads values from header lines, the same in lower case, what says all that one has which is repeated, and others."""
-InGroups = Callable[[re.Match[bytes], Callable[[str], str | None]], Values]
+InGroups = Callable[[re.Match[bytes], "Says"], Values]
 """What reads values from what was matched in a head, and what says all that one has of which it is not known where it is."""
+
+
+class Says(Protocol):
+    """A request or a response."""
+
+    def header(self, name: str, /) -> str | None: ...
 
 
 class WantedHeaders:
@@ -234,7 +240,7 @@ def _in_order(names: tuple[str, ...], times: tuple[int | None, ...], order: tupl
 @functools.lru_cache(MOST)
 def _in_groups(names: tuple[str, ...], groups: tuple[int, ...]) -> InGroups:
     """As ``_reading``: a function of its own, which asks for all groups at once."""
-    code = ["def read(found, joined):", f"    there = {sum([1 << n for n, group in enumerate(groups) if group > 0])}"]
+    code = ["def read(found, says):", f"    there = {sum([1 << n for n, group in enumerate(groups) if group > 0])}"]
     known = {n: group for n, group in enumerate(groups) if group > 0}
     if len(known) > 1:  # of one group its value comes, not a tuple
         code.append(f"    {', '.join(f'value{n:d}' for n in known)} = found.group{tuple(known.values())}")
@@ -245,7 +251,7 @@ def _in_groups(names: tuple[str, ...], groups: tuple[int, ...]) -> InGroups:
         if group == 0:
             theirs[f"name{n:d}"] = names[n]
             code += [
-                f"    value{n:d} = joined(name{n:d})",
+                f"    value{n:d} = says.header(name{n:d})",
                 f"    if value{n:d} is not None:",
                 f"        there |= {1 << n:d}",
                 f"    value{n:d} = wire_bytes(value{n:d} or '')",

@@ -18,6 +18,7 @@ from meshlib.proxy.inbound_application import Application, ApplicationAddress
 from meshlib.proxy.inbound_hop import Hop, HopForwarder
 from meshlib.proxy.inbound_request import ServedRequest
 from meshlib.proxy.inbound_serving import Serving
+from meshlib.proxy.laid_out_request import LaidOutRequest
 from meshlib.proxy.plain_serving import PlainServing
 from meshlib.proxy.refusals import TURNED_AWAY, asked_of, told_of_inbound
 from meshlib.proxy.request import UPGRADE, ProxyRequest
@@ -198,7 +199,10 @@ class InboundConnection(ServedConnection[Inbound]):
                 self._headers = self._headers_by(mine)
         headers, special, straight = self._headers, request.special, self._straight
         server, deadline, upgrade = self._listener.server, None, False
-        if (
+        if type(request) is LaidOutRequest and request._found is not None:  # as below: its layout says the same
+            request.to_application_with(headers.added, headers.lower)
+            hurries = request._layout.hurries
+        elif (
             type(special) is SpecialLines and special.unproxied
         ):  # nearly always: its reader has said by which scheme it came
             request.counts = False  # as ``to_application``

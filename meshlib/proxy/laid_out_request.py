@@ -64,7 +64,7 @@ class LaidOutRequest(ProxyRequest):
         if found is None or (self._traced is not None and "traceparent" in wanted.names):
             return None
         read = layout.readings.get(wanted) or layout.reading(wanted)
-        return read(found, self.header)
+        return read(found, self)
 
     def to_application_with(self, added: bytes, lower: bytes) -> None:
         """As ``ProxyRequest``'s."""

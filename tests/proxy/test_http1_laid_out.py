@@ -247,3 +247,11 @@ def test_requests_to_an_application_are_judged_by_what_they_say_themselves_and_t
     assert first["headers"]["x-forwarded-proto"] == second["headers"]["x-forwarded-proto"] == "http"
     assert first["headers"]["x-request-id"] != second["headers"]["x-request-id"]
     assert (second["path"], last["headers"]["x-mine"].strip()) == ("/a", "mary")
+
+
+@NEEDS_SHORTCUTS
+def test_the_time_that_a_caller_has_left_counts_in_such_a_request_too(server, taken):
+    with InboundProxy(server.port) as proxy, proxy.client() as client:
+        found = [client.get("/", "GET", "reviews:9080", f"x-request-deadline: {left}") for left in (60, 0, 60)]
+    assert [each.status for each in found] == [200, 408, 200]
+    assert len(taken) == 2

@@ -52,16 +52,17 @@ _met: dict[_Key, int] = {}
 class HeadLayout:
     """``match``: takes what a connection has brought, where that is one head of this layout whose target is a path that stays
     as it is (dots and slashes are to be looked at); its groups are the target, and the value of each header, with the blanks
-    behind it. What the parser takes of it is the parser's to say. ``method``, ``special``: as a head's. ``at``: by its name in
-    lower case, the group of a header's value; 0: it has to be looked for. ``host``: the group of Host's.
+    behind it. What the parser takes of it is the parser's to say. ``method``, ``special`` and its ``hurries``: as a head's.
+    ``at``: by its name in lower case, the group of a header's value; 0: it has to be looked for. ``host``: the group of Host's.
     ``before``: bytes before the headers, without the target. ``lines``: how many there are. ``has_id``: whether there is an
     x-request-id. ``readings``: what reads headers that are wanted of what was matched."""
 
-    __slots__ = ("at", "before", "has_id", "host", "lines", "match", "method", "readings", "special")
+    __slots__ = ("at", "before", "has_id", "host", "hurries", "lines", "match", "method", "readings", "special")
 
     def __init__(self, method: bytes, names: tuple[bytes, ...], special: SpecialLines) -> None:
         self.method = method
         self.special = special
+        self.hurries = special.hurries
         self.readings: dict[WantedHeaders, InGroups] = {}
         self.lines = len(names)
         lower = [name.lower() for name in names]

@@ -62,7 +62,7 @@ def test_a_head_like_many_before_is_known_with_what_it_says():
     found = layout.match(other)
     assert (found[1], found[layout.host]) == (b"/b/c?d=e", b"ratings:9080")
     assert found[layout.at["x-mine"]].strip() == b"23"
-    assert (layout.method, layout.lines, layout.has_id) == (b"GET", 3, False)
+    assert (layout.method, layout.lines, layout.has_id, layout.hurries) == (b"GET", 3, False, False)
     assert taken(other, layout) == said(read(other))
 
 
@@ -76,7 +76,7 @@ def test_what_reads_headers_is_made_once_for_each_list_of_them_and_not_kept_with
     wanted = [WantedHeaders(("x-mine", f"x-{n}")) for n in range(MOST_READINGS + 3)]
     for each in wanted:
         assert layout.reading(each) is layout.readings[each]
-        assert layout.reading(each)(layout.match(PLAIN), {}.get) == (1, b"1", b"")
+        assert layout.reading(each)(layout.match(PLAIN), None) == (1, b"1", b"")
         assert len(layout.readings) <= MOST_READINGS
 
 
