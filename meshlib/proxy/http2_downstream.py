@@ -12,6 +12,7 @@ from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forwarded_path import KEEP_SLASHES, forwarded_path
 from meshlib.proxy.http2_call import Http2Call
 from meshlib.proxy.http2_request import Http2Request
+from meshlib.proxy.planned_request import planned
 from meshlib.proxy.refusals import MALFORMED
 from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from meshlib.policy.refusal import Refusal
     from meshlib.proxy.client_body import ClientBody, Source
     from meshlib.proxy.refusals import Asked
+    from meshlib.proxy.request import ProxyRequest
     from meshlib.proxy.responder import Port, UnderWay
     from meshlib.transport.protocol.http2_codec import Head
 
@@ -35,7 +37,7 @@ ACKNOWLEDGED_IN = 1.0
 """Seconds that a client has to see that the connection is to close; then streams are no longer taken."""
 
 _ID = b"x-request-id:"
-_ID_LINE = b"x-request-id: "
+_ID_NAME = len(b"x-request-id")
 _PROTO = b"x-forwarded-proto:"
 _PROTO_VALUE = len("x-forwarded-proto: ")
 _CONTINUE = response_head(100, [])
@@ -54,9 +56,10 @@ class Http2Downstream(asyncio.Protocol):
         "_numbers",
         "_progress",
         "_proto",
-        "_proto_line",
+        "_proto_size",
         "_slashes",
         "_snapshot",
+        "_tells",
         "loop",
         "session",
         "transport",
@@ -69,7 +72,8 @@ class Http2Downstream(asyncio.Protocol):
         self.session = ServerSession(self, loop.time(), streams=Http2Call)
         self.transport: Any = None
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
-        self._proto_line = b"\r\n" + listener.proto
+        self._tells = bool(listener.proto)
+        self._proto_size = sum(map(len, self._proto))
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._snapshot: Snapshot | None = None  # of which the three below are
         self._normalization: Normalization = "BASE"
@@ -214,13 +218,13 @@ class Http2Downstream(asyncio.Protocol):
         head = call.head
         if call.request_over:
             call._has_body = False
-        if head[2] == b"HEAD":
+        if head.method == b"HEAD":
             call._bodiless = True
-        if head[10] is not None:
-            call.refuse(_refused(head[10]))
+        if head.refused is not None:
+            call.refuse(_refused(head.refused))
             return
         self._new.append(call)
-        if head[8] and not call.request_over:
+        if head.expects_continue and not call.request_over:
             self.session.interim(call, _CONTINUE)
 
     def on_whole(self, call: Http2Call, data: bytes) -> None:
@@ -228,10 +232,10 @@ class Http2Downstream(asyncio.Protocol):
         call._down = self
         call._whole = data
         head = call.head
-        if head[2] == b"HEAD":
+        if head.method == b"HEAD":
             call._bodiless = True
-        if head[10] is not None:
-            call.refuse(_refused(head[10]))
+        if head.refused is not None:
+            call.refuse(_refused(head.refused))
         else:
             self._new.append(call)
 
@@ -278,32 +282,38 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for, with the settings that were read last. Raises ``Refused``."""
-        target, fields, method, authority, _, lines, lower, _, _, _, _, special, grpc, kept = call.head
+        head = call.head
+        target, plan, special = head.target, head.plan, head.special
         if target == b"*":
             raise Refused(404, "no route takes OPTIONS *")
-        if not (kept and self._slashes):
+        if not (head.kept and self._slashes):
             target = forwarded_path(target, self._normalization)
-        listener = self._listener
-        proto = listener.proto
-        if proto:  # else whoever serves it says that, and which request it is
+        added: tuple[tuple[bytes, bytes], ...] = ()
+        size = 0
+        if self._tells:  # else whoever serves it says that, and which request it is
             has_proto = _PROTO in special
             if self._numbers and _ID not in special:
-                number = listener.ids.take()
+                number = self._listener.ids.take()
+                size = len(number) + _ID_NAME
                 if has_proto:
-                    fields = [*fields, (b"x-request-id", number)]
-                    more = _ID_LINE + number + b"\r\n"
+                    added = ((b"x-request-id", number),)
                 else:  # nearly all
-                    fields = [*fields, (b"x-request-id", number), self._proto]
-                    more = _ID_LINE + number + self._proto_line  # a format takes longer
-                lines += more
-                lower += more
+                    added = (b"x-request-id", number), self._proto
+                    size += self._proto_size
             elif not has_proto:
-                fields = [*fields, self._proto]
-                lines += proto
-                lower += proto
-        return self._forwarder.forward(
-            Http2Request(method, authority, target, fields, lines, lower, body, special, grpc), call
-        )
+                added = (self._proto,)
+                size = self._proto_size
+        request: ProxyRequest
+        if plan is not None:
+            request = planned(head, plan, target, added, size, body)
+        else:
+            more = b"".join([b"%b: %b\r\n" % pair for pair in added])
+            lines = head.lines + more
+            request = Http2Request(
+                *(head.method, head.authority, target, [*head.fields, *added], lines),
+                *(b"\r\n" + lines.lower(), body, special, head.grpc),
+            )
+        return self._forwarder.forward(request, call)
 
 
 def _refused(why: Refusal) -> Refused:

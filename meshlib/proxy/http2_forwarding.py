@@ -120,9 +120,9 @@ class Http2Forwarding:
             body = None
         elif type(body) is not bytes or len(body) > SMALL_BODY:
             return False
-        http2, scheme = upstream.http2, target.scheme
+        http2, scheme = upstream._http2, target.scheme  # as its property, without a call of it
         head = request.http2_head(1, scheme) or head_for(request, 1, scheme)
-        if http2 is None or head is None:
+        if http2 is None or head is None or upstream.closed:
             return False
         opened = http2.stream(target, head, body, request.verb == b"HEAD", self._changed)
         if opened is None:

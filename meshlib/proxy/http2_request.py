@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from meshlib.transport.protocol.http2_codec import Head
     from meshlib.transport.protocol.request_body import ReplayBody
 
-_FIRST = (ATTEMPT_COUNT, b"1")
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+FIRST = (ATTEMPT_COUNT, b"1")
+METHODS_SENT_ON = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
+"""Methods of requests that go on without a look at them."""
 
 
 class Http2Request(ProxyRequest):
@@ -72,7 +73,12 @@ class Http2Request(ProxyRequest):
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing; else None."""
         verb, fields = self.verb, self.fields
-        if self._headers is not self._received or self.has_envoy_headers or verb not in _METHODS or not self.counts:
+        if (
+            self._headers is not self._received
+            or self.has_envoy_headers
+            or verb not in METHODS_SENT_ON
+            or not self.counts
+        ):
             return None
         if not SECRETS.isdisjoint(self.special):
             fields = hidden(fields)
@@ -83,5 +89,5 @@ class Http2Request(ProxyRequest):
             (b":authority", self.host),
             (b":path", self.target),
             *fields,
-            _FIRST if attempt == 1 else (ATTEMPT_COUNT, b"%d" % attempt),
+            FIRST if attempt == 1 else (ATTEMPT_COUNT, b"%d" % attempt),
         ]

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Callable, Collection
 from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
 
 from meshlib.policy.refusal import Refusal
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
@@ -48,64 +47,127 @@ _ROOM = 256
 _FITS = MAX_HEAD_BYTES - 2 * _ROOM
 
 _BETWEEN_NAMES = b"\0"
-"""Is in none: one piece of bytes is hashed in less time than a tuple of them."""
+"""Is in none: one piece of bytes is compared and hashed in less time than a tuple of them."""
 
 _name = itemgetter(0)
 _VALUES = slice(1, None, 2)
 _flat = chain.from_iterable
 _line = b": ".join
 _join_names = _BETWEEN_NAMES.join
-_new = tuple.__new__
+_new = object.__new__
 _GRPC = b"application/grpc"
 _GRPC_LINE = b"content-type: " + _GRPC
 
 
-class RequestHead(NamedTuple):
-    """``fields``: headers but for Host; ``lines``: header lines, each with its line end, Host first; ``lower``: the same in
-    lower case behind a line end.
+class Plan:
+    """What headers with certain names in a certain order have in common: ``pseudo`` takes the values of ``_PSEUDO`` of theirs,
+    ``te``, ``length`` and ``content_type`` are where those of TE, Content-Length and Content-Type stand (-1: nowhere). None of
+    these stands there twice."""
+
+    # no NamedTuple, whose attributes take ten times as long
+    __slots__ = (
+        *("at", "besides", "between", "content_type", "hides", "length", "names", "pseudo"),
+        *("special", "special_of_grpc", "te", "values"),
+    )
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        count = len(_PSEUDO)
+        rest = names[count:]
+        self.pseudo: Callable[[tuple[bytes, ...]], tuple[bytes, bytes, bytes, bytes]]
+        self.pseudo = itemgetter(*map(names.index, _PSEUDO))
+        self.te, self.length, self.content_type = (
+            names.index(name) if name in rest else -1 for name in (b"te", b"content-length", b"content-type")
+        )
+        self.values = self.te >= 0 or self.length >= 0 or self.content_type >= 0
+        """Whether there are any of the three."""
+        self.special = frozenset(SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b""))))
+        """What ``SPECIAL`` finds in lines with these names, whatever their values are."""
+        self.special_of_grpc = self.special | {_GRPC_LINE}
+        """The same where a Content-Type is one of gRPC."""
+        self.hides = not SECRETS.isdisjoint(self.special)
+        """Whether some are among ``SECRETS``."""
+        self.between = [b"host: ", b"", *_flat((b"\r\n%b: " % name, b"") for name in rest), b"\r\n"]
+        """The header lines in pieces, Host first: each second one is a value, and stands in ``_VALUES``. To be copied."""
+        self.names = len(b"host") + sum(map(len, rest))
+        """Bytes of names, Host's among them and those of ``_PSEUDO`` not."""
+        self.besides = BESIDE * (len(rest) + 1)
+        """Bytes of header lines besides names and values."""
+        texts = [name.decode("latin-1") for name in rest]
+        self.at = {text: -1 if texts.count(text) > 1 else count + n for n, text in enumerate(texts)}
+        """Where the value of a header stands, -1: it is there more than once. Host's is that of ``:authority``."""
+        self.at["host"] = names.index(b":authority")
+
+    def lines(self, authority: bytes, values: tuple[bytes, ...]) -> bytes:
+        """Header lines, of headers with these values."""
+        pieces = self.between.copy()  # a third of what a join a header takes
+        pieces[_VALUES] = (authority, *values[len(_PSEUDO) :])
+        return b"".join(pieces)
+
+
+class RequestHead:
+    """``fields``: headers but for Host.
     ``length``: of the body in bytes, None: nothing says. ``expects_continue``: the client waits for 100 before it sends it.
     ``protocol``: of an extended CONNECT, else b"". ``refused``: why the request goes no further, None: it does."""
 
-    target: bytes
-    fields: Head
-    method: bytes
-    authority: bytes
-    scheme: bytes
-    lines: bytes
-    lower: bytes
-    length: int | None
-    expects_continue: bool
-    protocol: bytes
-    refused: Refusal | None
-    special: Collection[bytes]
-    """What ``SPECIAL`` finds in ``lower``: a set, but for heads that are read one by one."""
-    grpc: bool | None = None
-    """Whether it is a request of gRPC; None: to be seen from ``lower``."""
-    kept: bool = False
-    """Whether ``target`` is one that no normalization of paths changes, but for its slashes; False: that is to be seen."""
+    __slots__ = (  # as ``Plan``
+        *("authority", "came", "expects_continue", "fields", "grpc", "kept", "length", "method"),
+        *("plan", "protocol", "refused", "scheme", "size", "special", "target"),
+    )
+
+    def __init__(
+        self,
+        target: bytes,
+        fields: Head,
+        method: bytes,
+        authority: bytes,
+        scheme: bytes,
+        lines: bytes,
+        length: int | None,
+        expects_continue: bool,
+        protocol: bytes,
+        refused: Refusal | None,
+        special: Collection[bytes],
+    ) -> None:
+        self.target = target
+        self.fields = fields
+        self.method = method
+        self.authority = authority
+        self.scheme = scheme
+        self.came: tuple[bytes, ...] | bytes = lines
+        """The values of all headers, if there is a ``plan``; else ``lines``."""
+        self.plan: Plan | None = None
+        self.length = length
+        self.expects_continue = expects_continue
+        self.protocol = protocol
+        self.refused = refused
+        self.special = special
+        """What ``SPECIAL`` finds in ``lower``: a set, if there is a ``plan``."""
+        self.grpc: bool | None = None
+        """Whether it is a request of gRPC; None: to be seen from ``lower``."""
+        self.kept = False
+        """Whether ``target`` is one that no normalization of paths changes, but for its slashes; False: that is to be seen."""
+        self.size = 0
+        """Bytes of names and values of all headers, Host in place of ``:authority`` and no other names of pseudo ones; if there
+        is a ``plan``."""
+
+    @property
+    def lines(self) -> bytes:
+        """Header lines, each with its line end, Host first. Made for who asks: most requests need none."""
+        came, plan = self.came, self.plan
+        return came if plan is None else plan.lines(self.authority, came)  # type: ignore[return-value, arg-type]
+
+    @property
+    def lower(self) -> bytes:
+        """The same in lower case, behind a line end. Likewise."""
+        return b"\r\n" + self.lines.lower()
 
 
-class _Plan(NamedTuple):
-    """Where the values of ``_PSEUDO`` stand among headers with certain names in a certain order, and those of TE and
-    Content-Length (-1: nowhere). None of these stands there twice."""
-
-    pseudo: Callable[[tuple[bytes, ...]], tuple[bytes, bytes, bytes, bytes]]
-    te: int
-    length: int
-    special: frozenset[bytes]
-    """What ``SPECIAL`` finds in lines with these names, whatever their values are."""
-    special_of_grpc: frozenset[bytes]
-    """The same where a Content-Type is one of gRPC."""
-    content_type: int
-    """Likewise of Content-Type, of which it looks at the value."""
-    values: bool
-    """Whether there are any of the three."""
-    between: list[bytes]
-    """The header lines in pieces, Host first: each second one is a value, and stands in ``_VALUES``. To be copied."""
+_newest: list[tuple[bytes, Plan | None]] = [(b"", None)]
+"""The names of the last head, with ``_BETWEEN_NAMES`` between them, and their plan."""
 
 
 @functools.lru_cache(KNOWN_PLANS)
-def _plan(joined: bytes) -> _Plan | None:
+def _plan(joined: bytes) -> Plan | None:
     """Of names with ``_BETWEEN_NAMES`` between them. None: values of other headers have a say, too, or these are not the four
     pseudo headers of nearly all requests."""
     names = tuple(joined.split(_BETWEEN_NAMES))
@@ -121,14 +183,7 @@ def _plan(joined: bytes) -> _Plan | None:
         return None
     if not _NOT_AS_IT_CAME.isdisjoint(rest) or any(name[:1] == b":" for name in rest):
         return None
-    te, length, content_type = (
-        names.index(name) if name in rest else -1 for name in (b"te", b"content-length", b"content-type")
-    )
-    special = frozenset(SPECIAL.findall(b"\r\nhost: \r\n" + b": \r\n".join((*rest, b""))))
-    values = te >= 0 or length >= 0 or content_type >= 0
-    pseudo = itemgetter(*map(names.index, _PSEUDO))
-    between = [b"host: ", b"", *_flat((b"\r\n%b: " % name, b"") for name in rest), b"\r\n"]
-    return _Plan(pseudo, te, length, special, special | {_GRPC_LINE}, content_type, values, between)
+    return Plan(names)
 
 
 def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
@@ -138,20 +193,21 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
     if headers and not PLAIN:
         names: tuple[bytes, ...]
         names, values = zip(*headers)  # noqa: B905  # half of what two maps take, and they are pairs: to ask for that takes long
-        plan = _plan(_join_names(names))
+        joined = _join_names(names)
+        newest, plan = _newest[0]
+        if joined != newest:
+            plan = _plan(joined)
+            _newest[0] = joined, plan
     if plan is not None:
         # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
-        # at once: the attribute of a NamedTuple takes as long as several steps
-        pseudo, te, at, special, special_of_grpc, content_type, some, between = plan
-        method, target, scheme, authority = pseudo(values)
+        method, target, scheme, authority = plan.pseudo(values)
         rest = headers[4:]  # as many as ``_PSEUDO`` has
-        pieces = between.copy()  # a third of what a join a header takes
-        pieces[_VALUES] = (authority, *values[4:])
-        lines = b"".join(pieces)
-        length, grpc = None, False
+        size = plan.names + len(b"".join(values))  # half of what a sum takes
+        length, grpc, special = None, False, plan.special
         # a method that is longer than there is room for is one of a longer head
-        fits = len(lines) + len(target) + len(method) <= _FITS and scheme in _SCHEMES
-        if some and fits:  # of which some have a say
+        fits = size + plan.besides <= _FITS and scheme in _SCHEMES
+        if fits and plan.values:  # of which some have a say
+            at, te, content_type = plan.length, plan.te, plan.content_type
             if at >= 0:
                 digits = values[at]
                 if digits.isdigit() and len(digits) <= _LENGTH_DIGITS:
@@ -163,9 +219,9 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             if content_type >= 0:
                 value = values[content_type]
                 if value == _GRPC:
-                    grpc, special = True, special_of_grpc
+                    grpc, special = True, plan.special_of_grpc
                 elif value[: len(_GRPC)].lower() == _GRPC:
-                    grpc, special = None, special_of_grpc
+                    grpc, special = None, plan.special_of_grpc
         if fits:
             refused = None
             # once for all who ask: this fills a table
@@ -175,29 +231,27 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                 or not target.startswith(b"/")
                 or method in _OF_THEIR_OWN
                 or len(authority) > LONGEST_AUTHORITY
-                or not _names_one(authority)
+                or (authority != _newest_authority[0] and not _names_another(authority))
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
             # as RequestHead(...) does, without its function
-            return _new(
-                RequestHead,
-                (
-                    target,
-                    rest,
-                    method,
-                    authority,
-                    scheme,
-                    lines,
-                    b"\r\n" + lines.lower(),
-                    length,
-                    False,
-                    b"",
-                    refused,
-                    special,
-                    grpc,
-                    kept and target.find(b"/.") < 0,
-                ),
-            )
+            head: RequestHead = _new(RequestHead)
+            head.target = target
+            head.fields = rest
+            head.method = method
+            head.authority = authority
+            head.scheme = scheme
+            head.came = values
+            head.plan = plan
+            head.length = length
+            head.expects_continue = False
+            head.protocol = b""
+            head.refused = refused
+            head.special = special
+            head.grpc = grpc
+            head.kept = kept and target.find(b"/.") < 0
+            head.size = size
+            return head
     return _one_by_one(headers, tunnels)
 
 
@@ -246,13 +300,24 @@ def _one_by_one(headers: Head, tunnels: bool) -> RequestHead:
         authority,
         scheme,
         lines,
-        lower,
         length,
         expects_continue,
         pseudo.get(b":protocol", b""),
         refused or _refused(method, pseudo, authority, scheme, tunnels),
         SPECIAL.findall(lower),
     )
+
+
+_newest_authority: list[bytes | None] = [None]
+"""Of the last head whose authority was another one than before. It names one."""
+
+
+def _names_another(authority: bytes) -> bool:
+    """``_names_one``, for requests to come too."""
+    if not _names_one(authority):
+        return False
+    _newest_authority[0] = authority
+    return True
 
 
 @functools.lru_cache(MAX_SEEN)

@@ -11,7 +11,7 @@ from meshlib.proxy.request import is_grpc
 from meshlib.transport.protocol import http2_request
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http1_request import SPECIAL
-from meshlib.transport.protocol.http2_request import _one_by_one, read_head
+from meshlib.transport.protocol.http2_request import RequestHead, _one_by_one, read_head
 
 PSEUDO = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b=c"), (b":authority", b"reviews:9080"))
 
@@ -159,8 +159,15 @@ def test_a_plan_for_a_list_of_names_reads_as_who_looks_at_each_header_does(pseud
     headers = [(name, first.pop(name, value)) for name, value in pseudo]
     headers += [*first.items(), *((name, value) for name, value in more if not name.startswith(b":"))]
     head, read = read_head(headers, tunnels), _one_by_one(headers, tunnels)
-    found = head._replace(special=set(head.special), grpc=None, kept=False)
-    assert found == read._replace(special=set(read.special))
+    assert (head.lines, head.lower) == (read.lines, read.lower)
+    if head.plan is not None:
+        names_and_values = read.lines.replace(b": ", b"").replace(b"\r\n", b"")
+        assert head.size == len(names_and_values + head.method + head.target + head.scheme)
+        assert head.plan.at["host"] == [name for name, _ in headers].index(b":authority")
+    assert set(head.special) == set(read.special)
+    for name in RequestHead.__slots__:
+        if name not in ("came", "grpc", "kept", "plan", "size", "special"):
+            assert getattr(head, name) == getattr(read, name), name
     assert head.grpc in (None, is_grpc(read.lower))
 
 
@@ -204,3 +211,17 @@ def test_of_an_authority_that_is_too_long_nothing_is_kept():
     head = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a" * 50_000)]
     assert read_head(head).refused is not None
     assert http2_request._names_one.cache_info().currsize == kept
+
+
+@pytest.mark.parametrize("authority", [b"", b"a,b", b"a b"])
+def test_what_names_no_authority_is_refused_each_time_whatever_came_before(authority):
+    other = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", authority)]
+    for head in (other, PSEUDO, other, other, PSEUDO):
+        assert (read_head(head).refused is None) is (head is PSEUDO)
+
+
+def test_the_authority_of_the_last_head_is_not_looked_up_again():
+    read_head(PSEUDO)
+    looked_up = http2_request._names_one.cache_info()
+    assert read_head(PSEUDO).refused is None
+    assert http2_request._names_one.cache_info() == looked_up

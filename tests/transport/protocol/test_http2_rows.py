@@ -22,6 +22,7 @@ from meshlib.transport.protocol import http2_stream
 from meshlib.transport.protocol.http2 import Http2Session
 from meshlib.transport.protocol.http2_codec import Head
 from meshlib.transport.protocol.http2_frames import FRAMES_AT_ONCE
+from meshlib.transport.protocol.http2_request import RequestHead
 from meshlib.transport.protocol.http2_response import response_head
 from meshlib.transport.protocol.http2_server import ServerSession
 from meshlib.transport.protocol.http2_stream import Stream
@@ -220,7 +221,9 @@ def asked(seed: int) -> list[object]:
             if rng.random() < 0.8 and not session.respond_whole(stream, response_head(200, []), BODY, TRAILERS):
                 session.respond(stream, response_head(200, []), True)
         client.read()
-        heads = [tuple(stream.head) for stream in client.told.streams.values()]
+        heads = [
+            [getattr(stream.head, name) for name in RequestHead.__slots__] for stream in client.told.streams.values()
+        ]
         budget = session._budget
         told.append((list(client.told.calls), heads, sorted(session.streams), session._last, session.broken))
         told.append((client.got.heads, client.got.resets, client.got.windows, budget._left, session._closed))
