@@ -150,7 +150,11 @@ class Http2Call(ServerStream):
     @property
     def waits(self) -> bool:
         """Whether it is the client that its response waits for. (A stream of gRPC may be silent for long.)"""
-        return not (self._over or self.request_over or self.response_begun or is_grpc(self.head.lower))
+        return not (self._over or self.request_over or self.response_begun or self._is_grpc())
+
+    def _is_grpc(self) -> bool:
+        head = self.head  # which makes its lines anew for each who asks
+        return is_grpc(head.lower) if head.grpc is None else head.grpc
 
     def too_late(self) -> None:
         """The client has let its response wait for too long."""
@@ -177,7 +181,7 @@ class Http2Call(ServerStream):
         if forwarding is not None:
             forwarding.cancel(refused)
         outcome = replies.reply(refused.status)
-        if is_grpc(self.head.lower):
+        if self._is_grpc():
             outcome = grpc.local_reply(outcome)
         self.respond(outcome.status, b"", outcome.headers, b"", None)
 

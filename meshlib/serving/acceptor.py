@@ -120,6 +120,7 @@ class Acceptor:
         self._chains = Chains()
         self._tickets = Tickets()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._port: int | str = 0
         self._later: Cancellable | None = None
         self._alarm: Cancellable | None = (
             None  # one for all who wait: at ``_rings``, when the first of them is too late
@@ -135,6 +136,8 @@ class Acceptor:
     def start(self) -> None:
         """Accept from now on, on the running loop."""
         self._sock.setblocking(False)
+        name = self._sock.getsockname()
+        self._port = name[1] if self._sock.family != socket.AF_UNIX else name  # for people, also once it is closed
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock.fileno(), self._accept)
 
@@ -143,8 +146,12 @@ class Acceptor:
         ``LAST_PATIENCE``. The listening socket is closed here; other processes may have it too."""
         if self._loop is None or self._sock.fileno() < 0:
             return
-        while (turn := self._accept_turn()).more or turn.connections:
-            pass  # those who come while the last ones are taken in, too: what is left in the line is reset
+        # those who come while the last ones are taken in, too: what is left in the line is reset. So are those for whom others
+        # would be cut off, whose descriptors would not be free before the next turn
+        while (room := self._waiting.most - len(self._waiting)) > 0:
+            turn = self._accept_turn(min(room, self._batch))
+            if not (turn.more or turn.connections):
+                break
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         if self._later is not None:
@@ -169,10 +176,10 @@ class Acceptor:
 
     def _accept(self) -> bool:
         """A batch; whether there may be more."""
-        return self._accept_turn().more
+        return self._accept_turn(self._batch).more
 
-    def _accept_turn(self) -> Turn:
-        turn = accept_turn(self._sock, self._batch)
+    def _accept_turn(self, most: int) -> Turn:
+        turn = accept_turn(self._sock, most)
         if turn.gone:
             self.counts["gone"] += turn.gone
         for connection in turn.connections:
@@ -408,7 +415,7 @@ class Acceptor:
 
     def _refuse(self, waiting: Unheard, why: Refusal) -> None:
         self.counts["reset"] += 1
-        port = self._sock.getsockname()[1] if self._sock.family != socket.AF_UNIX else self._sock.getsockname()
+        port = self._port
         if why is Refusal.NO_CERTIFICATE:
             self._say(
                 "no certificate",

@@ -8,7 +8,7 @@ import gc
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -266,10 +266,9 @@ def test_idle_connections_that_their_servers_have_closed_go_when_another_is_made
     gc.collect()
 
 
-@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-def test_connections_of_a_loop_go_when_it_ends_although_nobody_closed_their_client(http2):
+def test_connections_of_a_loop_go_when_it_ends_although_nobody_closed_their_client(server):
     """A job that is run by ``asyncio.run`` leaves nothing behind, also when no other loop comes after it."""
-    with Server(http2) as server, meshlib.Mesh.from_resources(server.resources(0)) as mesh:
+    with meshlib.Mesh.from_resources(server.resources(0)) as mesh:
         client = mesh.async_client()
 
         async def job() -> int:
@@ -279,6 +278,56 @@ def test_connections_of_a_loop_go_when_it_ends_although_nobody_closed_their_clie
         assert asyncio.run(job()) == 1
         assert sockets_to(server.port) == 0
         assert asyncio.run(job()) == 1  # and the next loop connects again
+
+
+def test_a_call_under_way_when_the_loop_ends_goes_on_and_does_not_keep_its_connection(server):
+    """Generators that end beside ours may make one."""
+    with meshlib.Mesh.from_resources(server.resources(0)) as mesh:
+        client = mesh.async_client()
+
+        async def job() -> int:
+            loop = asyncio.get_running_loop()
+            assert (await client.get(URL)).text == "ok"
+            server.gate.clear()
+            call = asyncio.ensure_future(client.get(URL))
+            while server.asked < 2:
+                await asyncio.sleep(0.001)
+            mesh._core.loop_ended(loop)
+            server.gate.set()
+            assert (await call).text == "ok"
+            mesh._core.loop_ended(loop)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return sockets_to(server.port)
+
+        assert asyncio.run(job()) == 0
+
+
+@pytest.mark.filterwarnings("ignore:asynchronous generator")  # httpx reads by generators of its own
+def test_generators_that_call_as_their_loop_ends_are_answered(server):
+    with meshlib.Mesh.from_resources(server.resources(0)) as mesh:
+        client = mesh.async_client()
+        told = []
+
+        async def calls_at_its_end() -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                for _ in range(2):
+                    told.append((await client.get(URL)).status_code)
+
+        async def job() -> list[AsyncIterator[None]]:
+            some = [calls_at_its_end() for _ in range(3)]
+            for each in some:
+                await anext(each)
+            assert (await client.get(URL)).text == "ok"  # the mesh waits for the end, too
+            some += [calls_at_its_end() for _ in range(3)]
+            for each in some[3:]:
+                await anext(each)
+            return some  # which keeps them alive until then
+
+        kept = asyncio.run(job())
+        assert told == [200] * 2 * len(kept)
 
 
 def test_a_target_is_dropped_while_other_threads_take_its_connections():

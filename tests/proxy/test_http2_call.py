@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hyperframe.frame import RstStreamFrame, WindowUpdateFrame
 
 from tests.support.http2_down import called
@@ -91,3 +92,19 @@ def test_an_upstream_that_switches_protocols_is_left():
     call.switch(101, b"", [], switched)
     assert switched.aborted
     assert not down.session.streams
+
+
+@pytest.mark.parametrize("grpc", [True, False])
+def test_whether_a_call_is_one_of_grpc_is_not_read_from_its_lines_where_that_is_known(grpc):
+    """Each who asks for them has them made anew, and all that wait are asked again and again."""
+
+    class Head:
+        @property
+        def lower(self) -> bytes:
+            raise AssertionError("read")
+
+    *_, (call,) = called()
+    call.request_over = False
+    call.head = Head()
+    call.head.grpc = grpc
+    assert call.waits is not grpc

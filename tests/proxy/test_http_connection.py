@@ -65,13 +65,13 @@ def test_its_requests_come_back_to_it_and_all_else_is_its_listeners():
     connection.passed_on(2)
     connection.closed(3)
     connection.refused("refused", "client", None)
-    connection.broken("why", False, "client")
+    connection.broken("why", False, "client", True)
     assert listener.said == [
         ("opened", 1),
         ("passed_on", 2),
         ("closed", 3),
         ("refused", "refused", "client", None),
-        ("broken", "why", False, "client"),
+        ("broken", "why", False, "client", True),
     ]
 
 

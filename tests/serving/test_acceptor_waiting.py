@@ -46,6 +46,34 @@ async def test_each_is_waited_for_as_long_though_one_alarm_rings_for_all(world: 
             await asyncio.sleep(0)
             assert port.acceptor.waiting == left
             port.clock.advance(0.1)
+        assert port.acceptor.counts["gone"] == 0  # they were cut off
+
+
+async def test_one_that_stops_takes_in_no_more_than_may_wait(world: World) -> None:
+    """Those whom they would take the place of hold their descriptors until the next turn."""
+    async with accepting(world, STRICT, most_waiting=5, batch=2) as port:
+        clients = [socket.create_connection(("127.0.0.1", port.port)) for _ in range(20)]
+        port.acceptor.stop()
+        assert port.acceptor.waiting == 5
+        assert dict(port.acceptor.counts) == {"accepted": 5}
+        for client in clients[5:]:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        for client in clients:
+            client.close()
+
+
+async def test_one_that_has_stopped_still_tells_whom_it_refuses(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async with accepting(world, STRICT) as port:
+        with socket.create_connection(("127.0.0.1", port.port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            port.acceptor.stop()
+            await port.acceptor.settled()
+            client.setblocking(False)
+            with pytest.raises(ConnectionResetError):
+                await asyncio.get_running_loop().sock_recv(client, 100)
+        assert (port.acceptor.counts["reset"], port.acceptor.counts["gone"]) == (1, 0)
+    assert f"plain text to port {port.port}" in caplog.text
 
 
 async def test_what_was_said_before_it_stops_is_heard_before_it_has_settled(world: World) -> None:

@@ -15,8 +15,8 @@ from meshlib.transport.upstream.loop_connection import closed
 
 
 class LoopEnds:
-    """``ended`` is called on a loop that ends, once, when its tasks are over; its last turns are waited for, so that what
-    ``ended`` closes holds no socket any more."""
+    """``ended`` is called on a loop that ends, once, when its tasks are over (other generators may still end beside it); some
+    turns are waited for then, so that what ``ended`` closes holds no socket any more."""
 
     def __init__(self, ended: Callable[[asyncio.AbstractEventLoop], None]) -> None:
         self._ended = ended

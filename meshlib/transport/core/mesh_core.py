@@ -168,10 +168,15 @@ class MeshCore:
         return found
 
     def loop_ended(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close what was connected on a loop that ends now: nobody will use it or look after it again. Call it on the loop."""
-        upstream = self.loops.pop(loop, None)
+        """Close what was connected on a loop that ends now: nobody will use it or look after it again. Other asynchronous
+        generators may end at this moment, and make a call as they do: it goes on. Call it on the loop."""
+        upstream = self.loops.get(loop)
         if upstream is not None and upstream.pid == os.getpid():
-            upstream.close()
+            if upstream.in_use:
+                upstream.leave()
+            else:
+                del self.loops[loop]
+                upstream.close()
         live = self.live
         for cluster in () if live is None else list(live.bound.values()):
             for key, target in list(cluster.targets.items()):

@@ -49,7 +49,7 @@ CHOICE = "MESHLIB_HTTP2"
 
 try:  # as ngh2 has them, so that nobody looks for them among the headers of each request
     if os.environ.get(CHOICE) == "h2":
-        raise ImportError
+        raise ImportError("ngh2 is not asked for")
     from ngh2 import NeverIndexedHeader
 except ImportError:  # it is h2 then
 

@@ -46,6 +46,9 @@ _ROOM = 256
 
 _FITS = MAX_HEAD_BYTES - 2 * _ROOM
 
+MOST_NAMES = 4096
+"""Bytes of a head's names up to which its plan is kept: what strangers can have kept is bounded, and programs' heads have
+some hundreds."""
 _BETWEEN_NAMES = b"\0"
 """Is in none: one piece of bytes is compared and hashed in less time than a tuple of them."""
 
@@ -196,8 +199,11 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
         joined = _join_names(names)
         newest, plan = _newest[0]
         if joined != newest:
-            plan = _plan(joined)
-            _newest[0] = joined, plan
+            if len(joined) > MOST_NAMES:
+                plan = None
+            else:
+                plan = _plan(joined)
+                _newest[0] = joined, plan
     if plan is not None:
         # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
         method, target, scheme, authority = plan.pseudo(values)

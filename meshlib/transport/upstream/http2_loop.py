@@ -364,6 +364,13 @@ class AsyncioHttp2:
     def _cut(self, connection: Connection) -> None:
         connection.give_up(StreamFailure(Failure.RESET, WORTHLESS))
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a call is under way, or a connection is made for one."""
+        return any(not connection.idle for connection in self._open) or any(
+            pool.connecting is not None for pool in self._pools.values()
+        )
+
     def idle_connections(self) -> int:
         """How many connections carry no call."""
         return sum(1 for connection in self._open if connection.idle)

@@ -74,6 +74,7 @@ class AsyncioUpstream:
         self.turn: Turn | None = None  # requests wait for its end; None: they do not wait
         self._waits: set[UntilClosed] = set()
         self.closed = False
+        self.ending = False  # the loop ends: no connection is kept any more
         self._http2: AsyncioHttp2 | None = None
         self.tunnels: set[Tunnelled] = set()
         """Connections over mTLS that are none of HTTP and in no pool."""
@@ -156,6 +157,7 @@ class AsyncioUpstream:
                 return
         if (
             self.closed
+            or self.ending
             or not connection.reader.reusable
             or (target.wears and (connection.leaving or (target.wears_by_rule and worn_out(connection, self.now()))))
         ):
@@ -319,6 +321,16 @@ class AsyncioUpstream:
         if self._http2 is not None:
             self._http2.close()
         self.deadlines.close()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a call is under way, or begins."""
+        return bool(self._busy or self._waits or (self._http2 is not None and self._http2.in_use))
+
+    def leave(self) -> None:
+        """Close the connections that wait for use, and those of HTTP/1.1 that are used with their call. Call it on the loop."""
+        self.ending = True
+        self.close_idle()
 
     def close_idle(self) -> None:
         """Close the connections that wait for use. Call it on the loop."""

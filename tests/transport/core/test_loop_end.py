@@ -9,6 +9,7 @@ import warnings
 import pytest
 
 from meshlib.transport.core.loop_end import LoopEnds
+from meshlib.transport.upstream.loop_connection import CLOSING_TURNS
 
 
 @pytest.fixture
@@ -59,10 +60,18 @@ def test_what_is_closed_then_has_the_turns_of_the_loop_that_it_needs(told):
     turns = []
 
     def ended(loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_soon(lambda: (turns.append(1), loop.call_soon(lambda: turns.append(2))))
+        def turn() -> None:
+            turns.append(len(turns) + 1)
+            loop.call_soon(turn)
 
-    asyncio.run(watched(LoopEnds(ended)))
-    assert turns == [1, 2]
+        loop.call_soon(turn)
+
+    loop = asyncio.new_event_loop()
+    ends = LoopEnds(ended)
+    loop.run_until_complete(watched(ends))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    assert len(turns) > CLOSING_TURNS
+    loop.close()
 
 
 def test_each_loop_is_told_of_by_itself(ends, told):

@@ -12,6 +12,7 @@ from meshlib.transport.protocol import http2_request
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES
 from meshlib.transport.protocol.http1_request import SPECIAL
 from meshlib.transport.protocol.http2_request import RequestHead, _one_by_one, read_head
+from tests.support.shortcuts import NEEDS_SHORTCUTS
 
 PSEUDO = ((b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b=c"), (b":authority", b"reviews:9080"))
 
@@ -225,3 +226,15 @@ def test_the_authority_of_the_last_head_is_not_looked_up_again():
     looked_up = http2_request._names_one.cache_info()
     assert read_head(PSEUDO).refused is None
     assert http2_request._names_one.cache_info() == looked_up
+
+
+@NEEDS_SHORTCUTS
+def test_of_names_that_are_too_long_nothing_is_kept():
+    """Strangers say them, and may say hundreds of others."""
+    rest = [(b"x-%d-" % n + b"n" * 500, b"v") for n in range(9)]
+    kept, newest = http2_request._plan.cache_info(), http2_request._newest[0]
+    read = read_head([*PSEUDO, *rest])
+    assert read.refused is None
+    assert read.plan is None
+    assert (http2_request._plan.cache_info(), http2_request._newest[0]) == (kept, newest)
+    assert read_head([*PSEUDO, *rest[:4]]).plan is not None

@@ -30,6 +30,10 @@ async def on_loop(mesh, calls=ALL):
         return {(await stub.Unary(Message(), timeout=60)).server for _ in calls}
 
 
+def channels(mesh):
+    return [target for bound in mesh._core.live.bound.values() for target in bound.targets.values()]
+
+
 def reachable(mesh):
     return [e.reachable for b in mesh._core.live.bound.values() for e in b.endpoints]
 
@@ -214,9 +218,14 @@ def test_channels_of_a_loop_go_when_it_ends(loop):
     """A job that is run by ``asyncio.run`` leaves no connection behind, also when no other loop comes after it."""
     with EchoServer("a") as server, mesh_of(server) as mesh:
         assert asyncio.run(on_loop(mesh)) == {"a"}
-        assert [t for bound in mesh._core.live.bound.values() for t in bound.targets.values()] == []
+        assert channels(mesh) == []
         assert eventually(lambda: sockets_to(server.port) == 0)  # gRPC core's threads close it
+        assert unary(mesh)(Message()).server == "a"
         assert loop.run(on_loop(mesh)) == {"a"}
+        others = channels(mesh)
+        assert {each.loop for each in others} == {None, loop.loop}
+        assert asyncio.run(on_loop(mesh)) == {"a"}
+        assert channels(mesh) == others  # those of threads and of another loop stay
 
 
 def test_a_loop_closed_under_a_call_in_line_passes_its_slot_on():
