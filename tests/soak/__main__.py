@@ -189,7 +189,9 @@ def soak(minutes: float, seed: int, folder: Path) -> int:
                         "reloads", f"{source['reloads']} ({files.generation} edits, {files.broken} broken ones)"
                     )
                     report.figure("looks at names", f"{looks}, {failed} of them failed")
-                before, after, connected, sockets = callers.hear(name)
+                before, after, connected, sockets, late = callers.hear(name)
+                if late:
+                    report.figure("gone with the next calls", "; ".join(late))
                 found = judge.leaks(before, after)
                 report.verdict(name, found + (judge.leaks(connected, sockets) if found else []))
             callers.hear("end")

@@ -12,7 +12,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from meshlib.transport.grpcio.client.upstream import made_channels
+
+if TYPE_CHECKING:
+    from meshlib import Mesh
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 OURS = "soak-"
@@ -93,6 +98,17 @@ def sockets() -> Counter[str]:
                     state = {"01": "established", "08": "close-wait", "0A": "listen"}.get(fields[3], fields[3])
                     found[f"socket to port {remote}, {state}"] += 1
     return found
+
+
+def tell_of_channels(mesh: Mesh) -> None:
+    """On stderr: gRPC's channels to endpoints that no call will use again, and what refers to them."""
+    live = mesh._core.live
+    used = {id(target) for cluster in live.bound.values() for target in cluster.targets.values()} if live else set()
+    for channel in list(made_channels):
+        if id(channel) not in used:
+            holders = [f"{type(one).__name__} {str(one)[:200]}" for one in gc.get_referrers(channel)]
+            sys.stderr.write(f"a channel of {channel.loop or 'threads'} that is not used is held by {holders}\n")
+    sys.stderr.flush()
 
 
 def tasks(loops: Mapping[str, asyncio.AbstractEventLoop]) -> Counter[str]:
