@@ -122,9 +122,7 @@ class Acceptor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._port: int | str = 0
         self._later: Cancellable | None = None
-        self._alarm: Cancellable | None = (
-            None  # one for all who wait: at ``_rings``, when the first of them is too late
-        )
+        self._alarm: Cancellable | None = None  # one for all who wait: rings when the first of them is too late
         self._rings = NEVER
         self.counts: Counter[str] = Counter()
 
@@ -146,8 +144,8 @@ class Acceptor:
         ``LAST_PATIENCE``. The listening socket is closed here; other processes may have it too."""
         if self._loop is None or self._sock.fileno() < 0:
             return
-        # those who come while the last ones are taken in, too: what is left in the line is reset. So are those for whom others
-        # would be cut off, whose descriptors would not be free before the next turn
+        # those who come while the last ones are taken in, too: what is left in the line is reset, and so is what is more than
+        # may wait. To cut off others for it would not do: their descriptors are free in the next turn only
         while (room := self._waiting.most - len(self._waiting)) > 0:
             turn = self._accept_turn(min(room, self._batch))
             if not (turn.more or turn.connections):

@@ -328,7 +328,7 @@ class AsyncioUpstream:
         return bool(self._busy or self._waits or (self._http2 is not None and self._http2.in_use))
 
     def leave(self) -> None:
-        """Close the connections that wait for use, and those of HTTP/1.1 that are used with their call. Call it on the loop."""
+        """Close idle connections now, and those of HTTP/1.1 that are in use when their calls end. Call it on the loop."""
         self.ending = True
         self.close_idle()
 
