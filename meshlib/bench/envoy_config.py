@@ -1,5 +1,6 @@
 """Envoy's bootstrap for what ``resources.reviews`` says: header match, weights of 90 and 10, two endpoints a version, timeout,
-retries and outlier detection. Its statistics are on, as they are without being asked for."""
+retries and outlier detection. Its statistics are on, as they are without being asked for, and those of gRPC, which meshlib has
+too: a listener has the filters that istiod gives every sidecar's, as far as Envoy has them itself."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ _TYPES = "type.googleapis.com/envoy.extensions"
 @dataclass(frozen=True)
 class Scene:
     """What Envoy does beside routing. ``http2``: to the upstream; ``retry_on``: as the VirtualService has it; ``upstream_tls``:
-    an UpstreamTlsContext; ``filters``: HTTP filters before the router; ``manager``: more fields of the connection manager;
-    ``clusters``: more of them; ``more_rules``: as many routes that do not match before the others;
+    an UpstreamTlsContext; ``filters``: HTTP filters before those that all have; ``manager``: more fields of the connection
+    manager; ``clusters``: more of them; ``more_rules``: as many routes that do not match before the others;
     ``everywhere``: the listener is at all addresses of the reviews, else at 127.0.0.1."""
 
     http2: bool = False
@@ -85,13 +86,19 @@ def admitting(count: int) -> dict[str, Any]:
 
 def bootstrap(listen: int, hosts: list[dict[str, Any]], clusters: list[dict[str, Any]], scene: Scene) -> dict[str, Any]:
     """With these virtual hosts."""
-    router = {"name": "envoy.filters.http.router", "typed_config": typed("filters.http.router.v3", "Router")}
-    fault = {"name": "envoy.filters.http.fault", "typed_config": typed("filters.http.fault.v3", "HTTPFault")}
+    messages = typed("filters.http.grpc_stats.v3", "FilterConfig", emit_filter_state=True, stats_for_all_methods=False)
+    filters = {
+        "grpc_stats": messages,
+        "fault": typed("filters.http.fault.v3", "HTTPFault"),
+        "cors": typed("filters.http.cors.v3", "Cors"),
+        "router": typed("filters.http.router.v3", "Router"),
+    }
+    named = ({"name": f"envoy.filters.http.{name}", "typed_config": each} for name, each in filters.items())
     manager = typed(
         "filters.network.http_connection_manager.v3",
         "HttpConnectionManager",
         stat_prefix="measured",
-        http_filters=[*scene.filters, fault, router],
+        http_filters=[*scene.filters, *named],
         route_config={"virtual_hosts": hosts},
         **scene.manager,
     )

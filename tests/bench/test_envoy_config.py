@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from meshlib.bench import envoy_config, resources
 from meshlib.bench.envoy_config import Scene
 
 
-def routes(scene: Scene) -> list[dict]:  # type: ignore[type-arg]
+def manager(scene: Scene) -> dict[str, Any]:
     made = envoy_config.outbound(1, 2, scene)
-    manager = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    return manager["route_config"]["virtual_hosts"][0]["routes"]  # type: ignore[no-any-return]
+    return made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]  # type: ignore[no-any-return]
+
+
+def routes(scene: Scene) -> list[dict[str, Any]]:
+    return manager(scene)["route_config"]["virtual_hosts"][0]["routes"]  # type: ignore[no-any-return]
+
+
+def test_a_listener_has_the_filters_that_istiod_gives_a_sidecars() -> None:
+    authorization = envoy_config.admitting(20)
+    for filters in ((), (authorization,)):
+        names = [
+            each["name"].removeprefix("envoy.filters.http.") for each in manager(Scene(filters=filters))["http_filters"]
+        ]
+        assert names == ["rbac"] * len(filters) + ["grpc_stats", "fault", "cors", "router"]
 
 
 def test_there_are_as_many_routes_as_rules() -> None:
