@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from meshlib.compiler.routes import Cluster
 from meshlib.engine.cluster_state import FAR, ClusterState
 from meshlib.engine.tally import RESULT_OF_KIND, RETRIES, SERVER_ERROR
-from meshlib.policy.balancer import REPICKS, Balancer, equal_weights, new_balancer, pick_avoiding
+from meshlib.policy.balancer import REPICKS, Balancer, LeastRequest, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.outlier import Ejection, OutlierDetector, usable_endpoints
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from meshlib.engine.guard import Guard
     from meshlib.engine.picks import Picks
+    from meshlib.policy.balancer import Draw
     from meshlib.policy.consistent_hash import HashPolicy, Table
     from meshlib.policy.http_match import RequestView
     from meshlib.policy.retry import RetryPolicy
@@ -58,15 +60,15 @@ class BoundCluster:
 
     __slots__ = (
         "__weakref__",
-        "_drawn",
         "_even",
-        "_generation",
         "_placed",
         "_special",
         "_table",
         "_tiers",
         "_warming",
+        "draw",
         "endpoints",
+        "generation",
         "guard",
         "max_requests",
         "mutual",
@@ -119,7 +121,7 @@ class BoundCluster:
         if self._refresh(now):
             with state.lock:  # whom to avoid may be decided otherwise now
                 state.generation += 1
-                self._generation += 1
+                self.generation += 1
         if state.hashed and spec.hash_policy is not None:  # here, as it takes long, and not in the call that needs it
             for tier in self._tiers if self._tiers is not None else (None,):
                 self._table_of(tier)
@@ -199,7 +201,7 @@ class BoundCluster:
     def _refresh(self, now: float) -> bool:
         """Looks who is usable; whether any is known to be unreachable."""
         spec, state = self.spec, self.state
-        self._generation = state.generation
+        self.generation = state.generation
         unreachable = [e for e in self.endpoints if not e.reachable]
         for endpoint in [e for e in self.endpoints if e.avoided]:
             endpoint.avoided = False
@@ -222,8 +224,11 @@ class BoundCluster:
             ]
             self._warm(now)
         self._special = self._placed or bool(self._warming)
-        # those that a pick may just draw from, as nearly all do; None: there is more to it. One object: no half of it is seen
-        self._drawn = None if self._special or len(self.usable) < 2 else self.usable
+        # a pick, as nearly all are; None: there is more to it. One object: no half of it is seen
+        self.draw: Draw | None = None
+        balancer = state.balancer
+        if type(balancer) is LeastRequest and self._even and not self._special and len(self.usable) > 1:
+            self.draw = balancer.among(self.usable)
         return bool(unreachable)
 
     def _balancer_of(self, priority: int, group: int) -> Balancer:
@@ -260,12 +265,19 @@ class BoundCluster:
         state = self.state
         if now >= state.next_tick:
             self.catch_up(now)
-        if self._generation != state.generation:
+        if self.generation != state.generation:
             with state.lock:
                 self._refresh(now)
-        drawn = self._drawn
-        if drawn is not None and not tried:
-            return state.balancer.pick(drawn, rng, self._even)
+        draw = self.draw
+        if draw is not None and not tried:
+            return draw(rng)
+        return self._pick(rng, now, picks, tried, retry)
+
+    def _pick(
+        self, rng: random.Random, now: float, picks: Picks | None, tried: Sequence[EndpointState], retry: RetryPolicy
+    ) -> EndpointState | None:
+        """The pick that is not just a draw."""
+        state = self.state
         if self._special:
             if self._warming:
                 self._warm(now)
@@ -277,7 +289,7 @@ class BoundCluster:
         if not usable:
             return self._dialled(picks, rng) if picks is not None else None
         if tried and retry.ignore_previous_hosts:
-            return pick_avoiding(lambda: state.balancer.pick(usable, rng, self._even), tried)
+            return pick_avoiding(partial(state.balancer.pick, usable, rng, self._even), tried)
         return state.balancer.pick(usable, rng, self._even)
 
     def _pick_placed(
@@ -354,7 +366,7 @@ class BoundCluster:
 
     def refresh(self, now: float) -> None:
         """Let what was observed since the last pick count (for those who show the endpoints)."""
-        if self._generation != self.state.generation:
+        if self.generation != self.state.generation:
             with self.state.lock:
                 self._refresh(now)
 

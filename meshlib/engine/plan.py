@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     from meshlib.engine.cluster import BoundCluster
 
 INFINITE = float("inf")
+MOST_DRAWN = 1000
+"""Ways that ``Plan.drawn`` may have."""
 
 
 class Way:
@@ -23,9 +26,10 @@ class Way:
 
 class Plan:
     """What would be looked up by each call. ``timeout``: seconds for all of the call, None: any; ``within``: for its attempt,
-    which is the rule's perTryTimeout where that is less, INFINITE without any; ``only``: the way, where there is one alone."""
+    which is the rule's perTryTimeout where that is less, INFINITE without any; ``only``: the way, where there is one alone. Of
+    several a draw below ``span`` finds it in ``drawn``, where each stands as often as it weighs; None: ``choice`` does."""
 
-    __slots__ = ("choice", "only", "timeout", "ways", "within")
+    __slots__ = ("choice", "drawn", "only", "span", "timeout", "ways", "within")
 
     def __init__(self, rule: Rule) -> None:
         limits = rule.timeout, rule.retry.per_try_timeout
@@ -34,3 +38,6 @@ class Plan:
         self.choice = rule.choice
         self.ways = [Way(destination) for destination in rule.destinations]
         self.only = self.ways[0] if len(self.ways) == 1 else None
+        self.span = float(self.choice.total)
+        few = self.only is None and self.span <= MOST_DRAWN
+        self.drawn = tuple(chain.from_iterable(map(repeat, self.ways, self.choice.weights))) if few else None

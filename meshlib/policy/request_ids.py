@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from binascii import hexlify
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 
@@ -15,15 +16,13 @@ _VERSION_4 = (0x4 << 76) | (0b10 << 62)
 _parts: Callable[[str], Iterable[str]] = itemgetter(slice(8), slice(8, 12), slice(12, 16), slice(16, 20), slice(20, 32))
 AT_ONCE = 64
 """Ids that ``new_request_ids`` makes."""
-_LENGTH, _DIGITS = 36, 32
-_EACH = sum(1 << 128 * at for at in range(AT_ONCE))
-_ALL_DRAWN, _ALL_VERSION_4 = _DRAWN * _EACH, _VERSION_4 * _EACH
-_DASHES = b"-" * _LENGTH * AT_ONCE
-# where the same digit of all ids stands, and where among the digits
-_PLACES = [
-    (slice(at, None, _LENGTH), slice(digit, None, _DIGITS))
-    for digit, at in enumerate(at for at in range(_LENGTH) if at not in (8, 13, 18, 23))
-]
+_LENGTH = 36
+_BITS = 4 * _LENGTH  # of one as it is written, were its dashes digits, too
+_EACH = sum(1 << _BITS * at for at in range(AT_ONCE))
+_ALL_DRAWN = (2**_BITS - 1 - (0xF << 4 * 21) - (0b11 << 4 * 16 + 2)) * _EACH
+_ALL_VERSION_4 = ((0x4 << 4 * 21) | (0b10 << 4 * 16 + 2)) * _EACH
+_DASHES = b"-" * AT_ONCE
+_BETWEEN = [slice(at, None, _LENGTH) for at in (8, 13, 18, 23)]
 _apart: Callable[[bytearray], tuple[bytes, ...]] = struct.Struct(f"{_LENGTH}s" * AT_ONCE).unpack
 UNDECIDED = "4"
 SAMPLED = "9"
@@ -38,11 +37,11 @@ def new_request_id(rng: random.Random) -> str:
 
 
 def new_request_ids(rng: random.Random) -> tuple[bytes, ...]:
-    """``AT_ONCE`` of them in bytes, a third of the time each: for who needs many."""
-    digits = (rng.getrandbits(128 * AT_ONCE) & _ALL_DRAWN | _ALL_VERSION_4).to_bytes(16 * AT_ONCE, "big").hex().encode()
-    ids = bytearray(_DASHES)
-    for to, where in _PLACES:
-        ids[to] = digits[where]
+    """``AT_ONCE`` of them in bytes, an eighth of the time each: for who needs many."""
+    drawn = rng.getrandbits(_BITS * AT_ONCE) & _ALL_DRAWN | _ALL_VERSION_4
+    ids = bytearray(hexlify(drawn.to_bytes(_BITS // 8 * AT_ONCE, "big")))
+    for where in _BETWEEN:
+        ids[where] = _DASHES
     return _apart(ids)
 
 

@@ -6,6 +6,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from math import floor
 
 
 class WeightedChoice:
@@ -25,7 +26,7 @@ class WeightedChoice:
 
     def pick(self, rng: random.Random) -> int:
         """Position of the chosen one: a uniform integer below the total, walked over the weights."""
-        return bisect_right(self._bounds, int(rng.random() * self.total))
+        return bisect_right(self._bounds, floor(rng.random() * self.total))
 
     def pick_by_value(self, value: int) -> int:
         """The same for a given number, as Envoy does with ``header_name``: value modulo total."""

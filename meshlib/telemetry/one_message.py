@@ -55,8 +55,8 @@ class OneMessage:
         ):
             return False
         self.served.note((now - record.started) * 1000.0, request.sent_bytes(), size)
-        self.sent.value += 1  # no call from here on: one step to other threads (``tables.py``)
-        self.received.value += 1
+        self.sent.value += 1.0  # no call from here on: one step to other threads (``tables.py``)
+        self.received.value += 1.0
         return True
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 from meshlib.engine.cluster import BoundCluster
 from meshlib.engine.cluster_state import ClusterState
 from meshlib.engine.locked_cluster import LockedCluster
+from meshlib.policy.balancer import BALANCERS, LeastRequest
+from meshlib.policy.retry import NO_RETRY
+from meshlib.policy.slow_start import SlowStart
+from meshlib.registry.service import Endpoint
 from tests.support.resources import pod, service
 from tests.support.scripted import Bench
 
@@ -34,3 +40,43 @@ def test_an_attempt_counts_once_as_long_as_it_is_under_way(kind):
     assert (cluster.state.active, endpoint.active, first.under_way) == (1, 1, False)
     cluster.end(second)
     assert (cluster.state.active, cluster.state.requests, endpoint.active) == (0, 2, 0)
+
+
+TWO = tuple(Endpoint(f"10.0.0.{n}", 80) for n in (1, 2))
+
+
+class OnesOwn(LeastRequest):
+    def pick(self, usable, rng, even):
+        return usable[-1]
+
+
+@pytest.mark.parametrize(
+    ("other", "draws"),
+    [
+        ({}, True),
+        ({"endpoints": TWO[:1]}, False),
+        ({"endpoints": ()}, False),
+        ({"endpoints": (TWO[0], replace(TWO[1], weight=2))}, False),
+        ({"slow_start": SlowStart(window=60.0)}, False),
+        ({"balancer": "ROUND_ROBIN"}, False),
+        ({"balancer": "ONES_OWN"}, False),
+    ],
+)
+def test_a_pick_is_a_draw_where_nothing_else_is_asked_for(other, draws, monkeypatch):
+    monkeypatch.setitem(BALANCERS, "ONES_OWN", OnesOwn)
+    spec = replace(bound(BoundCluster).spec, **{"endpoints": TWO, "balancer": "LEAST_REQUEST", **other})
+    cluster, drawn = BoundCluster(spec, ClusterState(ALL), 0.0), random.Random(3)
+    assert (cluster.draw is not None) is draws
+    picked = {cluster.pick(drawn, 0.0) for _ in range(20)}
+    if other.get("balancer") == "ONES_OWN":
+        assert picked == {cluster.endpoints[-1]}
+    else:
+        assert picked == (set(cluster.endpoints) or {None})
+
+
+def test_those_that_are_not_tried_again_are_not_drawn():
+    spec = replace(bound(BoundCluster).spec, endpoints=TWO, balancer="LEAST_REQUEST")
+    cluster, rng = BoundCluster(spec, ClusterState(ALL), 0.0), random.Random(3)
+    first, second = cluster.endpoints
+    retry = replace(NO_RETRY, ignore_previous_hosts=True)
+    assert {cluster.pick(rng, 0.0, None, (first,), retry) for _ in range(20)} == {second}

@@ -95,7 +95,7 @@ def test_clusters_bound_before_look_again_if_one_that_stays_is_other(other, look
     old = BoundCluster(replace(SPEC, endpoints=tuple(endpoints)), state, 0.0)
     endpoints[1] = other
     BoundCluster(replace(SPEC, endpoints=tuple(endpoints)), state, 0.0)
-    assert (old._generation != state.generation) == looks_again
+    assert (old.generation != state.generation) == looks_again
 
 
 def test_what_is_ejected_stays_so_when_another_endpoint_comes():

@@ -15,7 +15,7 @@ from meshlib.engine.exchange import exchange_of, goes_on
 from meshlib.engine.outcome import Failure, Outcome
 from meshlib.engine.tally import ABANDONED
 from tests.support.outbound import PODS, SUBSETS, V1, bench, idle
-from tests.support.resources import destination_rule, to, virtual_service
+from tests.support.resources import destination_rule, pod, to, virtual_service
 from tests.support.scripted import Bench
 
 PLAIN = {"route": [to("reviews", "v1")]}
@@ -179,11 +179,26 @@ def _usual(_: Send) -> Outcome:
 WHAT += [_with_grpc(0), _with_grpc(14), _with_grpc(5), _usual, _usual]
 
 
+def test_who_was_ejected_may_be_picked_again_when_that_time_is_over():
+    tried = destination_rule("reviews", "v1", "v2")
+    tried["spec"]["trafficPolicy"] = OUTLIERS
+    b = bench(PLAIN, tried, pod("reviews", "v1", 4))
+    failing = b.script(*[500] * 20)
+    while not any(each.ejected for each in b.state(V1).endpoints.values()):
+        short(b, failing)
+    short(b, b.script(200))  # of the two others
+    b.clock.advance(600)
+    assert short(b, b.script(200))[2]
+    assert not any(each.ejected for each in b.state(V1).endpoints.values())
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_calls_do_and_say_the_same_with_and_without_it(seed):
     dice = random.Random(seed)
     rule = {
-        "route": dice.choice([[to("reviews", "v1")], [to("reviews", "v1", 50), to("reviews", "v2", 50)]]),
+        "route": dice.choice(
+            [[to("reviews", "v1")], *([to("reviews", "v1", half), to("reviews", "v2", half)] for half in (50, 5000))]
+        ),
         **dice.choice([{}, {}, {"timeout": "1s"}, {"timeout": "0.005s"}]),
         **dice.choice(
             [

@@ -8,7 +8,7 @@ import pytest
 
 from meshlib.engine import plain_call
 from meshlib.engine.effects import Send
-from meshlib.engine.plan import INFINITE, Plan
+from meshlib.engine.plan import INFINITE, MOST_DRAWN, Plan
 from tests.support.outbound import PODS, SUBSETS, V1, bench
 from tests.support.resources import to, virtual_service
 from tests.support.scripted import Bench
@@ -45,6 +45,18 @@ def test_a_sole_destination_is_not_chosen() -> None:
     plan = plan_of(bench(ONE))
     assert plan.only is plan.ways[0]
     assert plan_of(bench(TWO)).only is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "drawn"), [((2, 1), (0, 0, 1)), ((0, 2), (1, 1)), ((MOST_DRAWN, 1), None), ((10**6, 1), None)]
+)
+def test_each_way_is_there_as_often_as_it_weighs_where_that_is_not_too_often(
+    weights: tuple[int, int], drawn: tuple[int, ...] | None
+) -> None:
+    v1, v2 = weights
+    plan = plan_of(bench({"route": [to("reviews", "v1", v1), to("reviews", "v2", v2)]}))
+    assert plan.span == v1 + v2
+    assert plan.drawn == (None if drawn is None else tuple(plan.ways[at] for at in drawn))
 
 
 def test_a_cluster_is_bound_when_the_first_call_goes_there() -> None:

@@ -164,6 +164,15 @@ def test_of_two_the_less_busy_is_picked_and_at_a_tie_the_first_drawn(active, pic
     assert LeastRequest().pick(members, Drawn(0.0, 0.4), True).key == picked
 
 
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_those_that_are_picked_among_are_those_that_would_be_picked(count):
+    members, one, same = endpoints(*[1] * count), random.Random(4), random.Random(4)
+    draw = LeastRequest().among(members)
+    for turn in range(300):
+        members[turn % count].active = turn % 7
+        assert draw(one) is LeastRequest().pick(members, same, True)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "picked"), [((0.1, 0), (0.2, 0), "e0"), ((0.2, 0), (0.1, 0), "e1"), ((0.1, 3), (0.2, 0), "e1")]
 )

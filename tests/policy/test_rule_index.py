@@ -40,6 +40,24 @@ def test_the_index_equals_a_plain_walk(pool, blocks_of_rules, requests):
             assert rules[found][position](view)
 
 
+ONE, OTHER = (HttpMatch(uri=StringMatcher("prefix", path)).compile() for path in ("/1", "/2"))
+BOTH = HttpMatch(uri=StringMatcher("prefix", "/1"), method=StringMatcher("exact", "POST")).compile()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        *([[ONE]], [[ONE], []], [[ONE], [OTHER]], [[ONE, OTHER], []], [[ONE, OTHER]]),
+        *([[]], [[], [ONE]], [[BOTH], []], [[BOTH], [ONE]], [[ONE], [OTHER], []], [[ONE], [], [OTHER]]),
+    ],
+)
+def test_so_it_does_where_there_are_few(rules):
+    index = RuleIndex(rules)
+    for path in ("/1", "/2", "/3"):
+        view = View(path=path, method="GET")
+        assert index.find(view) == walk(rules, view) == index.find_match(view)[0]
+
+
 @pytest.mark.parametrize("kind", ["exact", "prefix", "regex", "header", "method"])
 def test_ten_thousand_rules_are_found_like_ten(kind):
     def block(n: int) -> HttpMatch:
