@@ -84,6 +84,22 @@ def test_ctrl_c_while_the_command_is_imported_is_one_line(site):
     assert (ran.returncode, ran.stderr, ran.stdout) == (130, "interrupted\n", "")
 
 
+def test_ctrl_c_while_a_class_of_it_is_made_is_one_line_too(site):
+    """Python 3.11 makes a RuntimeError of what interrupts a ``__set_name__``."""
+    (site / "meshlib" / "cli" / "validate.py").write_text(
+        "class Field:\n def __set_name__(self, *_):\n  raise KeyboardInterrupt\nclass Of:\n value = Field()\n"
+    )
+    ran = python(site, COMMAND.replace("--help", "validate"))
+    assert (ran.returncode, ran.stderr, ran.stdout) == (130, "interrupted\n", "")
+
+
+def test_an_error_while_a_command_is_imported_is_told_as_it_is(site):
+    (site / "meshlib" / "cli" / "validate.py").write_text("raise RuntimeError('of another kind')\n")
+    ran = python(site, COMMAND.replace("--help", "validate"))
+    assert ran.returncode == 1
+    assert "RuntimeError: of another kind" in ran.stderr
+
+
 def test_another_distribution_that_is_merely_installed_is_warned_of_once(site):
     install_theirs(site)
     ran = python(site, "import meshlib, meshlib.mesh; print(meshlib.Mesh.from_resources([]))")

@@ -179,7 +179,7 @@ class Scene:
         """A server of ``server.py``; alone on its port. Raises NotMeasured."""
         lacks = server.missing(kind)
         if lacks:
-            raise NotMeasured(f"{lacks} is not installed")
+            raise NotMeasured(f"{lacks} {'are' if ' and ' in lacks else 'is'} not installed")
         port = free_port()
         spec = {"kind": kind, "mesh": mesh, "port": port, "resources": str(self.resources), "sizes": SIZES}
         process = self.start(f"{kind} with meshlib" if mesh else kind, python("meshlib.bench.server", json.dumps(spec)))
@@ -400,6 +400,8 @@ def _collector(scene: Scene) -> None:
 
 
 def _grpc_backend(scene: Scene) -> None:
+    if importlib.util.find_spec("grpc") is None:
+        raise NotMeasured("grpcio is not installed (pip install 'sidecarless[grpc]')")
     more = [str(scene.certificates)] if scene.settings.tls else []
     scene.backend = scene.start("gRPC server", python("meshlib.bench.grpc_backend", *more), talks=True)
     ports = scene.backend.reply(REPLY_SECONDS)

@@ -82,7 +82,7 @@ def sentence(of: str, to: str, found: Ratio, seconds: float) -> str:
     if found.rounds < LEAST:
         return f"no conclusion on the CPU of {of} and {to} ({interval}): too few rounds, it takes {LEAST} at least."
     if found.rounds_needed >= MANY:
-        return f"no conclusion on the CPU of {of} and {to} ({interval}): no run of bearable length would tell the two apart."
+        return f"no conclusion on the CPU of {of} and {to} ({interval}): no run of reasonable length would tell the two apart."
     return (
         f"no conclusion on the CPU of {of} and {to} ({interval}): the spread is larger than the difference. About "
         f"{found.rounds_needed} rounds ({found.rounds_needed * seconds / 60:.1f} min) would tell: --rounds "

@@ -19,8 +19,10 @@ from meshlib.cli.bench_report import report as report_command
 from meshlib.cli.options import Finite
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+    from rich.table import Table
 
     from meshlib.bench.plan import Pace
     from meshlib.bench.result import Report
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 FILE = click.Path(dir_okay=False, path_type=Path)
 WIDTH = 140
 """Columns of what is not a terminal."""
+_NOHUP = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+HEEDED = (signal.SIGINT, signal.SIGTERM) if _NOHUP else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run: a terminal that is closed, too, but for ``nohup``."""
 
 
 @click.group(
@@ -43,7 +48,7 @@ Examples:
 \b
 What is not installed is left out, and said. Ctrl-C ends it: what was measured until then is shown and written.
 Exit code: 0 measured; 1 a process ended by itself while it was measured, nothing was, or a report could not be written;
-2 wrong usage; 130 Ctrl-C.
+2 wrong usage; 130 Ctrl-C, 143 SIGTERM, 129 the terminal was closed.
 How to read it: docs/benchmark.md.
 """,
 )
@@ -130,7 +135,7 @@ bench.add_command(report_command)
 
 
 def _obey(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in HEEDED:
         signal.signal(each, handler)
 
 
@@ -165,7 +170,7 @@ def _show(report: Report, pace: Pace, out: TextIO) -> None:
             table.add_column(column, justify="left" if n == 0 else "right", no_wrap=n > 0)
         for row in rows:
             table.add_row(*told.cells(row, rows))
-        console.print(table)
+        _print_whole(table, console)
         console.print()
     if others:
         console.print(f"{told.LEGEND}\n")
@@ -177,7 +182,7 @@ def _show(report: Report, pace: Pace, out: TextIO) -> None:
             table.add_column(column, justify="left" if n == 0 else "right", no_wrap=True)
         for row in grown:
             table.add_row(*scale.cells(row))
-        console.print(table)
+        _print_whole(table, console)
         console.print(f"\n{scale.LEGEND}\n")
     for title, sentences in (("What follows", told.sentences(report, pace)), ("Notes", list(report.notes))):
         if sentences:
@@ -185,6 +190,17 @@ def _show(report: Report, pace: Pace, out: TextIO) -> None:
             for each in sentences:
                 console.print(f"- {each}", soft_wrap=not out.isatty())
             console.print()
+
+
+def _print_whole(table: Table, console: Console) -> None:
+    """A terminal that is too narrow breaks the lines of a table by itself: figures without their row's name say nothing."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    needed = Measurement.get(console, console.options.update(max_width=WIDTH), table).minimum
+    if needed > console.width:
+        console = Console(file=console.file, width=needed, highlight=False, markup=False, soft_wrap=True)
+    console.print(table)
 
 
 class _Lines:

@@ -117,6 +117,18 @@ def test_without_envoy_the_rest_is_measured_and_it_is_said_once(seen: Seen, monk
     assert not seen.runner.died
 
 
+def test_without_grpcio_its_rows_are_left_out_and_nothing_has_failed(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after ``pip install sidecarless``: it was told as a server that had died, with the last line of its traceback."""
+    monkeypatch.setattr(scene.importlib.util, "find_spec", lambda name: None)
+    seen.runner.measure(Part("grpc", "asyncio", plan.GRPC_SHORT, (Point(1),), Settings(protocol="grpc")))
+    assert seen.runner.notes == [
+        "grpc (asyncio) is left out: grpcio is not installed (pip install 'sidecarless[grpc]')"
+    ]
+    assert not seen.runner.died
+
+
 def test_where_all_ports_are_taken_it_is_said(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_free() -> int:
         raise OSError("200 ports are in use at once")

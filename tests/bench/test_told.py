@@ -63,7 +63,7 @@ def test_what_follows_is_a_sentence() -> None:
             Ratio(1.1, 0.9, 1.2, 7),
             "spread is larger than the difference. About 29 rounds (1.9 min) would tell: --rounds 29",
         ),
-        (Ratio(1.001, 0.7, 1.2, 7), "no run of bearable length would tell the two apart"),
+        (Ratio(1.001, 0.7, 1.2, 7), "no run of reasonable length would tell the two apart"),
         (Ratio(0.2, 0.2, 0.2, 2), "too few rounds, it takes 5 at least"),
     ],
 )

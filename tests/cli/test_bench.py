@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from meshlib.bench.result import CPU, Report
+from meshlib.bench.plan import Pace
+from meshlib.bench.result import CPU, Measure, Report, Row
+from meshlib.cli.bench import _show
 from meshlib.cli.main import main
 from tests.support.eventually import eventually
 
@@ -107,7 +110,10 @@ main(["bench", "--quick"])
     assert (ran.returncode, ran.stderr, ran.stdout) == (code, "interrupted: nothing was measured\n", "")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
 def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -134,6 +140,37 @@ def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
     assert {row.in_flight for row in report.rows} >= {1}
     assert "interrupted: the report has what was measured until then" in report.notes
     assert "bare httpx" in said
+
+
+def test_with_nohup_a_run_outlives_its_terminal() -> None:
+    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from meshlib.cli import bench; print(bench.HEEDED)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "SIGHUP" not in ran.stdout
+    assert "SIGINT" in ran.stdout
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_narrow_terminal_figures_keep_the_names_of_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    rows = tuple(
+        Row(
+            "library", name, None, "asyncio", 1, 1024, False, 1, "closed",
+            {CPU: Measure("s", (1.2345,)), "p50": Measure("ms", (4.18,)), "p99": Measure("ms", (15.8,))},
+        )
+        for name in ("bare httpx", "httpx through meshlib")
+    )  # fmt: skip
+    out = Terminal()
+    _show(Report("1", "", "", 1.0, True, {}, (), rows), Pace(1, 0.1), out)
+    said = out.getvalue()
+    assert "bare httpx" in said
+    assert "1,234" in said
+    assert "…" not in said
 
 
 def test_a_report_that_could_not_be_written_is_said_before_an_hour_is_spent(tmp_path: Path) -> None:

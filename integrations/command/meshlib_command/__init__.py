@@ -21,11 +21,17 @@ def main() -> None:
         sys.exit(f"meshlib: {problem}\n    {REMEDY}")
     try:
         from meshlib.cli.main import main as command
-    except KeyboardInterrupt:  # by Ctrl-C while it starts; later ones are the commands' own
+
+        command()
+    except (
+        KeyboardInterrupt,
+        RuntimeError,
+    ) as error:  # by Ctrl-C while something is imported; others are the commands' own
+        # until Python 3.12 what interrupts a __set_name__ (each dataclass has some) is the cause of a RuntimeError
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-
-    command()
 
 
 def what_is_wrong() -> str:
