@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from meshlib.transport.protocol import http2
 from meshlib.transport.protocol.http2_codec import Factory, Head
@@ -59,14 +59,19 @@ class Told:
         self.on_trailers(number, headers)
         self.on_end(number)
 
-    def on_whole(self, number: int, headers: Head, data: bytes, trailers: Head | None) -> int:
+    def on_wholes(
+        self, numbers: Iterable[int], heads: Iterable[Head], bodies: Iterable[bytes], trailers: Iterable[Head | None]
+    ) -> list[int]:
+        told = [self._on_whole(*each) for each in zip(numbers, heads, bodies, trailers)]  # noqa: B905 (may be endless)
+        return [1000] * len(told)
+
+    def _on_whole(self, number: int, headers: Head, data: bytes, trailers: Head | None) -> None:
         self.on_head(number, headers)
         if trailers is None:
             self.on_last(number, data)
         else:
             self.on_data(number, data, len(data))
             self.on_last_trailers(number, trailers)
-        return 1000
 
     def on_end(self, number: int) -> None:
         self.calls.append(("end", number))

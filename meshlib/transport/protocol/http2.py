@@ -10,13 +10,13 @@ waiting. So a reader that is behind stops its own stream only, and holds at most
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from meshlib.engine.outcome import Failure
 from meshlib.problems import said
 from meshlib.transport.protocol.http2_choice import preferred
 from meshlib.transport.protocol.http2_codec import Code, Factory, Head, Violation, Whole, name_of
-from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure
+from meshlib.transport.protocol.http2_stream import Received, Stream, StreamFailure, known_head, known_trailers
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 STREAM_WINDOW = 1024 * 1024  # bytes of a response that may wait for its reader
@@ -260,17 +260,28 @@ class Http2Session:
         stream.credit = 0
         self._codec.ignored(number, left)
 
-    def on_whole(self, number: int, headers: Whole, data: bytes, trailers: Whole | None) -> int:
-        stream = self.streams.get(number)
-        if stream is None or not stream.sent:
-            return 0
-        weight = stream.take_whole(headers, data, trailers)
-        if not weight:
-            return 0
-        self.responded = True
-        self.changed[stream] = None
-        del self.streams[number]
-        return weight
+    def on_wholes(
+        self, numbers: Iterable[int], heads: Iterable[Whole], bodies: Iterable[bytes], trailers: Iterable[Whole | None]
+    ) -> list[int]:
+        streams, changed, weights = self.streams, self.changed, []
+        head: Whole = ()
+        last: Whole | None = None
+        known, few = None, None
+        for number, headers, data, ends in zip(numbers, heads, bodies, trailers):  # noqa: B905 (trailers may be endless)
+            # nearly all are like the one before: to compare them takes less than to look them up
+            if headers != head:
+                head, known = headers, known_head(headers)
+            if ends != last:
+                last, few = ends, None if ends is None else known_trailers(ends)
+            stream, weight = streams.get(number), 0
+            if known is not None and stream is not None and stream.sent and (few is not None or last is None):
+                weight = stream.take_whole(known, data, few)
+                if weight:
+                    self.responded = True
+                    changed[stream] = None
+                    del streams[number]
+            weights.append(weight)
+        return weights
 
     def on_trailers(self, number: int, headers: Received) -> None:
         stream = self.streams.get(number)

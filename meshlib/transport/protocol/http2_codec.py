@@ -8,7 +8,7 @@ Two libraries fill it: nghttp2 (``http2_ngh2.py``, by the package ngh2), which i
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
@@ -101,10 +101,12 @@ class Sink(Protocol):
     def on_last_trailers(self, number: int, headers: Head) -> None:
         """They, and the end with them: as ``on_trailers`` and ``on_end``, which a codec may say instead."""
 
-    def on_whole(self, number: int, headers: Whole, data: bytes, trailers: Whole | None) -> int:
-        """Head, body and trailers of a response that is over with them: as ``on_head``, ``on_data`` and ``on_last_trailers``
-        (None: ``on_last``), which a codec may say instead, and then gives ``data`` back to the connection's window. Returns how
-        many bytes head and trailers took at most; 0: nothing was taken, and they are to be said."""
+    def on_wholes(
+        self, numbers: Iterable[int], heads: Iterable[Whole], bodies: Iterable[bytes], trailers: Iterable[Whole | None]
+    ) -> list[int]:
+        """Head, body and trailers of responses that are over with them: as ``on_head``, ``on_data`` and ``on_last_trailers``
+        (None: ``on_last``) of each, which a codec may say instead, and then gives ``bodies`` back to the connection's window.
+        Returns how many bytes head and trailers of each took at most; 0: nothing was taken, and they are to be said."""
 
     def on_end(self, number: int) -> None:
         """Of the response."""

@@ -82,10 +82,11 @@ _A_WHOLE = 2 * BUDGET_A_FRAME - 1.0
 _WHOLE_FRAMES = 3 * (MAX_PADDING + FRAME_HEAD)
 
 _flat: Final = chain.from_iterable
-_WITHOUT_TRAILERS: Final = [ResponseReceived, DataReceived, StreamClosed]
-_WITH_TRAILERS: Final = [ResponseReceived, DataReceived, TrailersReceived, StreamClosed]
-"""What is told of a response that is over."""
-_FEWEST: Final = len(_WITHOUT_TRAILERS)
+_HEAD: Final = [ResponseReceived]
+_WITHOUT_TRAILERS: Final = [DataReceived, StreamClosed]
+_WITH_TRAILERS: Final = [DataReceived, TrailersReceived, StreamClosed]
+"""What is told of a response that is over, behind its head."""
+_FEWEST: Final = len(_HEAD + _WITHOUT_TRAILERS)
 _headers: Final = attrgetter("headers")
 _error_code: Final = attrgetter("error_code")
 _data: Final = attrgetter("data")
@@ -243,10 +244,8 @@ class Ngh2Codec(Ngh2Connection):
         if passed:
             self._explain(passed * BUDGET_A_SECOND * FRAME_HEAD)
         if data:
-            self._feed(data)
+            self._feed(data, sink)
         waiting = self._events
-        if not PLAIN:
-            self._rows(sink)
         for _ in range(FRAMES_AT_ONCE):
             if not waiting:
                 break
@@ -299,41 +298,52 @@ class Ngh2Codec(Ngh2Connection):
             raise self._violation
         return False
 
-    def _rows(self, sink: Sink) -> None:
+    def _rows(self, told: list[Event], sink: Sink) -> list[Event]:
         """``_whole`` of all responses that have come, if each has, of the same kind, and ended well, as they do where there are
-        many small ones: without a step of bytecode an event. All else is left where it is."""
-        waiting = self._events
-        if not _FEWEST <= len(waiting) <= FRAMES_AT_ONCE or type(waiting[0]) is not ResponseReceived:
-            return
-        told = list(waiting)
-        size = _FEWEST + (type(told[2]) is TrailersReceived)
-        count, odd = divmod(len(told), size)
-        if odd or list(map(type, told)) != (_WITHOUT_TRAILERS if size == _FEWEST else _WITH_TRAILERS) * count:
-            return
-        numbers, pieces, ends = list(map(_stream_id, told)), told[1::size], told[size - 1 :: size]
-        if size == _FEWEST:
-            if not all(map(_end_stream, pieces)):
-                return
-            trailers: Iterable[Whole | None] = repeat(None)
+        many small ones: without a step of bytecode an event but for ``on_wholes``. All else is left."""
+        if not _FEWEST <= len(told) <= FRAMES_AT_ONCE or type(told[0]) is not ResponseReceived:
+            return told
+        kinds = list(map(type, told))
+        rest = _WITH_TRAILERS if kinds[-2] is TrailersReceived else _WITHOUT_TRAILERS
+        step = len(rest)
+        count = len(told) // (step + 1)
+        # nghttp2 writes all heads first: to sort them would take a third of all this
+        if kinds == _HEAD * count + rest * count:
+            heads, at = told[:count], count
+        elif kinds == (_HEAD + rest) * count:
+            step += 1
+            heads, at = told[::step], 1
         else:
-            trailers = map(_headers, told[2::size])
-        of = numbers[::size]
+            return told
+        pieces, lasts, ends = told[at::step], told[at + 1 :: step], told[at + len(rest) - 1 :: step]
+        of = list(map(_stream_id, heads))
+        trailers: Iterable[Whole | None]
+        if rest is _WITHOUT_TRAILERS:
+            if not all(map(_end_stream, pieces)):
+                return told
+            trailers = repeat(None)
+        else:
+            if list(map(_stream_id, lasts)) != of:
+                return told
+            trailers = map(_headers, lasts)
+        if list(map(_stream_id, pieces)) != of or list(map(_stream_id, ends)) != of or any(map(_error_code, ends)):
+            return told
         bodies = list(map(_data, pieces))
         sizes = list(map(len, bodies))
-        if numbers[1::size] != of or numbers[2::size] != of or numbers[size - 1 :: size] != of:
-            return
-        if min(sizes) < TINY or any(map(_error_code, ends)):
-            return
-        weights = list(map(sink.on_whole, of, map(_headers, told[::size]), bodies, trailers))
-        waiting.clear()
+        if min(sizes) < TINY:
+            return told
+        weights = sink.on_wholes(of, map(_headers, heads), bodies, trailers)
+        left: list[Event] = []
         if not all(weights):  # some were not taken
-            waiting.extend(event for at, event in enumerate(told) if not weights[at // size])
+            not_taken = {number for number, weight in zip(of, weights, strict=True) if not weight}
+            left = [event for event in told if _stream_id(event) in not_taken]
             of, sizes = list(compress(of, weights)), list(compress(sizes, weights))
-        left = self._unexplained
-        if left > 0:
-            left -= sum(weights) + sum(sizes) + len(of) * _WHOLE_FRAMES
-            self._unexplained = left if left > 0 else 0.0
+        unexplained = self._unexplained
+        if unexplained > 0:
+            unexplained -= sum(weights) + sum(sizes) + len(of) * _WHOLE_FRAMES
+            self._unexplained = unexplained if unexplained > 0 else 0.0
         self._gave_back(sizes, of)
+        return left
 
     def _whole(self, head: ResponseReceived, piece: DataReceived, sink: Sink) -> bool:
         """A response that has come with its end, and what tells of its end: nearly all small ones. False: one by one."""
@@ -341,7 +351,7 @@ class Ngh2Codec(Ngh2Connection):
         if piece.stream_id != number:
             return False
         if piece.end_stream:
-            weight = sink.on_whole(number, head.headers, data, None)
+            (weight,) = sink.on_wholes((number,), (head.headers,), (data,), (None,))
             if not weight:
                 return False
         else:
@@ -351,7 +361,7 @@ class Ngh2Codec(Ngh2Connection):
                 return False
             if type(last) is not TrailersReceived or last.stream_id != number:
                 return False
-            weight = sink.on_whole(number, head.headers, data, last.headers)
+            (weight,) = sink.on_wholes((number,), (head.headers,), (data,), (last.headers,))
             if not weight:
                 return False
             waiting.popleft()  # without a charge: to open the stream has earned more
@@ -377,7 +387,7 @@ class Ngh2Codec(Ngh2Connection):
             waiting.popleft()
         return True
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes, sink: Sink) -> None:
         if self._first is not None:
             data = self._first + data
             if len(data) < FRAME_HEAD:
@@ -391,7 +401,7 @@ class Ngh2Codec(Ngh2Connection):
         if self._fresh:
             self._flush()
         self._unexplained += len(data)
-        violation = self._read(data)
+        violation = self._read(data, sink)
         if violation is not None:
             self._violation = violation
         self._flush()

@@ -15,10 +15,7 @@ class ServerStream:
     session)."""
 
     # No slots: as ``http2_stream.Stream``.
-    response_begun = False
     response_over = False
-    unread = 0
-    """Bytes of the body that were told and not consumed yet."""
 
     def __init__(self, number: int, head: RequestHead, request_over: bool, began: float) -> None:
         self.id = number
@@ -26,6 +23,9 @@ class ServerStream:
         self.request_over = request_over
         """Nothing more will come of the request."""
         self.began = began
+        self.response_begun = False
+        self.unread = 0
+        """Bytes of the body that were told and not consumed yet."""
 
 
 class Sink(Protocol):

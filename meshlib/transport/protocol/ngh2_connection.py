@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import ngh2
 from ngh2.events import (
@@ -94,8 +94,13 @@ class Ngh2Connection:
             except ngh2.NGH2Error:  # one stream, or all, are over: on with the next
                 pass
 
-    def _read(self, data: bytes) -> Violation | None:
-        """Bytes from the peer, whose events are there then. Returns how they break HTTP/2."""
+    def _rows(self, told: list[Event], sink: Any) -> list[Event]:
+        """Tell ``sink`` of calls that have come whole, many of them together, and return what it was not told of."""
+        return told
+
+    def _read(self, data: bytes, sink: Any) -> Violation | None:
+        """Bytes from the peer, of which ``sink`` was told (``_rows``), or whose events are there then. Returns how they break
+        HTTP/2."""
         violation = None
         try:
             self._connection.receive_data(data)
@@ -105,12 +110,17 @@ class Ngh2Connection:
             violation = Violation(said(error), Code.ENHANCE_YOUR_CALM)
         except ngh2.NGH2Error as error:
             violation = Violation(said(error))
-        told = self._connection.events()
-        if len(told) > _FEW and not PLAIN and _OF_STREAMS.issuperset(map(type, told)):
-            # what belongs to a stream together, in its order: of several that were written at once, nghttp2 sends all heads
-            # before all bodies
-            told.sort(key=_stream_id)
-        self._events.extend(told)
+        told, waiting = self._connection.events(), self._events
+        if told and not PLAIN:
+            if not waiting:
+                told = self._rows(told, sink)
+            if len(told) > _FEW and _OF_STREAMS.issuperset(map(type, told)):
+                # what belongs to a stream together, in its order: of several that were written at once, nghttp2 sends all
+                # heads before all bodies
+                told.sort(key=_stream_id)
+                if not waiting:
+                    told = self._rows(told, sink)
+        waiting.extend(told)
         return violation
 
     def _say_goodbye(self, code: int, last: int) -> None:

@@ -11,6 +11,7 @@ from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, RstStrea
 from ngh2 import NGH2Error
 from ngh2.events import (
     DataReceived,
+    Event,
     RequestReceived,
     ResponseReceived,
     SettingsAcknowledged,
@@ -130,9 +131,10 @@ def looks(monkeypatch) -> list[bool]:
     def noted(kind: Any) -> None:
         rows = kind._rows
 
-        def looked(self, *given) -> None:
-            rows(self, *given)
-            seen.append(not self._events)
+        def looked(self, told, sink):
+            left = rows(self, told, sink)
+            seen.append(not left)
+            return left
 
         monkeypatch.setattr(kind, "_rows", looked)
 
@@ -144,7 +146,7 @@ def looks(monkeypatch) -> list[bool]:
 @pytest.mark.parametrize("seed", range(60))
 def test_responses_come_to_the_same_together_and_one_by_one(seed, monkeypatch):
     together = rounds(seed)
-    monkeypatch.setattr(ngh2.Ngh2Codec, "_rows", lambda self, sink: None)
+    monkeypatch.setattr(ngh2.Ngh2Codec, "_rows", lambda self, told, sink: told)
     assert rounds(seed) == together
 
 
@@ -237,7 +239,7 @@ def asked(seed: int) -> list[object]:
 def test_requests_come_to_the_same_together_and_one_by_one(seed, monkeypatch, looks):
     together = asked(seed)
     assert True in looks
-    monkeypatch.setattr(ServerSession, "_rows", lambda self, now: None)
+    monkeypatch.setattr(ServerSession, "_rows", lambda self, told, sink: told)
     assert asked(seed) == together
 
 
@@ -308,10 +310,9 @@ def test_a_row_is_nothing_but_what_is_told_of_one_stream_after_another(odd, trai
     told = Told()
     usual: Any = {"ends": not trailers, **({"of_trailers": 3} if trailers else {})}
     codec._connection = connection = Connection()
-    codec._events.extend(events(3, **{**usual, **odd}))
-    codec._rows(told)
+    left = codec._rows(events(3, **{**usual, **odd}), told)
     assert connection.given == ([] if odd else [(len(BODY), 3)])
-    assert bool(codec._events) is bool(odd)
+    assert bool(left) is bool(odd)
     assert bool(told.calls) is not bool(odd)
 
 
@@ -335,22 +336,73 @@ def test_so_are_rows_of_requests(asks, enough):
     client = Client()
     session: Any = client.session
     session._connection = connection = Connection()
-    session._events.extend(asks)
-    session._rows(0.0)
+    left = session._rows(list(asks), client.told)
     with_body = type(asks[1]) is DataReceived
     assert connection.given == ([(len(BODY), 1)] if enough and with_body else [])
-    assert (not session._events) is enough
+    assert left == ([] if enough else asks)
     assert bool(client.told.calls) is enough
     assert bool(session._last) is enough
 
 
+def heads_first(told: list[Event]) -> list[Event]:
+    """As nghttp2 writes what is said at once."""
+    return sorted(told, key=lambda event: type(event) not in (RequestReceived, ResponseReceived))
+
+
+@pytest.mark.parametrize("trailers", [True, False])
+@pytest.mark.parametrize(
+    ("odd", "enough"),
+    [({}, True), ({"of_body": 3}, False), ({"of_end": 3}, False), ({"code": 2}, False)],
+)
+def test_heads_that_come_before_all_else_are_of_the_streams_that_end_in_their_order(trailers, odd, enough):
+    codec, told = ngh2.Ngh2Codec(0.0, 65535, 65535), Told()
+    codec._connection = connection = Connection()
+    one, other = (
+        events(number, ends=not trailers, of_trailers=number if trailers else 0, **(odd if number == 5 else {}))
+        for number in (3, 5)
+    )
+    came = heads_first([*one, *other])
+    assert codec._rows(came, told) == ([] if enough else came)
+    assert connection.given == ([(len(BODY), 3), (len(BODY), 5)] if enough else [])
+    assert [call[1] for call in told.calls if call[0] == "head"] == ([3, 5] if enough else [])
+    of_another = [*one[:1], *other[:1], *other[1:], *one[1:]]
+    assert codec._rows(of_another, told) == of_another
+
+
+@pytest.mark.parametrize(("of_body", "enough"), [(3, True), (5, False)])
+def test_so_are_requests_whose_heads_come_before_all_else(of_body, enough):
+    client = Client()
+    session: Any = client.session
+    session._connection = connection = Connection()
+    heads = [RequestReceived(1, REQUEST, False), RequestReceived(3, REQUEST, False)]
+    came = [*heads, DataReceived(1, BODY, True), DataReceived(of_body, BODY, True)]
+    assert session._rows(came, client.told) == ([] if enough else came)
+    assert connection.given == ([(len(BODY), 1), (len(BODY), 3)] if enough else [])
+    assert sorted(session.streams) == ([1, 3] if enough else [])
+
+
+def test_each_is_taken_with_its_own_head_and_trailers():
+    heads = [((b":status", b"200"), (b"x-own", value)) for value in (b"a", b"a", b"b", b"unknown", b"b", b"a")]
+    lasts = [((b"grpc-status", value),) for value in (b"0", b"1", b"1", b"1", b"0" * 2000, b"0")]
+    session = Http2Session(0.0, codec=ngh2.Ngh2Codec)
+    session.receive(SETTINGS, 0.0)
+    for head in (heads[0], heads[2]):
+        Stream(1, False, False, lambda: None).take_head(head)
+    streams = [session.open(HEAD, True, False, lambda: None) for _ in heads]
+    numbers = [stream.id for stream in streams if stream]
+    weights = session.on_wholes(numbers, heads, [BODY] * len(heads), lasts)
+    assert [bool(weight) for weight in weights] == [True, True, True, False, False, True]
+    got = [(stream.headers, stream.trailers) for stream in streams if stream and stream.complete]
+    own = [(list(head[1:]), list(last)) for head, last in zip(heads, lasts, strict=True)]
+    assert got == [*own[:3], own[5]]
+
+
 def test_what_is_more_than_others_wait_for_is_not_looked_at_at_once():
     client, codec, told = Client(), ngh2.Ngh2Codec(0.0, 65535, 65535), Told()
-    for number in range(1, FRAMES_AT_ONCE + 2):
-        client.session._events.append(RequestReceived(2 * number, REQUEST, True))
-        codec._events.extend(events(2 * number))
-    client.session._rows(0.0)
-    codec._rows(told)
+    asks: list[Event] = [RequestReceived(2 * number, REQUEST, True) for number in range(1, FRAMES_AT_ONCE + 2)]
+    assert client.session._rows(asks, client.told) == asks
+    answers = [event for number in range(1, FRAMES_AT_ONCE + 2) for event in events(2 * number)]
+    assert codec._rows(answers, told) == answers
     assert not client.told.calls
     assert not told.calls
 

@@ -7,6 +7,8 @@ import pytest
 from meshlib.transport.protocol import http2_stream
 from meshlib.transport.protocol.heads_seen import HeadsSeen
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
+from meshlib.transport.protocol.http2 import Http2Session
+from meshlib.transport.protocol.http2_codec import Whole
 from meshlib.transport.protocol.http2_stream import Stream
 from meshlib.transport.protocol.shortcuts import PLAIN
 
@@ -22,6 +24,16 @@ def nothing_seen(monkeypatch):
 
 def stream(head_request: bool = False) -> Stream:
     return Stream(1, head_request, False, lambda: None)
+
+
+def taken_whole(one: Stream, head: Whole, data: bytes, trailers: Whole | None) -> int:
+    """Of a session that the stream is on, which is over with its request."""
+    session = Http2Session(0.0)
+    session.streams[1] = one
+    one.sent = True
+    (weight,) = session.on_wholes((1,), (head,), (data,), (trailers,))
+    assert (1 in session.streams) is (weight == 0)
+    return weight
 
 
 def test_a_whole_response_is_taken():
@@ -175,17 +187,17 @@ def test_the_last_piece_of_a_body_is_taken_at_once_only_when_it_is_as_long_as_th
 def test_a_response_whose_head_is_known_is_taken_at_once(trailers):
     head = (OK, (b"taken", b"whole" if trailers else b"alone"), (b"content-length", b"3"))
     first = stream()
-    assert not first.take_whole(head, b"abc", trailers)
+    assert not taken_whole(first, head, b"abc", trailers)
     assert not first.begun
     first.take_head(head)
     one = stream()
-    assert one.take_whole(head, b"abc", trailers)
+    assert taken_whole(one, head, b"abc", trailers)
     assert (one.status, one.headers, one.length) == (200, [*head[1:]], 3)
     assert (one.complete, one.head_done, one.begun, one.unread) == (True, True, True, 3)
     assert (one.rest(), one.trailers) == (b"abc", list(trailers or ()))
     one.headers.append((b"x", b"changed"))
     again = stream()
-    assert again.take_whole(head, b"abc", trailers)
+    assert taken_whole(again, head, b"abc", trailers)
     assert again.headers == [*head[1:]]
 
 
@@ -197,7 +209,7 @@ def test_to_who_takes_it_so_it_is_all_in_one_and_elsewhere_when_it_is_unfolded(t
     one = stream()
     one.compact = True
     one.unfolded()  # of nothing
-    assert one.take_whole(head, b"abc", trailers)
+    assert taken_whole(one, head, b"abc", trailers)
     assert one.head is not None
     assert (one.head.headers, one.whole, one.few and one.few.headers) == (
         [*head[1:]],
@@ -226,17 +238,17 @@ def test_one_that_is_not_as_its_head_says_is_not(status, data, trailers):
     head = ((b":status", status), (b"content-length", b"3"))
     stream().take_head(head)
     one = stream()
-    assert not one.take_whole(head, data, trailers)
+    assert not taken_whole(one, head, data, trailers)
     assert (one.begun, one.complete, one.chunks, one.trailers) == (False, False, [], [])
 
 
 def test_nor_is_one_to_head_or_after_something_else():
     head = (OK, (b"content-length", b"3"))
     stream().take_head(head)
-    assert not stream(head_request=True).take_whole(head, b"abc", None)
+    assert not taken_whole(stream(head_request=True), head, b"abc", None)
     one = stream()
     one.take_interim(((b":status", b"103"),))
-    assert not one.take_whole(head, b"abc", None)
+    assert not taken_whole(one, head, b"abc", None)
 
 
 def test_of_a_head_it_is_known_what_decides():

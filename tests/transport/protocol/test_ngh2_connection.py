@@ -24,7 +24,7 @@ def test_what_is_said_is_written_once():
     assert made._said()[3:4] == b"\4"  # SETTINGS
     assert made._said() == b""
     for flushed in (False, True):
-        assert made._read(SETTINGS if flushed else PREFACE + SETTINGS) is None
+        assert made._read(SETTINGS if flushed else PREFACE + SETTINGS, None) is None
         if flushed:
             made._flush()
         assert made._said() == b"\0\0\0\4\1\0\0\0\0"  # its acknowledgement
@@ -32,9 +32,9 @@ def test_what_is_said_is_written_once():
 
 def test_what_is_read_is_told_and_what_breaks_http2_is_returned():
     made = server()
-    assert made._read(PREFACE + SETTINGS) is None
+    assert made._read(PREFACE + SETTINGS, None) is None
     assert [type(event).__name__ for event in made._events] == ["SettingsReceived"]
-    assert isinstance(server()._read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), Violation)
+    assert isinstance(server()._read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", None), Violation)
 
 
 def test_what_it_has_been_given_is_no_longer_promised_when_it_is_written():
@@ -47,7 +47,7 @@ def test_what_it_has_been_given_is_no_longer_promised_when_it_is_written():
 
 def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
     made = server()
-    assert made._read(PREFACE + SETTINGS) is None
+    assert made._read(PREFACE + SETTINGS, None) is None
     for _ in range(2):
         made._out.clear()
         made._say_goodbye(Code.ENHANCE_YOUR_CALM, 5)
@@ -64,16 +64,16 @@ def test_what_belongs_to_a_stream_is_told_together_in_its_order():
     client = ngh2.Connection(ngh2.Role.CLIENT)
     client.initiate_connection()
     made = server()
-    made._read(client.data_to_send())
+    made._read(client.data_to_send(), None)
     made._flush()
     client.receive_data(made._said())
-    made._read(client.data_to_send())  # its acknowledgement
+    made._read(client.data_to_send(), None)  # its acknowledgement
     head = [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]
     numbers = [client.send_request(head) for _ in range(3)]
     for number in numbers:
         client.send_data(number, b"x", end_stream=True)
     made._events.clear()
-    made._read(client.data_to_send())  # three heads, then three bodies
+    made._read(client.data_to_send(), None)  # three heads, then three bodies
     told = [(type(event).__name__, event.stream_id) for event in made._events if hasattr(event, "stream_id")]
     if not PLAIN:
         assert told == [(name, number) for number in numbers for name in ("RequestReceived", "DataReceived")]
