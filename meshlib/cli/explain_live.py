@@ -138,4 +138,5 @@ def _grpc(status: int) -> str:
 def _attempt(attempt: RecentAttempt) -> str:
     at = "" if attempt["at"] is None else f"at +{attempt['at']:.1f} ms  "
     result = attempt["failure"] or str(attempt["status"])
-    return f"{at}{attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms"
+    why = f": {attempt['detail']}" if attempt.get("detail") else ""  # an older process does not say it
+    return f"{at}{attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms{why}"

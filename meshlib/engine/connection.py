@@ -100,6 +100,7 @@ def _judge(call: Call[R], cluster: BoundCluster, sent: Send[R]) -> bool | None:
         if not endpoint.spotless:
             cluster.record_status(endpoint, CONNECTED, now)
         return True
+    record.keep_attempt(outcome.detail)
     kind = LOCAL_ORIGIN.get(outcome.failure)
     if kind is not None:
         cluster.record_failure(endpoint, kind, now)

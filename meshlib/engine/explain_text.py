@@ -60,7 +60,8 @@ def render(data: ExplanationFacts) -> str:
             lines.append(f"  {key}: {value}")
     for number, attempt in enumerate(data["attempts"], 1):
         result = attempt["failure"] or attempt["status"]
-        lines.append(f"  attempt {number}: {attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms")
+        why = f": {attempt['detail']}" if attempt["detail"] else ""
+        lines.append(f"  attempt {number}: {attempt['endpoint']}: {result} after {attempt['ms']:.1f} ms{why}")
     if data.get("not_sent_again"):
         lines.append(f"  {data['not_sent_again']}")
     if data["injected_delay"]:

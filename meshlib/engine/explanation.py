@@ -16,20 +16,29 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One try: where it went, what came of it (``failure``: of the connection, or a gRPC status), how long its head took.
-    ``ended``: when that was, by the mesh's monotonic clock."""
+    """One try: where it went, what came of it (``failure``: of the connection, or a gRPC status; ``detail``: why, in words),
+    how long its head took. ``ended``: when that was, by the mesh's monotonic clock."""
 
-    __slots__ = ("ended", "endpoint", "failure", "ms", "status")
+    __slots__ = ("detail", "ended", "endpoint", "failure", "ms", "status")
 
-    def __init__(self, endpoint: str, status: int, failure: str, ms: float, ended: float = 0.0) -> None:
+    def __init__(
+        self, endpoint: str, status: int, failure: str, ms: float, ended: float = 0.0, detail: str = ""
+    ) -> None:
         self.endpoint = endpoint
         self.status = status
         self.failure = failure
         self.ms = ms
         self.ended = ended
+        self.detail = detail
 
     def to_dict(self) -> AttemptFacts:
-        return {"endpoint": self.endpoint, "status": self.status, "failure": self.failure, "ms": round(self.ms, 3)}
+        return {
+            "endpoint": self.endpoint,
+            "status": self.status,
+            "failure": self.failure,
+            "detail": self.detail,
+            "ms": round(self.ms, 3),
+        }
 
     def __repr__(self) -> str:
         return f"<Attempt {self.endpoint} {self.failure or self.status} {self.ms:.1f} ms>"
@@ -111,9 +120,9 @@ class Exchange:
             self._attempts = []
         return self._attempts
 
-    def keep_attempt(self) -> None:
-        """What ``attempted`` says of the attempt that ended last becomes one of ``attempts``: only where somebody looks, or
-        another attempt follows."""
+    def keep_attempt(self, detail: str = "") -> None:
+        """What ``attempted`` says of the attempt that ended last becomes one of ``attempts``: only where somebody looks, it
+        has failed (``detail``: why), or another attempt follows."""
         if self.attempted is None:
             return
         endpoint, status, why, ended = self.attempted
@@ -121,7 +130,7 @@ class Exchange:
         failure = "" if not why else why.name if isinstance(why, Failure) else GRPC_NAMES[why]
         if self._attempts is None:
             self._attempts = []
-        self._attempts.append(Attempt(endpoint, status, failure.lower(), self.upstream_ms or 0.0, ended))
+        self._attempts.append(Attempt(endpoint, status, failure.lower(), self.upstream_ms or 0.0, ended, detail))
 
     @property
     def resource(self) -> str:

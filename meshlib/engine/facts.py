@@ -6,11 +6,12 @@ from typing import TypedDict
 
 
 class AttemptFacts(TypedDict):
-    """``ms``: milliseconds to the head of the response."""
+    """``ms``: milliseconds to the head of the response; ``detail``: why there was a ``failure``, in words."""
 
     endpoint: str
     status: int
     failure: str
+    detail: str
     ms: float
 
 

@@ -164,7 +164,7 @@ def outbound(call: Call[R], brief: bool = False, begun: Send[R] | None = None) -
                 if not asks_for_retry(retry, outcome.status, outcome.headers):
                     break
             else:
-                record.keep_attempt()
+                record.keep_attempt(outcome.detail)
                 again = resend_after(call.request, outcome, resent, limit - now)
                 if again is not None:
                     # on a fresh connection, with the slot that the closed one had: it has stood in line already

@@ -27,11 +27,12 @@ MOST_ATTEMPTS = 20
 
 class RecentAttempt(TypedDict):
     """``at``: milliseconds after the call began, None where that is not known (a try that lost to a hedge); ``ms``: to the
-    head of the response."""
+    head of the response; ``detail``: why there was a ``failure``, in words."""
 
     endpoint: str
     status: int
     failure: str
+    detail: str
     at: float | None
     ms: float
 
@@ -88,7 +89,7 @@ class _Kept(NamedTuple):
     detail: str
     trace_id: str
     version: str
-    attempts: tuple[tuple[str, int, str, float | None, float], ...]
+    attempts: tuple[tuple[str, int, str, str, float | None, float], ...]
 
 
 class Recent:
@@ -139,6 +140,7 @@ class Recent:
                         each.endpoint,
                         each.status,
                         each.failure,
+                        each.detail[:LONGEST_WORDS],
                         (each.ended - started) * 1000.0 - each.ms if each.ended else None,
                         each.ms,
                     )
@@ -210,10 +212,11 @@ class Recent:
                         "endpoint": endpoint,
                         "status": status,
                         "failure": failure,
+                        "detail": detail,
                         "at": None if at is None else round(max(0.0, at), 3),
                         "ms": round(ms, 3),
                     }
-                    for endpoint, status, failure, at, ms in kept.attempts
+                    for endpoint, status, failure, detail, at, ms in kept.attempts
                 ],
             }
 

@@ -26,8 +26,8 @@ MADE: RecentCall = {
     "subset": "v2", "endpoint": "a:1", "principal": "", "status": 503, "grpc_status": None, "flags": "UF,URX", "detail": "",
     "trace_id": "", "config_version": "1a2b",
     "attempts": [
-        {"endpoint": "a:1", "status": 0, "failure": "connect_failed", "at": 0.0, "ms": 1.5},
-        {"endpoint": "b:1", "status": 0, "failure": "lost to a hedge", "at": None, "ms": 0.0},
+        {"endpoint": "a:1", "status": 0, "failure": "connect_failed", "detail": "refused", "at": 0.0, "ms": 1.5},
+        {"endpoint": "b:1", "status": 0, "failure": "lost to a hedge", "detail": "", "at": None, "ms": 0.0},
     ],
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def test_a_call_that_was_made():
     assert first.endswith(".062  GET reviews:9080/a?...  503 UF,URX  in 12.3 ms")
     assert rest == [
         "  VirtualService/default/reviews http[1] -> reviews.d/v2  (config 1a2b)",
-        "  attempt 1: at +0.0 ms  a:1: connect_failed after 1.5 ms",
+        "  attempt 1: at +0.0 ms  a:1: connect_failed after 1.5 ms: refused",
         "  attempt 2: b:1: lost to a hedge after 0.0 ms",
     ]
 

@@ -73,10 +73,10 @@ def test_a_call_is_kept_with_its_attempts_and_when_each_began(mesh, recent, cloc
         "reviews.default.svc.cluster.local",
     )
     assert (call["status"], call["flags"], call["config_version"]) == (200, "", mesh.status()["version"])
-    assert [(each["failure"], each["status"]) for each in call["attempts"]] == [
-        ("connect_failed", 0),
-        ("", 503),
-        ("", 200),
+    assert [(each["failure"], each["detail"], each["status"]) for each in call["attempts"]] == [
+        ("connect_failed", "refused", 0),
+        ("", "", 503),
+        ("", "", 200),
     ]
     begins = [each["at"] for each in call["attempts"]]
     assert begins[0] == 0.0

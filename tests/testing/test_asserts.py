@@ -46,7 +46,8 @@ def test_a_wrong_number_of_attempts_is_told_attempt_by_attempt(failed):
         assert_attempts(failed, 1)
     assert str(wrong.value).startswith("expected 1 attempt, there were 3:\nVirtualService/default/reviews http[0]")
     assert [line for line in str(wrong.value).splitlines() if "attempt" in line][1:] == [
-        f"  attempt {n}: {NOWHERE}: connect_failed after 0.0 ms" for n in (1, 2, 3)
+        f"  attempt {n}: {NOWHERE}: connect_failed after 0.0 ms: no connection to {NOWHERE}: Connection refused"
+        for n in (1, 2, 3)
     ]
 
 
