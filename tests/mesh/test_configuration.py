@@ -458,6 +458,18 @@ def test_a_worker_that_is_forked_later_has_what_changed_since_its_parent_read_th
         mesh._configuration.follow()  # it has no files
 
 
+def test_what_such_a_worker_has_read_by_itself_is_no_change_to_its_watch(tmp_path, monkeypatch):
+    file = tmp_path / "mesh.json"
+    write(file, *BASE, route_to("v1"))
+    with meshlib.Mesh.from_path(tmp_path, watch=False) as mesh:
+        write(file, *BASE, route_to("v2"))
+        source, watched = mesh._configuration.source, []
+        monkeypatch.setattr(source, "watch", lambda changed, *, seen=None: watched.append((seen, subset(mesh))))
+        mesh._configuration.follow()
+        assert subset(mesh) == "v2"
+        assert watched == [(source.signature(), "v1")], "what comes while it reads is one"
+
+
 def test_a_reload_leaves_nothing_for_the_garbage_collector():
     """It looks at what is old rarely, and with thousands of resources a reload's cycles are megabytes until then."""
     policy = {"apiVersion": "meshlib.dev/v1", "kind": "ResiliencePolicy", "metadata": {"name": "reviews"},

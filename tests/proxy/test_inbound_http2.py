@@ -9,6 +9,7 @@ import threading
 import grpc
 import httpx
 import pytest
+from hyperframe.frame import PingFrame
 
 import meshlib
 from meshlib.proxy.inbound_hop import Hop
@@ -143,6 +144,14 @@ def test_a_stream_that_its_client_resets_is_counted_as_that(app):
         client.reset(stream)
         assert eventually(lambda: proxy.metric("istio_requests_total", response_code="0", response_flags="DR") == 1)
         reset.set()
+
+
+def test_a_flood_is_told_as_at_outbound_ports(app, caplog):
+    with InboundProxy(app.port, policy_port=9080) as proxy, H2Client(proxy.port) as client:
+        client.sock.sendall(PingFrame(0, b"12345678").serialize() * 3000)
+        assert eventually(lambda: any("floods" in line for line in caplog.messages))
+    (line,) = (record for record in caplog.records if "floods" in record.getMessage())
+    assert line.levelname == "WARNING"
 
 
 # -- gRPC -------------------------------------------------------------------------------------------------------------------

@@ -83,6 +83,8 @@ async def test_what_serves_it_hears_all_that_was_said() -> None:
         connection.client.sendall(b"first")
         await until(lambda: len(connection.served.heard) == 2)
         assert connection.served.heard == ["made", b"first"]
+        unheard = connection.unheard
+        assert unheard.transport is unheard._took is None, "it refers to itself, and is left to the garbage collector"
         connection.client.sendall(b"second")
         await until(lambda: len(connection.served.heard) == 3)
         assert connection.served.heard[2] == b"second"

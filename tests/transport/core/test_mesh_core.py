@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import httpx
 import pytest
@@ -71,6 +73,55 @@ def test_a_loop_has_its_own_connections_and_loses_them_with_its_end(core):
     assert second.run_until_complete(upstream_of(core)) is not one
     assert list(core.loops) == [second]
     second.close()
+
+
+def test_what_connects_by_itself_on_a_loop_is_closed_with_its_end_and_of_others_nothing(core):
+    async def job():
+        core.loop_upstream()
+        return Channel(asyncio.get_running_loop())
+
+    targets, other, of_threads = cluster_of(core).targets, Channel(asyncio.new_event_loop()), Channel()
+
+    async def main():
+        targets["own"] = own = await job()
+        targets["other"], targets["threads"] = other, of_threads
+        return own
+
+    own = asyncio.run(main())
+    assert (own.told, other.told, of_threads.told) == (["forget"], [], [])
+    assert list(targets.values()) == [other, of_threads]
+    assert not core.loops
+    other.loop.close()
+
+
+def test_connections_that_were_made_before_a_fork_are_left_to_the_parent_as_a_loop_ends(core):
+    """They are its sockets: a goodbye of TLS would be said in its name."""
+
+    async def main():
+        upstream = core.loop_upstream()
+        upstream.pid += 1
+        return upstream
+
+    upstream = asyncio.run(main())
+    assert not upstream.closed
+    assert list(core.loops.values()) == [upstream]
+
+
+def test_a_mesh_that_was_dropped_wants_to_know_of_no_loop():
+    ended = []
+
+    async def main():
+        mesh = meshlib.Mesh.from_resources([service("reviews")], clock=FakeClock())
+        ends = mesh._core.loop_ends
+        ends._ended = ended.append
+        mesh._core.loop_upstream()
+        core = weakref.ref(mesh._core)
+        del mesh
+        gc.collect()
+        assert core() is None
+
+    asyncio.run(main())
+    assert ended == []
 
 
 async def test_a_loop_that_comes_when_the_mesh_is_closed_gets_connections_that_are_closed(core):

@@ -11,7 +11,14 @@ from meshlib.policy.forwarded_client_cert import ForwardClientCert
 from meshlib.policy.sidecar_headers import at_the_sidecar, inbound_lines, proto_line
 from meshlib.proxy.request import ProxyRequest
 from meshlib.transport.protocol import special_lines as module
-from meshlib.transport.protocol.special_lines import CLIENT_CERTS, KNOWN, SPECIAL, SpecialLines, special_lines
+from meshlib.transport.protocol.special_lines import (
+    CLIENT_CERTS,
+    KNOWN,
+    MOST_READINGS,
+    SPECIAL,
+    SpecialLines,
+    special_lines,
+)
 
 NAMES = [
     *(
@@ -150,3 +157,11 @@ def test_strangers_decide_neither_how_many_are_remembered_nor_how_long_they_are(
     for each in ((b"host:",), (b"te:",), (b"cookie:",)):
         assert special_lines(each) is special_lines(each)
     assert len(KNOWN) <= 2
+
+
+def test_what_reads_headers_is_not_kept_without_end():
+    lines = special_lines((b"host:", b"user-agent:"))
+    for n in range(MOST_READINGS + 3):
+        wanted = WantedHeaders(("user-agent", f"x-{n}"))
+        assert lines.reading(wanted) is lines.readings[wanted]
+        assert len(lines.readings) <= MOST_READINGS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 
 import pytest
@@ -100,6 +101,28 @@ async def test_data_that_come_during_a_renegotiation_are_given_on_before_what_wa
     ends.tls.data_received(b"a record")
     assert taken == [[]]
     assert shaking.taken == [b"one"]
+
+
+@on_a_loop
+async def test_what_was_written_before_the_handshake_ended_is_sent_with_its_end_and_before_all_else() -> None:
+    """Not with what the server says next, which may be nothing."""
+    ends = Ends()
+    made = ends.inner.connection_made
+
+    def writes(transport: asyncio.BaseTransport) -> None:
+        made(transport)
+        ends.tls.write(b"two")
+
+    ends.inner.connection_made = writes  # type: ignore[method-assign]
+    ends.tls.write(b"one")
+    ends.take()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ends.server.do_handshake()
+    ends.sent()
+    assert ends.tls.get_write_buffer_size() == 7
+    ends.take()
+    ends.server.do_handshake()
+    assert ends.read() == b"onetwo"
 
 
 @pytest.mark.parametrize("size", [1, RECORD - 1, RECORD, RECORD + 1, 2 * RECORD])
