@@ -14,9 +14,8 @@ def length_of(size: int) -> bytes:
     return (size - FRAME if size > FRAME else 0).to_bytes(FRAME - 1, "big")
 
 
-length = Struct(">i").pack
-"""``length_of`` a message whose bytes are so many without its frame, in one step: of one of less than two gigabytes. Of what is
-shorter than a frame, for which the number is below 0, it is nothing that fits into it."""
+size_in = Struct(">xi").unpack_from
+"""What a message says: its bytes without its frame. Of bytes that begin with one; likewise of less than two gigabytes."""
 
 
 def size_of_message(message: object) -> int:

@@ -53,6 +53,10 @@ class Forwarder(Means):
             and not PLAIN
             and core.exchange_of is exchange_of
         ):
+            if multiplexed:
+                calls = self.http2_spares
+                forwarding = calls.pop() if calls else Http2Forwarding(self, calls, request, live)
+                return forwarding.begin(request, live, responder, headers)  # type: ignore[arg-type]
             snapshot = live.snapshot
             vhost = snapshot.seen.get((request.dialled, request.authority, request.scheme)) or snapshot.virtual_host(
                 request.dialled, request.scheme, request.authority
@@ -62,10 +66,6 @@ class Forwarder(Means):
                 found = vhost.index.find(request)
                 if found >= 0:
                     rule = vhost.rules[found]
-            if multiplexed:
-                calls = self.http2_spares
-                forwarding = calls.pop() if calls else Http2Forwarding(self, calls, request, live)
-                return forwarding.begin(request, live, responder, headers, vhost, rule)  # type: ignore[arg-type]
             spares = self.spares
             plain = spares.pop() if spares else PlainForwarding(self, spares, request, live)
             return plain.begin(request, live, responder, headers, vhost, rule)  # type: ignore[arg-type]  # it is straight

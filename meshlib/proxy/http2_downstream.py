@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from meshlib.engine.exchange import exchange_of
 from meshlib.proxy.closing import Leaving
+from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.forwarded_path import KEEP_SLASHES, forwarded_path
 from meshlib.proxy.http2_call import Http2Call
+from meshlib.proxy.http2_forwarding import Http2Forwarding
 from meshlib.proxy.http2_request import Http2Request
 from meshlib.proxy.planned_request import planned
 from meshlib.proxy.refusals import MALFORMED
@@ -18,11 +21,14 @@ from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
+from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
     from meshlib.compiler.snapshot import Snapshot
+    from meshlib.engine.live import Live
     from meshlib.policy.path_spellings import Normalization
     from meshlib.policy.refusal import Refusal
+    from meshlib.policy.sidecar_headers import ProxyHeaders
     from meshlib.proxy.client_body import ClientBody, Source
     from meshlib.proxy.refusals import Asked
     from meshlib.proxy.request import ProxyRequest
@@ -50,7 +56,9 @@ class Http2Downstream(asyncio.Protocol):
         "_behind",
         "_flushing",
         "_forwarder",
+        "_headers",
         "_listener",
+        "_live",
         "_new",
         "_normalization",
         "_numbers",
@@ -60,6 +68,7 @@ class Http2Downstream(asyncio.Protocol):
         "_slashes",
         "_snapshot",
         "_tells",
+        "_usual",
         "loop",
         "session",
         "transport",
@@ -75,10 +84,13 @@ class Http2Downstream(asyncio.Protocol):
         self._tells = bool(listener.proto)
         self._proto_size = sum(map(len, self._proto))
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
-        self._snapshot: Snapshot | None = None  # of which the three below are
+        self._snapshot: Snapshot | None = None  # of which the five below are
         self._normalization: Normalization = "BASE"
         self._slashes = True  # that leaves them as they are
         self._numbers = True  # requests that have none get an x-request-id
+        self._headers: ProxyHeaders | None = None
+        self._usual: Forwarder | None = None  # where requests need no look at the settings
+        self._live: Live | None = None  # by which the requests of this batch are forwarded, where that is so
         self._behind = False  # there are frames that have not been looked at
         self._flushing = False  # there will be a write for all of this turn of the loop
         self._progress = 0
@@ -107,12 +119,17 @@ class Http2Downstream(asyncio.Protocol):
             self.loop.call_soon(self._catch_up)
         new = self._new
         if new:
-            live = self._forwarder.core.live
-            if live is not None and live.snapshot is not self._snapshot:
-                self._read_settings(live.snapshot)
+            core = self._forwarder.core
+            live = core.live
+            if live is not None:
+                if live.snapshot is not self._snapshot:
+                    self._read_settings(live.snapshot)
+                if self._usual is not None and core.exchange_of is exchange_of:
+                    self._live = live
             self._new = []
             for call in new:
                 call.begin_request()
+            self._live = None
         self._flush()
 
     def _catch_up(self) -> None:
@@ -274,7 +291,13 @@ class Http2Downstream(asyncio.Protocol):
         mesh = snapshot.inbound.default.mesh
         self._normalization = mesh.path_normalization
         self._slashes = self._normalization in KEEP_SLASHES
-        self._numbers = mesh.proxy_headers.request_id
+        self._headers = headers = mesh.proxy_headers
+        self._numbers = headers.request_id
+        forwarder = self._forwarder
+        usual = (
+            type(forwarder) is Forwarder and self._tells and self._numbers and self._slashes and headers.attempt_count
+        )
+        self._usual = forwarder if usual and not PLAIN else None  # type: ignore[assignment]
 
     def refused(self, refused: Refused, asked: Asked | None) -> None:
         """A request goes no further."""
@@ -282,13 +305,25 @@ class Http2Downstream(asyncio.Protocol):
 
     def forward(self, call: Http2Call, body: bytes | ClientBody | None) -> UnderWay | None:
         """Begin what the client has asked for, with the settings that were read last. Raises ``Refused``."""
+        added: tuple[tuple[bytes, bytes], ...]
         head = call.head
-        target, plan, special = head.target, head.plan, head.special
+        target, plan = head.target, head.plan
+        live = self._live
+        if live is not None and head.kept and plan.usual:  # type: ignore[union-attr]  # (a target is, where there is a plan)
+            # nearly all: as below, and as ``Forwarder.forward``, without a look at what the settings and the plan say
+            number = self._listener.ids.take()
+            added = (b"x-request-id", number), self._proto
+            size = len(number) + _ID_NAME + self._proto_size
+            asked = planned(head, plan, target, added, size, body)  # type: ignore[arg-type]
+            calls = self._usual.http2_spares  # type: ignore[union-attr]
+            forwarding = calls.pop() if calls else Http2Forwarding(self._usual, calls, asked, live)  # type: ignore[arg-type]
+            return forwarding.begin(asked, live, call, self._headers)  # type: ignore[arg-type]
+        special = head.special
         if target == b"*":
             raise Refused(404, "no route takes OPTIONS *")
         if not (head.kept and self._slashes):
             target = forwarded_path(target, self._normalization)
-        added: tuple[tuple[bytes, bytes], ...] = ()
+        added = ()
         size = 0
         if self._tells:  # else whoever serves it says that, and which request it is
             has_proto = _PROTO in special

@@ -7,13 +7,14 @@ attempt or after it, a ``Forwarding`` goes on with the call (row "proxy-grpc-inp
 from __future__ import annotations
 
 import logging
+from math import trunc
 from typing import TYPE_CHECKING
 
 from meshlib.engine import plain_call
 from meshlib.engine.call import NO_TIMEOUTS, Call
 from meshlib.engine.effects import Send
 from meshlib.engine.explanation import Exchange
-from meshlib.engine.message_size import FRAME, length
+from meshlib.engine.message_size import FRAME, size_in
 from meshlib.engine.outcome import Outcome
 from meshlib.proxy import grpc
 from meshlib.proxy.forwarding import Forwarding
@@ -27,7 +28,8 @@ from meshlib.transport.upstream.http2_call import HTTP2
 from meshlib.transport.upstream.target import Target
 
 if TYPE_CHECKING:
-    from meshlib.compiler.routes import Rule, VirtualHost
+    from collections.abc import Callable
+
     from meshlib.engine.live import Live
     from meshlib.policy.header_ops import RawHeaders
     from meshlib.policy.sidecar_headers import ProxyHeaders
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshlib.proxy")
 
 _NO_TRAILERS: RawHeaders = []
+_took = {ms: (SERVICE_TIME, b"%d" % ms) for ms in range(1024)}.get
+"""How long most responses take, as the client is told."""
 
 
 class Http2Forwarding:
@@ -50,7 +54,7 @@ class Http2Forwarding:
 
     __slots__ = (
         *("_call", "_client", "_debug", "_late", "_means", "_more"),
-        *("_on", "_outcome", "_send", "_spares", "_telemetry", "_upstream"),
+        *("_monotonic", "_on", "_outcome", "_send", "_spares", "_telemetry", "_upstream", "_wake"),
     )
 
     def __init__(self, means: Means, spares: list[Http2Forwarding], request: ProxyRequest, live: Live) -> None:
@@ -72,6 +76,10 @@ class Http2Forwarding:
         self._more: Forwarding | None = None  # which goes on with it
         self._debug = False  # whether the client is told how long the upstream has taken
         self._late = False  # whether a deadline is set
+        self._monotonic = core.clock.monotonic
+        self._wake: Callable[[], None] = (
+            self._changed
+        )  # made once: they refer to each other as long as it may be used again
 
     def begin(
         self,
@@ -79,35 +87,42 @@ class Http2Forwarding:
         live: Live,
         client: Http2Call,
         headers: ProxyHeaders,
-        vhost: VirtualHost,
-        rule: Rule | None,
     ) -> Http2Forwarding | Forwarding:
-        """What this returns cancels it; the response may be on its way already. ``headers``: of the mesh's settings. ``rule``
-        of ``vhost`` takes it, None: none does."""
-        call, means = self._call, self._means
+        """What this returns cancels it; the response may be on its way already. ``headers``: of the mesh's settings."""
+        snapshot, dialled, scheme = live.snapshot, request.dialled, request.scheme
+        vhost = snapshot.seen.get((dialled, request.authority, scheme)) or snapshot.virtual_host(
+            dialled, scheme, request.authority
+        )
+        rule = vhost.single
+        if rule is None:  # as ``route``
+            found = vhost.index.find(request)
+            if found >= 0:
+                rule = vhost.rules[found]
+        call = self._call
         call.request = request
         call.live = live
         record = call.record
         record.virtual_host = vhost
         record.rule_object = rule
         self._client = client
-        span, begun = means.telemetry.began(call), None
+        span, begun = self._telemetry.began(call), None
         try:
             if span is None:
                 begun = plain_call.begun(call, self._send)
-                if type(begun) is Send and self._sent(begun, request, headers.debug):
+                if type(begun) is Send and self._sent(begun, request, client, headers.debug):
                     return self._more or self
         except Exception:  # noqa: BLE001 (a bug of ours or of a policy: the client gets a response, we the traceback)
             self._send = begun if type(begun) is Send else None  # type: ignore[assignment]
             more = self._handed_over()
             more.broken()
             return more
-        record.version = live.snapshot.version
-        more = Forwarding(means, call, client)
+        self._wake = None  # type: ignore[assignment] # it is not used again
+        record.version = snapshot.version
+        more = Forwarding(self._means, call, client)
         more.go(span, begun)
         return more
 
-    def _sent(self, send: Send[ProxyRequest], request: ProxyRequest, debug: bool) -> bool:
+    def _sent(self, send: Send[ProxyRequest], request: ProxyRequest, client: Http2Call, debug: bool) -> bool:
         """Begin the attempt on a stream of a connection that is there. False: nothing has happened, a ``Forwarding`` has to."""
         means, cluster, endpoint = self._means, send.cluster, send.endpoint
         target = cluster.targets.get(endpoint) if cluster.straight and request.scheme == "http" else None
@@ -124,7 +139,8 @@ class Http2Forwarding:
         head = request.http2_head(1, scheme) or head_for(request, 1, scheme)
         if http2 is None or head is None or upstream.closed:
             return False
-        opened = http2.stream(target, head, body, request.verb == b"HEAD", self._changed)
+        # the client's stream knows whether it asks for a head only
+        opened = http2.stream(target, head, body, client._bodiless, self._wake)
         if opened is None:
             return False
         self._debug = debug
@@ -158,6 +174,7 @@ class Http2Forwarding:
         """A ``Forwarding`` goes on from here, and hears of the stream, on which ``body`` is to be sent."""
         client, self._client = self._client, None
         assert client is not None
+        self._wake = None  # type: ignore[assignment] # it is not used again
         call = self._call
         call.record.version = call.live.snapshot.version
         if self._late:
@@ -185,8 +202,8 @@ class Http2Forwarding:
             self._came_otherwise(stream)
             return
         # a 200 that is all here, to a call that asks for nothing more of it: as ``Forwarding`` has it
-        call, send, client, upstream = self._call, self._send, self._client, self._upstream
-        whole, few = stream.whole, stream.few
+        call, send, client = self._call, self._send, self._client  # not four: that takes a tuple
+        upstream, whole, few = self._upstream, stream.whole, stream.few
         if not whole:  # of few
             whole, trailers, good = stream.rest(), stream.trailers, False
         elif few is None:
@@ -201,8 +218,9 @@ class Http2Forwarding:
         send.outcome = self._outcome
         size = len(whole)
         received = head.size + size
+        monotonic = self._monotonic  # as a method of this, CPython 3.11 would look for it
         try:
-            now = call.clock.monotonic()
+            now = monotonic()
             plain_call.over(send, now)
             record, request, telemetry = call.record, call.request, self._telemetry
             took = (now - record.started) * 1000.0
@@ -210,16 +228,20 @@ class Http2Forwarding:
             if self._debug:
                 if head.timed:  # by a proxy behind this one
                     written = untimed(written)
-                written = [*written, (SERVICE_TIME, b"%d" % took)]
+                written = [*written, _took(trunc(took)) or (SERVICE_TIME, b"%d" % took)]
             last = trailers if good or not trailers else fields(trailers)
             plain = not telemetry.tells
             is_grpc = request.protocol == "grpc"
             if not is_grpc:
                 sent = request.sent_bytes()
-            elif plain and good and type(body := request.body) is bytes:  # nearly all
-                sent = len(body)
+            elif (
+                plain
+                and good
+                and type(body := request.body) is bytes
                 # both are one message: as ``one_message``, without its functions
-                plain = whole.startswith(length(size - FRAME), 1) and body.startswith(length(sent - FRAME), 1)
+                and (sent := len(body)) >= FRAME <= size
+                and size_in(body)[0] - sent == size_in(whole)[0] - size == -FRAME
+            ):  # nearly all
                 sent += request.head_bytes()
             else:
                 plain = False
@@ -232,6 +254,8 @@ class Http2Forwarding:
                     record.virtual_host = record.rule_object = None  # type: ignore[assignment]
                     record.endpoint = ""
                     self._spares.append(self)
+                else:
+                    self._wake = None  # type: ignore[assignment]
                 return
             outcome = self._outcome
             outcome.headers = head.headers
@@ -277,6 +301,8 @@ class Http2Forwarding:
             if is_grpc:
                 del call.messages
             self._spares.append(self)
+        else:
+            self._wake = None  # type: ignore[assignment]
 
     def _came_otherwise(self, stream: Stream) -> None:
         """In pieces, or it is none that goes on as it is."""

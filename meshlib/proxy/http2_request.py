@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from meshlib.transport.protocol.request_body import ReplayBody
 
 FIRST = (ATTEMPT_COUNT, b"1")
-METHODS_SENT_ON = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
-"""Methods of requests that go on without a look at them."""
+METHODS_SENT_ON = {
+    method: (b":method", method) for method in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+}
+"""Methods of requests that go on without a look at them, as HTTP/2 writes them."""
+SCHEMES = {scheme: (b":scheme", scheme) for scheme in (b"http", b"https")}
+"""Likewise."""
 
 
 class Http2Request(ProxyRequest):
@@ -72,20 +76,15 @@ class Http2Request(ProxyRequest):
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As HTTP/2 writes it for this attempt, where rules have changed nothing; else None."""
-        verb, fields = self.verb, self.fields
-        if (
-            self._headers is not self._received
-            or self.has_envoy_headers
-            or verb not in METHODS_SENT_ON
-            or not self.counts
-        ):
+        method, fields = METHODS_SENT_ON.get(self.verb), self.fields
+        if self._headers is not self._received or self.has_envoy_headers or method is None or not self.counts:
             return None
         if not SECRETS.isdisjoint(self.special):
             fields = hidden(fields)
         # as nghttp2 has taken them: tokens in lower case, no blanks around values, and none that is for one connection
         return [
-            (b":method", verb),
-            (b":scheme", scheme),
+            method,
+            SCHEMES[scheme],
             (b":authority", self.host),
             (b":path", self.target),
             *fields,

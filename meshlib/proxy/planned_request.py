@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshlib.engine.wire_headers import ATTEMPT_COUNT
-from meshlib.proxy.http2_request import FIRST, METHODS_SENT_ON, Http2Request
+from meshlib.proxy.http2_request import FIRST, METHODS_SENT_ON, SCHEMES, Http2Request
 from meshlib.proxy.request import METHODS, ProxyRequest, is_grpc
 from meshlib.transport.protocol.http2_headers import hidden
 from meshlib.transport.protocol.raw_head import RawHead
@@ -22,6 +22,10 @@ ADDED = frozenset(("x-request-id", "x-forwarded-proto"))
 
 _BLANK = b" \t"
 _new = object.__new__
+_known_method, _sent_on = (
+    METHODS.get,
+    METHODS_SENT_ON.get,
+)  # of what is imported, CPython 3.11 makes a method for each call
 
 
 class PlannedRequest(Http2Request):
@@ -114,20 +118,14 @@ class PlannedRequest(Http2Request):
 
     def http2_head(self, attempt: int, scheme: bytes) -> Head | None:
         """As ``Http2Request``'s."""
-        verb, fields, plan = self.verb, self.fields, self._plan
-        if (
-            plan is None
-            or self._changed is not None
-            or self.has_envoy_headers
-            or verb not in METHODS_SENT_ON
-            or not self.counts
-        ):
+        plan, method, fields = self._plan, _sent_on(self.verb), self.fields
+        if plan is None or self._changed is not None or self.has_envoy_headers or method is None or not self.counts:
             return None
         if plan.hides:
             fields = hidden(fields)
         return [
-            (b":method", verb),
-            (b":scheme", scheme),
+            method,
+            SCHEMES[scheme],
             (b":authority", self.host),
             (b":path", self.target),
             *fields,
@@ -147,9 +145,9 @@ def planned(
     """One for ``target``, of a head whose names are those of ``plan``; ``added``: to its headers, names and values of ``size``
     bytes that nobody is ``special`` to. Not its ``__init__``, which would read all header lines."""
     made: PlannedRequest = _new(PlannedRequest)
-    method, authority, special, grpc = head.method, head.authority, head.special, head.grpc
+    method, authority, grpc = head.method, head.authority, head.grpc  # not four: that takes a tuple
     made.verb = method
-    made.method = METHODS.get(method) or method.decode("latin-1")
+    made.method = _known_method(method) or method.decode("latin-1")
     made.scheme = "http"
     made.host = authority
     made.authority = made.dialled = authority.decode("latin-1")
@@ -157,8 +155,8 @@ def planned(
     made.full_path = full_path = target.decode() if target.isascii() else target.decode("latin-1")
     made.path, _, made.query = full_path.partition("?")
     made.fields = head.fields
-    made.special = special
-    made.has_envoy_headers = b"x-envoy-" in special
+    made.special = head.special
+    made.has_envoy_headers = plan.envoy
     made._values = head.came  # type: ignore[assignment]
     made._added = added
     made._plan = plan
@@ -169,7 +167,7 @@ def planned(
     made.protocol = "grpc" if grpc else "http"
     made.body = body
     if type(body) is bytes:
-        made._framed = b"content-length:" in special
+        made._framed = plan.length >= 0
     elif body is None:
         made._framed = True
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshlib.engine.message_size import FRAME, length_of, size_of_message
+from meshlib.engine.message_size import FRAME, length_of, size_in, size_of_message
 from tests.support.grpc_echo import Message
 
 
@@ -22,6 +22,7 @@ def test_bytes_are_a_message_and_what_does_not_know_its_size_has_none() -> None:
 def test_what_follows_the_first_byte_of_a_message_says_how_long_it_is(size: int) -> None:
     message = b"\1" + (size - FRAME).to_bytes(4, "big") + b"x" * (size - FRAME)
     assert message.startswith(length_of(size), 1)
+    assert size_in(message) == (size - FRAME,)
     for other in (message[:-1], message + b"x"):
         assert not other.startswith(length_of(len(other)), 1)
 

@@ -8,10 +8,12 @@ import threading
 import h2.events
 import pytest
 
+from meshlib.proxy.http2_downstream import Http2Downstream
 from tests.support import h2_server
 from tests.support.eventually import eventually
 from tests.support.h2_client import Answer, H2Client
 from tests.support.h2_server import H2Server
+from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
@@ -69,6 +71,54 @@ def test_what_the_client_says_of_itself_is_kept(server):
     with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
         headers = seen(client.get("/", x_request_id="mine", x_forwarded_proto="https"))["headers"]
     assert (headers["x-request-id"], headers["x-forwarded-proto"]) == ("mine", "https")
+
+
+@pytest.mark.parametrize(
+    ("name", "came", "goes_on"),
+    [
+        ("x-request-id", "mine", "mine"),
+        ("x-forwarded-proto", "https", "https"),
+        ("x-envoy-attempt-count", "9", "1"),
+        ("x-envoy-retry-on", "5xx", None),
+        ("x-forwarded-client-cert", "By=a", None),
+    ],
+)
+def test_one_header_that_a_proxy_has_to_look_at_is_enough(name, came, goes_on):
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(3):  # on a new connection, and on one that is there
+            assert client.get("/", **{name.replace("-", "_"): came}).status == 200
+        for request in server.requests:
+            assert [value for key, value in request.headers if key == name.encode()] == (
+                [] if goes_on is None else [goes_on.encode()]
+            )
+            assert request.header(b"x-forwarded-proto") in (b"http", b"https")
+            assert request.header(b"x-request-id")
+
+
+def test_a_header_that_does_not_go_out_is_none_to_rules(server):
+    asked = {"match": [{"headers": {"x-envoy-retry-on": {"exact": "5xx"}}}], "directResponse": {"status": 418}}
+    with Proxy(http1(server, asked, {"route": [to("reviews")]})) as proxy, H2Client(proxy.port) as client:
+        assert client.get("/", x_envoy_retry_on="5xx").status == 200
+
+
+def test_slashes_are_merged_where_the_mesh_says_so(server):
+    merged = mesh_config(pathNormalization={"normalization": "MERGE_SLASHES"})
+    with Proxy([*http1(server), merged]) as proxy, H2Client(proxy.port) as client:
+        assert seen(client.get("/a//b"))["path"] == "/a/b"
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_comes_with_its_head_goes_on(server, declared):
+    more = {"content_length": "4"} if declared else {}
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(2):
+            flush = client.flush
+            client.flush = lambda: None  # type: ignore[method-assign] # both are one write
+            stream = client.open("/", "POST", end=False, **more)
+            client.send(stream, b"body", end=True)
+            client.flush = flush  # type: ignore[method-assign]
+            client.flush()
+            assert seen(client.answer(stream))["body"] == "body"
 
 
 @pytest.mark.parametrize("size", [0, 5, 1_000_000])
@@ -187,12 +237,12 @@ def test_a_bug_before_a_request_is_forwarded_is_500_to_its_stream_and_to_no_othe
 
 
 def test_a_bug_amid_a_response_resets_its_stream(server, monkeypatch):
-    def begins_and_breaks(request, responder):
-        responder.begin(200, b"", [])
+    def begins_and_breaks(self, call, body):
+        call.begin(200, b"", [])
         raise RuntimeError("too late")
 
     with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
-        monkeypatch.setattr(proxy.process.listener.forwarder, "forward", begins_and_breaks)
+        monkeypatch.setattr(Http2Downstream, "forward", begins_and_breaks)
         assert client.get("/").reset == 2
         monkeypatch.undo()
         assert client.get("/").status == 200
@@ -207,6 +257,26 @@ def test_an_upstream_that_is_not_there_is_unavailable_to_grpc():
         assert "remote connection failure" in answer.headers["grpc-message"]
         labels = {"request_protocol": "grpc", "grpc_response_status": "14", "response_flags": "UF,URX"}
         assert proxy.metric("istio_requests_total", **labels) == 1
+
+
+def test_who_comes_between_exchanges_sees_the_calls_of_connections_that_are_there(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        assert client.get("/before").status == 200
+        core, asked = proxy.process._mesh._core, []
+        usual = core.exchange_of
+        core.exchange_of = lambda call, brief=False: asked.append(call.request.path) or usual(call, brief)
+        assert client.get("/after").status == 200
+    assert asked == ["/after"]
+
+
+@pytest.mark.parametrize(("field", "name"), [("requestId", "x-request-id"), ("attemptCount", "x-envoy-attempt-count")])
+def test_each_request_goes_by_the_settings_of_its_time(field, name, server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        assert name in seen(client.get("/"))["headers"]
+        off = mesh_config(defaultConfig={"proxyHeaders": {field: {"disabled": True}}})
+        for settings in ([off], []):
+            proxy.process._mesh.apply([*http1(server), *settings])
+            assert (name in seen(client.get("/"))["headers"]) == (not settings)
 
 
 # -- to an upstream of HTTP/2 -----------------------------------------------------------------------------------------------

@@ -122,14 +122,15 @@ def test_nothing_is_noted_in_a_call_that_ends_well_and_that_nobody_asks_about(me
     assert noted.count(True) >= CALLS - 2  # all but the one that made the connection, and the first that was counted
 
 
-@pytest.mark.parametrize("what", ["messages", "request", "status", "log", "remembered"])
+@pytest.mark.parametrize("what", ["messages", "request", "short request", "short", "status", "log", "remembered"])
 def test_what_more_is_to_be_said_of_is_told_as_any_other(what, noted, steps, tmp_path):
     more = {"access_log": tmp_path / "log"} if what == "log" else {}
-    message = b"\0\0\0\0\1" if what == "request" else MESSAGE  # which is longer than it is
+    message = {"request": b"\0\0\0\0\1", "short request": b"\0\0"}.get(what, MESSAGE)  # the first is longer than it is
 
     def answers(peer, request) -> None:
         found = b"5" if what == "status" else b"0"
-        at_once(peer, request, MESSAGE * (2 if what == "messages" else 1), [(b"grpc-status", found)])
+        response = {"messages": MESSAGE * 2, "short": b"\0\0"}.get(what, MESSAGE)
+        at_once(peer, request, response, [(b"grpc-status", found)])
 
     told = []
     with H2Server(answers) as server, Proxy(resources(server), **more) as proxy, H2Client(proxy.port) as client:
@@ -377,6 +378,26 @@ def test_of_which_configuration_a_call_was_is_said_of_one_that_uses_a_spare(path
         assert eventually(lambda: told)
         assert core.live is not None
         assert [record.version for record in told] == [core.live.snapshot.version]
+
+
+@pytest.mark.skipif(PLAIN, reason="then there are none")
+@pytest.mark.parametrize("path", ["/pieces", "/long", "/kept"])
+def test_what_is_not_used_again_does_not_refer_to_itself(path, steps):
+    """It would stay until the garbage collector comes."""
+
+    def answer(peer, request) -> None:
+        in_pieces(peer, request) if request.path == "/pieces" else at_once(peer, request, MESSAGE)
+
+    with H2Server(answer) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        while not steps:
+            client.get("/")
+        (spare,) = spares(proxy)
+        assert spare._wake.__self__ is spare
+        if path == "/kept":
+            proxy.process._mesh._core.telemetry.remember = lambda call, now, trace: None
+        call(client, b"x" * 40_000 if path == "/long" else MESSAGE, path)
+        assert spare not in spares(proxy)
+        assert spare._wake is None
 
 
 @pytest.mark.skipif(PLAIN, reason="then there are none")

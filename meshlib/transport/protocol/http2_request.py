@@ -41,6 +41,8 @@ _AS_KEPT = bytes(byte if byte in _PLAIN else _PLAIN[0] for byte in range(256))
 """Leaves them as they are, and no others. To compare what comes of that costs a fifth of deleting them."""
 SECRETS = frozenset((b"authorization:", b"proxy-authorization:", b"cookie:"))
 """Headers that HTTP/2 keeps out of its tables, or may."""
+OF_PROXIES = frozenset((b"x-envoy-", b"x-forwarded-client-cert:", b"x-forwarded-proto:", b"x-request-id:"))
+"""Headers that a proxy has to look at, or would add."""
 _ROOM = 256
 """Bytes: more than pseudo headers have, but for the path and the method."""
 
@@ -69,8 +71,8 @@ class Plan:
 
     # no NamedTuple, whose attributes take ten times as long
     __slots__ = (
-        *("at", "besides", "between", "content_type", "hides", "length", "names", "pseudo"),
-        *("special", "special_of_grpc", "te", "values"),
+        *("at", "besides", "between", "content_type", "envoy", "hides", "length", "names", "pseudo"),
+        *("special", "special_of_grpc", "te", "usual", "values"),
     )
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
@@ -89,6 +91,9 @@ class Plan:
         """The same where a Content-Type is one of gRPC."""
         self.hides = not SECRETS.isdisjoint(self.special)
         """Whether some are among ``SECRETS``."""
+        self.envoy = b"x-envoy-" in self.special
+        self.usual = self.special.isdisjoint(OF_PROXIES)
+        """Whether none is among ``OF_PROXIES``."""
         self.between = [b"host: ", b"", *_flat((b"\r\n%b: " % name, b"") for name in rest), b"\r\n"]
         """The header lines in pieces, Host first: each second one is a value, and stands in ``_VALUES``. To be copied."""
         self.names = len(b"host") + sum(map(len, rest))
@@ -240,6 +245,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                 or (authority != _newest_authority[0] and not _names_another(authority))
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
+                kept &= target != b"*"
             # as RequestHead(...) does, without its function
             head: RequestHead = _new(RequestHead)
             head.target = target
