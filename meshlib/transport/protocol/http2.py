@@ -22,6 +22,8 @@ from meshlib.transport.protocol.shortcuts import PLAIN
 STREAM_WINDOW = 1024 * 1024  # bytes of a response that may wait for its reader
 CONNECTION_WINDOW = 16 * 1024 * 1024  # bytes on their way to us over all streams
 NO_LIMIT = 2**31 - 1
+_new = object.__new__
+_init = Stream.__init__
 
 
 class Http2Session:
@@ -91,7 +93,9 @@ class Http2Session:
             self._most = 0
             self.going_away = True  # numbers are never used again: time for a new connection
             return None
-        stream = streams[number] = Stream(number, head_request, self.responded, wake)
+        stream = _new(Stream)  # as Stream(...), which is as much again
+        _init(stream, number, head_request, self.responded, wake)
+        streams[number] = stream
         if whole or end:
             stream.sent = True
         return stream
@@ -198,7 +202,8 @@ class Http2Session:
         except Exception as error:  # noqa: BLE001 (a hostile server must not find the one frame that a library stumbles over)
             self._violated(f"{type(error).__name__}: {error}")
         for stream in changed:
-            stream.wake()
+            wake = stream.wake  # as an attribute: CPython 3.11 looks long for it as a method
+            wake()
         return behind and self.broken is None
 
     # -- Sink -------------------------------------------------------------------------------------------------------

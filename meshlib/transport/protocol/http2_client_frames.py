@@ -29,8 +29,8 @@ _PRIORITY_SIZE = 5
 _PADDING = 256
 _WINDOW_SIZE = 4
 _RESERVED = 0x80000000  # the bit before the number of a stream
-_read_head = struct.Struct(">IBI").unpack_from
-"""Of a frame: its length with its kind as the last byte, flags, and the stream."""
+_read_head = struct.Struct(">BHBBI").unpack_from
+"""Of a frame: its length, the first byte by itself, its kind, flags, and the stream."""
 _LARGE = 0x40  # the first byte of half of the largest window: a smaller increment is not looked at
 
 
@@ -51,7 +51,7 @@ class ClientFrames:
         self.budget = FrameBudget(now, "client")
         self._part = b""  # of a frame's head, or of a PRIORITY frame, which is looked at when it is whole
         self._skip = len(PREFACE)  # bytes of a frame that have not come yet
-        self._head = -1, 0  # kind (in the last byte) and flags of the last frame; before the first: -1
+        self._head = -1, 0  # kind and flags of the last frame; before the first: -1
         self._newest = 0
         self._open: dict[int, None] = {}  # streams whose requests are not over
         self._ended: dict[int, None] = {}  # those that the client has ended
@@ -64,10 +64,11 @@ class ClientFrames:
         size, at = len(data), self._skip
         last = size - FRAME_HEAD  # where a frame's head can begin
         opened, ended = self._open, self._ended
-        head, flags = self._head
+        kind, flags = self._head
         while at <= last:
-            head, flags, stream = _read_head(data, at)
-            kind = head & 0xFF
+            top, length, kind, flags, stream = _read_head(data, at)
+            if top:
+                length |= top << 16
             if not kind and flags & _END_STREAM and stream in opened:  # the last DATA of a request...
                 del opened[stream]
                 ended[stream] = None
@@ -78,10 +79,9 @@ class ClientFrames:
                 else:
                     opened[stream] = None
             elif kind <= _HEADERS:
-                self._of_request(kind, flags, stream & 0x7FFFFFFF, head >> 8)
+                self._of_request(kind, flags, stream & 0x7FFFFFFF, length)
             else:
                 self.budget.charge(kind)
-                length = head >> 8
                 if kind == _PRIORITY and length == _PRIORITY_SIZE:
                     if at + FRAME_HEAD + length > size:
                         break
@@ -96,8 +96,8 @@ class ClientFrames:
                         size = len(data)
                         last = size - FRAME_HEAD
                         continue
-            at += FRAME_HEAD + (head >> 8)
-        self._head = head, flags
+            at += FRAME_HEAD + length
+        self._head = kind, flags
         if len(ended) > REMEMBERED:
             deque(map(ended.pop, list(islice(ended, len(ended) - REMEMBERED))), 0)  # no step of bytecode a stream
         if at >= size:
@@ -111,11 +111,11 @@ class ClientFrames:
     def begun(self) -> int | None:
         """There is a part of the preface, a frame or a header block that the rest of has not come: the last stream whose
         request has begun to come. None: there is not."""
-        head, flags = self._head
+        kind, flags = self._head
         if self._part or self._skip:
-            return None if head < 0 and self._skip == len(PREFACE) else self._newest
+            return None if kind < 0 and self._skip == len(PREFACE) else self._newest
         # nothing may come between the frames of a block: the last one tells whether it is open (RFC 9113, 6.10)
-        is_block = head & 0xFF in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
+        is_block = kind in (_HEADERS, _CONTINUATION) and not flags & _END_HEADERS
         return self._newest if is_block else None
 
     def _of_request(self, kind: int, flags: int, stream: int, length: int) -> None:

@@ -174,7 +174,7 @@ class Ngh2Codec(Ngh2Connection):
     def open_whole(self, headers: Head, data: bytes) -> int:
         size, connection = len(data), self._connection
         promised = self._promised + size
-        if size > self._first_window or size > SEND_AT_ONCE or promised > connection.remote_window_size:
+        if size > self._first_window or size > SEND_AT_ONCE or (promised > self._least and not self._fits(promised)):
             return 0
         try:
             number: int = connection.send_request(headers)

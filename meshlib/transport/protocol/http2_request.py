@@ -211,7 +211,8 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                 _newest[0] = joined, plan
     if plan is not None:
         # a program's requests have the same few lists of names: no step of bytecode a header (row "proxy-grpc-inprocess")
-        method, target, scheme, authority = plan.pseudo(values)
+        pseudo = plan.pseudo  # it is no method
+        method, target, scheme, authority = pseudo(values)
         rest = headers[4:]  # as many as ``_PSEUDO`` has
         size = plan.names + len(b"".join(values))  # half of what a sum takes
         length, grpc, special = None, False, plan.special

@@ -59,6 +59,7 @@ _BODY = [DataReceived]
 """What is told of a request that is over."""
 _A_RESPONSE = 2 * BUDGET_A_FRAME
 _flat = chain.from_iterable
+_new = object.__new__
 
 
 class ServerSession(ServerConnection):
@@ -69,7 +70,7 @@ class ServerSession(ServerConnection):
     """
 
     __slots__ = (
-        *("_budget", "_closed", "_made", "_now", "_overflowed", "_premature"),
+        *("_budget", "_closed", "_init", "_made", "_now", "_overflowed", "_premature"),
         *("_resets", "_tunnels", "_unwritten", "_wholes", "bug", "flood"),
     )
 
@@ -108,7 +109,7 @@ class ServerSession(ServerConnection):
         self._wholes = 0  # that ended with a whole response, of which neither the budget nor ``_closed`` was told
         self.bug = self.flood = False
         self._now = now
-        self._made = streams
+        self._made, self._init = streams, streams.__init__
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class ServerSession(ServerConnection):
             if (
                 size > SEND_AT_ONCE
                 or unwritten > UNWRITTEN
-                or promised > connection.remote_window_size
+                or (promised > self._least and not self._fits(promised))
                 # to ask for a window takes longer; what waits to be told may have made it smaller
                 or (
                     (size > self._first_window or self._events)
@@ -358,7 +359,7 @@ class ServerSession(ServerConnection):
         count = len(told)
         if count > FRAMES_AT_ONCE or type(told[0]) is not RequestReceived:
             return told
-        streams, made, tunnels, now = self.streams, self._made, self._tunnels, self._now
+        streams, made, init, tunnels, now = self.streams, self._made, self._init, self._tunnels, self._now
         kinds = list(map(type, told))
         if kinds == _HEAD * count:
             if not all(map(_end_stream, told)):
@@ -367,7 +368,9 @@ class ServerSession(ServerConnection):
             self._last = numbers[-1]
             begin = sink.on_request
             for number, headers in zip(numbers, map(_headers, told), strict=True):
-                stream = streams[number] = made(number, read_head(headers, tunnels), True, now)
+                stream = _new(made)
+                init(stream, number, read_head(headers, tunnels), True, now)
+                streams[number] = stream
                 begin(stream)
             return []
         half = count >> 1
@@ -385,7 +388,9 @@ class ServerSession(ServerConnection):
         self._gave_back(map(len, bodies), of)
         take = sink.on_whole
         for number, headers, body in zip(of, map(_headers, heads), bodies, strict=True):
-            stream = streams[number] = made(number, read_head(headers, tunnels), True, now)
+            stream = _new(made)  # as in ``Http2Session.open``
+            init(stream, number, read_head(headers, tunnels), True, now)
+            streams[number] = stream
             take(stream, body)
         return []
 

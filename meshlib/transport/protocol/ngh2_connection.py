@@ -38,18 +38,27 @@ GOAWAY = b"\0\0\x08\x07\0\0\0\0\0"
 
 class Ngh2Connection:
     """Not thread-safe. ``_fresh``: the newest stream, where nghttp2 does not know it, which knows one from the moment that its
-    head is written (a server opens none); ``_promised``: bytes of bodies that nghttp2 has and has not written."""
+    head is written (a server opens none); ``_promised``: bytes of bodies that nghttp2 has and has not written; ``_least``: the
+    bytes of bodies at least that the connection's window has had room for since the last write."""
 
-    __slots__ = ("_connection", "_events", "_fresh", "_out", "_promised")
+    __slots__ = ("_connection", "_events", "_fresh", "_least", "_out", "_promised")
 
     def __init__(self, connection: ngh2.Connection) -> None:
         self._connection = connection
         self._events: deque[Event] = deque()
         self._out: list[bytes] = []
-        self._fresh = self._promised = 0
+        self._fresh = self._promised = self._least = 0
+
+    def _fits(self, promised: int) -> bool:
+        """Whether the connection's window has room for so many bytes of bodies. What it had room for, only writing takes from
+        it: to ask nghttp2 takes longer."""
+        if promised > self._least:
+            self._least = self._connection.remote_window_size
+        return promised <= self._least
 
     def _flush(self) -> None:
         """Have all written that was said."""
+        self._least -= self._promised
         self._fresh = self._promised = 0
         connection = self._connection
         try:
@@ -66,6 +75,7 @@ class Ngh2Connection:
 
     def _said(self) -> bytes:
         """All that was said, and was not asked for yet. Has it written, as ``_flush`` does, and without its function."""
+        self._least -= self._promised
         self._fresh = self._promised = 0
         connection, out, data = self._connection, self._out, b""
         try:

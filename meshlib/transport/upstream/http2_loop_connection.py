@@ -293,7 +293,8 @@ class Connection(asyncio.Protocol):
         transport = self.transport
         if transport is None:
             return  # later: it keeps what it has to say
-        out = self.session.outgoing()
+        outgoing = self.session.outgoing  # it is no method
+        out = outgoing()
         if not out:
             return
         if self.closed or transport.is_closing():

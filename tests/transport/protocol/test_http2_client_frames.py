@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, PriorityFrame, RstStreamFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    WindowUpdateFrame,
+)
 
 from meshlib.transport.protocol import http2_client_frames
 from meshlib.transport.protocol.http2_client_frames import PREFACE, ClientFrames
@@ -46,6 +55,31 @@ def test_nothing_comes_on_a_stream_that_the_client_has_ended(frame, ending):
 
 def test_nothing_comes_on_a_stream_that_the_client_has_reset():
     assert violation(head(1), RstStreamFrame(1, error_code=8), DataFrame(1, b"x")).code == Code.STREAM_CLOSED
+
+
+@pytest.mark.parametrize("length", [0xFFFF, 0x10000, 0xFFFFFF])
+def test_a_frame_is_as_long_as_it_says(length):
+    wrong = PriorityFrame(3, depends_on=3).serialize()
+    payload = wrong + b"x" * (length - len(wrong))
+    looked = ClientFrames(0.0)
+    looked.look(PREFACE + length.to_bytes(3, "big") + b"\x50\0\0\0\0\3" + payload)
+    with pytest.raises(Violation):
+        looked.look(wrong)
+
+
+def test_a_block_of_headers_has_begun_until_its_last_frame_has_come():
+    looked = ClientFrames(0.0)
+    assert looked.begun is None  # nothing at all has come
+    looked.look(PREFACE[:5])
+    assert looked.begun == 0
+    looked.look(PREFACE[5:] + head(1).serialize() + PingFrame(0, b"12345678").serialize())
+    assert looked.begun is None
+    looked.look(HeadersFrame(3, b"abc").serialize())
+    assert looked.begun == 3
+    looked.look(ContinuationFrame(3, b"abc").serialize())
+    assert looked.begun == 3
+    looked.look(ContinuationFrame(3, b"abc", flags=["END_HEADERS"]).serialize())
+    assert looked.begun is None
 
 
 def test_the_numbers_of_streams_only_grow():

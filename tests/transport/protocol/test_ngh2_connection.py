@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ngh2
+import pytest
 from ngh2.events import ConnectionClosed
 
 from meshlib.transport.protocol.http2_codec import Code, Violation
@@ -43,6 +44,36 @@ def test_what_it_has_been_given_is_no_longer_promised_when_it_is_written():
         made._fresh, made._promised = 7, 9
         written()
         assert (made._fresh, made._promised) == (0, 0)
+
+
+class Window:
+    """A connection that has nothing to write. ``asked``: how often for its window."""
+
+    want_read, want_write = True, False
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.asked = 0
+
+    @property
+    def remote_window_size(self) -> int:
+        self.asked += 1
+        return self.size
+
+
+@pytest.mark.parametrize("written", ["_flush", "_said"])
+def test_a_window_that_had_room_is_not_asked_again_until_that_was_written(written):
+    made = Ngh2Connection(window := Window(100))
+    assert [made._fits(size) for size in (60, 100, 1)] == [True, True, True]
+    assert window.asked == 1
+    assert not made._fits(101)
+    made._promised = 60
+    getattr(made, written)()
+    window.size, window.asked = 45, 0  # more is under way that was not promised
+    assert (made._fits(40), window.asked) == (True, 0)
+    assert (made._fits(46), window.asked) == (False, 1)
+    window.size = 1000
+    assert made._fits(46)
 
 
 def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
