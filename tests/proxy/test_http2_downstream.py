@@ -107,6 +107,16 @@ def test_slashes_are_merged_where_the_mesh_says_so(server):
         assert seen(client.get("/a//b"))["path"] == "/a/b"
 
 
+def test_a_head_that_goes_on_over_http2_has_no_body_either():
+    def answers(peer, request) -> None:
+        peer.head(request, 200, [(b"content-length", b"7")], end=True)
+
+    with H2Server(answers) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(3):  # on a new connection, and on one that is there
+            answer = client.get("/", "HEAD")
+            assert (answer.status, answer.headers["content-length"], answer.ended) == (200, "7", True)
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_that_comes_with_its_head_goes_on(server, declared):
     more = {"content_length": "4"} if declared else {}

@@ -95,6 +95,23 @@ def test_a_header_is_found_without_making_its_lines(name, value):
     assert (known._lower, known._came) == (None, None)
 
 
+@pytest.mark.parametrize("target", [b"/", b"/p?", b"/p?q=1", b"/\xe4?a?b"])
+@pytest.mark.parametrize("first", ["full_path", "path", "query"])
+def test_its_path_is_made_text_for_who_asks_first(first, target):
+    known, read = both([], target)
+    known.http2_head(1, b"http")
+    assert known._text is None
+    for name in (first, "full_path", "path", "query"):
+        assert getattr(known, name) == getattr(read, name)
+    known.target = b"/rewritten"
+    assert (known.full_path, known.path, known.query) == (read.full_path, read.path, read.query)
+    for request in (known, read):
+        request.retarget(b"/other?x=\xe4")
+        assert (request.full_path, request.path, request.query) == ("/other?x=\xe4", "/other", "x=\xe4")
+    known.path, known.query = "/a", "b"
+    assert (known.full_path, known.path, known.query) == ("/other?x=\xe4", "/a", "b")
+
+
 def test_headers_that_were_added_or_came_twice_are_found_too():
     known, _ = both([("x-a", "1"), ("x-a", "2")])
     found = (known.header("x-a"), known.header("x-request-id"), known.header("x-forwarded-proto"))
