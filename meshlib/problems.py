@@ -57,7 +57,7 @@ class Problem:
         return f"{self.code} {self.name}" if self.name else self.code
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.severity}: "
+        text = f"{self.where}: {self.severity}: " if self.where else f"{self.severity}: "
         if self.path:
             text += f"{self.path}: "
         text += f"{self.message} [{self.label}]"

@@ -36,6 +36,14 @@ def test_compiling_loads_neither_httpx_nor_click() -> None:
     assert json.loads(done.stdout) == []
 
 
+@pytest.mark.parametrize(
+    ("file", "line", "begins"),
+    [("a.yaml", 3, "a.yaml:3:1: error: spec"), ("a.yaml", 0, "a.yaml: error: spec"), ("", 0, "error: spec")],
+)
+def test_a_problem_begins_with_its_place_where_it_has_one(file: str, line: int, begins: str) -> None:
+    assert str(problems.Problem("c", problems.Severity.ERROR, file, line, 1, "spec", "m")) == f"{begins}: m [c]"
+
+
 @pytest.mark.parametrize("name", ["ConfigError", "MeshError", "Problem", "Severity"])
 def test_the_names_of_configuration_errors_are_those_of_meshlib_errors(name: str) -> None:
     assert getattr(errors, name) is getattr(problems, name)

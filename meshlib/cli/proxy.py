@@ -370,8 +370,13 @@ def _check(options: ProxyOptions, make: Callable[[], Mesh]) -> None:
 def _say(said: list[str], found: str) -> None:
     """Exits with 1 if one of them is an error, though a proxy would begin with it (and refuse requests)."""
     for sentence in said:
-        graded = any(mark in sentence for mark in (": error: ", ": warning: ", ": notice: "))
+        graded = any(_has(sentence, mark) for mark in ("error", "warning", "notice"))
         click.echo(sentence if graded else f"warning: {sentence}")
-    if any(": error: " in sentence for sentence in said):
+    if any(_has(sentence, "error") for sentence in said):
         raise SystemExit(EXIT_PROBLEMS)
     click.echo(f"ok: {found}")
+
+
+def _has(sentence: str, severity: str) -> bool:
+    """Of a problem, which begins with its file, or with the severity where it is of no file."""
+    return sentence.startswith(f"{severity}: ") or f": {severity}: " in sentence

@@ -185,6 +185,14 @@ def test_check_of_a_gateway_says_which_rules_are_bound_to_none(engine, tmp_path)
     assert told("frnt", "--outbound", "127.0.0.1:15001") == []  # a sidecar has no part in gateways
 
 
+def test_check_of_a_gateway_that_is_not_there_says_so_without_a_file(tmp_path):
+    (tmp_path / "a.yaml").write_text(FRONT.replace("BOUND", "front"))
+    result = run("--config", str(tmp_path), "--gateway", "default/none", "--check")
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.output.splitlines() if "there is no Gateway default/none" in line]
+    assert said[-1].startswith("warning: Gateway/default/none: there is no Gateway default/none among the resources")
+
+
 def test_endpoints_are_those_of_the_environment(tmp_path):
     (tmp_path / "a.yaml").write_text(GOOD)
     options = ["proxy", "--config", str(tmp_path), "--outbound", "127.0.0.1:15001", "--check"]
