@@ -271,21 +271,23 @@ class Http2Session:
         streams, changed, weights = self.streams, self.changed, []
         head: Whole = ()
         last: Whole | None = None
-        known, few = None, None
+        known, few, weight = None, None, 0
         for number, headers, data, ends in zip(numbers, heads, bodies, trailers):  # noqa: B905 (trailers may be endless)
             # nearly all are like the one before: to compare them takes less than to look them up
-            if headers != head:
-                head, known = headers, known_head(headers)
-            if ends != last:
-                last, few = ends, None if ends is None else known_trailers(ends)
-            stream, weight = streams.get(number), 0
-            if known is not None and stream is not None and stream.sent and (few is not None or last is None):
-                weight = stream.take_whole(known, data, few)
-                if weight:
-                    self.responded = True
-                    changed[stream] = None
-                    del streams[number]
-            weights.append(weight)
+            if headers != head or ends != last:
+                head, last = headers, ends
+                known, few = known_head(headers), None if ends is None else known_trailers(ends)
+                weight = known.with_body(few) if known is not None and (few is not None or ends is None) else 0
+                if not weight:
+                    known = None
+            stream = streams.get(number)
+            if known is not None and stream is not None and stream.sent and stream.take_whole(known, data, few):
+                self.responded = True
+                changed[stream] = None
+                del streams[number]
+                weights.append(weight)
+            else:
+                weights.append(0)
         return weights
 
     def on_trailers(self, number: int, headers: Received) -> None:

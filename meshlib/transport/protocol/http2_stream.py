@@ -50,6 +50,15 @@ class ProperHead:
         self.weight = size + A_HEADER * (len(headers) + 1)
         self.written: RawHeaders | None = None
 
+    def with_body(self, trailers: ProperTrailers | None) -> int:
+        """How many bytes they take together at most, of a response that has a body; 0: it can have none, or the head leaves no
+        room for the trailers."""
+        if self.bodiless:
+            return 0
+        if trailers is None:
+            return self.weight
+        return self.weight + trailers.weight if self.roomy else 0
+
 
 class ProperTrailers:
     """Trailers that were found to be few, small and proper. ``weight``: as of heads; ``good``: they say that a call of gRPC has
@@ -192,27 +201,21 @@ class Stream:
         self.complete = True
         return True
 
-    def take_whole(self, known: ProperHead, data: bytes, few: ProperTrailers | None) -> int:
-        """A head that was met before (``known_head``), all of a body as long as that says, and few and small trailers
-        (``known_trailers``), if any, of a response of which nothing has come yet, and which has not failed. Returns how many
-        bytes head and trailers took at most; 0: nothing is taken."""
-        size = len(data)
-        if self.begun or self.head_request or not size:
-            return 0
-        length, weight = known.length, known.weight
-        if (length is not None and length != size) or known.bodiless:
-            return 0
-        if few is not None:
-            if not known.roomy:
-                return 0
-            self.few = few
-            weight += few.weight
+    def take_whole(self, known: ProperHead, data: bytes, few: ProperTrailers | None) -> bool:
+        """A head that was met before (``known_head``) and goes with a body and with these trailers (``known_trailers``), if any
+        (``with_body``), and all of a body as long as that head says, of a response of which nothing has come yet, and which
+        has not failed; else nothing is taken."""
+        length, size = known.length, len(data)
+        if (length is not None and length != size) or self.begun or self.head_request or not size:
+            return False
         self.head = known
         self.whole = data
+        if few is not None:
+            self.few = few
         self.complete = True
         if not self.compact:
             self.unfolded()
-        return weight
+        return True
 
     def unfolded(self) -> None:
         """What has come at once stands where it would if it had come in pieces."""

@@ -242,6 +242,25 @@ def test_one_that_is_not_as_its_head_says_is_not(status, data, trailers):
     assert (one.begun, one.complete, one.chunks, one.trailers) == (False, False, [], [])
 
 
+@pytest.mark.parametrize("trailers", [None, ((b"grpc-status", b"0"),)])
+def test_nor_is_one_without_a_body(trailers):
+    head = (OK, (b"empty", b"1"))
+    stream().take_head(head)
+    one = stream()
+    assert not taken_whole(one, head, b"", trailers)
+    assert (one.begun, one.complete, one.trailers) == (False, False, [])
+
+
+@pytest.mark.skipif(PLAIN, reason="nothing is known then")
+def test_nor_are_trailers_that_its_head_may_leave_no_room_for():
+    head = (OK, *((b"%d" % number, b"") for number in range(MAX_HEADERS // 2 + 1)))
+    stream().take_head(head)
+    one = stream()
+    assert not taken_whole(one, head, b"abc", ((b"grpc-status", b"0"),))
+    assert not one.begun
+    assert taken_whole(one, head, b"abc", None)
+
+
 def test_nor_is_one_to_head_or_after_something_else():
     head = (OK, (b"content-length", b"3"))
     stream().take_head(head)
