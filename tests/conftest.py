@@ -18,6 +18,7 @@ import httpx
 import httpx2
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from opentelemetry import trace
 
 from tests.support.frozen import freeze
@@ -34,6 +35,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("untimed")
+if "MESHLIB_FAULTS" not in os.environ:
+    # among its examples are constants of all of our modules that a process has imported: other ones in a run of all tests than
+    # in one of the file that fails. And to find them takes two CPU seconds in each process, five in a clean clone
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 def _folder_of_this_run() -> str | None:

@@ -210,14 +210,21 @@ async def test_an_attempt_that_takes_too_long_is_given_up_and_retried(runtime_cl
 
 
 async def test_per_try_timeout_does_not_cut_a_stream_that_has_begun(runtime_class):
-    retries = quick("reset", perTryTimeout="0.7s")
+    try:
+        await _streams_go_on_beyond(0.7, runtime_class)
+    except (AssertionError, grpc.RpcError):  # a busy machine may take longer to begin one
+        await _streams_go_on_beyond(10.0, runtime_class)
+
+
+async def _streams_go_on_beyond(limit, runtime_class):
+    retries, longer = quick("reset", perTryTimeout=f"{limit}s"), limit + 0.3
     with EchoServer() as server, mesh_of(server, rules=rule(retries=retries)) as mesh:
         runtime = runtime_class(mesh)
         if runtime.name == "asyncio":
             call = runtime.stub.Chat()
             await call.write(Message(text="a"))
             assert (await call.read()).text == "a"
-            await asyncio.sleep(1)
+            await asyncio.sleep(longer)
             await call.write(Message(text="b"))
             assert (await call.read()).text == "b"
             await call.done_writing()
@@ -225,13 +232,13 @@ async def test_per_try_timeout_does_not_cut_a_stream_that_has_begun(runtime_clas
 
         def slowly():
             yield Message(text="a")
-            time.sleep(1)
+            time.sleep(longer)
             yield Message(text="b")
 
         assert [m.text for m in await asyncio.to_thread(lambda: list(runtime.stub.Chat(slowly())))] == ["a", "b"]
         # not even when nobody has read yet
         call = runtime.stub.Expand(Message(count=2))
-        await asyncio.sleep(1)
+        await asyncio.sleep(longer)
         assert [m.text for m in await asyncio.to_thread(list, call)] == ["0", "1"]
         assert len(server.seen) == 2
 
