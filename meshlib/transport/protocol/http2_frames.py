@@ -32,6 +32,8 @@ TINY_A_SECOND = 1000.0
 TINY_A_STREAM = 1000.0  # given for each stream opened: responses may come in words
 
 FRAMES_AT_ONCE = 512
+EACH_AT_ONCE = range(FRAMES_AT_ONCE)
+"""Made once: a range of its own for each read takes longer than some of what it is for."""
 
 _DATA, _HEADERS, _SETTINGS, _PUSH_PROMISE, _GOAWAY, _CONTINUATION = 0, 1, 4, 5, 7, 9
 _NAMES = {

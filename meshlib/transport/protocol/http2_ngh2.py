@@ -47,6 +47,7 @@ from meshlib.transport.protocol.http2_frames import (
     BUDGET,
     BUDGET_A_FRAME,
     BUDGET_A_SECOND,
+    EACH_AT_ONCE,
     FRAME_HEAD,
     FRAMES_AT_ONCE,
     TINY,
@@ -246,7 +247,7 @@ class Ngh2Codec(Ngh2Connection):
         if data:
             self._feed(data, sink)
         waiting = self._events
-        for _ in range(FRAMES_AT_ONCE):
+        for _ in EACH_AT_ONCE:
             if not waiting:
                 break
             event = waiting.popleft()

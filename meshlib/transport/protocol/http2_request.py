@@ -242,7 +242,6 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
                 (not kept and target.translate(None, _CLEAR))
                 or not target.startswith(b"/")
                 or method in _OF_THEIR_OWN
-                or len(authority) > LONGEST_AUTHORITY
                 or (authority != _newest_authority[0] and not _names_another(authority))
             ):
                 refused = _refused(method, {b":path": target}, authority, scheme, tunnels)
@@ -262,7 +261,7 @@ def read_head(headers: Head, tunnels: bool = False) -> RequestHead:
             head.refused = refused
             head.special = special
             head.grpc = grpc
-            head.kept = kept and target.find(b"/.") < 0
+            head.kept = kept and b"/." not in target
             head.size = size
             return head
     return _one_by_one(headers, tunnels)
@@ -327,7 +326,7 @@ _newest_authority: list[bytes | None] = [None]
 
 def _names_another(authority: bytes) -> bool:
     """``_names_one``, for requests to come too."""
-    if not _names_one(authority):
+    if len(authority) > LONGEST_AUTHORITY or not _names_one(authority):
         return False
     _newest_authority[0] = authority
     return True

@@ -30,7 +30,7 @@ from meshlib.problems import said
 from meshlib.transport.protocol.http1 import MAX_HEAD_BYTES, MAX_HEADERS
 from meshlib.transport.protocol.http2_client_frames import ClientFrames
 from meshlib.transport.protocol.http2_codec import HEADER_TABLE, MAX_FRAME, SEND_AT_ONCE, Code, Head, Violation, name_of
-from meshlib.transport.protocol.http2_frames import BUDGET_A_FRAME, FRAMES_AT_ONCE, TINY
+from meshlib.transport.protocol.http2_frames import BUDGET_A_FRAME, EACH_AT_ONCE, FRAMES_AT_ONCE, TINY
 from meshlib.transport.protocol.http2_request import read_head
 from meshlib.transport.protocol.http2_server_connection import ServerConnection
 from meshlib.transport.protocol.http2_server_limits import (
@@ -296,7 +296,7 @@ class ServerSession(ServerConnection):
         waiting = self._events
         take, acknowledge = waiting.popleft, self._connection.acknowledge_received_data
         flushed = False
-        for _ in range(FRAMES_AT_ONCE):
+        for _ in EACH_AT_ONCE:
             if not waiting:
                 if flushed:
                     break
