@@ -21,6 +21,7 @@ from meshlib.proxy.slow_clients import Wait, leaves
 from meshlib.transport.protocol.http1_request import Refused
 from meshlib.transport.protocol.http2_response import fields, response_head
 from meshlib.transport.protocol.http2_server import ServerSession
+from meshlib.transport.protocol.http2_server_limits import UNWRITTEN
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
@@ -104,11 +105,13 @@ class Http2Downstream(asyncio.Protocol):
             self.drain()
 
     def data_received(self, data: bytes) -> None:
-        if self.session.over:
+        session = self.session
+        # as ``over`` alone, which is a function and cannot be while there are streams
+        if (session.broken is not None or not session.streams) and session.over:
             return
         self._flushing = True
         self._progress += 1
-        behind = self.session.receive(data, self.loop.time())
+        behind = session.receive(data, self.loop.time())
         if behind != self._behind:
             self._behind = behind
             if behind:
@@ -165,13 +168,15 @@ class Http2Downstream(asyncio.Protocol):
         session, transport = self.session, self.transport
         if transport.is_closing():
             return
-        more = session.holds_back
+        more = session._unwritten >= UNWRITTEN  # as ``holds_back``, without a call of it
         out = session.outgoing()
         if out:
             transport.write(out)
         if more:
             self.loop.call_soon(self._go_on)
-        if session.over:
+        if (
+            session.broken or not session.streams
+        ) and session.over:  # in this order, as it is asked for after each read
             if session.broken:
                 self._listener.broken(session.broken, session.bug, transport, session.flood)
             self.transport = Leaving(transport, self, self.loop)  # it may be sending
@@ -311,7 +316,8 @@ class Http2Downstream(asyncio.Protocol):
         live = self._live
         if live is not None and head.kept and plan.usual:  # type: ignore[union-attr]  # (a target is, where there is a plan)
             # nearly all: as below, and as ``Forwarder.forward``, without a look at what the settings and the plan say
-            number = self._listener.ids.take()
+            ids = self._listener.ids
+            number = ids.left.pop() if ids.left else ids.take()
             added = (b"x-request-id", number), self._proto
             size = len(number) + _ID_NAME + self._proto_size
             asked = planned(head, plan, target, added, size, body)  # type: ignore[arg-type]

@@ -237,7 +237,7 @@ def broken(*_):
 
 def test_a_bug_before_a_request_is_forwarded_is_500_to_its_stream_and_to_no_other(server, monkeypatch, caplog):
     with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
-        monkeypatch.setattr("meshlib.policy.request_ids.RequestIds.take", broken)
+        monkeypatch.setattr(Http2Downstream, "forward", broken)
         assert client.get("/").status == 500
         assert client.get("/", "POST", **GRPC).headers["grpc-status"] == "2"
         monkeypatch.undo()
