@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from meshlib.identity.istiod import IstiodSource
 from meshlib.identity.workload_api import WorkloadApiSource
 from meshlib.problems import MeshError
 from tests.support.fake_clock import FakeClock
+from tests.support.forked import MAIN, Forked
 from tests.support.workload_api import LONG, Listener, clock_at
 
 REVIEWS = "spiffe://cluster.local/ns/default/sa/reviews"
@@ -75,11 +74,10 @@ def test_the_command_serves_both_until_it_is_ended(tmp_path: Path) -> None:
     tokens.write_text(json.dumps({"t0k3n": REVIEWS}))
     tokens.chmod(0o600)
     (tmp_path / "token").write_text("t0k3n\n")
-    command = [sys.executable, "-c", "from meshlib.cli.main import main; main()", "ca", "serve", str(made.folder)]
+    command = ["ca", "serve", str(made.folder)]
     command += ["--socket", f"unix:{tmp_path}/a.sock", "-n", "default", "--service-account", "reviews"]
     command += ["--istiod-address", "127.0.0.1:0", "--tokens", str(tokens)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
+    with Forked(MAIN, *command) as run:
         first, second = run.stdout.readline(), run.stdout.readline()
         assert first == f"the Workload API for {REVIEWS}: SPIFFE_ENDPOINT_SOCKET=unix:{tmp_path}/a.sock\n"
         address = second.split()[3].rstrip(";")

@@ -8,12 +8,11 @@ import gc
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 
 from meshlib.proxy.process import COLLECTED, ProxyProcess, run
 from meshlib.telemetry.access_log import writer
+from tests.support.forked import MAIN, SECONDS, Forked
 from tests.support.proxy import Client
 from tests.support.servers import EchoServer
 
@@ -32,23 +31,12 @@ spec:
 def test_it_forwards_until_it_is_told_to_stop(tmp_path):
     with EchoServer("v1") as server:
         (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", str(server.port)))
-        command = [
-            sys.executable,
-            "-c",
-            "from meshlib.cli.main import main; main()",
-            "proxy",
-            "--config",
-            str(tmp_path),
-            "--outbound",
-            "127.0.0.1:0",
-        ]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = Forked(MAIN, "proxy", "--config", str(tmp_path), "--outbound", "127.0.0.1:0")
         try:
-            assert process.stderr is not None
             found = None
             lines = []
             while found is None:
-                line = process.stderr.readline()
+                line = process.stdout.readline()
                 assert line, lines
                 lines.append(line)
                 found = re.search(r"listening on 127\.0\.0\.1:(\d+)", line)
@@ -56,11 +44,11 @@ def test_it_forwards_until_it_is_told_to_stop(tmp_path):
                 assert client.get("/a").status == 200
                 process.send_signal(signal.SIGTERM)
                 assert client.closed()
-            assert process.wait(20) == 0
+            assert process.wait(SECONDS) == 0
         finally:
             process.kill()
-            process.wait(60)
-            process.stderr.close()
+            process.wait(SECONDS)
+            process.stdout.close()
     assert server.seen[0]["path"] == "/a"
 
 

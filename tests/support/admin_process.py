@@ -1,13 +1,13 @@
 """A process of its own with a mesh and an admin endpoint, whose calls have been made: what commands are attached to.
 
-Its calls go to no network: ``python -m tests.support.admin_process ADDRESS`` makes seven to ``reviews`` (one is retried
-after an endpoint has failed) and one to a service without endpoints, says where it listens, and waits for its end of input.
+Its calls go to no network: it makes seven to ``reviews`` (one is retried after an endpoint has failed) and one to a service
+without endpoints, says where it listens, and waits for SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +16,10 @@ from typing import Self
 import httpx
 
 import meshlib
+from tests.support.forked import ROOT, SECONDS, Forked
 from tests.support.resources import destination_rule, pod, service, to, virtual_service
 
+PROGRAM = "import sys; from tests.support.admin_process import main; main(sys.argv[1])"
 RESOURCES = [
     service("reviews"),
     pod("reviews", "v1", 9081),
@@ -39,6 +41,7 @@ def answer(request: httpx.Request) -> httpx.Response:
 
 
 def main(address: str) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # of its threads, too
     with meshlib.Mesh.from_resources(RESOURCES, admin=address, seed=1) as mesh:
         with mesh.client(transport=httpx.MockTransport(answer)) as client:
             for _ in range(6):
@@ -47,24 +50,16 @@ def main(address: str) -> None:
             client.get("http://ratings:9080/")
         sys.stdout.write(f"{mesh.status()['admin']['address']}\n")
         sys.stdout.flush()
-        sys.stdin.read()
+        signal.sigwait([signal.SIGTERM])
 
 
 class AdminProcess:
     """``with AdminProcess(address, runtime) as process``: its ``pid``, and the ``address`` it listens at."""
 
     def __init__(self, address: str, runtime: Path, **environment: str) -> None:
-        root = Path(__file__).parents[2]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.admin_process", address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(runtime), **environment},
-        )
+        whole = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), **environment}
+        self._process = Forked(PROGRAM, address, folder=ROOT, environment=whole)
         self.pid = self._process.pid
-        assert self._process.stdout is not None
         self.address = self._process.stdout.readline().strip()
 
     def __enter__(self) -> Self:
@@ -74,9 +69,7 @@ class AdminProcess:
         self.end()
 
     def end(self) -> None:
-        """As an operator would: its input is over, and it closes its mesh."""
-        self._process.communicate(timeout=60)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
+        """It closes its mesh."""
+        self._process.terminate()
+        self._process.wait(SECONDS)
+        self._process.stdout.close()
