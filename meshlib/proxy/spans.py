@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.trace import Span, Tracer, TracerProvider
 
+from meshlib.policy.secret_values import url_shown
 from meshlib.telemetry.own_spans import SDK_SETTINGS, OwnTracer, OwnTracerProvider
 from meshlib.telemetry.span_queue import SpanQueue
 
@@ -119,4 +120,5 @@ def _provider(endpoint: str, service: str) -> Provider:
     if send is None or any(name in os.environ for name in SDK_SETTINGS):
         exporter.shutdown()
         return otel.tracer_provider(endpoint, service=service)
-    return OwnTracerProvider(SpanQueue(send, otel.resource_of(service).attributes, exporter.shutdown))
+    where = url_shown(endpoint)
+    return OwnTracerProvider(SpanQueue(send, otel.resource_of(service).attributes, exporter.shutdown, where=where))

@@ -395,6 +395,8 @@ class Acceptor:
         else:
             self.counts["handshake_failed"] += 1
             why = getattr(error, "reason", None) or type(error).__name__
+            if words := getattr(error, "verify_message", ""):  # certificate has expired, and the like
+                why = f"{why}: {words}"
             self._say(f"handshake {why}", f"a TLS handshake has failed: {why} ({waiting.peer})")
         self._over(waiting)
 

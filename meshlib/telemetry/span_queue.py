@@ -40,21 +40,25 @@ now = SystemClock().monotonic
 
 class SpanQueue:
     """``send`` sends a request of OTLP, and says whether it was taken; ``resource`` says whose spans they are; ``close`` breaks
-    off what ``send`` waits for, for good. One per process: where its thread is, forks are not safe."""
+    off what ``send`` waits for, for good; ``where`` names the collector in the log. One per process: where its thread is, forks
+    are not safe."""
 
     __slots__ = (
         "_batch",
         "_close",
         "_delay",
+        "_lost",
         "_most",
         "_over",
         "_resource",
         "_room",
         "_send",
         "_thread",
+        "_under_way",
         "_until",
         "_waiting",
         "_wake",
+        "_where",
         "_woken",
     )
 
@@ -64,6 +68,7 @@ class SpanQueue:
         resource: Mapping[str, object],
         close: Callable[[], None],
         *,
+        where: str = "",
         most: int = MOST,
         batch: int = BATCH,
         delay: float = DELAY,
@@ -77,6 +82,10 @@ class SpanQueue:
         self._room = self._batch - 1
         """As many that wait are nothing to wake anybody for; none once it is over."""
         self._over = False
+        self._where = f"the collector of spans {where}".rstrip()
+        self._lost = 0
+        """Since it has last taken some."""
+        self._under_way = 0
         self._until = float("inf")
         self._waiting: deque[bytes] = deque()
         # its ``put`` may come amid another one of the same thread: the garbage collector ends spans at any allocation
@@ -123,7 +132,10 @@ class SpanQueue:
         self._close()  # a request that is under way may end; what it would wait for before the next try is broken off
         left = len(self._waiting)
         if left:
-            dropped.add(NOT_TAKEN, left)
+            self._lose(left)
+        lost = self._lost + self._under_way
+        if lost:
+            log.warning("%s has not taken the last %d spans: they are lost", self._where, lost)
 
     def _run(self) -> None:
         # the exporter's own calls are nobody's spans
@@ -146,11 +158,27 @@ class SpanQueue:
         """One batch, or all that there is. How many."""
         waiting = self._waiting
         spans = [waiting.popleft() for _ in range(min(len(waiting), self._batch))]
+        self._under_way = len(spans)
         try:
             taken = self._send(request(self._resource, SCOPE, spans))
         except Exception:
             log.debug("spans could not be sent", exc_info=True)
             taken = False
+        self._under_way = 0
         if not taken:
-            dropped.add(NOT_TAKEN, len(spans))
+            self._lose(len(spans))
+        elif self._lost:
+            log.warning("%s takes spans again; %d were lost by then", self._where, self._lost)
+            self._lost = 0
         return len(spans)
+
+    def _lose(self, spans: int) -> None:
+        dropped.add(NOT_TAKEN, spans)
+        if not self._lost and not self._over:
+            log.warning(
+                "%s does not take spans: lost, and counted (meshlib_telemetry_dropped_total, %s), until it does again: "
+                "is it up, and is this where it listens?",
+                self._where,
+                NOT_TAKEN,
+            )
+        self._lost += spans

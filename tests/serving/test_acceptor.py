@@ -85,6 +85,18 @@ async def test_a_peer_without_certificate_or_of_another_root_is_refused_in_permi
         assert port.serves.peers == []
 
 
+async def test_the_log_says_what_is_wrong_with_a_certificate_that_is_refused(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with accepting(world, STRICT) as port:
+        with caplog.at_level(logging.WARNING):
+            await port.ask(world.client(Authority.root("cluster.local", world.now)))
+            await until(lambda: port.acceptor.counts["handshake_failed"] == 1)
+    assert (
+        "a TLS handshake has failed: CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate (" in caplog.text
+    )
+
+
 async def test_who_is_refused_in_the_handshake_hears_why(world: World) -> None:
     def heard(port: int) -> str:
         with blocking(port, world.stranger()) as tls:

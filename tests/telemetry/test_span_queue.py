@@ -37,7 +37,7 @@ class Collector:
     def close(self) -> None:
         self.released.set()
 
-    def queue(self, **options: float) -> SpanQueue:
+    def queue(self, **options: object) -> SpanQueue:
         return SpanQueue(self.send, {"service.name": "web"}, self.close, **{"delay": HOUR, **options})  # type: ignore[arg-type]
 
 
@@ -129,6 +129,37 @@ def test_what_a_collector_does_not_take_is_counted_and_others_follow(how):
     queue.shutdown()
     assert collector.batches == [["a"], ["b"]]
     assert dropped.counts() == {NOT_TAKEN: 1}
+
+
+def test_a_collector_that_takes_nothing_is_told_of_once_until_it_takes_some_again(caplog):
+    answers = iter([False, False, True, False])
+    collector = Collector(lambda: next(answers))
+    queue = collector.queue(where="http://localhost:4318")
+    for name in "abcd":
+        queue.put(span(name))
+        assert queue.flush(60)
+    queue.shutdown()
+    does_not, again, does_not_again, end = [record.getMessage() for record in caplog.records]
+    assert does_not.startswith("the collector of spans http://localhost:4318 does not take spans: lost, and counted (")
+    assert again == "the collector of spans http://localhost:4318 takes spans again; 2 were lost by then"
+    assert does_not_again == does_not
+    assert end == "the collector of spans http://localhost:4318 has not taken the last 1 spans: they are lost"
+
+
+def test_spans_that_a_collector_still_has_at_the_end_are_told_of(monkeypatch, caplog):
+    """One that hangs: nothing else says that they are gone."""
+    monkeypatch.setattr("meshlib.telemetry.span_queue.GRACE", 0.05)
+    held = threading.Event()
+    collector = Collector(lambda: held.wait(60))
+    queue = collector.queue(batch=1)
+    queue.put(span("a"))
+    assert eventually(lambda: collector.batches == [["a"]])
+    queue.put(span("b"))
+    queue.shutdown()
+    held.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the collector of spans has not taken the last 2 spans: they are lost"
+    ]
 
 
 def test_a_collector_that_hangs_does_not_hold_the_end(monkeypatch):
