@@ -16,14 +16,15 @@ _VERSION_4 = (0x4 << 76) | (0b10 << 62)
 _parts: Callable[[str], Iterable[str]] = itemgetter(slice(8), slice(8, 12), slice(12, 16), slice(16, 20), slice(20, 32))
 AT_ONCE = 64
 """Ids that ``new_request_ids`` makes."""
-_LENGTH = 36
-_BITS = 4 * _LENGTH  # of one as it is written, were its dashes digits, too
+LENGTH = 36
+"""Bytes of one as it is written."""
+_BITS = 4 * LENGTH  # of one as it is written, were its dashes digits, too
 _EACH = sum(1 << _BITS * at for at in range(AT_ONCE))
 _ALL_DRAWN = (2**_BITS - 1 - (0xF << 4 * 21) - (0b11 << 4 * 16 + 2)) * _EACH
 _ALL_VERSION_4 = ((0x4 << 4 * 21) | (0b10 << 4 * 16 + 2)) * _EACH
 _DASHES = b"-" * AT_ONCE
-_BETWEEN = [slice(at, None, _LENGTH) for at in (8, 13, 18, 23)]
-_apart: Callable[[bytearray], tuple[bytes, ...]] = struct.Struct(f"{_LENGTH}s" * AT_ONCE).unpack
+_BETWEEN = [slice(at, None, LENGTH) for at in (8, 13, 18, 23)]
+_apart: Callable[[bytearray], tuple[bytes, ...]] = struct.Struct(f"{LENGTH}s" * AT_ONCE).unpack
 UNDECIDED = "4"
 SAMPLED = "9"
 _TRACED = frozenset("9ab")

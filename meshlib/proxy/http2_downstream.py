@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from meshlib.engine.exchange import exchange_of
+from meshlib.policy.request_ids import LENGTH
 from meshlib.proxy.closing import Leaving
 from meshlib.proxy.forward import Forwarder
 from meshlib.proxy.forwarded_path import KEEP_SLASHES, forwarded_path
@@ -70,6 +71,7 @@ class Http2Downstream(asyncio.Protocol):
         "_snapshot",
         "_tells",
         "_usual",
+        "_usual_size",
         "loop",
         "session",
         "transport",
@@ -84,6 +86,7 @@ class Http2Downstream(asyncio.Protocol):
         self._proto = (b"x-forwarded-proto", listener.proto[_PROTO_VALUE:-2])
         self._tells = bool(listener.proto)
         self._proto_size = sum(map(len, self._proto))
+        self._usual_size = LENGTH + _ID_NAME + self._proto_size
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
         self._snapshot: Snapshot | None = None  # of which the five below are
         self._normalization: Normalization = "BASE"
@@ -174,9 +177,7 @@ class Http2Downstream(asyncio.Protocol):
             transport.write(out)
         if more:
             self.loop.call_soon(self._go_on)
-        if (
-            session.broken or not session.streams
-        ) and session.over:  # in this order, as it is asked for after each read
+        if (session.broken is not None or not session.streams) and session.over:  # as in ``data_received``
             if session.broken:
                 self._listener.broken(session.broken, session.bug, transport, session.flood)
             self.transport = Leaving(transport, self, self.loop)  # it may be sending
@@ -319,8 +320,7 @@ class Http2Downstream(asyncio.Protocol):
             ids = self._listener.ids
             number = ids.left.pop() if ids.left else ids.take()
             added = (b"x-request-id", number), self._proto
-            size = len(number) + _ID_NAME + self._proto_size
-            asked = planned(head, plan, target, added, size, body)  # type: ignore[arg-type]
+            asked = planned(head, plan, target, added, self._usual_size, body)  # type: ignore[arg-type]
             calls = self._usual.http2_spares  # type: ignore[union-attr]
             forwarding = calls.pop() if calls else Http2Forwarding(self._usual, calls, asked, live)  # type: ignore[arg-type]
             return forwarding.begin(asked, live, call, self._headers)  # type: ignore[arg-type]

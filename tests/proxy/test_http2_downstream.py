@@ -117,6 +117,19 @@ def test_a_head_that_goes_on_over_http2_has_no_body_either():
             assert (answer.status, answer.headers["content-length"], answer.ended) == (200, "7", True)
 
 
+def test_ids_that_clients_bring_and_those_that_are_added_count_alike():
+    def size() -> float:
+        return proxy.metric("istio_request_bytes_sum", reporter="source")
+
+    with H2Server(echo) as server, Proxy(http2(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(3):
+            assert client.get("/").status == 200
+        added = size()
+        for _ in range(3):
+            assert client.get("/", x_request_id="7" * 36).status == 200
+        assert size() == added * 2
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_that_comes_with_its_head_goes_on(server, declared):
     more = {"content_length": "4"} if declared else {}
