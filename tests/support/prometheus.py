@@ -106,11 +106,11 @@ class Prometheus:
         return latest
 
     def scraped(self, job: str, times: int = 2) -> None:
-        """Wait until each target of a job has been scraped so many times since now."""
+        """Wait until each target of a job has been scraped so many times since now. What took too long is no scrape."""
         instances = len(self._jobs[job]["static_configs"][0]["targets"])
         began = time.time()
         up = f'up{{job="{job}"}}'
-        query = f"count_over_time({up}[1h]) - (count_over_time({up}[1h] @ {began}) or {up} * 0)"
+        query = f"sum_over_time({up}[1h]) - (sum_over_time({up}[1h] @ {began}) or {up} * 0)"
         self.until(query, lambda samples: len(samples) >= instances and all(each.value >= times for each in samples))
 
     def health(self) -> dict[str, str]:

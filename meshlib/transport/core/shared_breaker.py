@@ -21,6 +21,8 @@ log = logging.getLogger("meshlib.breaker")
 REFRESH = 0.1
 IDLE = 5.0
 """Seconds without a question after which others' decisions are no longer read."""
+TIMEOUT = 1.0
+"""Seconds that Redis's client waits for a connection, or a response."""
 
 
 class SharedStorage(pybreaker.CircuitBreakerStorage):
@@ -133,7 +135,7 @@ class SharedStorage(pybreaker.CircuitBreakerStorage):
             import redis as client
         except ImportError as error:
             raise ImportError("Redis needs the library redis: pip install 'sidecarless[redis]'") from error
-        made = client.Redis.from_url(self._url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        made = client.Redis.from_url(self._url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
         return pybreaker.CircuitRedisStorage(pybreaker.STATE_CLOSED, made, namespace=f"meshlib:{self._host}")
 
     def _read(self, redis: Any) -> None:
