@@ -81,10 +81,11 @@ def _version(written: str | None, default: str) -> str:
 def _credential(secrets: Secrets, name: str, asks: bool) -> tuple[KeyPair, bytes, bytes]:
     found = secrets.credential(name, mutual=True, verifies=asks)
     if found.problem:
+        roots = f", with ca.crt, or a second one {name}-cacert" if asks else ""
         raise Unusable(
             found.problem,
             "credentialName",
-            f"put the Secret (kubernetes.io/tls{', with ca.crt, or a second one ' + name + '-cacert' if asks else ''}) into "
+            f"{'write again' if secrets.has(name) else 'put'} the Secret (kubernetes.io/tls{roots}) into "
             f"--config, in the namespace of the gateway's workload, {secrets.namespace}",
         )
     certified, keyed = _BEGIN_CERTIFICATE in found.certificate, _BEGIN_KEY in found.key

@@ -39,6 +39,10 @@ class Secrets:
         self.namespace = namespace
         self._by_name = {secret.name: secret for secret in resources if secret.namespace == namespace}
 
+    def has(self, name: str) -> bool:
+        """Whether there is a Secret of this name, whatever is in it."""
+        return name in self._by_name
+
     def credential(self, written: str, *, mutual: bool, verifies: bool) -> Credential:
         """What ``credentialName`` names. ``mutual``: certificate and key are needed; ``verifies``: roots are, of the same
         Secret or of that with ``-cacert`` at its name, which counts first."""

@@ -313,7 +313,8 @@ def _must_be_usable(tls: GatewayTls) -> None:
     try:
         made(tls, contents_of(tls), ALPN)
     except (OSError, ValueError) as error:
-        raise NoTls(f"its tls cannot be used: {error}") from error
+        secrets = ", ".join(pair.source for pair in tls.pairs if pair.source)
+        raise NoTls(f"its tls cannot be used{f' ({secrets})' if secrets else ''}: {error}") from error
 
 
 def _pair(pair: KeyPair, files: Files) -> Json:

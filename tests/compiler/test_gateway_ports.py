@@ -142,6 +142,8 @@ def test_a_credential_that_cannot_be_used_says_why(data, why):
     made = compiled(*there, gateway(tls("shop.test", credentialName="shop", mode="SIMPLE")), bound("shop.test"))
     assert said(made, "certificate-missing") == [f"Gateway/default/gw servers[0] is not served: {why}"]
     assert made.gateway["", 443].chains[0].refusal == why
+    hints = [each.hint for each in made.problems if each.code == "certificate-missing"]
+    assert not any(hint.startswith("put the Secret") for hint in hints if data is not None)  # it is there
 
 
 def test_the_gateways_that_are_named_are_served_and_no_others():

@@ -19,7 +19,7 @@ from meshlib.envoy.gateway import Served
 from meshlib.envoy.messages import LISTENER, SECRET, packed
 from tests.support.envoy_engine import EnvoyCommand, require_envoy
 from tests.support.eventually import eventually
-from tests.support.gateway_certificates import client, leaf, root, secret, tls_secret
+from tests.support.gateway_certificates import certificate_pem, client, key_pem, leaf, root, secret, tls_secret
 from tests.support.inbound_policies import authorization_policy, on_paths
 from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Client
@@ -136,6 +136,14 @@ def test_each_server_name_has_its_own_certificate_and_a_missing_one_touches_no_o
     assert by_name.keys() - chains.keys() == {"gone.test", "bad.test"}
     assert "validation_context" not in chains["shop.test"]["common_tls_context"]
     assert len(made.refused) == 2
+
+
+def test_a_certificate_that_cannot_be_used_is_named_by_its_secret() -> None:
+    """Which of a hundred it is, an operator has to know."""
+    mixed = secret("shop", tls_crt=certificate_pem(SHOP), tls_key=key_pem(BANK))
+    made = compiled(gateway(server(443, "HTTPS", "shop.test", mode="SIMPLE", credentialName="shop")), mixed, APP)
+    (why,) = made.refused.values()
+    assert why.startswith("its tls cannot be used (Secret default/shop): ")
 
 
 def ended_tls(pair: Any, mode: str = "SIMPLE", ca: Any = None, **more: Any) -> Configuration:
