@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from meshlib.proxy.gateway_listeners import GatewayPlaces
     from meshlib.proxy.metrics import ProxyMetrics
     from meshlib.proxy.watchdog import Beat
+    from meshlib.telemetry.observe import InboundTelemetry
     from meshlib.transport.core.mesh_core import MeshCore
     from meshlib.transport.runtimes.serving import Server
 
@@ -59,6 +60,7 @@ class Proxied(Shown, Protocol):
     _tracer_provider: TracerProvider | None
 
     def _server(self, propagate_deadline: bool = True) -> Server: ...
+    def _telemetry_of_servers(self) -> InboundTelemetry: ...
     def close(self) -> None: ...
     def reload(self) -> None: ...
 
@@ -339,6 +341,8 @@ class ProxyProcess:
         if self._settings.admin:
             admin = MeshAdmin(self._mesh, self._settings.admin, began, pages, CHANGING)
             undo.callback(admin.close)
+            if self._inbound:
+                admin.serve(self._mesh._telemetry_of_servers())
             admin.start()
         if self._health is not None:
             health = HealthPort(self._health, responding(self._mesh, began, pages))

@@ -14,6 +14,7 @@ from meshlib.telemetry.endpoint_counts import EndpointCounts
 
 if TYPE_CHECKING:
     from meshlib.engine.call import Call
+    from meshlib.engine.explanation import Exchange
     from meshlib.engine.inbound import InboundCall
 
 KEPT = 512
@@ -135,23 +136,13 @@ class Recent:
                 record.lack[:LONGEST_WORDS],
                 trace_id or _trace_of(request.header),
                 record.version,
-                tuple(
-                    (
-                        each.endpoint,
-                        each.status,
-                        each.failure,
-                        each.detail[:LONGEST_WORDS],
-                        (each.ended - started) * 1000.0 - each.ms if each.ended else None,
-                        each.ms,
-                    )
-                    for each in attempts[-MOST_ATTEMPTS:]
-                ),
+                _attempts(record),
             )
         )
 
     def served(self, call: InboundCall, now: float, trace_id: str = "") -> None:
-        """A call that this process has served is over."""
-        request, refusal = call.request, call.refusal
+        """A call that this process has served is over. Behind a proxy it has the attempts of the hop to the application."""
+        request, refusal, hop = call.request, call.refusal, call.hop
         self._number = number = self._number + 1
         self._kept.append(
             _Kept(
@@ -168,7 +159,7 @@ class Recent:
                 "",
                 call.inbound.service,
                 "",
-                "",
+                "" if hop is None else hop.record.endpoint,
                 request.principal,
                 call.status,
                 call.grpc_status,
@@ -176,7 +167,7 @@ class Recent:
                 "" if refusal is None else refusal.detail[:LONGEST_WORDS],
                 trace_id or _trace_of(request.header),
                 "",
-                (),
+                () if hop is None else _attempts(hop.record),
             )
         )
 
@@ -225,6 +216,21 @@ class Recent:
         self._kept = deque(maxlen=self._kept.maxlen)
         self._number = 0
         self.endpoints = EndpointCounts()
+
+
+def _attempts(record: Exchange) -> tuple[tuple[str, int, str, str, float | None, float], ...]:
+    started = record.started
+    return tuple(
+        (
+            each.endpoint,
+            each.status,
+            each.failure,
+            each.detail[:LONGEST_WORDS],
+            (each.ended - started) * 1000.0 - each.ms if each.ended else None,
+            each.ms,
+        )
+        for each in record.attempts[-MOST_ATTEMPTS:]
+    )
 
 
 def _path(path: str, query: str) -> str:

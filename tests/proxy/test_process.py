@@ -8,7 +8,10 @@ import gc
 import os
 import re
 import signal
+import socket
 import threading
+
+import httpx
 
 from meshlib.proxy.process import COLLECTED, ProxyProcess, run
 from meshlib.telemetry.access_log import writer
@@ -50,6 +53,41 @@ def test_it_forwards_until_it_is_told_to_stop(tmp_path):
             process.wait(SECONDS)
             process.stdout.close()
     assert server.seen[0]["path"] == "/a"
+
+
+def test_its_admin_endpoint_has_the_calls_that_it_served_and_why_an_application_was_not_reached(tmp_path):
+    with EchoServer("v1") as server, socket.create_server(("127.0.0.1", 0)) as held:
+        gone = held.getsockname()[1]
+        held.close()
+        (tmp_path / "mesh.yaml").write_text(MESH.replace("PORT", "1"))
+        admin = str(tmp_path / "admin.sock")
+        ports = (
+            each for app in (server.port, gone) for each in ("--inbound", "127.0.0.1:0", "--app", f"127.0.0.1:{app}")
+        )
+        process = Forked(MAIN, "proxy", "--config", str(tmp_path), *ports, "--admin", f"unix:{admin}")
+        try:
+            lines, found = [], []
+            while len(found) < 2:
+                lines.append(process.stdout.readline())
+                assert lines[-1], lines
+                found += re.findall(r"listening on 127\.0\.0\.1:(\d+)", lines[-1])
+            for port, status in zip(found, (200, 503), strict=True):
+                with Client(int(port)) as client:
+                    assert client.get("/a?b").status == status
+            with httpx.Client(transport=httpx.HTTPTransport(uds=admin)) as page:
+                failed, well = page.get("http://admin/calls").json()["calls"]
+        finally:
+            process.kill()
+            process.wait(SECONDS)
+            process.stdout.close()
+    assert [(call["direction"], call["path"], call["status"]) for call in (failed, well)] == [
+        ("served", "/a?...", 503),
+        ("served", "/a?...", 200),
+    ]
+    assert failed["flags"].startswith("UF")
+    assert failed["endpoint"] == f"127.0.0.1:{gone}"
+    assert failed["attempts"][-1]["detail"], "why it could not be reached"
+    assert [attempt["status"] for attempt in well["attempts"]] == [200]
 
 
 def test_a_process_that_forwards_is_seldom_collected_and_others_as_before():
