@@ -35,6 +35,7 @@ from websockets.sync.client import connect
 import meshlib
 from meshlib.admin.pages import PAGES
 from meshlib.cli.main import main
+from meshlib.resources.load_result import LoadResult
 from meshlib.resources.loader import load
 from meshlib.resources.report import STYLES, render
 from meshlib.testing import as_caller
@@ -161,8 +162,23 @@ def representations() -> str:
             "meshlib_fastapi",
             "meshlib_flask",
         ):
-            found.add(f"{type(one).__module__}.{type(one).__qualname__}: {one!r}")
+            found.add(f"{type(one).__module__}.{type(one).__qualname__}: {shown(one)}")
     return "\n".join(sorted(found))
+
+
+def shown(one: object) -> str:
+    """As it shows itself; or what it has until now, while another thread makes it."""
+    try:
+        return repr(one)
+    except AttributeError:
+        slots = [name for each in type(one).__mro__ for name in getattr(each, "__slots__", ())]
+        return repr([getattr(one, name) for name in (*slots, "__dict__") if hasattr(one, name)])
+
+
+def test_an_object_that_is_being_made_shows_what_it_has() -> None:
+    half = object.__new__(LoadResult)
+    half.unlisted = {"c4n4ry": ""}
+    assert shown(half) == "[{'c4n4ry': ''}]"
 
 
 class Outputs:

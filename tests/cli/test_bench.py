@@ -110,9 +110,18 @@ main(["bench", "--quick"])
     assert (ran.returncode, ran.stderr, ran.stdout) == (code, "interrupted: nothing was measured\n", "")
 
 
+@pytest.fixture
+def no_nohup() -> Iterator[None]:
+    """Processes that are begun here hear of a terminal that is closed, though these tests may not."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize(("number", "code"), ENDS)
 def test_an_interruption_writes_what_was_measured_and_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals, code: int
