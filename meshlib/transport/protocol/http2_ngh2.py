@@ -53,7 +53,6 @@ from meshlib.transport.protocol.http2_frames import (
     TINY,
     FrameBudget,
 )
-from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
 from meshlib.transport.protocol.http2_stream import A_HEADER
 from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
 from meshlib.transport.protocol.shortcuts import PLAIN
@@ -102,7 +101,6 @@ class Ngh2Codec(Ngh2Connection):
         "_budget",
         "_closing",
         "_first",
-        "_first_window",
         "_goaway",
         "_ignored",
         "_opened",
@@ -134,7 +132,6 @@ class Ngh2Codec(Ngh2Connection):
         self._unexplained = 0.0
         self._ignored = stream_window + MAX_HEAD_BYTES  # bytes of a stream that we reset which may be under way
         self._opened = self._wholes = 0  # streams that the budget has not been told of; those of ``open_whole``
-        self._first_window = FIRST_WINDOW  # of a stream that is opened
         self.max_streams = ALL_STREAMS
         self._flush()
 
@@ -440,7 +437,7 @@ class Ngh2Codec(Ngh2Connection):
             settings = event.settings
             self._explain(6 * len(settings))
             self.max_streams = settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, self.max_streams)
-            self._first_window = settings.get(ngh2.Setting.INITIAL_WINDOW_SIZE, self._first_window)
+            self._set(settings)
             sink.on_settings()
         elif isinstance(event, GoAwayReceived):
             self._explain(8 + len(event.debug_data))

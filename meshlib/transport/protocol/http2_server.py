@@ -180,8 +180,8 @@ class ServerSession(ServerConnection):
                 )
             ):
                 return False
-            stream.response_begun = True
             connection.send_response(number, head)
+            stream.response_begun = True  # not before: what goes on where this fails is ``respond``
             if trailers:  # no name of an argument where it need not be: ngh2 takes long to find it
                 connection.send_data(number, whole)
             else:

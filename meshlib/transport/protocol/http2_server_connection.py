@@ -19,7 +19,6 @@ from ngh2.events import (
 from meshlib.problems import said
 from meshlib.transport.protocol.http2_client_frames import never
 from meshlib.transport.protocol.http2_codec import Code
-from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
 from meshlib.transport.protocol.ngh2_connection import Ngh2Connection, closed_by
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class ServerConnection(Ngh2Connection):
     new streams are taken."""
 
     __slots__ = (
-        *("_blocked", "_closing", "_final", "_first_window", "_frames", "_last", "_peer_left", "_sink"),
+        *("_blocked", "_closing", "_final", "_frames", "_last", "_peer_left", "_sink"),
         *("broken", "draining", "streams", "writable"),
     )
 
@@ -44,7 +43,6 @@ class ServerConnection(Ngh2Connection):
         self._frames = frames
         self._blocked: dict[ServerStream, None] = {}
         self._last = 0  # the newest stream
-        self._first_window = FIRST_WINDOW  # of a stream of which nothing was sent, at least
         self._closing = self._final = self._peer_left = self.draining = False
         self.streams: dict[int, ServerStream] = {}
         self.broken: str | None = None
@@ -106,7 +104,7 @@ class ServerConnection(Ngh2Connection):
             return
         if isinstance(event, WindowUpdated | SettingsReceived):
             if isinstance(event, SettingsReceived):
-                self._first_window = event.settings.get(ngh2.Setting.INITIAL_WINDOW_SIZE, self._first_window)
+                self._set(event.settings)
             self._wake_blocked()
         elif isinstance(event, PingAcknowledged):
             if self.draining and event.opaque_data == _DRAIN:

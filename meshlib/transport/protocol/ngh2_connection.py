@@ -21,10 +21,11 @@ from ngh2.events import (
 
 from meshlib.problems import said
 from meshlib.transport.protocol.http2_codec import Code, Violation, name_of
+from meshlib.transport.protocol.http2_server_limits import FIRST_WINDOW
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _OF_STREAMS: Final[frozenset[type[Event]]] = frozenset(
     (DataReceived, RequestReceived, ResponseReceived, StreamClosed, StreamReset, TrailersReceived, WindowUpdated)
@@ -39,22 +40,37 @@ GOAWAY = b"\0\0\x08\x07\0\0\0\0\0"
 class Ngh2Connection:
     """Not thread-safe. ``_fresh``: the newest stream, where nghttp2 does not know it, which knows one from the moment that its
     head is written (a server opens none); ``_promised``: bytes of bodies that nghttp2 has and has not written; ``_least``: the
-    bytes of bodies at least that the connection's window has had room for since the last write."""
+    bytes of bodies at least that the connection's window has had room for since the last write; ``_first_window``: bytes of
+    a stream of which nothing was sent, at least; ``_shrunk``: the peer has made it smaller."""
 
-    __slots__ = ("_connection", "_events", "_fresh", "_least", "_out", "_promised")
+    __slots__ = ("_connection", "_events", "_first_window", "_fresh", "_least", "_out", "_promised", "_shrunk")
 
     def __init__(self, connection: ngh2.Connection) -> None:
         self._connection = connection
         self._events: deque[Event] = deque()
         self._out: list[bytes] = []
         self._fresh = self._promised = self._least = 0
+        self._first_window = FIRST_WINDOW
+        self._shrunk = False
+
+    def _set(self, settings: Mapping[int, int]) -> None:
+        """By the peer. Bodies that were promised before their streams' windows were made smaller, nghttp2 holds back and writes
+        when it can: from then on its window may become smaller than what was promised tells."""
+        window = settings.get(ngh2.Setting.INITIAL_WINDOW_SIZE, self._first_window)
+        if window < self._first_window:
+            self._shrunk = True
+            self._least = 0
+        self._first_window = window
 
     def _fits(self, promised: int) -> bool:
         """Whether the connection's window has room for so many bytes of bodies. What it had room for, only writing takes from
-        it: to ask nghttp2 takes longer."""
-        if promised > self._least:
-            self._least = self._connection.remote_window_size
-        return promised <= self._least
+        it, if nothing is held back (``_set``): to ask nghttp2 takes longer."""
+        if promised <= self._least:
+            return True
+        window: int = self._connection.remote_window_size
+        if not self._shrunk:
+            self._least = window
+        return promised <= window
 
     def _flush(self) -> None:
         """Have all written that was said."""

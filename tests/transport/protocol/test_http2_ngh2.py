@@ -166,6 +166,21 @@ def test_the_servers_first_window_bounds_a_body_that_goes_with_its_head():
     assert codec.send(codec.open(HEAD, False), memoryview(b"x" * 11), True) == 10
 
 
+def test_bodies_that_a_smaller_window_of_the_server_holds_back_count_when_they_are_written_later():
+    codec, first = made(), SettingsFrame.INITIAL_WINDOW_SIZE
+    codec.receive(SettingsFrame(0).serialize(), 0.0, Told())
+    number = codec.open(HEAD, False)
+    codec.outgoing()
+    assert codec.send(number, memoryview(b"x" * 60_000), True) == 60_000
+    for size in (0, 10_000):  # before it is written, so that 50,000 are held back
+        codec.receive(SettingsFrame(0, settings={first: size}).serialize(), 0.0, Told())
+    assert codec.open_whole(HEAD, b"x" * 9_000)
+    codec.outgoing()
+    codec.receive(WindowUpdateFrame(number, window_increment=50_000).serialize(), 0.0, Told())
+    assert codec._connection.remote_window_size == 0
+    assert not codec.open_whole(HEAD, b"x" * 9_000)
+
+
 def test_what_nobody_reads_is_not_given_back_to_its_stream(codec):
     number = codec.open(HEAD, True)
     codec.receive(response_head(number), 0.0, Told())

@@ -82,11 +82,11 @@ def facts(stream: Stream) -> tuple[object, ...]:
         stream.received,
         stream.unread,
     )
-    return (stream.id, failed, stream.complete, stream.begun, stream.head_done, *got)
+    return (stream.id, failed, stream.complete, stream.begun, stream.head_done, stream.reused, *got)
 
 
-def rounds(seed: int) -> list[object]:
-    """What comes of some batches of calls."""
+def rounds(seed: int, budgets: bool = True) -> list[object]:
+    """What comes of some batches of calls. ``budgets``: with what they may still send."""
     rng, server = random.Random(seed), Server()
     for seen in (http2_stream._proper, http2_stream._few):  # no run knows what another has met
         seen._known.clear()
@@ -95,11 +95,12 @@ def rounds(seed: int) -> list[object]:
     session.receive(SETTINGS, 0.0)
     codec: Any = session._codec
     told: list[object] = []
+    woken: list[None] = []
     for number in range(12):
         streams = []
         for each in range(rng.randrange(1, 6)):
             body = rng.choice([None, BODY])
-            stream = session.open(HEAD, body is None, False, lambda: None, body)
+            stream = session.open(HEAD, body is None, False, lambda: woken.append(None), body)
             assert stream is not None
             if rng.random() < 0.05:
                 stream.sent = False  # as if its body were still on its way
@@ -116,7 +117,9 @@ def rounds(seed: int) -> list[object]:
             told.append(facts(stream))
             session.take(stream)
         budget = codec._budget
-        told.append((session.outgoing(), session.broken, budget._left, budget._tiny, codec._unexplained))
+        told.append((session.outgoing(), session.broken, len(woken)))
+        if budgets:
+            told.append((budget._left, budget._tiny, codec._unexplained))
         if session.broken is not None:
             return told
         told.append((sorted(session.streams), codec._connection.local_window_size))
@@ -148,6 +151,30 @@ def test_responses_come_to_the_same_together_and_one_by_one(seed, monkeypatch):
     together = rounds(seed)
     monkeypatch.setattr(ngh2.Ngh2Codec, "_rows", lambda self, told, sink: told)
     assert rounds(seed) == together
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_responses_come_to_the_same_whole_and_in_pieces(seed, monkeypatch):
+    whole = rounds(seed, budgets=False)
+    monkeypatch.setattr(Http2Session, "on_wholes", lambda self, numbers, heads, bodies, trailers: [0] * len(numbers))
+    assert rounds(seed, budgets=False) == whole
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_of_streams_that_are_gone_or_whose_request_is_not_over_none_is_taken_whole(gone):
+    session = Http2Session(0.0, codec=ngh2.Ngh2Codec)
+    session.receive(SETTINGS, 0.0)
+    head = ((b":status", b"200"), (b"x-own", b"a"))
+    Stream(1, False, False, lambda: None).take_head(head)  # which is known from then on
+    one, other = session.open(HEAD, True, False, lambda: None), session.open(HEAD, gone, False, lambda: None)
+    assert one is not None
+    assert other is not None
+    if gone:
+        session.cancel(other)
+    before = facts(other)
+    weights = session.on_wholes([other.id, one.id], [head] * 2, [BODY] * 2, [None] * 2)
+    assert [bool(weight) for weight in weights] == [False, True]
+    assert (session.responded, facts(other), one.complete) == (True, before, True)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +268,16 @@ def test_requests_come_to_the_same_together_and_one_by_one(seed, monkeypatch, lo
     assert True in looks
     monkeypatch.setattr(ServerSession, "_rows", lambda self, told, sink: told)
     assert asked(seed) == together
+
+
+@pytest.mark.parametrize("kind", ["get", "post"])
+def test_streams_that_come_together_began_when_they_came(kind, looks):
+    client = Client()
+    looks.clear()
+    client.now = 100.0
+    client.send(*[frame for number in (1, 3, 5) for frame in requests(random.Random(1), client, number, kind)])
+    assert looks == [True]
+    assert [stream.began for stream in client.told.streams.values()] == [100.0] * 3  # resets are judged by it
 
 
 @pytest.mark.parametrize(

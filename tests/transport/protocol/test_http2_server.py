@@ -189,6 +189,22 @@ def test_a_response_has_one_head():
     assert client.got.heads == {1: [[(":status", "200")]]}
 
 
+def test_streams_that_are_told_of_after_the_connection_was_closed_end_with_their_response():
+    class Closing(Told):
+        def on_request(self, stream):
+            super().on_request(stream)
+            if stream.id == 3:
+                client.session.close("enough")
+            elif not client.session.respond_whole(stream, OK, b"x" * 9, []):
+                client.session.respond(stream, OK, True)
+
+    client = Client(Closing())
+    client.request(1)
+    client.send(*[client.head(number, GET) for number in (3, 5, 7)])
+    assert len(client.told.of("request")) == 4
+    assert not client.session.streams
+
+
 def test_one_write_for_all_that_came_together():
     told = Told()
     client = Client(told)

@@ -67,6 +67,26 @@ def test_a_window_that_was_made_smaller_and_has_not_been_told_of_counts():
     assert taken == [False]
 
 
+@pytest.mark.skipif(PLAIN, reason="a shortcut")
+def test_bodies_that_a_smaller_window_holds_back_count_when_they_are_written_later():
+    client = Client()
+    session = client.session
+    client.send(*[client.head(number, GET) for number in (1, 3, 5)])
+    for number in (1, 3, 5):
+        assert session.respond_whole(stream_of(client, number), OK, b"x" * 16_000, [])
+    client.send(SettingsFrame(0, settings={4: 0}))  # before they are written
+
+    class Answering(Told):
+        def on_request(self, stream):
+            session.respond_whole(stream, OK, b"x" * 9_000, [])
+
+    session._sink = Answering()
+    client.send(SettingsFrame(0, settings={4: 65535}), *[client.head(number, GET) for number in range(7, 21, 2)])
+    assert sum(map(len, client.got.bodies.values())) == 65535
+    assert session._connection.remote_window_size == 0
+    assert session._least <= 0
+
+
 def test_streams_share_the_window_of_the_connection():
     client = Client()
     client.request(1)

@@ -76,6 +76,20 @@ def test_a_window_that_had_room_is_not_asked_again_until_that_was_written(writte
     assert made._fits(46)
 
 
+def test_once_the_peer_has_made_windows_smaller_the_window_is_always_asked():
+    """As nghttp2 may have bodies to write then that are promised no more."""
+    made = Ngh2Connection(window := Window(100))
+    first = ngh2.Setting.INITIAL_WINDOW_SIZE
+    for settings in ({}, {first: 70_000}, {first: 70_000}):
+        made._set({**settings})
+        assert made._fits(60)
+    assert (window.asked, made._first_window) == (1, 70_000)
+    made._set({first: 69_999})
+    for _ in range(2):
+        assert [made._fits(60), made._fits(101), made._least] == [True, False, 0]
+    assert (window.asked, made._first_window) == (5, 69_999)
+
+
 def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
     made = server()
     assert made._read(PREFACE + SETTINGS, None) is None
@@ -89,6 +103,35 @@ def test_goodbye_is_said_once_nghttp2_has_no_connection_any_more_too():
 def test_why_it_was_closed_is_said_in_words_and_was_said_to_the_peer():
     violation = closed_by(ConnectionClosed(1, b"why"))
     assert (str(violation), violation.code) == ("PROTOCOL_ERROR: why", None)
+
+
+@pytest.mark.skipif(PLAIN, reason="a shortcut")
+@pytest.mark.parametrize("waiting", [True, False])
+def test_while_something_waits_to_be_told_nothing_is_told_before_it(waiting):
+    class Looked(Ngh2Connection):
+        looks = 0
+
+        def _rows(self, told, sink):
+            self.looks += 1
+            return told
+
+    client = ngh2.Connection(ngh2.Role.CLIENT)
+    client.initiate_connection()
+    made = Looked(server()._connection)
+    made._read(client.data_to_send(), None)
+    client.receive_data(made._said())
+    made._read(client.data_to_send(), None)  # its acknowledgement
+    if not waiting:
+        made._events.clear()
+    before, made.looks = list(made._events), 0
+    assert bool(before) is waiting
+    head = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", b"/")]
+    for _ in range(3):
+        client.send_request(head, end_stream=True)
+    made._read(client.data_to_send(), None)
+    assert made.looks == (0 if waiting else 2)
+    assert [*made._events][: len(before)] == before
+    assert len(made._events) == len(before) + 3
 
 
 def test_what_belongs_to_a_stream_is_told_together_in_its_order():
