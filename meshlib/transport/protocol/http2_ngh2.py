@@ -94,7 +94,7 @@ _end_stream: Final = attrgetter("end_stream")
 _stream_id: Final = attrgetter("stream_id")
 
 
-class Ngh2Codec(Ngh2Connection):
+class Ngh2Codec(Ngh2Connection[Sink]):
     """See ``Codec``."""
 
     __slots__ = (

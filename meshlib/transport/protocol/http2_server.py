@@ -292,7 +292,7 @@ class ServerSession(ServerConnection):
             self._closed += self._wholes
             self._wholes = 0
         self._budget.refill(now)
-        violation = self._feed(data) if data else None
+        violation = self._feed(data, sink) if data else None
         waiting = self._events
         take, acknowledge = waiting.popleft, self._connection.acknowledge_received_data
         flushed = False
@@ -394,13 +394,13 @@ class ServerSession(ServerConnection):
             take(stream, body)
         return []
 
-    def _feed(self, data: bytes) -> Violation | None:
+    def _feed(self, data: bytes, sink: Sink) -> Violation | None:
         try:
             data = self._frames.look(data)
         except Violation as error:
             self._events.extend(self._connection.events())
             return error
-        return self._read(data, self._sink)
+        return self._read(data, sink)
 
     def _overflows(self, number: int, increment: int) -> bool:
         if not number:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _DRAIN = b"draining"  # of the PING whose acknowledgement says that the client has seen the first GOAWAY
 
 
-class ServerConnection(Ngh2Connection):
+class ServerConnection(Ngh2Connection["Sink"]):
     """``sink`` is told what happens to ``streams``. ``broken``: why the connection is over before its time; ``draining``: no
     new streams are taken."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import ngh2
 from ngh2.events import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _OF_STREAMS: Final[frozenset[type[Event]]] = frozenset(
     (DataReceived, RequestReceived, ResponseReceived, StreamClosed, StreamReset, TrailersReceived, WindowUpdated)
 )
+_Sink = TypeVar("_Sink")
 _FEW = 2
 _stream_id = attrgetter("stream_id")
 
@@ -37,8 +38,10 @@ GOAWAY = b"\0\0\x08\x07\0\0\0\0\0"
 """The head of that frame."""
 
 
-class Ngh2Connection:
-    """Not thread-safe. ``_fresh``: the newest stream, where nghttp2 does not know it, which knows one from the moment that its
+class Ngh2Connection(Generic[_Sink]):
+    """Tells a ``_Sink``, of one side's kind. Not thread-safe.
+
+    ``_fresh``: the newest stream, where nghttp2 does not know it, which knows one from the moment that its
     head is written (a server opens none); ``_promised``: bytes of bodies that nghttp2 has and has not written; ``_least``: the
     bytes of bodies at least that the connection's window has had room for since the last write; ``_first_window``: bytes of
     a stream of which nothing was sent, at least; ``_shrunk``: the peer has made it smaller."""
@@ -120,11 +123,11 @@ class Ngh2Connection:
             except ngh2.NGH2Error:  # one stream, or all, are over: on with the next
                 pass
 
-    def _rows(self, told: list[Event], sink: Any) -> list[Event]:
+    def _rows(self, told: list[Event], sink: _Sink) -> list[Event]:
         """Tell ``sink`` of calls that have come whole, many of them together, and return what it was not told of."""
         return told
 
-    def _read(self, data: bytes, sink: Any) -> Violation | None:
+    def _read(self, data: bytes, sink: _Sink) -> Violation | None:
         """Bytes from the peer, of which ``sink`` was told (``_rows``), or whose events are there then. Returns how they break
         HTTP/2."""
         violation = None
