@@ -90,12 +90,12 @@ def _place(locality: str) -> Facts:
     return {"region": region, "zone": zone, "sub_zone": sub_zone}
 
 
-def _facts(endpoint: Endpoint | None, state: EndpointState | None) -> Facts:
+def _facts(bound: BoundCluster | None, endpoint: Endpoint | None, state: EndpointState | None) -> Facts:
     facts: Facts = {"weight": 1, "priority": 0, "hostname": "", **_place("")}
     if endpoint is not None:
         facts |= {"weight": endpoint.weight, "hostname": endpoint.hostname, **_place(endpoint.locality)}
-    if state is not None:
-        facts |= {"weight": round(state.weight, 3), "priority": state.priority}
+    if bound is not None and state is not None:
+        facts |= {"weight": round(state.weight, 3), "priority": bound.places.get(state, (0, 0))[0]}
     return facts
 
 
@@ -109,7 +109,7 @@ def _texts(live: Live, counts: EndpointCounts) -> Iterator[bytes]:
             facts = {
                 **_counts(key, state, counts),
                 "health_flags": "".join(f"/{flag}" for flag in _flags(endpoint, state)) or HEALTHY,
-                **_facts(endpoint, state),
+                **_facts(bound, endpoint, state),
             }
             lines += [f"{key}::{address}::{name}::{value}" for name, value in facts.items()]
         yield ("\n".join(lines) + "\n").encode()
@@ -137,7 +137,7 @@ def cluster_status(live: Live, spec: Cluster, counts: EndpointCounts) -> dict[st
     bound = live.bound.get(spec.key)
     host_statuses = []
     for address, endpoint, state in _hosts(live, spec):
-        facts = _facts(endpoint, state)
+        facts = _facts(bound, endpoint, state)
         flags = _flags(endpoint, state)
         host_statuses.append(
             {

@@ -60,6 +60,8 @@ class BoundCluster:
 
     __slots__ = (
         "__weakref__",
+        "_balancer",
+        "_balancers",
         "_even",
         "_placed",
         "_special",
@@ -72,6 +74,7 @@ class BoundCluster:
         "guard",
         "max_requests",
         "mutual",
+        "places",
         "plain",
         "remembers_picks",
         "retired",
@@ -104,15 +107,18 @@ class BoundCluster:
         self.endpoints: tuple[EndpointState, ...]
         if spec.placement is None and spec.slow_start is None and spec.resolution not in ("dns", "passthrough"):
             self.endpoints, other = state.take(spec.endpoints, now)
+            self.places: dict[EndpointState, tuple[int, int]] = {}  # here, as another snapshot has others
         else:
             self.endpoints, other = self._take_placed(now), True
         with state.lock:
+            state.slow_start = spec.slow_start
             if spec.mutual and spec.resolution == "dns":
                 self.mutual = spec.mutual | self._mutual_addresses()
             if state.balancer_name != spec.balancer:
                 state.balancer_name = spec.balancer
                 state.balancer = new_balancer(spec.balancer)
                 state.balancers = {}
+            self._balancer, self._balancers = state.balancer, state.balancers  # another snapshot may want others
             other = self._configure_outlier_detection(now) or other
             self._configure_slots()
             if other:  # clusters bound before, which calls under way use, look again
@@ -128,31 +134,28 @@ class BoundCluster:
 
     def _take_placed(self, now: float) -> tuple[EndpointState, ...]:
         """The states of endpoints that are not just addresses of one place and full weight."""
-        state, members = self.state, []
+        state, members, places = self.state, [], {}
         with state.lock:
-            for endpoint, priority, group in self._members():
+            for endpoint, place in self._members():
                 member = state.endpoint(endpoint, now)
-                member.priority, member.group = priority, group
+                places[member] = place
                 members.append(member)
             if self.spec.resolution != "passthrough":
                 state.keep(members)
-            state.taken = None
+            state.taken, self.places = None, places
         return tuple(members)
 
-    def _members(self) -> Iterator[tuple[Endpoint, int, int]]:
+    def _members(self) -> Iterator[tuple[Endpoint, tuple[int, int]]]:
         """Endpoints with priority and group; a name stands for the addresses it was resolved to."""
-        spec, addresses = self.spec, self.state.addresses
-        placement = spec.placement
+        spec, placement, addresses = self.spec, self.spec.placement, self.state.addresses
         for position, endpoint in enumerate(spec.endpoints):
-            priority = group = 0
-            if placement is not None:
-                priority, group = placement.priorities[position] or 0, placement.groups[position]
+            place = placement.of(position) if placement is not None else (0, 0)
             resolved = addresses.get(endpoint.address) if spec.resolution == "dns" else None
             if not resolved:
-                yield endpoint, priority, group
+                yield endpoint, place
             else:
                 for address in resolved:
-                    yield replace(endpoint, address=address, key=""), priority, group
+                    yield replace(endpoint, address=address, key=""), place
 
     def _mutual_addresses(self) -> frozenset[str]:
         """Keys of what the names among the endpoints in ``mutual`` were resolved to."""
@@ -214,9 +217,10 @@ class BoundCluster:
         self._table: Table | None = None
         self._tiers: list[Tier] | None = None
         if spec.placement is not None and self.endpoints:
-            self._tiers = build(self.endpoints, spec.placement.weights, spec.panic_percent, self._balancer_of)
+            weights = spec.placement.weights
+            self._tiers = build(self.endpoints, self.places, weights, spec.panic_percent, self._balancer_of)
         self._placed = self._tiers is not None or spec.hash_policy is not None
-        warmth = spec.slow_start
+        warmth = spec.slow_start if spec.slow_start == state.slow_start else None  # else others weigh them
         self._warming: list[EndpointState] = []
         if warmth is not None:
             self._warming = [
@@ -226,16 +230,15 @@ class BoundCluster:
         self._special = self._placed or bool(self._warming)
         # a pick, as nearly all are; None: there is more to it. One object: no half of it is seen
         self.draw: Draw | None = None
-        balancer = state.balancer
+        balancer = self._balancer
         if type(balancer) is LeastRequest and self._even and not self._special and len(self.usable) > 1:
             self.draw = balancer.among(self.usable)
         return bool(unreachable)
 
     def _balancer_of(self, priority: int, group: int) -> Balancer:
-        balancers = self.state.balancers
-        found = balancers.get((priority, group))
+        found = self._balancers.get((priority, group))
         if found is None:
-            found = balancers[priority, group] = new_balancer(self.spec.balancer)
+            found = self._balancers[priority, group] = new_balancer(self.spec.balancer)
         return found
 
     def _warm(self, now: float) -> None:
@@ -277,7 +280,6 @@ class BoundCluster:
         self, rng: random.Random, now: float, picks: Picks | None, tried: Sequence[EndpointState], retry: RetryPolicy
     ) -> EndpointState | None:
         """The pick that is not just a draw."""
-        state = self.state
         if self._special:
             if self._warming:
                 self._warm(now)
@@ -289,8 +291,8 @@ class BoundCluster:
         if not usable:
             return self._dialled(picks, rng) if picks is not None else None
         if tried and retry.ignore_previous_hosts:
-            return pick_avoiding(partial(state.balancer.pick, usable, rng, self._even), tried)
-        return state.balancer.pick(usable, rng, self._even)
+            return pick_avoiding(partial(self._balancer.pick, usable, rng, self._even), tried)
+        return self._balancer.pick(usable, rng, self._even)
 
     def _pick_placed(
         self, rng: random.Random, picks: Picks | None, tried: Sequence[EndpointState], retry: RetryPolicy
@@ -301,7 +303,7 @@ class BoundCluster:
         if not tried:
             return self._pick_of(tiers, rng) if value is None else self._hashed(tiers, value)
         if tiers is not None and retry.remote_localities:
-            tiers = list(leaving_out(tiers, tried))
+            tiers = list(leaving_out(tiers, tried, self.places))
         avoid, numbers, chosen = tried if retry.ignore_previous_hosts else (), count(), tiers
         if value is None:
             return pick_avoiding(lambda: self._pick_of(chosen, rng), avoid, REPICKS)
@@ -484,7 +486,7 @@ class BoundCluster:
         with state.lock:
             state.addresses[name] = addresses
             # not the addresses are compared: another bound cluster may have told them to the state, and this one not know them
-            if [endpoint.key for endpoint, _, _ in self._members()] == [endpoint.key for endpoint in self.endpoints]:
+            if [endpoint.key for endpoint, _ in self._members()] == [endpoint.key for endpoint in self.endpoints]:
                 return []
             self.configure(now)
         members = set(self.endpoints)

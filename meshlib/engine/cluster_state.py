@@ -16,6 +16,7 @@ from meshlib.policy.endpoint import EndpointState
 if TYPE_CHECKING:
     from meshlib.policy.balancer import Balancer
     from meshlib.policy.outlier import Ejection, OutlierDetector
+    from meshlib.policy.slow_start import SlowStart
     from meshlib.registry.service import Endpoint
 
 EVENTS_KEPT = 100
@@ -50,6 +51,7 @@ class ClusterState:
         "retries",
         "retries_active",
         "slots",
+        "slow_start",
         "taken",
         "tally",
     )
@@ -67,6 +69,7 @@ class ClusterState:
         self.detector: OutlierDetector | None = None
         self.next_tick = FAR  # of the detector: it looks at nothing before
         self.slots: Slots | None = None
+        self.slow_start: SlowStart | None = None  # of the newest configuration, by which endpoints weigh less
         self.taken: tuple[Sequence[Endpoint], tuple[EndpointState, ...]] | None = None
         """What ``take`` was given last, and what it gave."""
         self.addresses: dict[str, tuple[str, ...]] = {}  # of endpoints that are names: what they were resolved to last
@@ -129,8 +132,6 @@ class ClusterState:
 
     def _take_all(self, specs: Sequence[Endpoint], now: float) -> tuple[tuple[EndpointState, ...], bool]:
         made = tuple([self.endpoint(spec, now) for spec in specs])
-        for state in made:
-            state.priority = state.group = 0
         self.keep(made)
         self.taken = specs, made
         return made, True

@@ -210,7 +210,7 @@ def endpoints_of(cluster: BoundCluster, now: float, certificate: str | None = No
                 "workload": endpoint.endpoint.workload,
                 "pod": endpoint.endpoint.pod,
                 "locality": endpoint.endpoint.locality,
-                "priority": endpoint.priority,
+                "priority": cluster.places.get(endpoint, (0, 0))[0],
                 "healthy": endpoint.healthy,
                 "serving": endpoint.serving,
                 "reachable": endpoint.reachable,

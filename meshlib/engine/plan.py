@@ -27,7 +27,8 @@ class Way:
 class Plan:
     """What would be looked up by each call. ``timeout``: seconds for all of the call, None: any; ``within``: for its attempt,
     which is the rule's perTryTimeout where that is less, INFINITE without any; ``only``: the way, where there is one alone. Of
-    several a draw below ``span`` finds it in ``drawn``, where each stands as often as it weighs; None: ``choice`` does."""
+    several ways one is drawn by weight: ``drawn`` has each as many times as its weight says, ``span`` in all, so that a random
+    position in it will do. ``drawn`` is None where it would be too long: then ``choice`` picks the way."""
 
     __slots__ = ("choice", "drawn", "only", "span", "timeout", "ways", "within")
 

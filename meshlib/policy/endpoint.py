@@ -79,11 +79,10 @@ class EndpointState:
     ``key`` is ``address:port``; ``endpoint`` the immutable registry endpoint of the newest snapshot; ``active`` the
     requests in flight (what LEAST_REQUEST compares); ``healthy`` is readiness from discovery; ``ejected`` is outlier
     detection's verdict, whose own bookkeeping hangs on ``outlier``; ``spotless``: one more success changes nothing of that.
-    ``serving`` is what its grpc.health.v1 service says,
-    ``reachable`` whether the last connection attempt found it; ``avoided``: it is not, and others are. ``priority`` and
-    ``group`` say where locality puts it; ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer
-    that looks at it remembers; ``principals``, once there was a connection over mTLS of the mesh, are ours and its own on the
-    last one.
+    ``serving`` is what its grpc.health.v1 service says, ``reachable`` whether the last connection attempt found it;
+    ``avoided``: it is not, and others are. ``since`` is when it joined, by the caller's clock; ``latency`` what a balancer
+    that looks at it remembers; ``principals``, once there was a connection over mTLS of the mesh, are ours and its own on
+    the last one. Where locality puts it is not here, as calls under way may see that as an older snapshot does.
     """
 
     __slots__ = (
@@ -91,13 +90,11 @@ class EndpointState:
         "avoided",
         "ejected",
         "endpoint",
-        "group",
         "healthy",
         "key",
         "latency",
         "outlier",
         "principals",
-        "priority",
         "reachable",
         "serving",
         "since",
@@ -107,8 +104,6 @@ class EndpointState:
 
     def __init__(self, key: str, endpoint: Address = UNREGISTERED, weight: float = 1, healthy: bool = True) -> None:
         self.key = key
-        self.priority = 0
-        self.group = 0
         self.since = 0.0
         self.latency: tuple[float, float] | None = None  # seconds, and when that was
         self.endpoint = endpoint

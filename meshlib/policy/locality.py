@@ -45,6 +45,10 @@ class Placement:
     groups: tuple[int, ...]
     weights: tuple[float, ...]
 
+    def of(self, position: int) -> tuple[int, int]:
+        """Priority and group of an endpoint that is not left out."""
+        return self.priorities[position] or 0, self.groups[position]
+
 
 def place(
     endpoints: Sequence[Place],

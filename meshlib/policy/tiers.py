@@ -8,7 +8,7 @@ shrunk in the same way. Built anew when an endpoint's health changes, so that a 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from meshlib.policy.balancer import equal_weights
@@ -84,15 +84,18 @@ def spread(health: Sequence[int]) -> list[int]:
 
 def build(
     endpoints: Iterable[EndpointState],
+    places: Mapping[EndpointState, tuple[int, int]],
     weights: Sequence[float],
     panic_percent: int,
     balancer_of: Callable[[int, int], Balancer],
 ) -> list[Tier]:
-    """The tiers of a cluster, best first. ``weights`` by group; ``balancer_of(priority, group)`` keeps each balancer's
-    position. A priority in panic (fewer usable than ``panic_percent``) takes all of its endpoints."""
+    """The tiers of a cluster, best first. ``places``: priority and group of each endpoint; ``weights`` by group;
+    ``balancer_of(priority, group)`` keeps each balancer's position. A priority in panic (fewer usable than
+    ``panic_percent``) takes all of its endpoints."""
     members: dict[int, dict[int, list[EndpointState]]] = {}
     for endpoint in endpoints:
-        members.setdefault(endpoint.priority, {}).setdefault(endpoint.group, []).append(endpoint)
+        priority, key = places[endpoint]
+        members.setdefault(priority, {}).setdefault(key, []).append(endpoint)
     tiers = []
     health = []
     for priority in sorted(members):
@@ -123,13 +126,15 @@ def choose(tiers: Sequence[Tier], at: int) -> Tier | None:
     return None
 
 
-def leaving_out(tiers: Sequence[Tier], tried: Sequence[EndpointState]) -> Sequence[Tier]:
+def leaving_out(
+    tiers: Sequence[Tier], tried: Sequence[EndpointState], places: Mapping[EndpointState, tuple[int, int]]
+) -> Sequence[Tier]:
     """The tiers for a retry that should go elsewhere (``retryRemoteLocalities``): after every two tries without the
-    priorities of the endpoints tried so far; all of them again when none would be left."""
+    priorities of the endpoints tried so far (``places``: as in ``build``); all of them again when none would be left."""
     rounds = len(tried) // REMOTE_AFTER
     if not rounds:
         return tiers
-    gone = {endpoint.priority for endpoint in tried[: rounds * REMOTE_AFTER]}
+    gone = {places[endpoint][0] for endpoint in tried[: rounds * REMOTE_AFTER] if endpoint in places}
     others = [tier for tier in tiers if tier.priority not in gone and tier.groups]
     if not others:
         return tiers

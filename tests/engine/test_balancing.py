@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshlib.engine.outcome import Failure
+from meshlib.engine.outcome import Failure, Outcome
 from meshlib.policy.consistent_hash import HashPolicy, combined, hash_of
 from meshlib.policy.endpoint import EndpointState
 from meshlib.workload import Workload
@@ -360,3 +360,75 @@ def test_error_codes_may_replace_5xx():
     assert len(set(calls(made, 30))) == 2
     made.call(made.script(429))
     assert len(set(calls(made, 30))) == 1
+
+
+# -- a call under way while its cluster is replaced -------------------------------------------------------------------
+
+RETRIED = {"retries": {"attempts": 2, "retryOn": "5xx"}}
+PATIENT = {"consecutive5xxErrors": 5}
+
+
+def tried_across(made: Bench, *then: dict[str, Any], count: int = 1) -> list[str]:
+    """Whom a call's attempts went to after the configuration was replaced during its first one."""
+
+    def reload(_: Any) -> Outcome:
+        made.apply(*then)
+        return Outcome(status=503, whole=b"")
+
+    script = made.script(reload, *[503] * (count - 1), 200)
+    outcome, _ = made.call(script)
+    assert outcome.status == 200
+    return script.tried[1:]
+
+
+def resources(*endpoints: dict[str, Any], rule: Any = RETRIED, **policy: Any) -> list[dict[str, Any]]:
+    routes = virtual_service("reviews", {"route": [to("reviews")], **rule})
+    return [service("reviews"), *endpoints, routes, *([destination_rule("reviews", **policy)] if policy else [])]
+
+
+def test_a_retry_goes_by_the_localities_that_its_call_began_with_although_there_are_more_by_now():
+    now = [placed_pod(4, "eu/x"), placed_pod(3, "us/east"), placed_pod(9, "ap/c"), placed_pod(8, "us/b")]
+    now += [placed_pod(7, "us/a"), placed_pod(1, "us/west")]
+    made = bench(
+        placed_pod(1, "us/west"), placed_pod(3, "us/east"), rule=RETRIED, workload=WEST, outlierDetection=PATIENT
+    )
+    assert set(by_port(tried_across(made, *resources(*now, outlierDetection=PATIENT)))) == {1}
+    assert set(by_port(calls(made, 20))) == {1}
+
+
+def test_and_by_its_priorities_where_the_numbers_of_the_new_ones_would_fit():
+    made = bench(
+        placed_pod(1, "us/west"), placed_pod(3, "us/east"), rule=RETRIED, workload=WEST, outlierDetection=PATIENT
+    )
+    turned = resources(placed_pod(1, "us/east"), placed_pod(3, "us/west"), outlierDetection=PATIENT)
+    assert set(by_port(tried_across(made, *turned))) == {1}
+    assert set(by_port(calls(made, 20))) == {3}
+
+
+def test_and_leaves_the_priorities_that_those_tried_have_for_it():
+    leaving = {"retries": {"attempts": 3, "retryOn": "5xx", "retryRemoteLocalities": True}}
+    detection = {"consecutive5xxErrors": 9}
+    made = bench(
+        placed_pod(1, "us/west"), placed_pod(3, "us/east"), rule=leaving, workload=WEST, outlierDetection=detection
+    )
+    turned = resources(placed_pod(1, "us/east"), placed_pod(3, "us/west"), rule=leaving, outlierDetection=detection)
+    assert [int(key[-1]) for key in tried_across(made, *turned, count=2)] == [1, 3]
+
+
+@pytest.mark.parametrize("places", [["", ""], ["us/west", "us/west"]])
+@pytest.mark.parametrize("now", [HASH, {"simple": "PASSTHROUGH"}])
+def test_a_retry_is_balanced_as_when_its_call_began_although_its_keys_say_where_calls_go_by_now(places, now):
+    there = [placed_pod(n + 1, place) if place else pod("reviews", "v1", n + 1) for n, place in enumerate(places)]
+    made = bench(*there, rule=RETRIED, workload=WEST, outlierDetection=PATIENT)
+    more = resources(*there, placed_pod(3, "eu/x"), loadBalancer=now, outlierDetection=PATIENT)
+    assert set(by_port(tried_across(made, *more))) <= {1, 2}
+
+
+def test_a_retry_leaves_the_weights_of_those_alone_who_are_not_warmed_up_any_more():
+    warm = {"loadBalancer": {"simple": "ROUND_ROBIN", "warmup": {"duration": "100s", "minimumPercent": 10}}}
+    even = {"loadBalancer": {"simple": "ROUND_ROBIN"}}
+    made = bench(*pods(1), rule=RETRIED, **warm)
+    made.clock.advance(200)
+    made.apply(*resources(*pods(2), **warm))
+    tried_across(made, *resources(*pods(2), **even))
+    assert [endpoint.weight for endpoint in made.state(KEY).endpoints.values()] == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -80,3 +81,31 @@ def test_those_that_are_not_tried_again_are_not_drawn():
     first, second = cluster.endpoints
     retry = replace(NO_RETRY, ignore_previous_hosts=True)
     assert {cluster.pick(rng, 0.0, None, (first,), retry) for _ in range(20)} == {second}
+
+
+def test_those_that_are_tried_again_are_drawn_as_any():
+    spec = replace(bound(BoundCluster).spec, endpoints=TWO, balancer="LEAST_REQUEST")
+    cluster, rng = BoundCluster(spec, ClusterState(ALL), 0.0), random.Random(3)
+    first, second = cluster.endpoints
+    retry = replace(NO_RETRY, ignore_previous_hosts=False)
+    picked = Counter(cluster.pick(rng, 0.0, None, (first,), retry) for _ in range(100))
+    assert picked.keys() == {first, second}
+    assert picked[first] > 30
+
+
+def test_whoever_is_ejected_is_neither_drawn_nor_picked_again():
+    three = (*TWO, Endpoint("10.0.0.3", 80))
+    spec = replace(bound(BoundCluster).spec, endpoints=three, balancer="LEAST_REQUEST")
+    cluster, rng = BoundCluster(spec, ClusterState(ALL), 0.0), random.Random(3)
+    ejected, *others = cluster.endpoints
+    ejected.ejected = True
+    cluster.state.generation += 1
+    assert {cluster.pick(rng, 0.0) for _ in range(50)} == set(others)
+    assert cluster.draw is not None
+    retry = replace(NO_RETRY, ignore_previous_hosts=True)
+    for tried in others:
+        again = {cluster.pick(rng, 0.0, None, (ejected, tried), retry) for _ in range(50)}
+        assert again - {tried} == {other for other in others if other is not tried}
+        assert ejected not in {cluster.pick(rng, 0.0, None, (tried,), retry) for _ in range(50)}
+    any_again = replace(NO_RETRY, ignore_previous_hosts=False)
+    assert {cluster.pick(rng, 0.0, None, (others[0],), any_again) for _ in range(50)} == set(others)

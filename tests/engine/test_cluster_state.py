@@ -40,7 +40,7 @@ SPEC = spec()
 
 def told(cluster: BoundCluster) -> object:
     """What it would choose from, and what it knows of each."""
-    members = [(e.key, e.endpoint, e.weight, e.healthy, e.priority, e.group, e.avoided) for e in cluster.endpoints]
+    members = [(e.key, e.endpoint, e.weight, e.healthy, cluster.places.get(e), e.avoided) for e in cluster.endpoints]
     return members, [e.key for e in cluster.usable], cluster._even, sorted(cluster.state.endpoints)
 
 

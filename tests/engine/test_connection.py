@@ -98,6 +98,14 @@ def test_a_failed_connection_is_not_tried_again_and_held_against_its_endpoint(fa
     assert (delivered.status, call.record.flags) == (503, "UH")
 
 
+def test_a_failed_connection_is_kept_as_an_attempt_with_why_it_failed():
+    b = Connections()
+    call, _, _ = b.made(Outcome(Failure.CONNECT_FAILED, "nobody listens there"))
+    assert [(each.endpoint, each.failure, each.detail) for each in call.record.attempts] == [
+        ("10.0.0.1:5432", "connect_failed", "nobody listens there")
+    ]
+
+
 def test_a_connection_that_is_made_ends_a_row_of_failures():
     b = Connections(policy(outlierDetection={"consecutive5xxErrors": 2, "maxEjectionPercent": 100}))
     for outcome in (Outcome(Failure.CONNECT_FAILED), GOOD, Outcome(Failure.CONNECT_FAILED)):

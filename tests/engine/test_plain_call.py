@@ -192,6 +192,16 @@ def test_who_was_ejected_may_be_picked_again_when_that_time_is_over():
     assert not any(each.ejected for each in b.state(V1).endpoints.values())
 
 
+def test_outlier_detection_looks_at_its_endpoints_in_the_very_moment_that_it_said():
+    tried = destination_rule("reviews", "v1", "v2")
+    tried["spec"]["trafficPolicy"] = OUTLIERS
+    b = bench(PLAIN, tried)
+    assert short(b, b.script(200))[2]
+    b.clock.now = tick = b.state(V1).next_tick
+    assert short(b, b.script(200))[2]
+    assert b.state(V1).next_tick > tick
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_calls_do_and_say_the_same_with_and_without_it(seed):
     dice = random.Random(seed)

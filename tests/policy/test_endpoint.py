@@ -10,7 +10,7 @@ from meshlib.policy.endpoint import EndpointState
 def test_a_new_endpoint_is_idle_usable_and_unknown():
     made = EndpointState("127.0.0.1:80")
     assert (made.usable, made.active, made.weight, made.latency, made.outlier) == (True, 0, 1, None, None)
-    assert (made.priority, made.group, made.since) == (0, 0, 0.0)
+    assert made.since == 0.0
     assert not EndpointState("127.0.0.1:80", healthy=False).usable
 
 

@@ -46,17 +46,15 @@ def test_all_of_the_load_goes_somewhere_that_can_serve(health):
     assert not any(load for load, part in zip(loads, health, strict=True) if not part)
 
 
-def members(*places: tuple[int, int, bool]) -> list[EndpointState]:
-    made = []
-    for number, (priority, group, usable) in enumerate(places):
-        endpoint = EndpointState(f"e{number}", healthy=usable)
-        endpoint.priority, endpoint.group = priority, group
-        made.append(endpoint)
-    return made
+def members(*places: tuple[int, int, bool]) -> dict[EndpointState, tuple[int, int]]:
+    return {
+        EndpointState(f"e{number}", healthy=usable): (priority, group)
+        for number, (priority, group, usable) in enumerate(places)
+    }
 
 
-def tiers(endpoints, weights, panic=0):
-    return build(endpoints, weights, panic, lambda priority, group: None)
+def tiers(places, weights, panic=0):
+    return build(places, places, weights, panic, lambda priority, group: None)
 
 
 def test_endpoints_are_sorted_into_priorities_and_localities():
@@ -93,13 +91,13 @@ def test_a_draw_finds_its_tier():
 
 
 def test_a_retry_leaves_tried_priorities_after_every_second_try():
-    endpoints = members((0, 0, True), (0, 0, True), (1, 1, True), (2, 2, True))
-    there = tiers(endpoints, [1.0, 1.0, 1.0])
+    places = members((0, 0, True), (0, 0, True), (1, 1, True), (2, 2, True))
+    there, endpoints = tiers(places, [1.0, 1.0, 1.0]), list(places)
     tried = [endpoints[0]]
-    assert leaving_out(there, tried) is there
+    assert leaving_out(there, tried, places) is there
     tried.append(endpoints[1])
-    assert [(t.priority, t.load) for t in leaving_out(there, tried)] == [(1, 100), (2, 0)]
+    assert [(t.priority, t.load) for t in leaving_out(there, tried, places)] == [(1, 100), (2, 0)]
     tried += [endpoints[2], endpoints[2]]
-    assert [(t.priority, t.load) for t in leaving_out(there, tried)] == [(2, 100)]
+    assert [(t.priority, t.load) for t in leaving_out(there, tried, places)] == [(2, 100)]
     tried += [endpoints[3], endpoints[3]]
-    assert leaving_out(there, tried) is there
+    assert leaving_out(there, tried, places) is there

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import meshlib
-from meshlib.telemetry.recent import KEPT, LONGEST_PATH, MOST_ATTEMPTS, Recent
+from meshlib.telemetry.recent import KEPT, LONGEST_PATH, LONGEST_WORDS, MOST_ATTEMPTS, Recent
 from tests.support.fake_clock import FakeClock
 from tests.support.resources import pod, service, to, virtual_service
 
@@ -106,6 +106,13 @@ def test_texts_and_attempts_are_bounded(mesh, recent):
     assert len(oldest["path"]) == LONGEST_PATH + 3
     assert len(newest["method"]) == 100
     assert MOST_ATTEMPTS == 20
+
+
+def test_why_an_attempt_failed_is_bounded_as_well(mesh, recent):
+    with client(mesh, httpx.ConnectError("x" * 5000)) as calls:
+        calls.get("http://reviews:9080/")
+    (call,) = recent.calls()
+    assert call["attempts"][0]["detail"] == "x" * LONGEST_WORDS
 
 
 def test_so_many_are_kept_and_no_more(mesh, clock):
