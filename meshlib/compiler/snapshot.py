@@ -31,7 +31,7 @@ MAX_SEEN = 10_000
 NO_HOSTS = VisibleHosts()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Snapshot:
     """Everything a client needs to route; made by ``compile_snapshot``, never changed."""
 

@@ -26,7 +26,7 @@ from meshlib.transport.protocol.http2_server_limits import UNWRITTEN
 from meshlib.transport.protocol.shortcuts import PLAIN
 
 if TYPE_CHECKING:
-    from meshlib.compiler.snapshot import Snapshot
+    from meshlib.compiler.mesh_settings import MeshSettings
     from meshlib.engine.live import Live
     from meshlib.policy.path_spellings import Normalization
     from meshlib.policy.refusal import Refusal
@@ -67,8 +67,8 @@ class Http2Downstream(asyncio.Protocol):
         "_progress",
         "_proto",
         "_proto_size",
+        "_settings",
         "_slashes",
-        "_snapshot",
         "_tells",
         "_usual",
         "_usual_size",
@@ -88,7 +88,8 @@ class Http2Downstream(asyncio.Protocol):
         self._proto_size = sum(map(len, self._proto))
         self._usual_size = LENGTH + _ID_NAME + self._proto_size
         self._new: list[Http2Call] = []  # whose heads came in this batch of reads
-        self._snapshot: Snapshot | None = None  # of which the five below are
+        # by which the five below are; not the configuration, which an idle connection would keep after a reload
+        self._settings: MeshSettings | None = None
         self._normalization: Normalization = "BASE"
         self._slashes = True  # that leaves them as they are
         self._numbers = True  # requests that have none get an x-request-id
@@ -128,8 +129,9 @@ class Http2Downstream(asyncio.Protocol):
             core = self._forwarder.core
             live = core.live
             if live is not None:
-                if live.snapshot is not self._snapshot:
-                    self._read_settings(live.snapshot)
+                settings = live.snapshot.inbound.default.mesh
+                if settings is not self._settings:
+                    self._read_settings(settings)
                 if self._usual is not None and core.exchange_of is exchange_of:
                     self._live = live
             self._new = []
@@ -291,13 +293,12 @@ class Http2Downstream(asyncio.Protocol):
 
     # -- requests -------------------------------------------------------------------------------------------------------
 
-    def _read_settings(self, snapshot: Snapshot) -> None:
-        """It is another one than for the requests before. Raises nothing."""
-        self._snapshot = snapshot
-        mesh = snapshot.inbound.default.mesh
-        self._normalization = mesh.path_normalization
+    def _read_settings(self, settings: MeshSettings) -> None:
+        """They are others than for the requests before. Raises nothing."""
+        self._settings = settings
+        self._normalization = settings.path_normalization
         self._slashes = self._normalization in KEEP_SLASHES
-        self._headers = headers = mesh.proxy_headers
+        self._headers = headers = settings.proxy_headers
         self._numbers = headers.request_id
         forwarder = self._forwarder
         usual = (

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from meshlib.proxy.connect import connect
@@ -216,7 +217,7 @@ class RequestsTo(HttpConnection[TransparentListener]):
         super().__init__(listener, listener.proto)
         self._ip, self._port = meant
         # of the last request: nearly always those of the next one, too
-        self._snapshot: Snapshot | None = None
+        self._snapshot: weakref.ref[Snapshot] | None = None  # an idle connection keeps no configuration after a reload
         self._asked = ("", "")
         self._dialled = ""
 
@@ -226,8 +227,8 @@ class RequestsTo(HttpConnection[TransparentListener]):
         live = self.core.live
         if live is not None:
             snapshot, asked = live.snapshot, (request.scheme, request.authority)
-            if snapshot is not self._snapshot or asked != self._asked:
-                self._snapshot, self._asked = snapshot, asked
+            if self._snapshot is None or snapshot is not self._snapshot() or asked != self._asked:
+                self._snapshot, self._asked = weakref.ref(snapshot), asked
                 self._dialled = self._called(snapshot, *asked)
             request.dialled = self._dialled
         return self._listener.forwarder.forward(request, responder)

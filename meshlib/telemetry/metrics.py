@@ -112,8 +112,9 @@ class Series(NamedTuple):
             self.response_messages.inc(received)
 
 
-def key_of(record: Exchange) -> tuple[object, ...]:
+def key_of(call: Call) -> tuple[object, ...]:
     """What the series of a call are looked up with."""
+    record = call.record
     return (
         record.destination or record.virtual_host,  # whose host it was, of a response that was made here
         record.endpoint,
@@ -121,6 +122,7 @@ def key_of(record: Exchange) -> tuple[object, ...]:
         record.flags,
         record.grpc_status,
         record.peer_metadata,
+        call.request.protocol,
     )
 
 
@@ -157,7 +159,7 @@ class Metrics:
         if one_message is not None and one_message.took(call, now):
             return
         values: tuple[str, ...] = ()
-        key = key_of(record)
+        key = key_of(call)
         if self._evaluated is not None:
             values = self._evaluated.values(call, now, self._labels)
             key = (*key, values)
@@ -188,7 +190,7 @@ class Metrics:
     def traced(self, call: Call, now: float, traced: Traced) -> None:
         """A call that was ``finished`` is one of a trace: the example of calls that take so long."""
         record = call.record
-        key = key_of(record)
+        key = key_of(call)
         if self._evaluated is not None:
             key = (*key, self._evaluated.values(call, now, self._labels, counts=False))
         found = self._series.of(key)

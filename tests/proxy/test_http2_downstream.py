@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 
 import h2.events
+import h2.settings
 import pytest
 
 from meshlib.proxy.http2_downstream import Http2Downstream
@@ -18,6 +21,7 @@ from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 from tests.support.servers import EchoServer
 
+SIZE, LARGE = 200_000, 16 * 1024 * 1024
 MANY = [f"x_{number}" for number in range(110)]
 GRPC = {"content_type": "application/grpc", "te": "trailers"}
 
@@ -300,6 +304,32 @@ def test_each_request_goes_by_the_settings_of_its_time(field, name, server):
         for settings in ([off], []):
             proxy.process._mesh.apply([*http1(server), *settings])
             assert (name in seen(client.get("/"))["headers"]) == (not settings)
+
+
+def test_an_idle_connection_keeps_no_configuration_that_was_replaced(server):
+    with Proxy(http1(server)) as proxy, H2Client(proxy.port) as client:
+        assert client.get("/").status == 200
+        mesh = proxy.process._mesh
+        replaced = weakref.ref(mesh._core.live.snapshot)
+        mesh.apply([*http1(server), virtual_service("reviews", {"name": "other", "route": [to("reviews")]})])
+        assert eventually(lambda: gc.collect() is None or replaced() is None)
+        assert client.get("/").status == 200
+
+
+def test_responses_that_are_more_than_a_write_takes_come_all():
+    """Some megabytes, said in the turn in which the requests came, to windows that take them at once."""
+    rule = {"directResponse": {"status": 200, "body": {"string": "x" * SIZE}}}
+    with (
+        Proxy([service("reviews"), virtual_service("reviews", rule)]) as proxy,
+        H2Client(proxy.port) as client,
+    ):
+        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: LARGE})
+        client.h2.increment_flow_control_window(LARGE)
+        flush, client.flush = client.flush, lambda: None
+        streams = [client.open("/") for _ in range(30)]
+        client.flush = flush
+        client.flush()
+        assert [len(client.answer(stream).body) for stream in streams] == [SIZE] * 30
 
 
 # -- to an upstream of HTTP/2 -----------------------------------------------------------------------------------------------

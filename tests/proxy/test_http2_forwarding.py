@@ -14,8 +14,10 @@ from meshlib.telemetry.observe import Telemetry
 from meshlib.transport.protocol.http2_codec import Code
 from meshlib.transport.protocol.shortcuts import PLAIN
 from tests.support.eventually import eventually
+from tests.support.fake_clock import FakeClock
 from tests.support.h2_client import H2Client
 from tests.support.h2_server import H2Server
+from tests.support.mesh_config import mesh_config
 from tests.support.proxy import Proxy
 from tests.support.resources import pod, service, to, virtual_service
 
@@ -432,3 +434,56 @@ def test_a_client_that_leaves_a_response_unread_cancels_no_other_call(steps):
         at_once(peer, request, b"")
         assert client.answer(slow).status == 200
     assert PLAIN or steps
+
+
+@pytest.mark.parametrize(
+    ("took", "told"), [(0.0, "0"), (0.0125, "12"), (1.0235, "1023"), (1.0245, "1024"), (1.5, "1500")]
+)
+def test_the_client_is_told_how_long_it_took_by_the_clock_of_the_mesh(took, told, steps):
+    clock = FakeClock()
+
+    def answer(peer, request) -> None:
+        clock.advance(took)
+        at_once(peer, request, MESSAGE, [(b"grpc-status", b"0")])
+
+    with (
+        H2Server(answer) as server,
+        Proxy(resources(server), clock=clock) as proxy,
+        H2Client(proxy.port) as client,
+    ):
+        for _ in range(CALLS):
+            answered = call(client, MESSAGE)
+        assert answered.headers["x-envoy-upstream-service-time"] == told
+    assert bool(steps) is not PLAIN
+
+
+@pytest.mark.skipif(PLAIN, reason="then none goes in one step")
+def test_nor_is_it_told_where_the_mesh_says_so(steps):
+    off = mesh_config(defaultConfig={"proxyHeaders": {"envoyDebugHeaders": {"disabled": True}}})
+    with H2Server(status(b"0")) as server, Proxy([*resources(server), off]) as proxy, H2Client(proxy.port) as client:
+        while not steps:
+            assert "x-envoy-upstream-service-time" not in call(client, MESSAGE).headers
+
+
+@pytest.mark.skipif(PLAIN, reason="then none goes in one step")
+def test_bytes_of_a_request_are_those_of_its_head_and_its_message(steps):
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            call(client, MESSAGE)
+        once = proxy.metric("istio_request_bytes_sum", reporter="source") / CALLS
+        longer = f"/shop.Catalog/{'x' * 100}"
+        for _ in range(CALLS):
+            call(client, MESSAGE, longer)
+        both = proxy.metric("istio_request_bytes_sum", reporter="source")
+        assert steps
+        assert both == CALLS * (2 * once + len(longer) - len("/shop.Catalog/Get"))
+
+
+@pytest.mark.skipif(not PLAIN, reason="with MESHLIB_PLAIN=1")
+def test_the_short_way_is_not_begun_where_that_is_said(monkeypatch):
+    begun = []
+    monkeypatch.setattr(Http2Forwarding, "begin", lambda *_: begun.append(1))
+    with H2Server(status(b"0")) as server, Proxy(resources(server)) as proxy, H2Client(proxy.port) as client:
+        for _ in range(CALLS):
+            assert call(client, MESSAGE).status == 200
+    assert not begun

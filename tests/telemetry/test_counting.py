@@ -263,3 +263,24 @@ def test_what_is_noted_of_a_call_that_was_broken_off_keeps_no_connection(monkeyp
             gc.collect()
             assert len(mesh._core.telemetry._closed) == 1
             assert len(mesh._core.upstream._busy) == 0
+
+
+def test_a_call_of_grpc_without_a_status_is_counted_apart_from_one_of_http_to_the_same_endpoint():
+    """One that is cut off has none."""
+    for order in (("http", "grpc"), ("grpc", "http")):
+        registry = CollectorRegistry()
+        metrics = Metrics(registry, Workload())
+        for protocol in order:
+            metrics.finished(
+                SimpleNamespace(
+                    **{**vars(CALL), "request": SimpleNamespace(**{**vars(CALL.request), "protocol": protocol})}
+                ),
+                0.1,
+            )
+        told = {
+            sample.labels["request_protocol"]: sample.value
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name == "istio_requests_total"
+        }
+        assert told == {"http": 1, "grpc": 1}
