@@ -92,9 +92,8 @@ def measured(kind: Kind) -> Iterator[tuple[int, list[Proxy]]]:
 
 
 def _measure(kind: Kind, backend: int, proxies: list[Proxy], quick: bool) -> list[Row]:
-    rounds, calls = (
-        (3, 2_000) if quick else (25, 6_000)
-    )  # many short ones: the machine is another one from second to second
+    # many short ones: the machine is another one from second to second
+    rounds, calls = (3, 2_000) if quick else (25, 6_000)
     with tempfile.TemporaryDirectory(prefix="meshlib-h2load-") as name:
         paths, message = Path(name) / "paths", Path(name) / "message"
         body = None

@@ -485,12 +485,12 @@ class BoundCluster:
         state = self.state
         with state.lock:
             state.addresses[name] = addresses
-            # not the addresses are compared: another bound cluster may have told them to the state, and this one not know them
-            if [endpoint.key for endpoint, _ in self._members()] == [endpoint.key for endpoint in self.endpoints]:
+            # a replaced one leaves the state to the next; not the addresses are compared, which another one may have told it
+            members = [endpoint.key for endpoint, _ in self._members()]
+            if self.retired or members == [endpoint.key for endpoint in self.endpoints]:
                 return []
             self.configure(now)
-        members = set(self.endpoints)
-        gone = [key for key in list(self.targets) if endpoint_of(key) not in members]
+        gone = [key for key in list(self.targets) if endpoint_of(key) not in self.endpoints]
         return [target for key in gone if (target := self.targets.pop(key, None)) is not None]
 
     def has_left(self, endpoint: EndpointState) -> bool:

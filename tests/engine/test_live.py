@@ -8,7 +8,7 @@ from meshlib.compiler.compile import Compiler
 from meshlib.engine.live import Live
 from meshlib.resources.loader import load_objects
 from meshlib.workload import Workload
-from tests.support.resources import destination_rule, pod, service
+from tests.support.resources import destination_rule, pod, service, service_entry
 
 SERVICES = [service("a"), service("b"), pod("a", "v1", 1), pod("b", "v1", 2)]
 A, B = (f"outbound|9080||{name}.default.svc.cluster.local" for name in "ab")
@@ -98,3 +98,23 @@ def test_a_reload_keeps_connections_that_are_for_some_alone():
     assert after.bound[A].targets == cluster.targets
     cluster.resolved("a", ("10.0.0.1",), 1.0)
     assert list(cluster.targets) == keys, "nobody has left"
+
+
+def test_new_addresses_of_a_name_change_no_cluster_that_was_replaced_and_nothing_that_it_shares():
+    def named(*names: str) -> list[Any]:
+        return load(service_entry("c", "c.test", resolution="DNS", endpoints=[{"address": name} for name in names]))
+
+    key, compiler = "outbound|80||c.test", Compiler(Workload())
+    before = Live(compiler.compile(named("a.test")), 0.0)
+    old = before.cluster(key)
+    after = Live(
+        compiler.compile([*named("b.test"), *load(destination_rule("c.test", loadBalancer={"simple": "RANDOM"}))]),
+        0.0,
+        before,
+    )
+    new = after.bound[key]
+    old.retired = True  # as an installed configuration says
+    new.resolved("b.test", ("10.0.0.2",), 1.0)
+    assert old.resolved("a.test", ("10.0.0.1",), 2.0) == []
+    assert new.state.balancer_name == "RANDOM"
+    assert [endpoint.key for endpoint in new.state.endpoints.values()] == ["10.0.0.2:80"]
