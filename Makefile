@@ -94,8 +94,8 @@ check: $(STAMP)
 rewritten: $(STAMP)
 	@test -d tests/__pycache__ || { $(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 & }
 
-# JOBS: processes that share the test files. Half of what a test takes it waits, for a server or a process: three for two cores
-# leave a fifth of these unused
+# JOBS: processes that share the test files. Half of what a test takes it waits, for a server or a process: three of them leave
+# a fifth of two cores unused
 JOBS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 test: rewritten check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)

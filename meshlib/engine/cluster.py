@@ -485,12 +485,12 @@ class BoundCluster:
         state = self.state
         with state.lock:
             state.addresses[name] = addresses
-            # a replaced one leaves the state to the next; not the addresses are compared, which another one may have told it
-            members = [endpoint.key for endpoint, _ in self._members()]
-            if self.retired or members == [endpoint.key for endpoint in self.endpoints]:
+            # a replaced cluster leaves the state to the next. Keys are compared, as another one may know addresses first
+            if self.retired or [each.key for each, _ in self._members()] == [each.key for each in self.endpoints]:
                 return []
             self.configure(now)
-        gone = [key for key in list(self.targets) if endpoint_of(key) not in self.endpoints]
+        members = set(self.endpoints)
+        gone = [key for key in list(self.targets) if endpoint_of(key) not in members]
         return [target for key in gone if (target := self.targets.pop(key, None)) is not None]
 
     def has_left(self, endpoint: EndpointState) -> bool:

@@ -79,7 +79,7 @@ class RuleIndex:
     def find(self, view: RequestView) -> int:
         """The first rule that matches, -1 when none does."""
         sole = self._sole
-        if sole is not None:  # half of the steps of the below
+        if sole is not None:  # half of the steps of what follows
             return 0 if sole(view) else 1
         if self._linear:
             for rule, test in self._tests:

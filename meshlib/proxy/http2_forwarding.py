@@ -77,9 +77,8 @@ class Http2Forwarding:
         self._debug = False  # whether the client is told how long the upstream has taken
         self._late = False  # whether a deadline is set
         self._monotonic = core.clock.monotonic
-        self._wake: Callable[[], None] = (
-            self._changed
-        )  # made once: they refer to each other as long as it may be used again
+        # made once: they refer to each other as long as it may be used again
+        self._wake: Callable[[], None] = self._changed
 
     def begin(
         self,
