@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshlib.compiler.routes import Cluster
 from meshlib.engine.cluster_state import FAR, ClusterState
 from meshlib.engine.tally import RESULT_OF_KIND, RETRIES, SERVER_ERROR
-from meshlib.policy.balancer import REPICKS, Balancer, LeastRequest, equal_weights, new_balancer, pick_avoiding
+from meshlib.policy.balancer import REPICKS, Balancer, draw_of, equal_weights, new_balancer, pick_avoiding
 from meshlib.policy.circuit_limits import UNLIMITED, Slots
 from meshlib.policy.endpoint import EndpointState
 from meshlib.policy.outlier import Ejection, OutlierDetector, usable_endpoints
@@ -229,10 +229,7 @@ class BoundCluster:
             self._warm(now)
         self._special = self._placed or bool(self._warming)
         # a pick, as nearly all are; None: there is more to it. One object: no half of it is seen
-        self.draw: Draw | None = None
-        balancer = self._balancer
-        if type(balancer) is LeastRequest and self._even and not self._special and len(self.usable) > 1:
-            self.draw = balancer.among(self.usable)
+        self.draw: Draw | None = None if self._special else draw_of(self._balancer, self.usable, self._even)
         return bool(unreachable)
 
     def _balancer_of(self, priority: int, group: int) -> Balancer:

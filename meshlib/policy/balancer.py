@@ -75,6 +75,14 @@ class LeastRequest:
         return draw
 
 
+def draw_of(balancer: Balancer, usable: Sequence[EndpointState], even: bool) -> Draw | None:
+    """``balancer.pick`` for those, where it comes to a draw; None: there is more to it."""
+    if len(usable) == 1:
+        only = usable[0]
+        return lambda rng: only
+    return balancer.among(usable) if even and usable and type(balancer) is LeastRequest else None
+
+
 class Random:
     """One of all, with equal chance; in proportion to weights when they differ."""
 

@@ -55,7 +55,9 @@ class OnesOwn(LeastRequest):
     ("other", "draws"),
     [
         ({}, True),
-        ({"endpoints": TWO[:1]}, False),
+        ({"endpoints": TWO[:1]}, True),
+        ({"endpoints": TWO[:1], "balancer": "ROUND_ROBIN"}, True),
+        ({"endpoints": TWO[:1], "slow_start": SlowStart(window=60.0)}, False),
         ({"endpoints": ()}, False),
         ({"endpoints": (TWO[0], replace(TWO[1], weight=2))}, False),
         ({"slow_start": SlowStart(window=60.0)}, False),

@@ -14,6 +14,7 @@ from meshlib.policy.balancer import (
     PeakEwma,
     Random,
     RoundRobin,
+    draw_of,
     equal_weights,
     new_balancer,
     observe_latency,
@@ -144,6 +145,35 @@ def test_an_even_draw_falls_where_its_share_of_the_members_falls(drawn, picked):
     members = endpoints(1, 1, 1, 1)
     assert Random().pick(members, Drawn(drawn), True).key == picked
     assert RoundRobin().pick(members, Drawn(drawn), True).key == picked
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+@pytest.mark.parametrize("even", [True, False])
+def test_of_one_endpoint_nothing_is_drawn(name, even):
+    only = endpoints(3)
+    draw = draw_of(new_balancer(name), only, even)
+    assert draw is not None
+    assert draw(Drawn()) is only[0] is new_balancer(name).pick(only, random.Random(1), even)
+
+
+def test_draws_for_many_calls_are_picks():
+    members, balancer = endpoints(1, 1, 1), LeastRequest()
+    members[1].active = 2
+    draw = draw_of(balancer, members, True)
+    assert draw is not None
+    for first in (0.0, 0.4, 0.9):
+        for second in (0.0, 0.4, 0.9):
+            assert draw(Drawn(first, second)) is balancer.pick(members, Drawn(first, second), True)
+
+
+@pytest.mark.parametrize(
+    ("balancer", "weights"),
+    [(LeastRequest(), (2, 1)), (LeastRequest(), ()), (RoundRobin(), (1, 1)), (Random(), (1, 1)), (PeakEwma(), (1, 1))],
+    ids=lambda value: type(value).__name__ if not isinstance(value, tuple) else f"weights {value}",
+)
+def test_what_is_more_than_a_draw_is_left_to_the_balancer(balancer, weights):
+    members = endpoints(*weights)
+    assert draw_of(balancer, members, equal_weights(members)) is None
 
 
 @pytest.mark.parametrize(("drawn", "picked"), [(0.0, "e0"), (0.499, "e0"), (0.5, "e1"), (0.799, "e1"), (0.8, "e2")])

@@ -158,7 +158,7 @@ class AioRun:
                     delivered, self.exchange = await go_on_async(call, delivered, self.runtime)
                 else:
                     try:  # as ``runtime.send`` for a plain rule, without its coroutine
-                        upstream, coming = self.runtime.begun(delivered)
+                        upstream, coming = self.runtime.begun(delivered, self.loop)
                         delivered.outcome = await coming
                     except BaseException as error:  # noqa: BLE001 (raised again where it is no end of an attempt)
                         delivered.outcome = self.runtime.broken(delivered, upstream, error)

@@ -50,7 +50,7 @@ class OnLoop(LoopRuntime["LoopRequest"]):
     async def send(self, effect: Send[LoopRequest]) -> Outcome:
         upstream: Upstream | None = None
         try:
-            upstream, coming = self.begun(effect)
+            upstream, coming = self.begun(effect, get_running_loop())
             outcome: Any = await coming
         except BaseException as error:  # noqa: BLE001 (raised again where it is no end of an attempt)
             return self.broken(effect, upstream, error)
@@ -58,11 +58,10 @@ class OnLoop(LoopRuntime["LoopRequest"]):
             outcome.tell_headers(await outcome.call.initial_metadata(), None, "")
         return outcome  # type: ignore[no-any-return]
 
-    def begun(self, effect: Send[LoopRequest]) -> tuple[Upstream, Awaitable[Outcome]]:
-        """The attempt, for who awaits it in ``send`` or, of a plain rule, in its place: what raises, here or there, is for
-        ``broken``."""
+    def begun(self, effect: Send[LoopRequest], loop: asyncio.AbstractEventLoop) -> tuple[Upstream, Awaitable[Outcome]]:
+        """The attempt, for who awaits it, on ``loop``, in ``send`` or, of a plain rule, in its place: what raises, here or
+        there, is for ``broken``."""
         sent = effect.call.request
-        loop = get_running_loop()
         known = effect.cluster.targets.get((effect.endpoint, self._settings, loop, ""))
         if type(known) is Upstream and not known.worn and not sent.sent_authority:
             upstream = known  # nearly always

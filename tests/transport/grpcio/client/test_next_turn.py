@@ -341,7 +341,7 @@ async def test_a_mistake_of_ours_reaches_everybody_who_waits(unary, channel, mon
     def raised_again(effect, upstream, error):
         raise error
 
-    monkeypatch.setattr(channel.runtime, "begun", lambda effect: (None, mistaken()))
+    monkeypatch.setattr(channel.runtime, "begun", lambda effect, loop: (None, mistaken()))
     monkeypatch.setattr(channel.runtime, "broken", raised_again)
     calls = []
 
