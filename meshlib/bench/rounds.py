@@ -103,8 +103,9 @@ class Runner:
     def seconds(self, part: Part) -> float:
         """That a part takes, about."""
         own = part.group in PROGRAMS
-        rounds = [self.pace.seconds * (1.0 + GENERATORS_SHARE * (own and point.rate > 0)) for point in part.points]
-        return len(part.ways) * (1.0 + (self.pace.rounds + 1) * sum(each + 0.01 for each in rounds))
+        pace = plan.pace_of(self.pace, part.group)
+        rounds = [pace.seconds * (1.0 + GENERATORS_SHARE * (own and point.rate > 0)) for point in part.points]
+        return len(part.ways) * (1.0 + (pace.rounds + 1) * sum(each + 0.01 for each in rounds))
 
     def measure(self, part: Part) -> None:
         """A part; what cannot be measured is noted."""
@@ -157,12 +158,13 @@ class Runner:
         return ways
 
     def _point(self, part: Part, point: Point, made: Scene, ways: Sequence[Running], planned: float) -> None:
-        asked = Asked(point.in_flight, point.body, self.pace.seconds, point.rate)
+        pace = plan.pace_of(self.pace, part.group)
+        asked = Asked(point.in_flight, point.body, pace.seconds, point.rate)
         left = {each.way.name: each for each in ways}
         taken = {name: Taken() for name in left}
-        each_round = planned / (max(1, len(ways)) * (self.pace.rounds + 1))
+        each_round = planned / (max(1, len(ways)) * (pace.rounds + 1))
         with self._rows_of(part, point, left, taken):
-            for number in range(self.pace.rounds + 1):
+            for number in range(pace.rounds + 1):
                 # who begins changes, as who comes second meets a warmer machine
                 for name in list(left) if number % 2 == 0 else list(reversed(left)):
                     try:

@@ -53,7 +53,10 @@ def run(
 
     def report() -> Report:
         notes = (
-            [f"rounds: {pace.rounds} of {pace.seconds:g} s of each, in turn, after one that is not counted"]
+            [
+                f"rounds: {pace.rounds} of {pace.seconds:g} s of each (gRPC: twice as many, half as long), in turn, after one "
+                "that is not counted"
+            ]
             if parts
             else []
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
-from meshlib.bench.plan import COMPARED, NO_PROXY, Pace
+from meshlib.bench.plan import COMPARED, NO_PROXY, Pace, parts_of_a_round
 from meshlib.bench.result import CLOSED, CPU, MEMORY, P50, P99, RATE, Report, Row
 from meshlib.bench.rounds import GENERATOR_CPU
 from meshlib.bench.verdict import LEAST, MANY, Ratio, ratio
@@ -70,12 +71,13 @@ def sentences(report: Report, pace: Pace) -> list[str]:
             if of in named and to in named:
                 found = cpu_ratio(named[of], named[to])
                 if found is not None:
-                    made.append(f"{where}: {sentence(of, to, found, len(rows) * pace.seconds)}")
+                    parts = parts_of_a_round(rows[0].group)
+                    made.append(f"{where}: {sentence(of, to, found, len(rows) * pace.seconds, parts)}")
     return made
 
 
-def sentence(of: str, to: str, found: Ratio, seconds: float) -> str:
-    """``seconds``: that a round of all that took turns takes."""
+def sentence(of: str, to: str, found: Ratio, seconds: float, parts: int = 1) -> str:
+    """``seconds``: that a round of all that took turns takes, which was ``parts`` rounds of the row."""
     interval = f"{found.low:.2f} to {found.high:.2f}, {found.rounds} round{'s' if found.rounds > 1 else ''}"
     if found.told_apart:
         return f"{of} takes {found.median:.2f} times the CPU of {to} ({interval})."
@@ -83,10 +85,10 @@ def sentence(of: str, to: str, found: Ratio, seconds: float) -> str:
         return f"no conclusion on the CPU of {of} and {to} ({interval}): too few rounds, it takes {LEAST} at least."
     if found.rounds_needed >= MANY:
         return f"no conclusion on the CPU of {of} and {to} ({interval}): no run of reasonable length would tell the two apart."
+    asked = math.ceil(found.rounds_needed / parts)
     return (
         f"no conclusion on the CPU of {of} and {to} ({interval}): the spread is larger than the difference. About "
-        f"{found.rounds_needed} rounds ({found.rounds_needed * seconds / 60:.1f} min) would tell: --rounds "
-        f"{found.rounds_needed}."
+        f"{found.rounds_needed} rounds ({asked * seconds / 60:.1f} min) would tell: --rounds {asked}."
     )
 
 

@@ -61,7 +61,11 @@ How to read it: docs/benchmark.md.
     help="Write the report here, after each part and at the end; /dev/stdout, FIFO: once.",
 )
 @click.option("--html", "html_file", type=FILE, help="Write it as a page with plots here, likewise.")
-@click.option("--rounds", type=click.IntRange(1), help="Rounds of each row.  [default: 11, quick 7]")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Rounds of each row (gRPC: twice as many, half as long).  [default: 11, quick 7]",
+)
 @click.option("--seconds", type=Finite(0.01), help="Seconds of a round.  [default: 0.5, quick 0.3]")
 @click.pass_context
 def bench(

@@ -74,3 +74,8 @@ def test_xds_is_left_out_where_its_messages_are_not_installed(monkeypatch: pytes
 def test_every_group_is_measured_with_1_with_100_and_with_10_000_rules(group: str) -> None:
     for world in {part.world for part in plan.full(group)}:
         assert {part.settings.rules for part in plan.full(group) if part.world == world} == {1, 100, 10_000}
+
+
+@pytest.mark.parametrize(("group", "pace"), [("grpc", plan.Pace(22, 0.25)), ("library", plan.Pace(11, 0.5))])
+def test_rounds_of_grpc_are_twice_as_many_and_half_as_long(group: str, pace: plan.Pace) -> None:
+    assert plan.pace_of(plan.Pace(11, 0.5), group) == pace

@@ -171,6 +171,13 @@ def test_a_way_whose_process_dies_is_left_out_and_the_others_go_on(seen: Seen) -
     assert any("httpx through meshlib is left out" in note and "SIGKILL" in note for note in seen.runner.notes)
 
 
+def test_rounds_of_grpc_come_in_halves(seen: Seen) -> None:
+    seen.runner.measure(Part("grpc", "asyncio", (plan.BARE_GRPC,), (Point(2),), Settings(protocol="grpc")))
+    (row,) = seen.runner.rows
+    assert [len(measure.values) for measure in row.measures.values()] == [2 * SHORT.rounds] * len(row.measures)
+    assert seen.seconds == pytest.approx(1.0 + (2 * SHORT.rounds + 1) * (SHORT.seconds / 2 + 0.01))
+
+
 def test_an_interruption_keeps_the_rounds_there_are(seen: Seen) -> None:
     runner = Runner(Pace(50, 0.02), seen.say, seen.past)
     turns = iter(range(100))

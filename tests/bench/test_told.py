@@ -73,6 +73,11 @@ def test_nothing_is_concluded_where_the_spread_is_larger_than_the_difference(fou
     assert said in sentence
 
 
+def test_where_rounds_come_in_parts_the_option_says_how_many_times_those() -> None:
+    sentence = told.sentence("a", "b", Ratio(1.1, 0.9, 1.2, 7), seconds=4.0, parts=2)
+    assert "About 29 rounds (1.0 min) would tell: --rounds 15." in sentence
+
+
 def test_the_load_generators_own_limit_is_said() -> None:
     measures = {RATE: Measure("/s", (8000.0,)), GENERATOR_CPU: Measure("s", (0.1,))}
     alone = Row("proxy", plan.NO_PROXY.name, None, "generator", 32, 1024, False, 1, "closed", measures)
