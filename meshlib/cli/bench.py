@@ -41,7 +41,7 @@ HEEDED = (signal.SIGINT, signal.SIGTERM) if _NOHUP else (signal.SIGINT, signal.S
     epilog="""\b
 Examples:
   meshlib bench --quick                    under a minute: httpx, aiohttp and gRPC, bare, through meshlib, one Envoy
-  meshlib bench --json all.json --html all.html     everything; an hour
+  meshlib bench --json all.json --html all.html     everything; 80 minutes
   meshlib bench --only library --rounds 41
   meshlib bench compare before.json after.json
 
