@@ -73,7 +73,7 @@ QUICK, FULL = Pace(7, 0.3), Pace(11, 0.5)
 
 def parts_of_a_round(group: str) -> int:
     """gRPC's rows have twice as many rounds, half as long: how its threads share the cores changes from one round to the next,
-    and hardly within one."""
+    and more of them make narrower intervals in the same time."""
     return 2 if group == GRPC else 1
 
 
